@@ -1,0 +1,105 @@
+"""Open a model directory safely, on the device and in the precision that suit the machine."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from distill.attention import GROUPED
+from distill.files import UserError
+
+SAFE: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
+"""No code from a model's repository, no network."""
+
+
+def device() -> torch.device:
+    """The CUDA device if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def bf16_gains() -> bool:
+    """Whether bf16 matrix products beat fp32 on this machine by at least a third.
+
+    Instruction sets alone do not say (some CPUs emulate bf16), so a product is timed. Where the
+    CPU has AVX512-BF16 or AMX the measured factor is about 3, far from the threshold.
+    """
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    seconds = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        left, right = torch.ones(256, 576, dtype=dtype), torch.ones(1536, 576, dtype=dtype)
+        best = float("inf")
+        for _ in range(12):
+            start = time.perf_counter()
+            torch.nn.functional.linear(left, right)
+            best = min(best, time.perf_counter() - start)
+        seconds[dtype] = best
+    return seconds[torch.float32] > 4 / 3 * seconds[torch.bfloat16]
+
+
+def resolve_precision(precision: str) -> str:
+    """`auto` becomes `bf16` where the machine gains from it, else `fp32`; others stay."""
+    if precision == "auto":
+        return "bf16" if bf16_gains() else "fp32"
+    return precision
+
+
+def dtype_of(precision: str) -> torch.dtype:
+    """The torch type of a resolved precision (`bf16`, `fp16` or `fp32`)."""
+    return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[precision]
+
+
+def attention_for(sequence: int) -> str:
+    """The attention implementation for sequences of up to `sequence` tokens on this device."""
+    return GROUPED if device().type == "cpu" and sequence <= 1024 else "sdpa"
+
+
+def load_model(path: str | Path, *, precision: str, sequence: int) -> Any:
+    """Load a causal language model for evaluation, on this machine's device.
+
+    Args:
+        path: Directory with `config.json` and safetensors weights.
+        precision: Resolved precision of the weights.
+        sequence: Longest sequence in tokens that will be run; picks the attention kernel.
+
+    Raises:
+        UserError: The sequence does not fit the model's context.
+    """
+    config = AutoConfig.from_pretrained(path, **SAFE)
+    check_context(config, sequence, str(path))
+    model = AutoModelForCausalLM.from_pretrained(
+        path,
+        dtype=dtype_of(precision),
+        use_safetensors=True,
+        attn_implementation=attention_for(sequence),
+        **SAFE,
+    )
+    return model.to(device()).eval()
+
+
+def check_context(config: Any, sequence: int, name: str) -> None:
+    """Raise UserError if `sequence` tokens exceed the context of a model's `config`."""
+    context = getattr(config, "max_position_embeddings", None)
+    if context is not None and sequence > context:
+        raise UserError(
+            f"{name} reads at most {context} tokens but up to {sequence} are asked for; lower "
+            "prompts.max_tokens, the teacher's max_tokens or train.max_length"
+        )
+
+
+def load_tokenizer(path: str | Path) -> Any:
+    """Load a tokenizer; a missing pad token becomes the EOS token (masks, not ids, hide padding).
+
+    Raises:
+        UserError: The tokenizer has no EOS token, so no response could end.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(path, **SAFE)
+    if tokenizer.eos_token_id is None:
+        raise UserError(f"the tokenizer in {path} has no eos_token; set one in its config")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer

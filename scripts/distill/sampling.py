@@ -1,0 +1,193 @@
+"""Draw text from a model's sampling distribution, each row from noise of its own.
+
+The teacher is a distribution q: softmax(logits / temperature), cut to top-k or top-p only where a
+study asks for it. One uniform per (row id, step, seed) picks the token by inversion of q, so a
+row's text does not depend on which rows share its batch, but for rounding in the matrix products.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from transformers import DynamicCache
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """A sampling distribution: temperature 0 means greedy; top_k 0 and top_p 1 cut nothing."""
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+
+def log_q(logits: torch.Tensor, decoding: Decoding) -> torch.Tensor:
+    """Log-probabilities of the sampling distribution.
+
+    Args:
+        logits: [..., vocabulary].
+        decoding: Its temperature must be above 0.
+
+    Returns:
+        float32 [..., vocabulary]; -inf outside the top-k or top-p set.
+    """
+    scores = logits.float()
+    if decoding.temperature != 1.0:
+        scores = scores / decoding.temperature
+    if decoding.top_k:
+        k = min(decoding.top_k, scores.shape[-1])
+        least = scores.topk(k, dim=-1).values[..., -1:]
+        scores = scores.masked_fill(scores < least, -torch.inf)
+    if decoding.top_p < 1.0:
+        ordered, order = scores.sort(dim=-1, descending=True)
+        before = torch.softmax(ordered, dim=-1).cumsum(-1).roll(1, dims=-1)
+        before[..., 0] = 0.0
+        cut = torch.zeros_like(scores, dtype=torch.bool)
+        cut.scatter_(-1, order, before >= decoding.top_p)
+        scores = scores.masked_fill(cut, -torch.inf)
+    return torch.log_softmax(scores, dim=-1)
+
+
+def row_uniforms(row_id: str, seed: int, steps: int) -> np.ndarray:
+    """`steps` uniforms in [0, 1), float64, that depend on the row's id and the seed alone."""
+    digest = hashlib.sha256(f"{seed}\0{row_id}".encode()).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "big"))).random(
+        steps
+    )
+
+
+def invert(probabilities: torch.Tensor, uniform: torch.Tensor, block: int = 256) -> torch.Tensor:
+    """The token at which the cumulative probability first exceeds each row's uniform.
+
+    Blocks of the vocabulary are summed first and only the chosen block is accumulated, in float64:
+    a float32 running sum over 49,152 tokens would never draw the rarest ones.
+
+    Args:
+        probabilities: [rows, vocabulary], non-negative.
+        uniform: float64 [rows] in [0, 1).
+        block: Tokens per block.
+
+    Returns:
+        int64 [rows].
+    """
+    rows, vocabulary = probabilities.shape
+    padded = torch.nn.functional.pad(probabilities, (0, -vocabulary % block))
+    blocks = padded.view(rows, -1, block)
+    sums = blocks.sum(-1, dtype=torch.float64).cumsum(-1)
+    target = uniform.unsqueeze(1) * sums[:, -1:]
+    chosen = torch.searchsorted(sums, target, right=True).clamp_max(sums.shape[1] - 1)
+    before = torch.where(chosen > 0, sums.gather(1, (chosen - 1).clamp_min(0)), 0.0)
+    inside = blocks.gather(1, chosen.unsqueeze(2).expand(-1, 1, block)).squeeze(1).double()
+    within = torch.searchsorted(inside.cumsum(-1), target - before, right=True)
+    # Rounding may push the target past the block's own sum: the last token with any mass is meant.
+    last = block - 1 - (inside > 0).flip(1).int().argmax(1, keepdim=True)
+    return (chosen * block + torch.minimum(within, last)).squeeze(1)
+
+
+def pick(logits: torch.Tensor, decoding: Decoding, uniform: torch.Tensor | None) -> torch.Tensor:
+    """The next token of each row: the likeliest at temperature 0, else drawn from q.
+
+    Args:
+        logits: [rows, vocabulary].
+        decoding: The sampling distribution.
+        uniform: float64 [rows], not needed at temperature 0.
+
+    Returns:
+        int64 [rows].
+    """
+    if decoding.temperature == 0:
+        return logits.argmax(-1)
+    assert uniform is not None
+    return invert(log_q(logits, decoding).exp_(), uniform)
+
+
+@torch.inference_mode()
+def sample_batch(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    stop_ids: Sequence[int],
+    max_new_tokens: int,
+    decoding: Decoding,
+    uniforms: np.ndarray | None,
+    on_step: Callable[[int], None] = lambda tokens: None,
+) -> list[tuple[list[int], FinishReason]]:
+    """Continue a batch of prompts with a cache, dropping rows from the batch as they finish.
+
+    Args:
+        model: A causal language model in eval mode.
+        prompts: Token ids per row, none empty. What all rows begin with is computed once.
+        stop_ids: Tokens that end a response; kept as its last token.
+        max_new_tokens: Most tokens of a response.
+        decoding: The sampling distribution.
+        uniforms: [rows, max_new_tokens]; None for greedy decoding.
+        on_step: Called with the number of tokens made at each step.
+
+    Returns:
+        Per row its new token ids, with the stop token if one was drawn, and why it ended.
+    """
+    device = model.device
+    rows = len(prompts)
+    shortest = min(len(prompt) for prompt in prompts)
+    shared = 0
+    while shared < shortest - 1 and len({prompt[shared] for prompt in prompts}) == 1:
+        shared += 1
+    cache = DynamicCache(config=model.config)
+    if shared:
+        prefix = torch.tensor([list(prompts[0][:shared])], device=device)
+        model(input_ids=prefix, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        cache.batch_repeat_interleave(rows)
+    width = max(len(prompt) for prompt in prompts) - shared
+    ids = torch.zeros(rows, width, dtype=torch.long)
+    mask = torch.zeros(rows, shared + width, dtype=torch.long)
+    mask[:, :shared] = 1
+    for row, prompt in enumerate(prompts):
+        rest = torch.tensor(list(prompt[shared:]))
+        ids[row, width - len(rest) :] = rest
+        mask[row, shared + width - len(rest) :] = 1
+    positions = (mask.cumsum(-1) - 1).clamp_min(0)[:, shared:].to(device)
+    ids, mask = ids.to(device), mask.to(device)
+    noise = None if uniforms is None else torch.from_numpy(uniforms).to(device)
+
+    made: list[list[int]] = [[] for _ in range(rows)]
+    reasons: list[FinishReason] = ["length"] * rows
+    alive = torch.arange(rows, device=device)  # which row of `prompts` each row of the batch is
+    running = torch.ones(rows, dtype=torch.bool, device=device)
+    stops = torch.tensor(list(stop_ids), device=device)
+    for step in range(max_new_tokens):
+        logits = model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+        token = pick(logits, decoding, None if noise is None else noise[alive, step])
+        ended = torch.isin(token, stops)
+        for row, new, end, on in zip(
+            alive.tolist(), token.tolist(), ended.tolist(), running.tolist(), strict=True
+        ):
+            if on:
+                made[row].append(new)
+                if end:
+                    reasons[row] = "stop"
+        on_step(int(running.sum()))
+        running = running & ~ended
+        left = int(running.sum())
+        if left == 0:
+            break
+        positions = positions[:, -1:] + 1
+        ids = token.unsqueeze(1)
+        if left <= 0.9 * len(running):  # copying the cache costs, so not at every row that ends
+            keep = running.nonzero().squeeze(1)
+            cache.batch_select_indices(keep)
+            alive, ids, mask, positions = alive[keep], ids[keep], mask[keep], positions[keep]
+            running = running[keep]
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+    return list(zip(made, reasons, strict=True))
