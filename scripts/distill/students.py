@@ -1,0 +1,104 @@
+"""Students before training: cut from a model, pre-trained, or random by a config."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from distill.files import UserError, write_json
+from distill.models import SAFE
+
+_DEPTH_KEYS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+
+
+def evenly_spaced(kept: int, layers: int) -> list[int]:
+    """Indices of `kept` evenly spaced of `layers` layers, the first and last included.
+
+    Raises:
+        UserError: More layers are to be kept than there are.
+    """
+    if kept > layers:
+        raise UserError(f"a student keeps {kept} layers of a model that has {layers}; lower layers")
+    if kept == 1:
+        return [0]
+    return [round(step * (layers - 1) / (kept - 1)) for step in range(kept)]
+
+
+def _cut(model: Any, kept: int) -> Any:
+    stacks = [
+        (parent, name, module)
+        for parent in model.modules()
+        for name, module in parent.named_children()
+        if isinstance(module, torch.nn.ModuleList) and len(module) == model.config.num_hidden_layers
+    ]
+    if len(stacks) != 1:
+        raise UserError(
+            f"a {model.config.model_type} model has {len(stacks)} stacks of layers where one is "
+            "expected, so no student can be cut from it; use init: random or pretrained"
+        )
+    parent, name, stack = stacks[0]
+    chosen = evenly_spaced(kept, len(stack))
+    setattr(parent, name, torch.nn.ModuleList([stack[number] for number in chosen]))
+    if getattr(model.config, "layer_types", None):
+        model.config.layer_types = [model.config.layer_types[number] for number in chosen]
+    for key in _DEPTH_KEYS:
+        if key in model.config.to_dict():
+            setattr(model.config, key, kept)
+    return model
+
+
+def _random(config: Any, overrides: dict[str, Any], tokenizer: Any, seed: int) -> Any:
+    """A model of `config` with some entries replaced, or of another model_type by its defaults."""
+    ids = {key: getattr(tokenizer, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    entries = dict(overrides)
+    kind = entries.pop("model_type", config.model_type)
+    try:
+        if kind == config.model_type:
+            # Entries that the library derived from the old ones must not outlive them.
+            base = {k: v for k, v in config.to_dict().items() if k not in ("layer_types",)}
+            if "head_dim" not in entries and {"hidden_size", "num_attention_heads"} & set(entries):
+                base.pop("head_dim", None)
+            built = AutoConfig.for_model(**{**base, **entries})
+        else:
+            built = AutoConfig.for_model(kind, vocab_size=len(tokenizer), **{**ids, **entries})
+        unknown = [key for key in entries if key not in built.to_dict()]
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(built, trust_remote_code=False)
+    except (ValueError, TypeError, KeyError, RuntimeError) as error:
+        raise UserError(f"the student's config {overrides} builds no {kind} model: {error}") from None  # fmt: skip  # noqa: E501
+    unknown = [key for key in unknown if key not in type(built).attribute_map]
+    plain = AutoConfig.for_model(kind)
+    if unknown := [k for k in entries if not hasattr(plain, k) and k not in plain.to_dict()]:
+        raise UserError(f"the student's config: {kind} knows no {', '.join(unknown)}")
+    return model.float()
+
+
+def build_student(spec: dict[str, Any], source_dir: str | Path, manifest: str | Path) -> None:
+    """Write a student's initial weights (fp32 safetensors) and tokenizer beside `manifest`.
+
+    Args:
+        spec: init, layers, config and seed, as in the config.
+        source_dir: Directory of the model that it comes from.
+        manifest: Written last; older files beside it are removed first.
+
+    Raises:
+        UserError: The student cannot be built as asked.
+    """
+    folder = Path(manifest).parent
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    tokenizer = AutoTokenizer.from_pretrained(source_dir, **SAFE)
+    if spec["init"] == "random":
+        config = AutoConfig.from_pretrained(source_dir, **SAFE)
+        model = _random(config, spec["config"], tokenizer, spec["seed"])
+    else:
+        model = AutoModelForCausalLM.from_pretrained(
+            source_dir, dtype=torch.float32, use_safetensors=True, **SAFE
+        )
+        if spec["init"] == "cut":
+            model = _cut(model, spec["layers"])
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    write_json(manifest, {"schema": 1, "spec": spec, "layers": model.config.num_hidden_layers})

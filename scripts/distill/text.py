@@ -1,0 +1,165 @@
+"""The teacher's part in words: Magpie prompts and responses, from its sampling distribution."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from tqdm import tqdm
+
+from distill.files import UserError
+from distill.flops import FlopModel
+from distill.formatting import encoder, magpie_prefix, turn_end
+from distill.sampling import Decoding, row_uniforms, sample_batch
+from distill.tokens import tokenizer_sha256
+
+TEXT_SCHEMA = pa.schema(
+    [("id", pa.string()), ("row", pa.int64()), ("prompt", pa.large_string()),
+     ("context", pa.large_string()), ("response", pa.large_string()),
+     ("prompt_ids", pa.list_(pa.int32())), ("response_ids", pa.list_(pa.int32())),
+     ("finish_reason", pa.string()), ("teacher_flops", pa.float64()),
+     ("teacher_seconds", pa.float64())]
+)  # fmt: skip
+"""Token ids are the teacher's, with the token that ended the response; null for ready-made text.
+The costs are those of the row's prompt (rejected candidates included) and response."""
+
+
+def _bar(what: str, rows: int) -> Any:
+    return tqdm(total=rows, desc=what, unit="row", mininterval=2, leave=False)
+
+
+def synthesise_prompts(
+    model: Any, tokenizer: Any, spec: dict[str, Any]
+) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """Let a model write user turns (Magpie, Xu 2024); keep those that it closed.
+
+    Args:
+        model: A chat model in eval mode.
+        tokenizer: Its tokenizer.
+        spec: Holds split, part, candidates, batch_size, max_tokens, temperature, top_p, seed and
+            system.
+
+    Returns:
+        `candidates` raw prompts, and the FLOPs and seconds of all turns, discarded ones included.
+
+    Raises:
+        UserError: Hardly any turn is closed within max_tokens.
+    """
+    prefix = magpie_prefix(tokenizer, spec["system"])
+    stops = turn_end(tokenizer)
+    decoding = Decoding(spec["temperature"], 0, spec["top_p"])
+    flop_model = FlopModel.from_model(model)
+    size, steps = spec["batch_size"], spec["max_tokens"]
+    kept: list[dict[str, Any]] = []
+    attempts, flops, start = 0, 0.0, time.perf_counter()
+    with _bar(f"prompts {spec['split']} {spec['part']}", spec["candidates"]) as bar:
+        while len(kept) < spec["candidates"]:
+            if attempts >= 20 * spec["candidates"]:
+                raise UserError(
+                    f"only {len(kept)} of {attempts} Magpie turns were closed within "
+                    f"prompts.max_tokens ({steps}); raise it or choose an instruction-tuned teacher"
+                )
+            ids = [
+                f"{spec['split']}-{spec['part']}-attempt-{attempts + row}" for row in range(size)
+            ]
+            noise = np.stack([row_uniforms(name, spec["seed"], steps) for name in ids])
+            turns = sample_batch(
+                model, [prefix] * size, stop_ids=stops, max_new_tokens=steps,
+                decoding=decoding, uniforms=noise,
+            )  # fmt: skip
+            attempts += size
+            flops += sum(flop_model.generation(len(prefix), len(new)) for new, _ in turns)
+            for name, (new, reason) in zip(ids, turns, strict=True):
+                text = tokenizer.decode(new, skip_special_tokens=True).strip()
+                if reason == "stop" and text:
+                    row = {"id": name, "prompt": text, "context": None, "response": None}
+                    kept.append(row)
+            bar.update(min(len(kept), spec["candidates"]) - bar.n)
+            tokens_made = sum(len(new) for new, _ in turns)
+            bar.set_postfix_str(f"{tokens_made * attempts / size / (time.perf_counter() - start):.0f} tokens/s")  # fmt: skip  # noqa: E501
+    cost = {"flops": flops, "seconds": time.perf_counter() - start}
+    return kept[: spec["candidates"]], cost
+
+
+def generate_text(
+    model: Any, tokenizer: Any, prompts: Sequence[dict[str, Any]], spec: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Answer one part of the prompts from the teacher's sampling distribution.
+
+    Prompts of like length share a batch. Each row draws from noise keyed by its id and the seed.
+
+    Args:
+        model: The teacher in eval mode.
+        tokenizer: Its tokenizer.
+        prompts: Rows of a kept prompt part.
+        spec: Holds formatting and decoding.
+
+    Returns:
+        Rows of `TEXT_SCHEMA`, in the order of `prompts`.
+    """
+    decoding = spec["decoding"]
+    encode = encoder(tokenizer, **spec["formatting"])
+    encoded = [encode(row["prompt"], row["context"]) for row in prompts]
+    order = sorted(range(len(prompts)), key=lambda row: (len(encoded[row]), row))
+    stops, flop_model = turn_end(tokenizer), FlopModel.from_model(model)
+    steps, size = decoding["max_tokens"], decoding["batch_size"]
+    distribution = Decoding(decoding["temperature"], decoding["top_k"], decoding["top_p"])
+    done: dict[int, dict[str, Any]] = {}
+    start, made = time.perf_counter(), 0
+    with _bar("responses", len(prompts)) as bar:
+        for first in range(0, len(order), size):
+            batch = order[first : first + size]
+            noise = np.stack([row_uniforms(prompts[row]["id"], decoding["seed"], steps) for row in batch])  # fmt: skip  # noqa: E501
+            began = time.perf_counter()
+            answers = sample_batch(
+                model, [encoded[row] for row in batch], stop_ids=stops, max_new_tokens=steps,
+                decoding=distribution, uniforms=noise,
+            )  # fmt: skip
+            seconds = (time.perf_counter() - began) / len(batch)
+            for row, (new, reason) in zip(batch, answers, strict=True):
+                source = prompts[row]
+                body = new[:-1] if reason == "stop" else new
+                done[row] = {
+                    "id": source["id"],
+                    "row": source["row"],
+                    "prompt": source["prompt"],
+                    "context": source["context"],
+                    "response": tokenizer.decode(body, skip_special_tokens=True),
+                    "prompt_ids": encoded[row],
+                    "response_ids": new,
+                    "finish_reason": reason,
+                    "teacher_flops": source["prompt_flops"]
+                    + flop_model.generation(len(encoded[row]), len(new)),
+                    "teacher_seconds": source["prompt_seconds"] + seconds,
+                }
+            made += sum(len(new) for new, _ in answers)
+            bar.update(len(batch))
+            bar.set_postfix_str(f"{made / (time.perf_counter() - start):.0f} tokens/s")
+    return [done[row] for row in range(len(prompts))]
+
+
+def ready_made_text(prompts: Sequence[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    """Text rows from a data set's own responses: no tokens, no cost of ours.
+
+    Raises:
+        UserError: A response is empty.
+    """
+    rows = []
+    for row in prompts:
+        if not (row["reference"] or "").strip():
+            raise UserError(f"{name}: the prompt {row['prompt'][:60]!r} has an empty response; remove that row")  # fmt: skip  # noqa: E501
+        rows.append(
+            {
+                "id": row["id"], "row": row["row"], "prompt": row["prompt"],
+                "context": row["context"], "response": row["reference"], "prompt_ids": None,
+                "response_ids": None, "finish_reason": "stop", "teacher_flops": 0.0,
+                "teacher_seconds": 0.0,
+            }
+        )  # fmt: skip
+    return rows
+
+
+def text_metadata(tokenizer: Any | None) -> dict[str, Any]:
+    """What a text part says of its tokens."""
+    return {"tokenizer_sha256": tokenizer_sha256(tokenizer) if tokenizer else None}

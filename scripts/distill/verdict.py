@@ -1,0 +1,797 @@
+"""What more teacher text bought: gains per doubling, the sweet spot, a forecast, comparisons.
+
+Everything here is a function of the runs table (one row per trained student). Error bars come
+from runs that differ only by draw (other training samples) or seed (other optimiser noise); their
+variance is pooled over all cells of the table with at least two runs, a cell being one student,
+method and number of samples. Intervals are 90 %, with Student's t quantiles for the pooled
+degrees of freedom. The held-out text is the same for all runs, so its sampling error moves all of
+them together; it is reported beside the gains and is not part of their error bars.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from distill.files import UserError
+
+LEVEL = 0.90
+"""Coverage of the intervals (a share)."""
+
+SUMMARY = "What did more teacher text buy?"
+LARGEST = "What is the largest size measured?"
+DOUBLING = "What does a doubling of the samples buy?"
+ERROR_BARS = "Where do the error bars come from?"
+SWEET_SPOT = "Is there a sweet spot?"
+FORECAST = "Was the largest size predicted from the smaller ones?"
+FALLING = "Does perplexity fall with every larger size?"
+STUDENTS = "Which student is better?"
+METHODS = "Which method is better?"
+
+GROUP = ["teacher", "student", "method", "curation", "cache"]
+"""The columns that name one line of a figure; runs of a line differ by samples, draw and seed."""
+
+
+# --- the runs table --------------------------------------------------------------------------
+
+
+def prepare_runs(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return a checked copy of a runs table, whoever made it.
+
+    Needed columns: student, method, samples and loss (nats per token). Names that are missing
+    become empty, `draw` counts the runs of a cell, `perplexity` is exp(loss).
+
+    Raises:
+        UserError: a needed column is missing or has an impossible value.
+    """
+    for name in ("student", "method", "samples", "loss"):
+        if name not in runs:
+            raise UserError(f"the runs table has no column {name}; add it")
+    table = runs.copy().reset_index(drop=True)
+    for name in GROUP:
+        table[name] = table[name].fillna("").astype(str) if name in table else ""
+    for name in ("samples", "loss"):
+        values = pd.to_numeric(table[name], errors="coerce")
+        if not np.isfinite(values.to_numpy(float)).all() or (values < 0).any():
+            raise UserError(
+                f"column {name} of the runs table holds a value that is missing, negative or not "
+                "a number; correct it or remove its row"
+            )
+        table[name] = values
+    table["samples"] = table["samples"].astype(int)
+    if table.empty or not (table["samples"] > 0).any():
+        raise UserError("the runs table has no row with samples > 0; add at least one trained run")
+    if "draw" not in table and "seed" not in table:
+        table["draw"] = table.groupby([*GROUP, "samples"]).cumcount()
+    for name in ("draw", "seed"):
+        table[name] = table[name].fillna(0) if name in table else 0
+    if not has_values(table, "perplexity"):
+        table["perplexity"] = np.exp(table["loss"])
+    return table
+
+
+def has_values(table: pd.DataFrame, column: str) -> bool:
+    """Tell whether a table has a column with at least one number in it."""
+    return column in table and bool(pd.to_numeric(table[column], errors="coerce").notna().any())
+
+
+@dataclass(frozen=True)
+class Line:
+    """The runs of one student by one method: a line of a figure.
+
+    `runs` are its trained runs (samples > 0), `before` its student before training (samples = 0).
+    """
+
+    teacher: str
+    student: str
+    method: str
+    curation: str
+    cache: str
+    label: str
+    runs: pd.DataFrame
+    before: pd.DataFrame
+
+    @property
+    def sizes(self) -> list[int]:
+        """The sample counts measured, smallest first."""
+        return sorted(int(n) for n in self.runs["samples"].unique())
+
+    def cells(self, column: str) -> pd.DataFrame:
+        """Return mean, sd (null for one run) and count of a column, one row per sample count."""
+        values = pd.to_numeric(self.runs[column], errors="coerce")
+        grouped = values.groupby(self.runs["samples"]).agg(["mean", "std", "count"])
+        return grouped[grouped["count"] > 0].rename(columns={"std": "sd"})
+
+
+def lines_of(table: pd.DataFrame) -> list[Line]:
+    """Split a prepared table into lines, in the table's order.
+
+    A label names student and method, and teacher, curation or cache only where needed to tell two
+    lines apart.
+    """
+    trained = table[table["samples"] > 0]
+    keys = trained[GROUP].drop_duplicates()
+    # A student named by itself is clearest; other parts only where they tell two lines apart.
+    shown = ["student", "method"]
+    for name in ("teacher", "curation", "cache"):
+        if keys.duplicated(shown).any() and keys.groupby(shown)[name].nunique().gt(1).any():
+            shown.append(name)
+    lines = []
+    for values in keys.itertuples(index=False):
+        key = dict(zip(GROUP, values, strict=True))
+        same = (trained[GROUP] == pd.Series(key)).all(axis=1)
+        start = (
+            (table["samples"] == 0)
+            & (table["student"] == key["student"])
+            & table["teacher"].isin([key["teacher"], ""])
+        )
+        label = " · ".join(key[name] for name in shown if key[name])
+        lines.append(Line(**key, label=label, runs=trained[same], before=table[start]))
+    return lines
+
+
+# --- numbers and their spread ----------------------------------------------------------------
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """Write a number for a reader: `digits` significant, thousands separated, 10ⁿ when extreme.
+
+    Whole numbers given as int are written in full; null becomes an en dash.
+    """
+    if value is None or value is pd.NA:
+        return "–"
+    if isinstance(value, (bool, np.bool_)):
+        return "yes" if value else "no"
+    if isinstance(value, (int, np.integer)):
+        return f"{value:,}".replace("-", "−")
+    value = float(value)
+    if math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if value == 0:
+        return "0"
+    mantissa, power = f"{value:.{digits - 1}e}".split("e")
+    if not -3 <= int(power) < 7:
+        raised = str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+        return f"{mantissa} × 10{raised}".replace("-", "−")
+    rounded = float(f"{mantissa}e{power}")
+    return f"{rounded:,.{max(0, digits - 1 - int(power))}f}".replace("-", "−")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A standard deviation between runs and its degrees of freedom, pooled over `cells` cells."""
+
+    sd: float
+    df: int
+    cells: int
+
+
+def pooled_spread(groups: Iterable[Any]) -> Spread | None:
+    """Pool the variance within groups of runs; None when no group has two runs."""
+    arrays = [np.asarray(group, dtype=float) for group in groups]
+    arrays = [array[np.isfinite(array)] for array in arrays]
+    arrays = [array for array in arrays if len(array) >= 2]
+    df = sum(len(array) - 1 for array in arrays)
+    if df == 0:
+        return None
+    squares = sum(float(((array - array.mean()) ** 2).sum()) for array in arrays)
+    return Spread(math.sqrt(squares / df), df, len(arrays))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its standard error and 90 % interval; all but the value None without spread."""
+
+    value: float
+    stderr: float | None
+    low: float | None
+    high: float | None
+
+    @property
+    def sign(self) -> int:
+        """+1 or −1 when the interval lies on one side of zero, else 0."""
+        if self.low is None or self.high is None:
+            return 0
+        return 1 if self.low > 0 else -1 if self.high < 0 else 0
+
+    def numbers(self, name: str) -> dict[str, float | None]:
+        """Return the estimate as plain JSON numbers under `name`."""
+        return {
+            name: self.value,
+            f"{name}_stderr": self.stderr,
+            f"{name}_low": self.low,
+            f"{name}_high": self.high,
+        }
+
+    def text(self, unit: str = "") -> str:
+        """Write the value with its interval."""
+        end = f" {unit}" if unit else ""
+        if self.low is None or self.high is None:
+            return f"{number(self.value)}{end} (no error bar)"
+        return (
+            f"{number(self.value)}{end} (90 % interval {number(self.low)} to {number(self.high)})"
+        )
+
+
+def _estimate(value: float, variance_share: float, spread: Spread | None) -> Estimate:
+    """Return value ± t · sd · √share; `variance_share` is Σ weight²/runs."""
+    if spread is None:
+        return Estimate(value, None, None, None)
+    stderr = spread.sd * math.sqrt(variance_share)
+    half = float(stats.t.ppf((1 + LEVEL) / 2, spread.df)) * stderr
+    return Estimate(value, stderr, value - half, value + half)
+
+
+def _contrast(cells: pd.DataFrame, weights: Mapping[int, float], spread: Spread | None) -> Estimate:
+    """Estimate Σ weight·mean over cells whose runs are independent.
+
+    Smaller sizes are prefixes of larger ones, which can only make the error of a difference
+    between sizes smaller than this.
+    """
+    value = sum(weight * float(cells.loc[n, "mean"]) for n, weight in weights.items())
+    share = sum(weight**2 / float(cells.loc[n, "count"]) for n, weight in weights.items())
+    return _estimate(value, share, spread)
+
+
+def _pooled_over(lines: list[Line], column: str) -> Spread | None:
+    return pooled_spread(
+        group for line in lines for _, group in _by_size(line, column) if column in line.runs
+    )
+
+
+def _by_size(line: Line, column: str) -> list[tuple[Any, pd.Series]]:
+    if column not in line.runs:
+        return []
+    values = pd.to_numeric(line.runs[column], errors="coerce")
+    return list(values.groupby(line.runs["samples"]))
+
+
+# --- the answers -----------------------------------------------------------------------------
+
+
+def diminishing_returns(
+    runs: pd.DataFrame,
+    references: dict[str, Any] | None = None,
+    cost: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
+    """Answer what more teacher text bought each student, as the content of answers.json.
+
+    Args:
+        runs: the runs table; see `prepare_runs` for what it must hold.
+        references: references.json, for the teacher's own loss; None when there is none.
+        cost: nats of loss that one unit of a column is worth, for instance
+            `{"samples": 1e-4, "train_seconds": 1e-5}`; without it no sweet spot is claimed.
+
+    Returns:
+        `{"schema": 1, "answers": [...]}`; each answer has question, student, method, answer,
+        evidence and numbers, and its teacher. Losses are nats per token.
+
+    Raises:
+        UserError: the table or the cost names a column that is missing.
+    """
+    table = prepare_runs(runs)
+    lines = lines_of(table)
+    spread = _pooled_over(lines, "loss")
+    gap_spread = _pooled_over(lines, "kl_teacher")
+    gains = [_doubling(line, spread, gap_spread) for line in lines]
+    sweet = _sweet_spots(lines, cost)
+    answers = [
+        _summary(lines, gains, sweet, references),
+        _largest(table),
+        *gains,
+        _error_bars(table, spread),
+        *sweet,
+        *(_forecast(line, spread) for line in lines),
+        *(_falling(line, spread) for line in lines),
+        *_comparisons(lines, STUDENTS),
+        *_comparisons(lines, METHODS),
+    ]
+    return {"schema": 1, "answers": answers}
+
+
+def _answer(
+    question: str, line: Line | None, answer: str, evidence: str, numbers: dict[str, Any]
+) -> dict[str, Any]:
+    return {
+        "question": question,
+        "teacher": line.teacher if line else None,
+        "student": line.student if line else None,
+        "method": line.method if line else None,
+        "label": line.label if line else None,
+        "answer": answer,
+        "evidence": evidence,
+        "numbers": numbers,
+    }
+
+
+def _error_bars(table: pd.DataFrame, spread: Spread | None) -> dict[str, Any]:
+    """Say where the error bars of the gains come from, and what they leave out."""
+    trained = table[table["samples"] > 0]
+    heldout = _mean(trained, "loss_stderr")
+    if spread is None:
+        answer = "There are none: no cell of the table has two runs."
+    else:
+        sources = [f"{name}s" for name in ("draw", "seed") if trained[name].nunique() > 1]
+        answer = (
+            f"From {' and '.join(sources) or 'repeated runs'}: pooled over the {spread.cells} "
+            f"cells with at least two runs ({spread.df} degrees of freedom, standard deviation "
+            f"{number(spread.sd)} nats) and taken to be the same in all cells, those with a "
+            "single run included."
+        )
+    evidence = "The sampling error of the held-out text is not in them"
+    if heldout is not None:
+        evidence += f": a standard error of {number(heldout)} nats"
+    evidence += ", shared by all runs, which moves them together and mostly cancels in differences."
+    numbers = {
+        "pooled_sd": spread.sd if spread else None,
+        "pooled_df": spread.df if spread else 0,
+        "pooled_cells": spread.cells if spread else 0,
+        "heldout_stderr": heldout,
+    }
+    return _answer(ERROR_BARS, None, answer, evidence, numbers)
+
+
+def _doubling(line: Line, spread: Spread | None, gap_spread: Spread | None) -> dict[str, Any]:
+    """Answer what each doubling of the samples bought one line."""
+    loss = line.cells("loss")
+    gap = line.cells("kl_teacher") if has_values(line.runs, "kl_teacher") else None
+    steps, per_doubling = [], []
+    for small, large in pairwise(line.sizes):
+        doublings = math.log2(large / small)
+        weights = {small: 1 / doublings, large: -1 / doublings}
+        gain = _contrast(loss, weights, spread)
+        per_doubling.append((gain, weights))
+        step: dict[str, Any] = {"from": small, "to": large, "doublings": doublings}
+        step |= gain.numbers("loss_gain")
+        step |= {"perplexity_ratio": math.exp(-gain.value)}
+        step["perplexity_ratio_low"] = None if gain.high is None else math.exp(-gain.high)
+        step["perplexity_ratio_high"] = None if gain.low is None else math.exp(-gain.low)
+        if gap is not None and small in gap.index and large in gap.index:
+            step |= _contrast(gap, weights, gap_spread).numbers("gap_gain")
+        steps.append(step)
+    largest = line.sizes[-1]
+    numbers: dict[str, Any] = {
+        "gains_per_doubling": steps,
+        "pooled_sd": spread.sd if spread else None,
+        "pooled_df": spread.df if spread else 0,
+        "heldout_stderr": _mean(line.runs, "loss_stderr"),
+        "loss_before_training": _mean(line.before, "loss"),
+        "loss_at_largest": float(loss.loc[largest, "mean"]),
+        "gap_at_largest": float(gap.loc[largest, "mean"]) if gap is not None else None,
+        "largest_samples": largest,
+    }
+    if not steps:
+        return _answer(
+            DOUBLING,
+            line,
+            f"Cannot tell: only {largest:,} samples were measured.",
+            "A gain per doubling needs two sizes; add one.",
+            numbers,
+        )
+    (first, first_weights), (last, last_weights) = per_doubling[0], per_doubling[-1]
+    trend = _contrast(loss, _slope_weights(line.sizes), spread)
+    numbers |= trend.numbers("trend_per_doubling")
+    small = line.sizes[-2]
+    evidence = (
+        f"Per doubling, the step {small:,} → {largest:,} samples lowered the loss by "
+        f"{last.text('nats')}, perplexity × {number(math.exp(-last.value))}."
+    )
+    answer = _last_step(last, largest)
+    if len(per_doubling) > 1:
+        change = {n: first_weights.get(n, 0.0) for n in line.sizes}
+        for n, weight in last_weights.items():
+            change[n] -= weight
+        shrink = _contrast(loss, {n: w for n, w in change.items() if w}, spread)
+        numbers |= shrink.numbers("first_minus_last_gain")
+        answer = answer[:-1] + _shrinking(shrink)
+        evidence += (
+            f" The first step, {line.sizes[0]:,} → {line.sizes[1]:,}, lowered it by "
+            f"{first.text('nats')}. A straight line through all sizes against the logarithm of "
+            f"samples falls by {number(trend.value)} nats per doubling."
+        )
+    return _answer(DOUBLING, line, answer, evidence, numbers)
+
+
+def _last_step(gain: Estimate, largest: int) -> str:
+    amount = f"{number(abs(gain.value))} nats per doubling"
+    if gain.stderr is None:
+        word = "lowered" if gain.value > 0 else "raised"
+        return f"The last step up to {largest:,} samples {word} the loss by {amount}, untested."
+    if gain.sign > 0:
+        return f"More text still helps at {largest:,} samples ({amount})."
+    if gain.sign < 0:
+        return f"More text made it worse at {largest:,} samples ({amount} lost)."
+    return f"Cannot tell whether more text still helps at {largest:,} samples."
+
+
+def _shrinking(shrink: Estimate) -> str:
+    if shrink.stderr is None:
+        word = "smaller" if shrink.value > 0 else "no smaller"
+        return f"; the gain is {word} than in the first step, without an error bar."
+    if shrink.sign > 0:
+        return "; returns diminish: the last step bought less than the first."
+    if shrink.sign < 0:
+        return "; returns grew: the last step bought more than the first."
+    return "; first and last step do not differ by more than the noise."
+
+
+def _slope_weights(sizes: list[int]) -> dict[int, float]:
+    """Return least-squares weights of the fall in a mean per doubling of the samples."""
+    x = np.log2(sizes)
+    centred = x - x.mean()
+    return dict(zip(sizes, (-centred / (centred**2).sum()).tolist(), strict=True))
+
+
+def _sweet_spots(lines: list[Line], cost: Mapping[str, float] | None) -> list[dict[str, Any]]:
+    """Answer where loss plus a stated cost is lowest; claimed only in the interior."""
+    if not cost:
+        return [
+            _answer(
+                SWEET_SPOT,
+                line,
+                f"Not reached by n = {line.sizes[-1]:,}: no cost was stated.",
+                "Loss alone has no sweet spot short of the size where it stops falling; "
+                "state what a sample or a second is worth in nats to ask for one.",
+                {"cost": None, "samples": None, "largest_samples": line.sizes[-1]},
+            )
+            for line in lines
+        ]
+    totals = []
+    for line in lines:
+        total = line.runs["loss"].copy()
+        for column, price in cost.items():
+            if not has_values(line.runs, column):
+                raise UserError(
+                    f"the cost names column {column}, which the runs table does not hold for "
+                    f"{line.label}; use another column"
+                )
+            total += price * pd.to_numeric(line.runs[column], errors="coerce")
+        totals.append(Line(**{**vars(line), "runs": line.runs.assign(total=total)}))
+    spread = _pooled_over(totals, "total")
+    return [_sweet_spot(line, spread, cost) for line in totals]
+
+
+def _sweet_spot(line: Line, spread: Spread | None, cost: Mapping[str, float]) -> dict[str, Any]:
+    cells = line.cells("total")
+    smallest, largest = line.sizes[0], line.sizes[-1]
+    best = int(cells["mean"].idxmin())
+    stated = ", ".join(f"one unit of {name} = {number(price)} nats" for name, price in cost.items())
+    evidence = f"Stated cost: {stated}. Loss plus cost is lowest at n = {best:,} "
+    evidence += f"({number(float(cells.loc[best, 'mean']), 4)} nats)"
+    numbers: dict[str, Any] = {
+        "cost": dict(cost),
+        "samples": None,
+        "lowest_measured_at": best,
+        "largest_samples": largest,
+        "totals": [{"samples": n, "total": float(cells.loc[n, "mean"])} for n in line.sizes],
+    }
+    if best == largest:
+        answer = f"Not reached by n = {largest:,}: loss plus the stated cost is still falling."
+        return _answer(SWEET_SPOT, line, answer, evidence + ", the largest size.", numbers)
+    if best == smallest:
+        answer = f"Not within the sizes measured: the smallest, n = {smallest:,}, is the cheapest."
+        return _answer(SWEET_SPOT, line, answer, evidence + ", the smallest size.", numbers)
+    below = _contrast(cells, {smallest: 1, best: -1}, spread)
+    above = _contrast(cells, {largest: 1, best: -1}, spread)
+    numbers |= below.numbers("smallest_minus_best") | above.numbers("largest_minus_best")
+    evidence += (
+        f"; n = {smallest:,} is worse by {below.text('nats')} and n = {largest:,} by "
+        f"{above.text('nats')}."
+    )
+    if below.sign > 0 and above.sign > 0:
+        numbers["samples"] = best
+        answer = f"At the stated cost, about n = {best:,} among the sizes measured."
+    else:
+        answer = (
+            f"Cannot tell: the lowest point, n = {best:,}, is not clear of the smallest and "
+            "largest size by more than the noise."
+        )
+    return _answer(SWEET_SPOT, line, answer, evidence, numbers)
+
+
+def _forecast(line: Line, spread: Spread | None) -> dict[str, Any]:
+    """Answer how well a log-log line through the last two smaller sizes meets the largest."""
+    if len(line.sizes) < 3:
+        return _answer(
+            FORECAST,
+            line,
+            "Cannot tell: a forecast of the largest size needs two smaller ones.",
+            f"Sizes measured: {', '.join(f'{n:,}' for n in line.sizes)}.",
+            {"predicted": None, "measured": None},
+        )
+    first, second, target = line.sizes[-3:]
+    numbers: dict[str, Any] = {"from": [first, second], "to": target}
+    loss = line.cells("loss")
+    predicted = _log_log(loss["mean"], first, second, target)
+    measured = float(loss.loc[target, "mean"])
+    numbers |= {
+        "predicted_loss": predicted,
+        "measured_loss": measured,
+        "relative_error_loss": predicted / measured - 1,
+        "relative_error_loss_no_change": float(loss.loc[second, "mean"]) / measured - 1,
+        "predicted_perplexity": math.exp(predicted),
+        "measured_perplexity": math.exp(measured),
+        "relative_error_perplexity": math.exp(predicted - measured) - 1,
+    }
+    # Delta method in nats: d predicted/d mean = predicted·weight/mean of each of the two sizes.
+    reach = math.log(target / second) / math.log(second / first)
+    slopes = {
+        second: predicted * (1 + reach) / float(loss.loc[second, "mean"]),
+        first: -predicted * reach / float(loss.loc[first, "mean"]),
+        target: -1.0,
+    }
+    share = sum(slope**2 / float(loss.loc[n, "count"]) for n, slope in slopes.items())
+    miss = _estimate(predicted - measured, share, spread)
+    numbers |= miss.numbers("miss_nats")
+    gap_text = ""
+    if has_values(line.runs, "kl_teacher"):
+        gap = line.cells("kl_teacher")["mean"]
+        if {first, second, target} <= set(gap.index) and (gap > 0).all():
+            numbers["predicted_gap"] = _log_log(gap, first, second, target)
+            numbers["measured_gap"] = float(gap[target])
+            numbers["relative_error_gap"] = numbers["predicted_gap"] / numbers["measured_gap"] - 1
+            gap_text = (
+                f" The gap to the teacher, by a line of its own: {number(numbers['predicted_gap'])}"
+                f" predicted, {number(numbers['measured_gap'])} measured "
+                f"({_percent(numbers['relative_error_gap'])})."
+            )
+    answer = (
+        f"Loss at n = {target:,}: {number(predicted, 4)} nats predicted, {number(measured, 4)} "
+        f"measured ({_percent(numbers['relative_error_loss'])})."
+    )
+    verdict = {0: "The miss is within the noise", 1: "It was too high", -1: "It was too low"}
+    judged = "" if miss.stderr is None else f" {verdict[miss.sign]}: {miss.text('nats')}."
+    evidence = (
+        f"A straight line in log loss against log samples through n = {first:,} and {second:,}, "
+        f"read off at {target:,}.{judged} Perplexity: {number(math.exp(predicted))} predicted, "
+        f"{number(math.exp(measured))} measured "
+        f"({_percent(numbers['relative_error_perplexity'])}). Guessing no change from "
+        f"n = {second:,} would have missed the loss by "
+        f"{_percent(numbers['relative_error_loss_no_change'])}.{gap_text}"
+    )
+    return _answer(FORECAST, line, answer, evidence, numbers)
+
+
+def _log_log(means: pd.Series, first: int, second: int, target: int) -> float:
+    """Read a log-log straight line through two sizes off at a third."""
+    reach = math.log(target / second) / math.log(second / first)
+    low, high = float(means[first]), float(means[second])
+    return high * (high / low) ** reach
+
+
+def _percent(share: float) -> str:
+    sign = "+" if share > 0 else ""
+    return f"{sign}{number(100 * share, 2)} %"
+
+
+def _falling(line: Line, spread: Spread | None) -> dict[str, Any]:
+    """Answer whether perplexity falls at every step, the one from n = 0 included."""
+    cells = line.cells("loss")
+    if not line.before.empty:
+        start = pd.DataFrame(
+            {"mean": [line.before["loss"].mean()], "count": [len(line.before)]}, index=[0]
+        )
+        cells = pd.concat([start, cells[["mean", "count"]]])
+    rises = []
+    for small, large in pairwise(sorted(int(n) for n in cells.index)):
+        rise = _contrast(cells, {large: 1.0, small: -1.0}, spread)
+        if rise.value > 0:
+            clear = {1: "beyond the noise", 0: "within the noise"}[rise.sign]
+            clear = "without an error bar" if rise.stderr is None else clear
+            rises.append({"from": small, "to": large, "clear": clear, **rise.numbers("loss_rise")})
+    if not rises:
+        return _answer(FALLING, line, "Yes.", "Every step lowered it.", {"rises": []})
+    told = "; ".join(
+        f"{r['from']:,} → {r['to']:,} samples raised the loss by {number(r['loss_rise'])} nats "
+        f"({r['clear']})"
+        for r in rises
+    )
+    return _answer(
+        FALLING,
+        line,
+        "Warning: no.",
+        f"{told}. Look at updates, learning rate and the spread between draws of those runs.",
+        {"rises": rises},
+    )
+
+
+def _comparisons(lines: list[Line], question: str) -> list[dict[str, Any]]:
+    """Compare lines that share all else: each student with the next larger, or each method with
+    the first.
+    """
+    shared = ["teacher", "curation"]
+    shared += ["method", "cache"] if question == STUDENTS else ["student"]
+    groups: dict[tuple[str, ...], list[Line]] = {}
+    for line in lines:
+        groups.setdefault(tuple(getattr(line, name) for name in shared), []).append(line)
+    answers = []
+    for group in groups.values():
+        if question == STUDENTS:
+            pairs = list(pairwise(sorted(group, key=lambda x: _mean(x.runs, "params") or 0.0)))
+        else:
+            pairs = [(group[0], line) for line in group if line.method != group[0].method]
+        for one, other in pairs:
+            compared = _compare(one, other, question)
+            answers.extend([compared] if compared else [])
+    return answers
+
+
+def _compare(one: Line, other: Line, question: str) -> dict[str, Any] | None:
+    """Compare the losses of two lines at each size, run by run where draw and seed agree."""
+    on = ["samples", "draw", "seed"]
+    left, right = (line.runs.groupby(on)["loss"].mean() for line in (one, other))
+    differences = (left - right).dropna().groupby("samples")
+    if differences.ngroups == 0:
+        return None
+    spread = pooled_spread(group for _, group in differences)
+    same_method = question == STUDENTS
+    names = (one.student, other.student) if same_method else (one.method, other.method)
+    steps, better = [], {names[0]: [], names[1]: [], "cannot tell": []}  # type: ignore[var-annotated]
+    for n, group in differences:
+        size = int(n)
+        difference = _estimate(float(group.mean()), 1 / len(group), spread)
+        side = difference.sign if difference.stderr is not None else int(np.sign(difference.value))
+        winner = {-1: names[0], 1: names[1], 0: "cannot tell"}[side]
+        better[winner].append(size)
+        steps.append(
+            {"samples": size, "runs": len(group), "better": winner}
+            | difference.numbers("loss_difference")
+        )
+    told = []
+    for name in names:
+        if better[name]:
+            everywhere = len(better[name]) == len(steps)
+            told.append(f"{name} at {'every size' if everywhere else _sizes(better[name])}")
+    if better["cannot tell"]:
+        told.append(f"cannot tell at {_sizes(better['cannot tell'])}")
+    answer = "; ".join(told)
+    answer = answer[0].upper() + answer[1:] if answer.startswith("cannot") else answer
+    last = steps[-1]
+    estimate = Estimate(
+        *(last[f"loss_difference{end}"] for end in ("", "_stderr", "_low", "_high"))  # type: ignore[arg-type]
+    )
+    evidence = (
+        f"At n = {last['samples']:,} the loss of {names[0]} minus that of {names[1]} is "
+        f"{estimate.text('nats')}; runs with the same draw and seed are compared with each other"
+    )
+    evidence += (
+        f", their spread pooled over {spread.cells} sizes. "
+        if spread
+        else "; no size has two such pairs, so better means lower, untested. "
+    )
+    if same_method:
+        evidence += _explanation(one, other)
+    else:
+        evidence += "Equal samples are not equal work: compare FLOPs and seconds before choosing."
+    numbers = {
+        "compared": list(names),
+        "differences": steps,
+        "params": [_mean(one.runs, "params"), _mean(other.runs, "params")],
+        "pooled_sd": spread.sd if spread else None,
+        "pooled_df": spread.df if spread else 0,
+    }
+    record = _answer(question, one, f"Better: {answer}.", evidence, numbers)
+    record["label"] = f"{one.label} or {other.label}"
+    record["student"] = f"{names[0]} vs {names[1]}" if same_method else one.student
+    record["method"] = one.method if same_method else f"{names[0]} vs {names[1]}"
+    return record
+
+
+def _sizes(sizes: list[int]) -> str:
+    return "n = " + ", ".join(f"{n:,}" for n in sizes)
+
+
+def _explanation(one: Line, other: Line) -> str:
+    """Say what two students differ in, the explanations to check."""
+    parts = []
+    for column, name in (("params", "parameters"), ("params_non_embedding", "without embeddings")):
+        sizes = [_mean(line.runs, column) for line in (one, other)]
+        if None not in sizes and sizes[0] != sizes[1]:
+            counts = [f"{size:,.0f}" for size in sizes]
+            parts.append(f"{name} ({' against '.join(counts)})")
+    starts = [
+        set(line.runs["init"].dropna().astype(str)) if "init" in line.runs else set[str]()
+        for line in (one, other)
+    ]
+    if starts[0] != starts[1]:
+        parts.append(
+            "initialisation (" + " against ".join("/".join(sorted(s)) or "?" for s in starts) + ")"
+        )
+        if len(parts) > 1:
+            return (
+                f"They differ in {', '.join(parts)}: these runs cannot say which of these is the "
+                "cause; a pair that differs in one of them would."
+            )
+    if not parts:
+        return "The table does not say what they differ in."
+    first = [_mean(line.before, "loss") for line in (one, other)]
+    text = f"The plain explanation to check: they differ in {', '.join(parts)}."
+    if None not in first:
+        text += f" Before training their losses were {number(first[0])} and {number(first[1])}."
+    return text
+
+
+def _mean(rows: pd.DataFrame, column: str) -> float | None:
+    """Return the mean of a column, None where it holds nothing."""
+    return float(pd.to_numeric(rows[column]).mean()) if has_values(rows, column) else None
+
+
+def _largest(table: pd.DataFrame) -> dict[str, Any]:
+    largest = int(table["samples"].max())
+    return _answer(
+        LARGEST,
+        None,
+        f"{largest:,} samples.",
+        "Trends measured up to there are no evidence far beyond it.",
+        {"largest_samples": largest},
+    )
+
+
+def _summary(
+    lines: list[Line],
+    gains: list[dict[str, Any]],
+    sweet: list[dict[str, Any]],
+    references: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """Say the whole answer in one paragraph of plain words."""
+    largest = max(line.sizes[-1] for line in lines)
+    steps = [gain["numbers"]["gains_per_doubling"] for gain in gains]
+    firsts = [s[0]["loss_gain"] for s in steps if len(s) > 1]
+    lasts = [s[-1] for s in steps if s]
+    helped = sum((s["loss_gain_low"] or 0.0) > 0 for s in lasts)
+    tested = any(s["loss_gain_stderr"] is not None for s in lasts)
+    text = ""
+    if lasts:
+        values = [s["loss_gain"] for s in lasts]
+        if len(lines) == 1:
+            whom = "for the one student measured"
+        else:
+            whom = f"across {len(lines)} combinations of student and method"
+        text += (
+            f"Going up to {largest:,} samples, a doubling of the teacher's text lowered the loss "
+            f"by {_range(values)} nats per token in the last step {whom}"
+        )
+        text += " (below zero: raised it)" if min(values) < 0 else ""
+        text += f", against {_range(firsts)} in the first step. " if firsts else ". "
+        text += (
+            f"In {helped} of {len(lasts)} the last gain is clear of the noise between runs. "
+            if tested
+            else "No size was run twice, so none of this is tested against noise. "
+        )
+    else:
+        text += f"Only one size, {largest:,} samples, was measured. "
+    numbers: dict[str, Any] = {"largest_samples": largest, "best": []}
+    for teacher in dict.fromkeys(line.teacher for line in lines):
+        mine = [line for line in lines if line.teacher == teacher and largest in line.sizes]
+        if not mine:
+            continue
+        best = min(mine, key=lambda line: float(line.cells("loss").loc[largest, "mean"]))
+        loss = float(best.cells("loss").loc[largest, "mean"])
+        floor = ((references or {}).get("teachers", {}).get(teacher) or {}).get("perplexity")
+        numbers["best"].append({"teacher": teacher, "label": best.label, "loss": loss})
+        text += f"The lowest perplexity at that size is {number(math.exp(loss))} ({best.label}"
+        text += f"; the teacher {teacher}'s own is {number(floor)}). " if floor else "). "
+    spots = sorted({s["numbers"]["samples"] for s in sweet if s["numbers"]["samples"]})
+    if not spots:
+        text += f"A sweet spot was not reached by n = {largest:,}"
+        no_cost = sweet[0]["numbers"]["cost"] is None
+        text += ", and none can be claimed without a stated cost." if no_cost else "."
+    else:
+        claimed = sum(bool(s["numbers"]["samples"]) for s in sweet)
+        text += (
+            f"At the stated cost there is a sweet spot at {_sizes(spots)} "
+            f"({claimed} of {len(sweet)} lines)."
+        )
+    return _answer(SUMMARY, None, text, "Details and error bars are below.", numbers)
+
+
+def _range(values: list[float]) -> str:
+    low, high = number(min(values), 2), number(max(values), 2)
+    return low if low == high else f"{low} to {high}"
