@@ -44,6 +44,9 @@ STYLE: dict[str, Any] = {
 AXES_INCHES = (3.3, 2.5)
 """Width and height of one panel, in inches; labels stand to its right."""
 
+MOST_ARROWS = 3
+"""Students off the scale before training that get an arrow each; more share one."""
+
 CSV_COLUMNS = ["panel", "kind", "label", "samples", "x", "y", "low", "high", "runs"]
 
 
@@ -319,10 +322,19 @@ def _draw(figure: Figure, table: pd.DataFrame, lines: list[Line]) -> Canvas:
     left, right, bottom, top, gap = 0.72, 0.25, 0.52, 0.1, 0.22
     width, height = AXES_INCHES
     height = height if len(panels) == 1 else 1.7
+    # Labels at the lines' ends while they fit beside a panel, else a key below the lowest one.
+    crowded = sum(_label_height(line.label) for line in lines) > height - 0.45
+    columns = 1
     if figure.is_trade_off:
         bottom += 0.24 if len(lines) > len({line.student for line in lines}) else 0.0
     else:
-        right = 0.2 + _label_inches(table, canvas)
+        kinds = ["teacher", "floor", "guide"] if crowded else ["mean", "teacher", "floor", "guide"]
+        beside = table.loc[table["kind"].isin(kinds), "label"]
+        right = 0.25 + _label_inches(beside, canvas)
+    if crowded and not figure.is_trade_off:
+        widest = _label_inches(table.loc[table["kind"] == "mean", "label"], canvas, wrap=False)
+        columns = max(1, int((left + width + right) / (widest + 0.55)))
+        bottom += 0.155 * math.ceil(len(lines) / columns) + 0.12
     total = (left + width + right, bottom + top + len(panels) * height + (len(panels) - 1) * gap)
     canvas.set_size_inches(*total)
     for index, panel in enumerate(panels):
@@ -335,7 +347,9 @@ def _draw(figure: Figure, table: pd.DataFrame, lines: list[Line]) -> Canvas:
         if figure.is_trade_off:
             _draw_trade_off(axes, rows, lines, looks)
         else:
-            _draw_panel(axes, rows, looks, figure)
+            _draw_panel(axes, rows, looks, figure, crowded)
+            if crowded and above == 0:
+                _line_key(canvas, lines, looks, columns)
         last = above == 0
         axes.tick_params(labelbottom=last)
         if last:
@@ -345,16 +359,20 @@ def _draw(figure: Figure, table: pd.DataFrame, lines: list[Line]) -> Canvas:
     return canvas
 
 
-def _label_inches(table: pd.DataFrame, canvas: Canvas) -> float:
-    """Measure the widest label to the right of a panel."""
-    shown = table[table["kind"] != "before"]["label"].unique()
+def _label_inches(labels: pd.Series, canvas: Canvas, wrap: bool = True) -> float:
+    """Measure the widest of some labels."""
     renderer = canvas.canvas.get_renderer()  # type: ignore[attr-defined]
     widest = 0.0
-    for label in shown:
-        text = canvas.text(0, 0, _wrapped(label))
+    for label in labels.unique():
+        text = canvas.text(0, 0, _wrapped(label) if wrap else label)
         widest = max(widest, text.get_window_extent(renderer).width / canvas.dpi)
         text.remove()
     return widest
+
+
+def _label_height(label: str) -> float:
+    """Return the height of a label at a line's end, in inches."""
+    return 0.145 * (1 + _wrapped(label).count("\n"))
 
 
 def _wrapped(label: str) -> str:
@@ -362,7 +380,9 @@ def _wrapped(label: str) -> str:
     return label.replace(" · ", "\n", 1) if len(label) > 22 else label
 
 
-def _draw_panel(axes: Axes, rows: pd.DataFrame, looks: dict[str, _Look], figure: Figure) -> None:
+def _draw_panel(
+    axes: Axes, rows: pd.DataFrame, looks: dict[str, _Look], figure: Figure, crowded: bool
+) -> None:
     """Draw lines over samples with the students before training on a broken 0 at the left."""
     sizes = sorted({int(n) for n in rows.loc[rows["kind"] == "mean", "samples"]})
     before = rows[rows["kind"] == "before"].drop_duplicates(["label", "y"])
@@ -394,7 +414,8 @@ def _draw_panel(axes: Axes, rows: pd.DataFrame, looks: dict[str, _Look], figure:
             capsize=2.5,
         )
         last = mine.iloc[-1]
-        ends.append((float(last["y"]), label, look.colour))
+        if not crowded:
+            ends.append((float(last["y"]), label, look.colour))
     for kind, dash in (("teacher", (0, (6, 3))), ("floor", (0, (1, 2)))):
         for row in inside[inside["kind"] == kind].itertuples():
             axes.axhline(row.y, color=GREY, lw=1.1, ls=dash)
@@ -430,6 +451,7 @@ def _set_range(axes: Axes, inside: pd.DataFrame, before: pd.DataFrame, figure: F
         low, high = low / 1.2, high * 1.2
     span = high / low
     off = int((before["y"] > high).sum())
+    off = off if off <= MOST_ARROWS else 1
     axes.set_ylim(low / span**0.06, high * span ** (0.06 + 0.11 * off))
 
 
@@ -440,15 +462,18 @@ def _mark_before(axes: Axes, before: pd.DataFrame, looks: dict[str, _Look], zero
     for row in before[before["y"] <= high].itertuples():
         colour = looks[str(row.label)].colour
         axes.plot([zero], [row.y], "o", mfc="white", mec=colour, mew=1.3, clip_on=False, zorder=4)
-    for index, row in enumerate(off.itertuples()):
-        colour = looks[str(row.label)].colour
+    names = [(f"{r.label}: {number(r.y)}", looks[str(r.label)].colour) for r in off.itertuples()]
+    if len(names) > MOST_ARROWS:
+        values = dict.fromkeys(number(value) for value in (off["y"].min(), off["y"].max()))
+        names = [(f"{len(names)} students: {' to '.join(values)}", GREY)]
+    for index, (name, colour) in enumerate(names):
         height = 1 - 0.085 * (index + 0.5)
         blend = axes.get_xaxis_transform()
         axes.plot(
             [zero], [height], "^", mfc="white", mec=colour, mew=1.3, transform=blend, zorder=4
         )
         axes.annotate(
-            f"{row.label}: {number(row.y)}",
+            name,
             (zero, height),
             xycoords=blend,
             xytext=(6, 0),
@@ -557,7 +582,7 @@ def _label_ends(axes: Axes, ends: list[tuple[float, str, str]]) -> None:
     scale = axes.transData + axes.transAxes.inverted()
     x_end = axes.get_xlim()[1]
     places = [float(scale.transform((x_end, y))[1]) * height for y, _, _ in ends]
-    heights = [0.145 * (1 + _wrapped(label).count("\n")) for _, label, _ in ends]
+    heights = [_label_height(label) for _, label, _ in ends]
     moved = _spread(places, heights, height + 0.08)
     for (_, label, colour), place, spot in zip(ends, places, moved, strict=True):
         axes.plot(
@@ -615,6 +640,26 @@ def _draw_trade_off(
     _label_marks(axes, labels)
     if len(methods) > 1:
         _key(axes, methods)
+
+
+def _line_key(canvas: Canvas, lines: list[Line], looks: dict[str, _Look], columns: int) -> None:
+    """Explain the lines below the panels."""
+    handles = []
+    for line in lines:
+        look = looks[line.label]
+        style = {"color": look.colour, "marker": look.marker, "ls": look.dash}
+        handles.append(Line2D([], [], label=line.label, **style))
+    canvas.legend(
+        handles=handles,
+        loc="lower left",
+        ncols=columns,
+        frameon=False,
+        fontsize=8.5,
+        labelspacing=0.25,
+        borderaxespad=0.2,
+        handlelength=2.2,
+        columnspacing=1.0,
+    )
 
 
 def _key(axes: Axes, methods: dict[str, _Look]) -> None:

@@ -614,3 +614,8 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> dict[str, int | fl
     discordant = only_first + only_second
     p_value = float(binomtest(only_first, discordant, 0.5).pvalue) if discordant else 1.0
     return {"only_first": only_first, "only_second": only_second, "p_value": p_value}
+
+
+def instruction_sets(count: int) -> dict[str, list[Instruction]]:
+    """The 50 fixed instructions and `count` generated ones, by the names that records use."""
+    return {"fixed": fixed_instructions(), "large": generated_instructions(count, seed=0)}

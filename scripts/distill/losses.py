@@ -4,8 +4,10 @@ from typing import Any
 
 import torch
 
-CHUNK = 64
-"""Rows of the vocabulary softmax that are worked on at once: small enough to stay in the cache."""
+
+def chunk_rows(logits: torch.Tensor) -> int:
+    """Rows of a vocabulary softmax worked on at once: few on CPU, to stay in its cache."""
+    return 4 if logits.device.type == "cpu" else 2048
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -17,9 +19,10 @@ class _CrossEntropy(torch.autograd.Function):
     ) -> torch.Tensor:
         gradient = torch.empty_like(logits)
         total = torch.zeros((), dtype=torch.float32, device=logits.device)
-        for start in range(0, len(logits), CHUNK):
-            block = logits[start : start + CHUNK].float()
-            goal = targets[start : start + CHUNK].unsqueeze(1)
+        size = chunk_rows(logits)
+        for start in range(0, len(logits), size):
+            block = logits[start : start + size].float()
+            goal = targets[start : start + size].unsqueeze(1)
             top = block.amax(-1, keepdim=True)
             own = block.gather(1, goal)
             block.sub_(top).exp_()
@@ -27,7 +30,7 @@ class _CrossEntropy(torch.autograd.Function):
             total += (mass.log() + top - own).sum()
             block.div_(mass * normaliser)
             block.scatter_add_(1, goal, (-1 / normaliser).expand_as(goal).to(block.dtype))
-            gradient[start : start + CHUNK] = block
+            gradient[start : start + size] = block
         ctx.save_for_backward(gradient)
         return total / normaliser
 

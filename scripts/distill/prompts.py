@@ -63,7 +63,9 @@ def slice_rows(
 def shingles(text: str, width: int = 5) -> frozenset[str]:
     """Character `width`-grams of a text without case, punctuation and runs of white space."""
     plain = " ".join(re.findall(r"\w+", text.lower()))
-    return frozenset(plain[start : start + width] for start in range(max(1, len(plain) - width + 1)))  # fmt: skip  # noqa: E501
+    return frozenset(
+        plain[start : start + width] for start in range(max(1, len(plain) - width + 1))
+    )
 
 
 def jaccard(first: frozenset[str], second: frozenset[str]) -> float:

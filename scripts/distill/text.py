@@ -77,7 +77,9 @@ def synthesise_prompts(
                     kept.append(row)
             bar.update(min(len(kept), spec["candidates"]) - bar.n)
             tokens_made = sum(len(new) for new, _ in turns)
-            bar.set_postfix_str(f"{tokens_made * attempts / size / (time.perf_counter() - start):.0f} tokens/s")  # fmt: skip  # noqa: E501
+            bar.set_postfix_str(
+                f"{tokens_made * attempts / size / (time.perf_counter() - start):.0f} tokens/s"
+            )
     cost = {"flops": flops, "seconds": time.perf_counter() - start}
     return kept[: spec["candidates"]], cost
 
@@ -110,7 +112,9 @@ def generate_text(
     with _bar("responses", len(prompts)) as bar:
         for first in range(0, len(order), size):
             batch = order[first : first + size]
-            noise = np.stack([row_uniforms(prompts[row]["id"], decoding["seed"], steps) for row in batch])  # fmt: skip  # noqa: E501
+            noise = np.stack(
+                [row_uniforms(prompts[row]["id"], decoding["seed"], steps) for row in batch]
+            )
             began = time.perf_counter()
             answers = sample_batch(
                 model, [encoded[row] for row in batch], stop_ids=stops, max_new_tokens=steps,
@@ -148,7 +152,9 @@ def ready_made_text(prompts: Sequence[dict[str, Any]], name: str) -> list[dict[s
     rows = []
     for row in prompts:
         if not (row["reference"] or "").strip():
-            raise UserError(f"{name}: the prompt {row['prompt'][:60]!r} has an empty response; remove that row")  # fmt: skip  # noqa: E501
+            raise UserError(
+                f"{name}: the prompt {row['prompt'][:60]!r} has an empty response; remove that row"
+            )
         rows.append(
             {
                 "id": row["id"], "row": row["row"], "prompt": row["prompt"],

@@ -164,6 +164,12 @@ def number(value: Any, digits: int = 3) -> str:
     return f"{rounded:,.{max(0, digits - 1 - int(power))}f}".replace("-", "−")
 
 
+def percent(share: float) -> str:
+    """Write a signed share as per cent, two significant digits."""
+    sign = "+" if share > 0 else ""
+    return f"{sign}{number(100 * share, 2)} %"
+
+
 @dataclass(frozen=True)
 class Spread:
     """A standard deviation between runs and its degrees of freedom, pooled over `cells` cells."""
@@ -540,11 +546,11 @@ def _forecast(line: Line, spread: Spread | None) -> dict[str, Any]:
             gap_text = (
                 f" The gap to the teacher, by a line of its own: {number(numbers['predicted_gap'])}"
                 f" predicted, {number(numbers['measured_gap'])} measured "
-                f"({_percent(numbers['relative_error_gap'])})."
+                f"({percent(numbers['relative_error_gap'])})."
             )
     answer = (
         f"Loss at n = {target:,}: {number(predicted, 4)} nats predicted, {number(measured, 4)} "
-        f"measured ({_percent(numbers['relative_error_loss'])})."
+        f"measured ({percent(numbers['relative_error_loss'])})."
     )
     verdict = {0: "The miss is within the noise", 1: "It was too high", -1: "It was too low"}
     judged = "" if miss.stderr is None else f" {verdict[miss.sign]}: {miss.text('nats')}."
@@ -552,9 +558,9 @@ def _forecast(line: Line, spread: Spread | None) -> dict[str, Any]:
         f"A straight line in log loss against log samples through n = {first:,} and {second:,}, "
         f"read off at {target:,}.{judged} Perplexity: {number(math.exp(predicted))} predicted, "
         f"{number(math.exp(measured))} measured "
-        f"({_percent(numbers['relative_error_perplexity'])}). Guessing no change from "
+        f"({percent(numbers['relative_error_perplexity'])}). Guessing no change from "
         f"n = {second:,} would have missed the loss by "
-        f"{_percent(numbers['relative_error_loss_no_change'])}.{gap_text}"
+        f"{percent(numbers['relative_error_loss_no_change'])}.{gap_text}"
     )
     return _answer(FORECAST, line, answer, evidence, numbers)
 
@@ -564,11 +570,6 @@ def _log_log(means: pd.Series, first: int, second: int, target: int) -> float:
     reach = math.log(target / second) / math.log(second / first)
     low, high = float(means[first]), float(means[second])
     return high * (high / low) ** reach
-
-
-def _percent(share: float) -> str:
-    sign = "+" if share > 0 else ""
-    return f"{sign}{number(100 * share, 2)} %"
 
 
 def _falling(line: Line, spread: Spread | None) -> dict[str, Any]:

@@ -1,0 +1,409 @@
+"""The runs table: one row per run, from exactly the records that the run table names."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from distill.files import UserError, replacing
+from distill.instructions import (
+    DUMMY_RESPONSE,
+    Instruction,
+    check_response,
+    instruction_sets,
+    mcnemar,
+)
+from distill.parquet import read_table
+from distill.plan import Run
+
+COLUMNS = {
+    "study": "name of the study",
+    "task": "what the models do",
+    "teacher": "whose text was learned",
+    "student": "name of the student",
+    "init": "how the student began: cut, pretrained or random",
+    "method": "weighted losses; none for the student before training",
+    "curation": "which rows were kept",
+    "cache": "which soft targets were read; none for text alone",
+    "samples": "teacher responses in the training set",
+    "seed": "seed of optimiser noise",
+    "draw": "which permutation of the pool",
+    "params": "parameters, tied ones once",
+    "params_non_embedding": "parameters without embeddings and output head",
+    "updates": "optimiser steps",
+    "tokens_seen": "answer tokens trained on, repeats counted",
+    "tokens_unique": "answer tokens in the training set",
+    "unseen_token_share": "share of held-out answer tokens that were never a training target",
+    "loss": "cross-entropy on held-out teacher text, nats per answer token",
+    "loss_stderr": "its standard error over prompts (all runs share the prompts)",
+    "loss_teacher": "the teacher's own cross-entropy there",
+    "reference_loss": "cross-entropy on the fixed reference text, nats per token",
+    "perplexity": "exp(loss)",
+    "bits_per_byte": "held-out loss per byte of text, EOS included",
+    "kl_teacher": "KL(teacher || student) on held-out text, nats per token",
+    "top1_agreement": "share of held-out tokens at which both find the same token likeliest",
+    "pass_rate": "share of the 50 fixed verifiable instructions met",
+    "pass_rate_low": "lower end of its 95 % Wilson interval",
+    "pass_rate_high": "upper end",
+    "pass_rate_large": "share of the generated instructions met",
+    "tokens_per_second": "128 forced new tokens at batch 1 over mean latency",
+    "tokens_per_second_median": "the same over median latency",
+    "ttft_ms": "time to the first token, median, ms",
+    "size_mb": "parameters as saved, MB of 1024^2 bytes",
+    "peak_memory_mb": "peak memory of generation, MB",
+    "flops_per_token": "forward FLOPs per generated token at context 128",
+    "train_flops": "FLOPs of training",
+    "teacher_flops": "FLOPs of writing this run's prompts and responses, rejected ones included",
+    "teacher_flops_amortised": "the same, each row's cost split over the runs that use it",
+    "train_seconds": "seconds of training",
+    "combined": "w1 / perplexity + w2 * pass_rate + w3 * tokens_per_second, as published",
+    "combined_normalised": "the same on fixed anchors, each part between 0 and 1",
+    "combined_mean": "mean of the normalised perplexity and the pass rate",
+    "teacher_seconds": "seconds of writing this run's prompts and responses",
+    "teacher_seconds_amortised": "the same, split over the runs that use each row",
+    "reference_bits_per_byte": "bits per byte on the reference text",
+}
+"""Columns of the runs table, in order, with their meaning."""
+
+MEASURED = [
+    "tokens_per_second",
+    "tokens_per_second_median",
+    "ttft_ms",
+    "peak_memory_mb",
+    "train_seconds",
+    "combined",
+    "combined_normalised",
+    "teacher_seconds",
+    "teacher_seconds_amortised",
+]
+"""Columns that depend on the clock or the machine: the only ones that may differ between identical
+runs."""
+
+NULLABLE = ["loss_teacher", "kl_teacher", "top1_agreement", "combined_normalised", "combined_mean"]
+"""Columns that are null where the teacher's tokens or model are not at hand."""
+
+
+def normalised_loss(loss: float, entropy: float, teacher: float) -> float:
+    """1 at the teacher's loss, 0 at the unigram entropy of the held-out tokens and above it."""
+    return min(1.0, max(0.0, (entropy - loss) / (entropy - teacher)))
+
+
+def combined_scores(
+    weights: Mapping[str, float],
+    perplexity: float,
+    pass_rate: float,
+    speed: float,
+    score: float | None,
+    teacher_speed: float | None,
+) -> dict[str, float | None]:
+    """The combined scores of a run.
+
+    `combined` is study 1's formula as published; it adds unlike units, so tokens/s swamps the rest.
+    `combined_normalised` has fixed anchors: the normalised loss and speed / (speed + teacher's),
+    which is one half at the teacher's speed. Adding a run changes no other run's score.
+    """
+    literal = (
+        weights["perplexity"] / perplexity
+        + weights["pass_rate"] * pass_rate
+        + weights["tokens_per_second"] * speed
+    )
+    if score is None or teacher_speed is None:
+        return {"combined": literal, "combined_normalised": None, "combined_mean": None}
+    return {
+        "combined": literal,
+        "combined_normalised": weights["perplexity"] * score
+        + weights["pass_rate"] * pass_rate
+        + weights["tokens_per_second"] * speed / (speed + teacher_speed),
+        "combined_mean": (score + pass_rate) / 2,
+    }
+
+
+def teacher_costs(shards: Mapping[Run, str | Path | None]) -> dict[Run, dict[str, float]]:
+    """Marginal and amortised cost of the teacher's text per run.
+
+    Marginal: all that the run's rows cost. Amortised: each row's cost is split evenly over the runs
+    with that teacher whose shard holds it, so that the runs' sum is what was spent.
+    """
+    tables, users = {}, Counter[tuple[str, int]]()
+    for run, path in shards.items():
+        if path is not None:
+            columns = ["row", "teacher_flops", "teacher_seconds"]
+            tables[run] = read_table(path, columns).to_pylist()
+            users.update((run.teacher, row["row"]) for row in tables[run])
+    costs = {}
+    for run in shards:
+        rows = tables.get(run, [])
+        costs[run] = {
+            name + suffix: math.fsum(
+                row[name] / (users[run.teacher, row["row"]] if suffix else 1) for row in rows
+            )
+            for name in ("teacher_flops", "teacher_seconds")
+            for suffix in ("", "_amortised")
+        }
+    return costs
+
+
+def runs_table(
+    records: Mapping[Run, dict[str, Any]],
+    shards: Mapping[Run, str | Path | None],
+    efficiency: Mapping[Run, dict[str, Any]],
+    teacher_speed: Mapping[str, float | None],
+    spec: dict[str, Any],
+) -> pd.DataFrame:
+    """Build the runs table.
+
+    Args:
+        records: metrics.json per run.
+        shards: Training data per run, None for n = 0.
+        efficiency: Speed and memory of each run's architecture.
+        teacher_speed: Tokens per second of each teacher that is a model.
+        spec: study, task, init (per student) and weights (of the combined score).
+
+    Raises:
+        UserError: A required metric is missing or not finite.
+    """
+    costs = teacher_costs(shards)
+    rows = []
+    for run, record in records.items():
+        held, training, speed = record["heldout"], record["training"], efficiency[run]
+        fixed, large = record["instructions"]["fixed"], record["instructions"]["large"]
+        teacher = held["loss_teacher"]
+        score = None
+        if teacher is not None:
+            score = normalised_loss(held["loss"], held["unigram_entropy"], teacher)
+        row: dict[str, Any] = {
+            "study": spec["study"],
+            "task": spec["task"],
+            "init": spec["init"][run.student],
+            **{name: getattr(run, name) for name in Run.__dataclass_fields__},
+            **{
+                name: record["model"][name]
+                for name in ("params", "params_non_embedding", "size_mb")
+            },
+            **{
+                name: training[name]
+                for name in (
+                    "updates",
+                    "tokens_seen",
+                    "tokens_unique",
+                    "train_flops",
+                    "train_seconds",
+                )
+            },
+            **{
+                name: held[name]
+                for name in (
+                    "unseen_token_share",
+                    "loss",
+                    "loss_stderr",
+                    "loss_teacher",
+                    "perplexity",
+                    "bits_per_byte",
+                    "kl_teacher",
+                    "top1_agreement",
+                )
+            },
+            "reference_loss": record["reference"]["loss"],
+            "reference_bits_per_byte": record["reference"]["bits_per_byte"],
+            "pass_rate": fixed["rate"],
+            "pass_rate_low": fixed["low"],
+            "pass_rate_high": fixed["high"],
+            "pass_rate_large": large["rate"],
+            **{
+                name: speed[name]
+                for name in (
+                    "tokens_per_second",
+                    "tokens_per_second_median",
+                    "ttft_ms",
+                    "peak_memory_mb",
+                    "flops_per_token",
+                )
+            },
+            **costs[run],
+            **combined_scores(
+                spec["weights"],
+                held["perplexity"],
+                fixed["rate"],
+                speed["tokens_per_second"],
+                score,
+                teacher_speed.get(run.teacher),
+            ),
+        }
+        for name in COLUMNS:
+            value = row[name]
+            missing = value is None or (isinstance(value, float) and not math.isfinite(value))
+            if missing and not (value is None and name in NULLABLE):
+                raise UserError(
+                    f"{name} of {run.student}, {run.method}, n = {run.samples} is {value}; delete "
+                    "its metrics.json and run again, or look into its log"
+                )
+        rows.append(row)
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    for name in NULLABLE:
+        table[name] = table[name].astype("float64")
+    for name in ("train_flops", "teacher_flops", "teacher_flops_amortised", "flops_per_token"):
+        table[name] = table[name].astype("float64")
+    keys = ["teacher", "student", "method", "curation", "cache", "samples", "draw", "seed"]
+    return table.sort_values(keys, ignore_index=True)
+
+
+def write_runs(table: pd.DataFrame, parquet: str | Path, csv: str | Path) -> None:
+    """Write the runs table in both forms."""
+    with replacing(parquet) as temporary:
+        table.to_parquet(temporary, index=False)
+    with replacing(csv) as temporary:
+        table.to_csv(temporary, index=False)
+
+
+def _floor(items: Sequence[Instruction]) -> float:
+    """Pass rate of one fixed plain sentence: what knowing nothing scores."""
+    return sum(check_response(item, DUMMY_RESPONSE) for item in items) / len(items)
+
+
+def paired_tests(records: Mapping[Run, dict[str, Any]], sets: Mapping[str, Any]) -> list[Any]:
+    """Paired (McNemar) comparisons of pass rates.
+
+    Every run against the dummy answer, and the students of one teacher, method and size against
+    each other, at draw and seed of the first run.
+
+    Args:
+        records: metrics.json per run.
+        sets: Instructions per set, for the dummy's results.
+    """
+    dummy = {
+        name: {item.id: check_response(item, DUMMY_RESPONSE) for item in items}
+        for name, items in sets.items()
+    }
+    tests = []
+
+    def compare(run: Run, against: str, other: Mapping[str, Mapping[str, bool]]) -> None:
+        for name in sets:
+            own = records[run]["instructions"][name]["results"]
+            test = mcnemar([own[key] for key in own], [other[name][key] for key in own])
+            head = {
+                key: getattr(run, key) for key in ("student", "method", "samples", "draw", "seed")
+            }
+            tests.append({**head, "against": against, "set": name, **test})
+
+    for run in records:
+        compare(run, "dummy", dummy)
+        for other in records:
+            same = all(
+                getattr(run, key) == getattr(other, key)
+                for key in ("teacher", "method", "curation", "cache", "samples", "draw", "seed")
+            )
+            if same and run.student < other.student:
+                results = {name: records[other]["instructions"][name]["results"] for name in sets}
+                compare(run, other.student, results)
+    return tests
+
+
+def references(
+    records: Mapping[Run, dict[str, Any]],
+    teachers: Mapping[str, dict[str, Any]],
+    efficiency: Mapping[str, dict[str, Any]],
+    near_duplicates: dict[str, Any],
+    table: pd.DataFrame,
+    study: str,
+) -> dict[str, Any]:
+    """What the figures and the report show beside the runs: teachers, floor, checks, costs.
+
+    Args:
+        records: metrics.json per run.
+        teachers: metrics.json per teacher that is a model.
+        efficiency: Speed and memory per such teacher.
+        near_duplicates: Similarity of test and training prompts.
+        table: The runs table.
+        study: Name of the study.
+    """
+    sets = instruction_sets(next(iter(records.values()))["spec"]["generated_instructions"])
+    shown: dict[str, Any] = {}
+    for name, record in teachers.items():
+        speed, model = efficiency[name], record["model"]
+        shown[name] = {
+            **{
+                key: record["heldout"][key]
+                for key in ("loss", "loss_stderr", "perplexity", "bits_per_byte")
+            },
+            "reference_loss": record["reference"]["loss"],
+            "reference_bits_per_byte": record["reference"]["bits_per_byte"],
+            **{
+                f"pass_rate{key}": record["instructions"]["fixed"][value]
+                for key, value in (("", "rate"), ("_low", "low"), ("_high", "high"))
+            },
+            "pass_rate_large": record["instructions"]["large"]["rate"],
+            **{key: model[key] for key in ("size_mb", "params", "params_non_embedding")},
+            **{key: speed[key] for key in ("tokens_per_second", "flops_per_token")},
+            "responses": record["responses"],
+        }
+    versions: dict[str, set[str]] = {}
+    machines: set[str] = set()
+    for record in [*records.values(), *teachers.values()]:
+        for package, version in record["versions"].items():
+            versions.setdefault(package, set()).add(version)
+        machine = record["hardware"]
+        machines.add(f"{machine['cpu']} x {machine['cpus']}, GPU: {machine['gpu'] or 'none'}")
+    mixed = {name: sorted(found) for name, found in versions.items() if len(found) > 1}
+    warnings = [
+        f"rows mix {name} {' and '.join(found)}: numbers may differ slightly for that reason alone"
+        for name, found in mixed.items()
+    ]
+    warnings += ["rows come from several machines"] if len(machines) > 1 else []
+    identity = [
+        {
+            **{key: getattr(run, key) for key in ("student", "method", "samples", "draw", "seed")},
+            **record["heldout"]["identity"],
+        }
+        for run, record in records.items()
+        if record["heldout"]["identity"] is not None
+    ]
+    return {
+        "schema": 1,
+        "study": study,
+        "teachers": shown,
+        "floor": {name: _floor(items) for name, items in sets.items()},
+        "unigram_entropy": {
+            run.teacher: record["heldout"]["unigram_entropy"] for run, record in records.items()
+        },
+        "identity": identity,
+        "near_duplicates": near_duplicates,
+        "paired": paired_tests(records, sets),
+        "costs": {
+            "teacher_flops_total": float(table["teacher_flops_amortised"].sum()),
+            "teacher_seconds_total": float(table["teacher_seconds_amortised"].sum()),
+            "train_flops_total": float(table["train_flops"].sum()),
+            "train_seconds_total": float(table["train_seconds"].sum()),
+        },
+        "versions": {name: sorted(found) for name, found in sorted(versions.items())},
+        "hardware": sorted(machines),
+        "warnings": warnings,
+        "largest_samples": int(table["samples"].max()),
+    }
+
+
+def qualitative_samples(
+    responses: Mapping[Run, Sequence[dict[str, Any]]],
+    teachers: Mapping[str, Sequence[dict[str, Any]]],
+) -> dict[str, Any]:
+    """A few held-out prompts with the answers of every teacher and student (draw 0, first seed)."""
+    prompts: dict[str, dict[str, Any]] = {}
+
+    def entry(answer: dict[str, Any]) -> dict[str, Any]:
+        blank = {"id": answer["id"], "prompt": answer["prompt"], "teacher": {}, "students": []}
+        return prompts.setdefault(answer["id"], blank)
+
+    for name, answers in teachers.items():
+        for answer in answers:
+            if answer["set"] == "test":
+                entry(answer)["teacher"][name] = answer["text"]
+    first_seed = min(run.seed for run in responses)
+    for run, answers in responses.items():
+        for answer in answers:
+            if answer["set"] == "test" and run.draw == 0 and run.seed == first_seed:
+                head = {key: getattr(run, key) for key in ("student", "method", "samples")}
+                shown = {**head, "text": answer["text"], "passed": answer["passed"]}
+                entry(answer)["students"].append(shown)
+    return {"schema": 1, "prompts": list(prompts.values())}

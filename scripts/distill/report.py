@@ -1,0 +1,575 @@
+"""Write a study's report: one HTML file that needs no network, no script and no other file.
+
+All text that a model, a data set or a config wrote is escaped, and its control, terminal and
+direction characters are replaced by visible ones, so it can neither run nor disguise itself.
+"""
+
+import base64
+import unicodedata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from distill import verdict
+from distill.figures import FIGURES, drawable, read_caption
+from distill.files import UserError, write_text
+from distill.verdict import Line, has_values, lines_of, number, percent, prepare_runs
+
+MEASURED = {
+    "tokens_per_second",
+    "tokens_per_second_median",
+    "ttft_ms",
+    "peak_memory_mb",
+    "train_seconds",
+    "combined",
+    "combined_normalised",
+    "teacher_seconds",
+    "teacher_seconds_amortised",
+}
+"""Columns that are timed or metered, or contain such a quantity: they vary between repeats."""
+
+COLUMNS: dict[str, str] = {
+    "study": "name of the study",
+    "task": "kind of task, which decides the metrics",
+    "teacher": "model whose sampling distribution wrote the text",
+    "student": "model that was trained",
+    "init": "where the student's first weights came from",
+    "method": "training signal; none is the student before training",
+    "curation": "rule that chose among the teacher's responses",
+    "cache": "how the teacher's probabilities were stored, if they were",
+    "samples": "training samples, n; each smaller set is a prefix of the larger",
+    "seed": "seed of the optimiser's noise",
+    "draw": "which permutation of the pool the samples are a prefix of",
+    "params": "parameters, shared ones counted once",
+    "params_non_embedding": "parameters without the token and position embeddings",
+    "updates": "optimiser steps taken",
+    "tokens_seen": "training tokens, epochs counted",
+    "tokens_unique": "training tokens, each sample counted once",
+    "unseen_token_share": "share of held-out tokens whose type was never trained on",
+    "loss": "cross-entropy on the teacher's held-out text, nats per token",
+    "loss_stderr": "standard error of loss from the finite held-out text, nats per token",
+    "loss_teacher": "the teacher's own cross-entropy on that text, nats per token",
+    "reference_loss": "cross-entropy on a fixed text not by the teacher, nats per token",
+    "perplexity": "exp(loss), weighted by tokens",
+    "bits_per_byte": "cross-entropy on the reference text, bits per byte of it",
+    "kl_teacher": "KL divergence from teacher to student, nats per token; 0 at best",
+    "top1_agreement": "share of tokens where student and teacher find the same token likeliest",
+    "pass_rate": "share of the fixed prompts whose checker accepts the response",
+    "pass_rate_low": "lower end of the 95 % Wilson interval of pass_rate",
+    "pass_rate_high": "upper end of the 95 % Wilson interval of pass_rate",
+    "pass_rate_large": "pass rate on the larger generated set",
+    "tokens_per_second": "generated tokens over mean latency, one request at a time",
+    "tokens_per_second_median": "the same over median latency",
+    "ttft_ms": "time to the first token, milliseconds",
+    "size_mb": "memory of the weights, 1,024² bytes, shared ones counted once",
+    "peak_memory_mb": "highest memory in use, 1,024² bytes",
+    "flops_per_token": "floating-point operations to generate one token",
+    "train_flops": "floating-point operations of training the student",
+    "teacher_flops": "operations of the teacher's work that this run used (marginal)",
+    "teacher_flops_amortised": "the same, shared among the runs that use that work",
+    "train_seconds": "seconds of training",
+    "combined": "w₁/perplexity + w₂·pass rate + w₃·tokens per second, as published",
+    "combined_normalised": "the same of quantities scaled to 0–1 by fixed anchors",
+    "combined_mean": "mean of scaled perplexity and pass rate",
+    "teacher_seconds": "seconds of the teacher's work that this run used (marginal)",
+    "teacher_seconds_amortised": "the same, shared among the runs that use that work",
+}
+"""What each column of the runs table means, in one line with its unit."""
+
+RUN_TABLES: dict[str, list[str]] = {
+    "Quality": [
+        "loss",
+        "perplexity",
+        "kl_teacher",
+        "top1_agreement",
+        "bits_per_byte",
+        "reference_loss",
+    ],
+    "Training": ["updates", "tokens_seen", "tokens_unique", "unseen_token_share", "train_seconds"],
+    "Scores": ["combined_normalised", "combined_mean", "combined"],
+}
+COST_COLUMNS = [
+    "train_flops",
+    "teacher_flops",
+    "teacher_flops_amortised",
+    "train_seconds",
+    "teacher_seconds",
+    "teacher_seconds_amortised",
+]
+STUDENT_COLUMNS = [
+    "init",
+    "params",
+    "params_non_embedding",
+    "size_mb",
+    "flops_per_token",
+    "tokens_per_second",
+    "tokens_per_second_median",
+    "ttft_ms",
+    "peak_memory_mb",
+]
+
+Table = dict[str, Any]
+"""A table for the template: `columns` (name, measured), `rows` (texts)."""
+
+
+def visible(text: str) -> str:
+    """Return text whose control, direction and other invisible characters can be seen.
+
+    They become their code points, ESC is ⟨U+001B⟩; line breaks and tabs stay.
+    """
+    return "".join(map(_visible_character, text.replace("\r\n", "\n")))
+
+
+def _visible_character(character: str) -> str:
+    hidden = unicodedata.category(character) in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+    return f"⟨U+{ord(character):04X}⟩" if hidden and character not in "\n\t" else character
+
+
+def write_report(
+    runs: pd.DataFrame,
+    references: dict[str, Any] | None,
+    answers: dict[str, Any],
+    samples: dict[str, Any] | None,
+    figures_dir: str | Path,
+    captions_dir: str | Path,
+    template: str | Path,
+    out: str | Path,
+) -> None:
+    """Write the report of a study as one self-contained HTML file.
+
+    Args:
+        runs: the runs table.
+        references: references.json, or None for a table of one's own.
+        answers: answers.json, as `verdict.diminishing_returns` returns it.
+        samples: samples.json (responses written by models), or None.
+        figures_dir: holds `<name>.svg` of every figure that the table can draw.
+        captions_dir: holds `<name>.rst`.
+        template: the Jinja template of the page.
+        out: the HTML file to write.
+
+    Raises:
+        UserError: a figure, a caption or the template is missing, or the table lacks a column.
+    """
+    source = Path(template)
+    if not source.is_file():
+        raise UserError(f"{source} is missing; the report is made from this template")
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        # Markup is ours; every other text is made visible before it is escaped.
+        finalize=lambda value: (
+            visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+        ),
+    )
+    environment.filters["number"] = number
+    page = environment.from_string(source.read_text(encoding="utf-8"))
+    context = _context(runs, references or {}, answers, samples or {})
+    context["figures"] = _figures(runs, Path(figures_dir), captions_dir)
+    write_text(out, page.render(context))
+
+
+def _figures(runs: pd.DataFrame, figures: Path, captions: str | Path) -> dict[str, dict[str, str]]:
+    out = {}
+    for name, figure in FIGURES.items():
+        if not drawable(name, runs):
+            continue
+        path = figures / f"{name}.svg"
+        if not path.is_file():
+            raise UserError(f"{path} is missing; draw the figures first")
+        data = base64.b64encode(path.read_bytes()).decode("ascii")
+        out[name] = {
+            "title": figure.title,
+            "caption": read_caption(captions, name),
+            "source": f"data:image/svg+xml;base64,{data}",
+        }
+    return out
+
+
+def _context(
+    runs: pd.DataFrame,
+    references: dict[str, Any],
+    answers: dict[str, Any],
+    samples: dict[str, Any],
+) -> dict[str, Any]:
+    """Return everything that the template shows, figures apart."""
+    table = prepare_runs(runs)
+    lines = lines_of(table)
+    asked = _by_question(answers)
+    studies = table["study"].dropna().astype(str).unique() if "study" in table else []
+    name = references.get("study") or (studies[0] if len(studies) == 1 else "")
+    return {
+        "study": name or "Knowledge distillation",
+        "facts": _facts(table, lines, references),
+        "asked": asked,
+        "questions": {
+            key: getattr(verdict, key)
+            for key in (
+                "SUMMARY",
+                "LARGEST",
+                "DOUBLING",
+                "ERROR_BARS",
+                "SWEET_SPOT",
+                "FORECAST",
+                "FALLING",
+                "STUDENTS",
+                "METHODS",
+            )
+        },
+        "gains": _gains_table(asked.get(verdict.DOUBLING, [])),
+        "forecasts": _forecasts_table(asked.get(verdict.FORECAST, [])),
+        "falls": _fall_warnings(asked.get(verdict.FALLING, [])),
+        "students": _students_table(table, lines, references),
+        "run_tables": _run_tables(lines),
+        "passes": _pass_section(table, lines, references),
+        "prompts": _prompts(samples),
+        "checks": _checks(references),
+        "costs": _costs(lines, references),
+        "largest": int(table["samples"].max()),
+        "spots": sorted(
+            {
+                answer["numbers"]["samples"]
+                for answer in asked.get(verdict.SWEET_SPOT, [])
+                if answer["numbers"].get("samples")
+            }
+        ),
+        "several_students": table["student"].nunique() > 1,
+        "definitions": [
+            {"name": column, "meaning": COLUMNS[column], "measured": column in MEASURED}
+            for column in COLUMNS
+            if column in runs
+        ],
+        "provenance": _provenance(table, references),
+    }
+
+
+def _by_question(answers: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    out: dict[str, list[dict[str, Any]]] = {}
+    for answer in answers.get("answers", []):
+        out.setdefault(answer["question"], []).append(answer)
+    return out
+
+
+def _columns(names: list[str]) -> list[dict[str, Any]]:
+    return [{"name": name, "measured": name in MEASURED} for name in names]
+
+
+def _facts(
+    table: pd.DataFrame, lines: list[Line], references: dict[str, Any]
+) -> list[tuple[str, str]]:
+    """Return what was measured, as pairs of a name and a value."""
+    trained = table[table["samples"] > 0]
+    sizes = sorted(int(n) for n in trained["samples"].unique())
+    repeats = [len(cell) for line in lines for _, cell in line.runs.groupby("samples")]
+    facts = [
+        ("Teacher", ", ".join(t for t in trained["teacher"].unique() if t)),
+        ("Students", ", ".join(trained["student"].unique())),
+        ("Methods", ", ".join(trained["method"].unique())),
+        ("Training samples", ", ".join(f"{n:,}" for n in sizes)),
+        (
+            "Runs",
+            f"{len(trained):,} trained students in {len(repeats):,} cells, "
+            f"{sum(n > 1 for n in repeats):,} of which hold two runs or more; "
+            f"{int((table['samples'] == 0).sum()):,} students scored before training",
+        ),
+    ]
+    for name, teacher in references.get("teachers", {}).items():
+        answers = teacher.get("responses") or {}
+        if answers:
+            facts.append(
+                (
+                    f"Text of {name}",
+                    f"{number(answers.get('rows'))} responses, "
+                    f"{number(answers.get('mean_tokens'))} tokens each on average",
+                )
+            )
+    floor = references.get("unigram_entropy") or {}
+    for name, entropy in floor.items():
+        facts.append(
+            (
+                f"Scale for {name}",
+                f"knowing only how frequent tokens are costs {number(entropy)} nats per token; "
+                f"the teacher itself {number(references['teachers'].get(name, {}).get('loss'))}",
+            )
+        )
+    return [(name, value) for name, value in facts if value]
+
+
+def _gains_table(answers: list[dict[str, Any]]) -> Table:
+    """Return the gains per doubling of all lines."""
+    rows = []
+    for answer in answers:
+        for step in answer["numbers"].get("gains_per_doubling", []):
+            interval = "–"
+            if step["loss_gain_low"] is not None:
+                low, high = number(step["loss_gain_low"]), number(step["loss_gain_high"])
+                interval = f"{low} to {high}"
+            rows.append(
+                [
+                    answer["label"],
+                    f"{step['from']:,} → {step['to']:,}",
+                    number(step["loss_gain"]),
+                    interval,
+                    f"× {number(step['perplexity_ratio'])}",
+                    number(step.get("gap_gain")),
+                ]
+            )
+    names = ["student · method", "samples", "loss, nats", "90 % interval", "perplexity", "KL, nats"]
+    return {"columns": _columns(names), "rows": rows}
+
+
+def _forecasts_table(answers: list[dict[str, Any]]) -> Table:
+    """Return predicted beside measured values of the largest size of each line."""
+    names = ["student · method", "quantity", "samples", "predicted", "measured", "error"]
+    rows = []
+    for answer in answers:
+        numbers = answer["numbers"]
+        for key, quantity in (
+            ("loss", "loss, nats"),
+            ("perplexity", "perplexity"),
+            ("gap", "KL, nats"),
+        ):
+            if numbers.get(f"predicted_{key}") is None:
+                continue
+            naive = numbers.get(f"relative_error_{key}_no_change")
+            rows.append(
+                [
+                    answer["label"],
+                    quantity,
+                    f"{numbers['to']:,}",
+                    number(numbers[f"predicted_{key}"], 4),
+                    number(numbers[f"measured_{key}"], 4),
+                    percent(numbers[f"relative_error_{key}"]),
+                    _miss_word(numbers) if key == "loss" else "",
+                    "" if naive is None else percent(naive),
+                ]
+            )
+    return {"columns": _columns([*names, "judged", "no change"]), "rows": rows}
+
+
+def _miss_word(numbers: dict[str, Any]) -> str:
+    low, high = numbers["miss_nats_low"], numbers["miss_nats_high"]
+    if low is None:
+        return "no error bar"
+    return "too high" if low > 0 else "too low" if high < 0 else "within noise"
+
+
+def _fall_warnings(answers: list[dict[str, Any]]) -> list[str]:
+    return [
+        f"Perplexity does not fall everywhere for {answer['label']}: {answer['evidence']}"
+        for answer in answers
+        if answer["numbers"].get("rises")
+    ]
+
+
+def _run_tables(lines: list[Line]) -> list[dict[str, Any]]:
+    """Return tables of means over the runs of a cell, with ± one sd where there are several."""
+    out = []
+    for title, wanted in RUN_TABLES.items():
+        columns = [c for c in wanted if any(has_values(line.runs, c) for line in lines)]
+        if not columns:
+            continue
+        rows = []
+        for line in lines:
+            for size in line.sizes:
+                cell = line.runs[line.runs["samples"] == size]
+                texts = [_mean_text(cell, column) for column in columns]
+                rows.append([line.label, f"{size:,}", f"{len(cell)}", *texts])
+        starts = pd.concat([line.before for line in lines])
+        starts = starts[~starts.index.duplicated()]
+        for student, before in starts.groupby("student", sort=False):
+            texts = [_mean_text(before, column) for column in columns]
+            rows.append([f"{student} before training", "0", f"{len(before)}", *texts])
+        names = ["student · method", "samples", "runs", *columns]
+        out.append({"title": title, "columns": _columns(names), "rows": rows})
+    return out
+
+
+def _mean_text(rows: pd.DataFrame, column: str) -> str:
+    """Write the mean of a column, with its standard deviation where rows differ."""
+    if not has_values(rows, column):
+        return "–"
+    values = pd.to_numeric(rows[column], errors="coerce").dropna()
+    mean = values.mean()
+    digits = 4 if column in ("loss", "kl_teacher", "reference_loss", "bits_per_byte") else 3
+    whole = (values % 1 == 0).all() and mean % 1 == 0 and abs(mean) < 1e9
+    text = number(int(mean)) if whole else number(float(mean), digits)
+    sd = float(values.std()) if len(values) > 1 else 0.0
+    if sd == 0:
+        return text
+    if whole or "×" in text:
+        return f"{text} ± {number(sd, 2)}"
+    return f"{text} ± {sd:,.{len(text.partition('.')[2])}f}"
+
+
+def _students_table(table: pd.DataFrame, lines: list[Line], references: dict[str, Any]) -> Table:
+    """Return the properties of each student's architecture, and the teachers'."""
+    columns = [c for c in STUDENT_COLUMNS if c in table and (c == "init" or has_values(table, c))]
+    rows = []
+    for student in dict.fromkeys(line.student for line in lines):
+        mine = table[table["student"] == student]
+        texts = []
+        for column in columns:
+            if column == "init":
+                texts.append(", ".join(mine["init"].dropna().astype(str).unique()) or "–")
+            else:
+                texts.append(_mean_text(mine, column))
+        rows.append([student, *texts])
+    for name, facts in references.get("teachers", {}).items():
+        rows.append([f"{name} (teacher)", *(number(facts.get(c)) for c in columns)])
+    return {"columns": _columns(["model", *columns]), "rows": rows}
+
+
+def _pass_section(
+    table: pd.DataFrame, lines: list[Line], references: dict[str, Any]
+) -> dict[str, Any] | None:
+    """Return the pass rates, their floor and the paired tests in words."""
+    if not has_values(table, "pass_rate"):
+        return None
+    large = has_values(table, "pass_rate_large")
+    names = ["student · method", "samples", "draw / seed", "pass_rate", "95 % interval"]
+    rows = []
+    for line in lines:
+        for _, run in line.runs.sort_values(["samples", "draw", "seed"]).iterrows():
+            rate = [line.label, f"{int(run['samples']):,}", f"{run['draw']} / {run['seed']}"]
+            rows.append([*rate, *_rate_texts(run, large)])
+    for student, before in _starts(lines):
+        for _, run in before.iterrows():
+            rows.append([f"{student} before training", "0", "–", *_rate_texts(run, large)])
+    for name, facts in references.get("teachers", {}).items():
+        rows.append([f"{name} (teacher)", "–", "–", *_rate_texts(facts, large)])
+    floor = references.get("floor") or {}
+    paired = references.get("paired") or []
+    largest = max((test["samples"] for test in paired), default=0)
+    return {
+        "table": {
+            "columns": _columns([*names, "pass_rate_large"] if large else names),
+            "rows": rows,
+        },
+        "floor": {kind: _share(rate) for kind, rate in floor.items() if rate is not None},
+        "tests": [_paired_words(test) for test in paired if test["samples"] == largest],
+        "count": len(paired),
+        "apart": sum(test["p_value"] < 0.05 for test in paired),
+        "largest": largest,
+    }
+
+
+def _starts(lines: list[Line]) -> list[tuple[str, pd.DataFrame]]:
+    return list({line.student: line.before for line in lines if len(line.before)}.items())
+
+
+def _share(rate: Any) -> str:
+    return "–" if rate is None or pd.isna(rate) else f"{100 * float(rate):.1f} %"
+
+
+def _rate_texts(run: Any, large: bool) -> list[str]:
+    low, high = run.get("pass_rate_low"), run.get("pass_rate_high")
+    known = not (low is None or high is None or pd.isna(low) or pd.isna(high))
+    texts = [_share(run.get("pass_rate")), f"{_share(low)} to {_share(high)}" if known else "–"]
+    return [*texts, _share(run.get("pass_rate_large"))] if large else texts
+
+
+def _paired_words(test: Mapping[str, Any]) -> str:
+    """Say a McNemar test in words."""
+    against = "the canned answer" if test["against"] == "dummy" else test["against"]
+    kind = "fixed" if test["set"] == "fixed" else "larger"
+    clear = test["p_value"] < 0.05
+    better = test["student"] if test["only_first"] > test["only_second"] else against
+    end = f"{better} is better" if clear else "no difference can be told"
+    return (
+        f"{test['student']} · {test['method']} (n = {test['samples']:,}, draw {test['draw']}, seed "
+        f"{test['seed']}) against {against} on the {kind} set: {test['only_first']} prompts "
+        f"passed by the first alone, {test['only_second']} by the second alone; "
+        f"p = {number(float(test['p_value']), 2)}, {end}."
+    )
+
+
+def _prompts(samples: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the qualitative table: per prompt, who answered what."""
+    verdicts = {True: "passed", False: "failed"}
+    out = []
+    for entry in samples.get("prompts", []):
+        answers = [
+            {"who": f"{name} (teacher)", "verdict": "", "text": text}
+            for name, text in entry.get("teacher", {}).items()
+        ]
+        for answer in entry.get("students", []):
+            who = f"{answer['student']} · {answer['method']}, n = {answer['samples']:,}"
+            passed = verdicts.get(answer.get("passed"), "")
+            answers.append({"who": who, "verdict": passed, "text": answer["text"]})
+        out.append({"id": str(entry["id"]), "prompt": entry["prompt"], "answers": answers})
+    return out
+
+
+def _checks(references: dict[str, Any]) -> dict[str, Any]:
+    identity = references.get("identity") or []
+    scores = [test for test in identity if test.get("z") is not None]
+    names = ["student · method", "samples", "draw / seed", "difference, nats", "stderr", "z"]
+    rows = [
+        [
+            f"{test['student']} · {test['method']}",
+            number(test["samples"]),
+            f"{test['draw']} / {test['seed']}",
+            number(test["difference"]),
+            number(test["stderr"]),
+            number(test["z"], 2),
+        ]
+        for test in identity
+    ]
+    return {
+        "identity": {"columns": _columns(names), "rows": rows},
+        "identity_count": len(scores),
+        "identity_good": sum(abs(test["z"]) < 3 for test in scores),
+        "identity_worst": max((abs(test["z"]) for test in scores), default=None),
+        "duplicates": references.get("near_duplicates"),
+        "finished": [
+            (name, _share(facts["responses"].get("finished_share")))
+            for name, facts in references.get("teachers", {}).items()
+            if facts.get("responses")
+        ],
+        "warnings": references.get("warnings") or [],
+        "present": bool(references),
+    }
+
+
+def _costs(lines: list[Line], references: dict[str, Any]) -> dict[str, Any]:
+    """Return what each line's largest run cost, and the study's own totals."""
+    columns = [c for c in COST_COLUMNS if any(has_values(line.runs, c) for line in lines)]
+    rows = []
+    for line in lines:
+        cell = line.runs[line.runs["samples"] == line.sizes[-1]]
+        texts = [_mean_text(cell, column) for column in columns]
+        rows.append([line.label, f"{line.sizes[-1]:,}", *texts])
+    names = ["student · method", "samples", *columns]
+    return {
+        "table": {"columns": _columns(names), "rows": rows} if columns else None,
+        "totals": _flat(references.get("costs") or {}),
+    }
+
+
+def _flat(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Flatten nested numbers to pairs of a name and a text."""
+    out: list[tuple[str, str]] = []
+    for key, value in record.items():
+        if isinstance(value, Mapping):
+            out += _flat(value, f"{prefix}{key}: ")
+        else:
+            shown = value if isinstance(value, str) else number(value)
+            out.append((f"{prefix}{key}".replace("_", " "), shown))
+    return out
+
+
+def _provenance(table: pd.DataFrame, references: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what made the numbers: software, hardware, the table's extent."""
+    facts = [
+        (f"{name}", ", ".join(map(str, versions)))
+        for name, versions in (references.get("versions") or {}).items()
+    ]
+    facts.append(("hardware", "; ".join(map(str, references.get("hardware") or []))))
+    facts.append(("runs table", f"{len(table):,} rows"))
+    return [(name, value) for name, value in facts if value]

@@ -1,0 +1,189 @@
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from distill.figures import FIGURES, draw_figure, drawable
+from distill.files import UserError
+from distill.report import COLUMNS, MEASURED, visible, write_report
+from distill.verdict import diminishing_returns
+from synthetic_runs import COLUMNS as TABLE_COLUMNS
+from synthetic_runs import make_references, make_runs, make_samples
+
+REPORT = Path(__file__).parent.parent / "report"
+
+
+def make_report(
+    folder: Path,
+    runs: pd.DataFrame,
+    references: dict | None,
+    samples: dict | None,
+    cost: dict[str, float] | None = None,
+    pictures: Path | None = None,
+) -> Path:
+    """Write a report in `folder`, with figures of its own or those drawn in `pictures`."""
+    for name in FIGURES if pictures is None else ():
+        if drawable(name, runs):
+            paths = (folder / f"{name}.{end}" for end in ("svg", "png", "csv"))
+            draw_figure(name, runs, references, *paths)
+    answers = diminishing_returns(runs, references, cost)
+    out = folder / "report.html"
+    template = REPORT / "report.html.j2"
+    write_report(runs, references, answers, samples, pictures or folder, REPORT, template, out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    make_report(folder, make_runs(), make_references(), make_samples())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(pictures: Path) -> str:
+    return (pictures / "report.html").read_text(encoding="utf-8")
+
+
+class Tags(HTMLParser):
+    """Collects every tag with its attributes."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+def test_model_text_can_neither_run_nor_disguise_itself(page: str) -> None:
+    assert "&lt;script&gt;document.title" in page
+    assert "⟨U+001B⟩[31mred" in page
+    assert "⟨U+202E⟩right-to-left⟨U+202C⟩" in page
+    assert "nul⟨U+0000⟩end" in page
+    assert "{{ 7 * 7 }}" in page
+    assert not re.search(
+        r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]", page
+    )
+
+
+def test_nothing_is_loaded_from_the_network(page: str) -> None:
+    tags = Tags(page).found
+    assert not {"script", "link", "iframe", "object", "embed", "form"} & {tag for tag, _ in tags}
+    loads = [v for _, attrs in tags for k, v in attrs.items() if k in ("src", "href", "srcset")]
+    assert len(loads) == len(FIGURES)
+    assert all(load is not None and load.startswith("data:image/") for load in loads)
+    assert not any(k.startswith("on") for _, attrs in tags for k in attrs)
+    style = page.split("<style>")[1].split("</style>")[0]
+    assert "url(" not in style
+    assert "@import" not in style
+
+
+def test_the_page_forbids_scripts_and_network(page: str) -> None:
+    policies = [
+        attrs["content"]
+        for tag, attrs in Tags(page).found
+        if tag == "meta" and attrs.get("http-equiv") == "Content-Security-Policy"
+    ]
+    assert policies == [
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+        "base-uri 'none'; form-action 'none'"
+    ]
+
+
+def test_sections_come_in_order(page: str) -> None:
+    heads = re.findall(r"<h2>(.*?)</h2>", page)
+    assert heads == [
+        "What was measured",
+        "Do returns diminish?",
+        "Other figures",
+        "Students compared",
+        "All runs",
+        "Pass rates",
+        "What they write",
+        "Checks",
+        "What it cost",
+        "What this study may not claim",
+        "Definitions",
+        "Provenance",
+    ]
+    lead, perplexity = page.index('class="lead"'), page.index('id="figure-perplexity"')
+    assert lead < perplexity < page.index("Do returns diminish?")
+
+
+def test_what_is_said(page: str) -> None:
+    for text in (
+        "The largest size measured is 1,024 samples",
+        "No asymptote",
+        "No exponent in model size N",
+        "No sweet spot",
+        "Not reached by n = 1,024",
+        "10 of 10 runs agree within three standard errors",
+        "0 near-duplicates",
+        "91.3 %",
+        "rows mix two versions of torch",
+        "8.0 % on the fixed set",
+        "6 prompts passed by the first alone, 1 by the second alone",
+    ):
+        assert text in page, text
+
+
+def test_a_claimed_sweet_spot_is_bounded(tmp_path: Path, pictures: Path) -> None:
+    cost = {"samples": 7e-4}
+    page = make_report(tmp_path, make_runs(), make_references(), None, cost, pictures).read_text(
+        "utf-8"
+    )
+    assert "The sweet spot holds for the stated cost" in page
+    assert "No sweet spot:" not in page
+
+
+def test_a_failed_check_is_told(tmp_path: Path, pictures: Path) -> None:
+    references = make_references()
+    references["identity"][0]["z"] = -7.5
+    runs = make_runs()
+    runs.loc[(runs["samples"] == 1024) & (runs["method"] == "kd"), "loss"] = 3.0
+    page = make_report(tmp_path, runs, references, None, pictures=pictures).read_text("utf-8")
+    assert "9 of 10 runs agree" in page
+    assert "Some do not" in page
+    assert "Perplexity does not fall everywhere for layers-2 · kd" in page
+
+
+def test_a_table_of_ones_own_is_reported(tmp_path: Path) -> None:
+    runs = make_runs()[["student", "method", "samples", "loss"]]
+    page = make_report(tmp_path, runs, None, None).read_text("utf-8")
+    assert "came without the teacher's own scores" in page
+    assert "Pass rates" not in page
+    assert "What they write" not in page
+
+
+def test_hostile_names_are_escaped(tmp_path: Path, pictures: Path) -> None:
+    runs = make_runs()
+    runs["student"] = runs["student"] + "<b>\u202e"
+    page = make_report(tmp_path, runs, make_references(), None, pictures=pictures).read_text(
+        "utf-8"
+    )
+    assert "<b>" not in page
+    assert "layers-2&lt;b&gt;⟨U+202E⟩" in page
+
+
+def test_a_missing_figure_is_named(tmp_path: Path) -> None:
+    answers = diminishing_returns(make_runs())
+    template = REPORT / "report.html.j2"
+    with pytest.raises(UserError, match=r"perplexity\.svg"):
+        write_report(
+            make_runs(), None, answers, None, tmp_path, REPORT, template, tmp_path / "out.html"
+        )
+
+
+def test_every_column_is_defined() -> None:
+    assert list(COLUMNS) == TABLE_COLUMNS
+    assert set(COLUMNS) > MEASURED
+
+
+def test_visible_keeps_ordinary_text() -> None:
+    text = "Grüße, 東京!\n\tα ≤ β 👍"
+    assert visible(text) == text
+    assert visible("a\r\nb\ud800") == "a\nb⟨U+D800⟩"

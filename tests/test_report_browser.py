@@ -1,0 +1,59 @@
+"""The report in a real browser: no network, no scripts, no sideways scroll, printable."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from synthetic_runs import make_references, make_runs, make_samples
+from test_report import make_report
+
+pytestmark = pytest.mark.workflow
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+WIDTH = 375
+
+
+def find_browser() -> str:
+    """Return a Chromium's path; without one skip, or fail where CI must have it."""
+    browser = next((path for name in NAMES if (path := shutil.which(name))), None)
+    if browser is None:
+        missing = "no Chromium on PATH; install the package chromium"
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return browser
+
+
+def test_the_report_in_a_phone_sized_browser(tmp_path: Path) -> None:
+    browser_path = find_browser()
+    if not os.environ.get("CI"):
+        pytest.importorskip("playwright.sync_api")
+    from playwright.sync_api import sync_playwright
+
+    report = make_report(tmp_path, make_runs(), make_references(), make_samples())
+    console: list[str] = []
+    errors: list[str] = []
+    requests: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
+        context = browser.new_context(offline=True, viewport={"width": WIDTH, "height": 740})
+        page = context.new_page()
+        page.on("console", lambda message: console.append(message.text))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(report.as_uri())
+        page.wait_for_load_state("load")
+        title = page.title()
+        width = page.evaluate("document.documentElement.scrollWidth")
+        images = page.evaluate("[...document.images].map(image => image.naturalWidth)")
+        pdf = page.pdf()
+        browser.close()
+    assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
+    assert [url for url in requests if url.startswith("file:")] == [report.as_uri()]
+    assert (console, errors) == ([], [])
+    assert title == "synthetic: distillation report"
+    assert width <= WIDTH
+    assert images
+    assert all(size > 0 for size in images)
+    assert pdf.startswith(b"%PDF-")
