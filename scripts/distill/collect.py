@@ -1,5 +1,6 @@
 """The runs table: one row per run, from exactly the records that the run table names."""
 
+import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from distill.files import UserError, replacing
+from distill.columns import COLUMNS, NULLABLE
+from distill.files import UserError, read_json, replacing, write_json
 from distill.instructions import (
     DUMMY_RESPONSE,
     Instruction,
@@ -18,72 +20,6 @@ from distill.instructions import (
 )
 from distill.parquet import read_table
 from distill.plan import Run
-
-COLUMNS = {
-    "study": "name of the study",
-    "task": "what the models do",
-    "teacher": "whose text was learned",
-    "student": "name of the student",
-    "init": "how the student began: cut, pretrained or random",
-    "method": "weighted losses; none for the student before training",
-    "curation": "which rows were kept",
-    "cache": "which soft targets were read; none for text alone",
-    "samples": "teacher responses in the training set",
-    "seed": "seed of optimiser noise",
-    "draw": "which permutation of the pool",
-    "params": "parameters, tied ones once",
-    "params_non_embedding": "parameters without embeddings and output head",
-    "updates": "optimiser steps",
-    "tokens_seen": "answer tokens trained on, repeats counted",
-    "tokens_unique": "answer tokens in the training set",
-    "unseen_token_share": "share of held-out answer tokens that were never a training target",
-    "loss": "cross-entropy on held-out teacher text, nats per answer token",
-    "loss_stderr": "its standard error over prompts (all runs share the prompts)",
-    "loss_teacher": "the teacher's own cross-entropy there",
-    "reference_loss": "cross-entropy on the fixed reference text, nats per token",
-    "perplexity": "exp(loss)",
-    "bits_per_byte": "held-out loss per byte of text, EOS included",
-    "kl_teacher": "KL(teacher || student) on held-out text, nats per token",
-    "top1_agreement": "share of held-out tokens at which both find the same token likeliest",
-    "pass_rate": "share of the 50 fixed verifiable instructions met",
-    "pass_rate_low": "lower end of its 95 % Wilson interval",
-    "pass_rate_high": "upper end",
-    "pass_rate_large": "share of the generated instructions met",
-    "tokens_per_second": "128 forced new tokens at batch 1 over mean latency",
-    "tokens_per_second_median": "the same over median latency",
-    "ttft_ms": "time to the first token, median, ms",
-    "size_mb": "parameters as saved, MB of 1024^2 bytes",
-    "peak_memory_mb": "peak memory of generation, MB",
-    "flops_per_token": "forward FLOPs per generated token at context 128",
-    "train_flops": "FLOPs of training",
-    "teacher_flops": "FLOPs of writing this run's prompts and responses, rejected ones included",
-    "teacher_flops_amortised": "the same, each row's cost split over the runs that use it",
-    "train_seconds": "seconds of training",
-    "combined": "w1 / perplexity + w2 * pass_rate + w3 * tokens_per_second, as published",
-    "combined_normalised": "the same on fixed anchors, each part between 0 and 1",
-    "combined_mean": "mean of the normalised perplexity and the pass rate",
-    "teacher_seconds": "seconds of writing this run's prompts and responses",
-    "teacher_seconds_amortised": "the same, split over the runs that use each row",
-    "reference_bits_per_byte": "bits per byte on the reference text",
-}
-"""Columns of the runs table, in order, with their meaning."""
-
-MEASURED = [
-    "tokens_per_second",
-    "tokens_per_second_median",
-    "ttft_ms",
-    "peak_memory_mb",
-    "train_seconds",
-    "combined",
-    "combined_normalised",
-    "teacher_seconds",
-    "teacher_seconds_amortised",
-]
-"""Columns that depend on the clock or the machine: the only ones that may differ between identical
-runs."""
-
-NULLABLE = ["loss_teacher", "kl_teacher", "top1_agreement", "combined_normalised", "combined_mean"]
-"""Columns that are null where the teacher's tokens or model are not at hand."""
 
 
 def normalised_loss(loss: float, entropy: float, teacher: float) -> float:
@@ -407,3 +343,53 @@ def qualitative_samples(
                 shown = {**head, "text": answer["text"], "passed": answer["passed"]}
                 entry(answer)["students"].append(shown)
     return {"schema": 1, "prompts": list(prompts.values())}
+
+
+def collect(
+    spec: dict[str, Any],
+    metrics: Sequence[str],
+    responses: Sequence[str],
+    shards: Sequence[str],
+    efficiency: Sequence[str],
+    teachers: Sequence[str],
+    near_duplicates: str,
+    out: Mapping[str, str],
+) -> None:
+    """Read all records of a study and write its runs table, references and samples.
+
+    Args:
+        spec: study, task, init, weights, runs (values of `Run`, in the order of `metrics`),
+            shards (per run, its place in `shards` or None), efficiency (per run) and
+            teachers (name, place in `efficiency`), in the order of `teachers`.
+        metrics: metrics.json per run.
+        responses: responses.jsonl per run, then per teacher.
+        shards: Training sets, each once.
+        efficiency: Speed records, each once.
+        teachers: metrics.json per teacher that is a model.
+        near_duplicates: Report on test and training prompts.
+        out: Paths of runs (Parquet), csv, references and samples (JSON).
+    """
+    runs = [Run(*values) for values in spec["runs"]]
+    records = {run: read_json(path) for run, path in zip(runs, metrics, strict=True)}
+    speeds = [read_json(path) for path in efficiency]
+    names = [name for name, _ in spec["teachers"]]
+    judged = {name: read_json(path) for name, path in zip(names, teachers, strict=True)}
+    speed_of = {name: speeds[place] for name, place in spec["teachers"]}
+    places = dict(zip(runs, spec["shards"], strict=True))
+    table = runs_table(
+        records,
+        {run: None if place is None else shards[place] for run, place in places.items()},
+        {run: speeds[place] for run, place in zip(runs, spec["efficiency"], strict=True)},
+        {name: speed["tokens_per_second"] for name, speed in speed_of.items()},
+        spec,
+    )
+    write_runs(table, out["runs"], out["csv"])
+    beside = references(records, judged, speed_of, read_json(near_duplicates), table, spec["study"])
+    write_json(out["references"], beside)
+    answers = [
+        [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+        for path in responses
+    ]
+    students = dict(zip(runs, answers[: len(runs)], strict=True))
+    shown = dict(zip(names, answers[len(runs) :], strict=True))
+    write_json(out["samples"], qualitative_samples(students, shown))

@@ -242,9 +242,12 @@ class Evaluate(Section):
     latency_tokens: Positive = Field(128, description="Forced new tokens per timed generation")
     latency_repeats: Annotated[int, Field(ge=10)] = 10
     combined_weights: Weights = Weights()
-    cost_per_sample: Annotated[float, Field(gt=0)] | None = Field(
+    cost: dict[str, Annotated[float, Field(gt=0)]] | None = Field(
         None,
-        description="What one more teacher sample must save in nats per token; lets a sweet spot be claimed",
+        description="Nats of loss that one unit of a runs-table column is worth, e.g. {samples: 1e-4}; lets a sweet spot be claimed",
+    )
+    latency_threads: Threads = Field(
+        1, description="CPU threads while timing; nothing else runs then"
     )
     threads: Threads = Field(1, description="CPU threads per job; results depend on it slightly")
 

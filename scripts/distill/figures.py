@@ -31,6 +31,7 @@ GREY = "#595959"
 STYLE: dict[str, Any] = {
     "svg.hashsalt": "distill",
     "svg.fonttype": "path",
+    "text.parse_math": False,
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.spines.top": False,

@@ -103,3 +103,8 @@ def load_tokenizer(path: str | Path) -> Any:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def use_threads(threads: int) -> None:
+    """Compute with a fixed number of CPU threads, as results depend on it slightly."""
+    torch.set_num_threads(threads)

@@ -6,6 +6,7 @@ results store it, and shared work lies under a hash of it. Keys stand in a fixed
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -228,6 +229,8 @@ class Plan:
             "slice": offset[split] + part,
             "candidates": raw_part_size(prompts),
         }
+        if prompts.source == MAGPIE:  # as many as asked for; a data set has slices of one size
+            spec["candidates"] = math.ceil(self.part_rows(split, part) * prompts.surplus)
         return spec | {key: self.prompts_spec[key] for key in sorted(self.prompts_spec)}
 
     # Teacher text and scores.
@@ -366,13 +369,19 @@ class Plan:
             "seed": run.seed,
         }
 
+    def run_record(self, run: Run) -> dict[str, Any]:
+        """Names and numbers of a run, for its record and model card."""
+        init = self.study.students[run.student].init
+        return {"study": self.study.study, **asdict(run), "init": init}
+
     # Evaluation.
 
     def evaluate_spec(self, teacher: str) -> dict[str, Any]:
         """What an evaluation depends on, beyond the model."""
         entry = self.study.evaluate
         skipped = {
-            "reference", "latency_tokens", "latency_repeats", "combined_weights", "cost_per_sample"
+            "reference", "latency_tokens", "latency_repeats", "latency_threads",
+            "combined_weights", "cost",
         }  # fmt: skip
         reference = entry.reference.model_dump() | {
             "source": self.source_spec(entry.reference.source)
@@ -383,6 +392,10 @@ class Plan:
             "reference": reference,
             **entry.model_dump(exclude=skipped),
         }
+
+    def evaluate_run_spec(self, run: Run) -> dict[str, Any]:
+        """What a student's metrics depend on: the evaluation, and how the student was made."""
+        return self.evaluate_spec(run.teacher) | {"run": self.train_spec(run)}
 
     def architecture(self, kind: str, name: str) -> dict[str, Any]:
         """What a model's speed depends on: its architecture, not its weights."""
@@ -418,7 +431,7 @@ class Plan:
             "new_tokens": entry.latency_tokens,
             "repeats": entry.latency_repeats,
             "precision": entry.precision,
-            "threads": entry.threads,
+            "threads": entry.latency_threads,
         }
 
     def model_of(self, kind: str, name: str) -> str:
@@ -437,16 +450,45 @@ class Plan:
         names = dict.fromkeys(run.teacher for run in self.runs)
         return [name for name in names if self.has_model(name)]
 
+    @cached_property
+    def train_prompts(self) -> list[str]:
+        """Parts of the training prompts that the study uses."""
+        size = self.study.prompts.part_size
+        parts = sorted({row // size for run in self.runs for row in self.shard_rows(run)})
+        return [self.prompts_part("train", part) for part in parts]
+
+    @cached_property
+    def shards(self) -> list[str]:
+        """All shards of the study, each once."""
+        return list(dict.fromkeys(self.shard(run) for run in self.runs if run.samples))
+
+    @cached_property
+    def efficiencies(self) -> list[str]:
+        """All speed records of the study, each once."""
+        return [f"{self.results}/efficiency/{key}.json" for key in self.architectures]
+
     def collect_spec(self) -> dict[str, Any]:
         """What the runs table depends on beyond the metrics: its rows and the score's weights."""
+        speeds = self.efficiencies
         return {
             "study": self.study.study,
             "task": self.study.task,
             "runs": [list(asdict(run).values()) for run in self.runs],
-            "init": {name: student.init for name, student in self.study.students.items()},
+            "shards": [
+                self.shards.index(self.shard(run)) if run.samples else None for run in self.runs
+            ],
+            "efficiency": [
+                speeds.index(self.efficiency("students", run.student)) for run in self.runs
+            ],
+            "teachers": [
+                [name, speeds.index(self.efficiency("teachers", name))]
+                for name in self.model_teachers
+            ],
+            "init": {
+                name: self.study.students[name].init
+                for name in sorted({run.student for run in self.runs})
+            },
             "weights": self.study.evaluate.combined_weights.model_dump(),
-            "cost_per_sample": self.study.evaluate.cost_per_sample,
-            "near_duplicate": self.study.prompts.near_duplicate,
         }
 
     def stored_specs(self) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -455,8 +497,7 @@ class Plan:
             if run.samples:
                 yield self.shard(run).removesuffix("parquet") + "json", self.shard_spec(run)
             yield self.student_file(run, "training.json"), self.train_spec(run)
-            spec = self.evaluate_spec(run.teacher) | {"run": self.train_spec(run)}
-            yield self.student_file(run, "metrics.json"), spec
+            yield self.student_file(run, "metrics.json"), self.evaluate_run_spec(run)
         for teacher in self.model_teachers:
             yield self.teacher_metrics(teacher), self.evaluate_spec(teacher)
         for key in self.architectures:

@@ -6,22 +6,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-import pyarrow as pa
 from datasketch import MinHash, MinHashLSH
 
 from distill.files import UserError
-
-RAW_SCHEMA = pa.schema(
-    [("id", pa.string()), ("prompt", pa.large_string()), ("context", pa.large_string()),
-     ("response", pa.large_string())]
-)  # fmt: skip
-PROMPT_SCHEMA = pa.schema(
-    [("id", pa.string()), ("row", pa.int64()), ("prompt", pa.large_string()),
-     ("context", pa.large_string()), ("reference", pa.large_string()),
-     ("prompt_flops", pa.float64()), ("prompt_seconds", pa.float64())]
-)  # fmt: skip
-"""`reference` is the data set's own response, if any; the costs are those of writing the prompt,
-rejected candidates included."""
+from distill.schemas import RAW_SCHEMA
 
 PERMUTATIONS = 128
 

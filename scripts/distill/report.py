@@ -15,70 +15,10 @@ import pandas as pd
 from markupsafe import Markup
 
 from distill import verdict
+from distill.columns import COLUMNS, MEASURED
 from distill.figures import FIGURES, drawable, read_caption
 from distill.files import UserError, write_text
 from distill.verdict import Line, has_values, lines_of, number, percent, prepare_runs
-
-MEASURED = {
-    "tokens_per_second",
-    "tokens_per_second_median",
-    "ttft_ms",
-    "peak_memory_mb",
-    "train_seconds",
-    "combined",
-    "combined_normalised",
-    "teacher_seconds",
-    "teacher_seconds_amortised",
-}
-"""Columns that are timed or metered, or contain such a quantity: they vary between repeats."""
-
-COLUMNS: dict[str, str] = {
-    "study": "name of the study",
-    "task": "kind of task, which decides the metrics",
-    "teacher": "model whose sampling distribution wrote the text",
-    "student": "model that was trained",
-    "init": "where the student's first weights came from",
-    "method": "training signal; none is the student before training",
-    "curation": "rule that chose among the teacher's responses",
-    "cache": "how the teacher's probabilities were stored, if they were",
-    "samples": "training samples, n; each smaller set is a prefix of the larger",
-    "seed": "seed of the optimiser's noise",
-    "draw": "which permutation of the pool the samples are a prefix of",
-    "params": "parameters, shared ones counted once",
-    "params_non_embedding": "parameters without the token and position embeddings",
-    "updates": "optimiser steps taken",
-    "tokens_seen": "training tokens, epochs counted",
-    "tokens_unique": "training tokens, each sample counted once",
-    "unseen_token_share": "share of held-out tokens whose type was never trained on",
-    "loss": "cross-entropy on the teacher's held-out text, nats per token",
-    "loss_stderr": "standard error of loss from the finite held-out text, nats per token",
-    "loss_teacher": "the teacher's own cross-entropy on that text, nats per token",
-    "reference_loss": "cross-entropy on a fixed text not by the teacher, nats per token",
-    "perplexity": "exp(loss), weighted by tokens",
-    "bits_per_byte": "cross-entropy on the reference text, bits per byte of it",
-    "kl_teacher": "KL divergence from teacher to student, nats per token; 0 at best",
-    "top1_agreement": "share of tokens where student and teacher find the same token likeliest",
-    "pass_rate": "share of the fixed prompts whose checker accepts the response",
-    "pass_rate_low": "lower end of the 95 % Wilson interval of pass_rate",
-    "pass_rate_high": "upper end of the 95 % Wilson interval of pass_rate",
-    "pass_rate_large": "pass rate on the larger generated set",
-    "tokens_per_second": "generated tokens over mean latency, one request at a time",
-    "tokens_per_second_median": "the same over median latency",
-    "ttft_ms": "time to the first token, milliseconds",
-    "size_mb": "memory of the weights, 1,024² bytes, shared ones counted once",
-    "peak_memory_mb": "highest memory in use, 1,024² bytes",
-    "flops_per_token": "floating-point operations to generate one token",
-    "train_flops": "floating-point operations of training the student",
-    "teacher_flops": "operations of the teacher's work that this run used (marginal)",
-    "teacher_flops_amortised": "the same, shared among the runs that use that work",
-    "train_seconds": "seconds of training",
-    "combined": "w₁/perplexity + w₂·pass rate + w₃·tokens per second, as published",
-    "combined_normalised": "the same of quantities scaled to 0–1 by fixed anchors",
-    "combined_mean": "mean of scaled perplexity and pass rate",
-    "teacher_seconds": "seconds of the teacher's work that this run used (marginal)",
-    "teacher_seconds_amortised": "the same, shared among the runs that use that work",
-}
-"""What each column of the runs table means, in one line with its unit."""
 
 RUN_TABLES: dict[str, list[str]] = {
     "Quality": [

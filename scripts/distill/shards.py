@@ -6,7 +6,7 @@ from typing import Any
 
 from distill.files import UserError, write_json, write_text
 from distill.parquet import read_metadata, read_rows, write_rows
-from distill.text import TEXT_SCHEMA
+from distill.schemas import TEXT_SCHEMA
 
 CARD = """---
 license: other
@@ -24,12 +24,12 @@ larger n of the same draw begins with the same rows; another draw permutes the p
 | id, row | the prompt's name and its place in the pool |
 | prompt, context | the user's request |
 | response | the teacher's answer |
-| prompt_ids, response_ids | the teacher's tokens, with the token that ended the answer; null for ready-made text |
+| prompt_ids, response_ids | the teacher's tokens and end token; null for ready-made text |
 | finish_reason | `stop`, or `length` for an answer cut short (it carries no end token) |
 | teacher_flops, teacher_seconds | cost of writing prompt and answer, rejected prompts included |
 
 The text is model-written and unchecked.
-"""  # noqa: E501
+"""
 
 
 def build_shard(

@@ -5,24 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from tqdm import tqdm
 
 from distill.files import UserError
 from distill.flops import FlopModel
 from distill.formatting import encoder, magpie_prefix, turn_end
 from distill.sampling import Decoding, row_uniforms, sample_batch
-from distill.tokens import tokenizer_sha256
-
-TEXT_SCHEMA = pa.schema(
-    [("id", pa.string()), ("row", pa.int64()), ("prompt", pa.large_string()),
-     ("context", pa.large_string()), ("response", pa.large_string()),
-     ("prompt_ids", pa.list_(pa.int32())), ("response_ids", pa.list_(pa.int32())),
-     ("finish_reason", pa.string()), ("teacher_flops", pa.float64()),
-     ("teacher_seconds", pa.float64())]
-)  # fmt: skip
-"""Token ids are the teacher's, with the token that ended the response; null for ready-made text.
-The costs are those of the row's prompt (rejected candidates included) and response."""
 
 
 def _bar(what: str, rows: int) -> Any:
@@ -166,6 +154,10 @@ def ready_made_text(prompts: Sequence[dict[str, Any]], name: str) -> list[dict[s
     return rows
 
 
-def text_metadata(tokenizer: Any | None) -> dict[str, Any]:
-    """What a text part says of its tokens."""
-    return {"tokenizer_sha256": tokenizer_sha256(tokenizer) if tokenizer else None}
+def longest_sequence(
+    tokenizer: Any, prompts: Sequence[dict[str, Any]], spec: dict[str, Any]
+) -> int:
+    """Most tokens of a prompt and its response, for choosing kernels and checking the context."""
+    encode = encoder(tokenizer, **spec["formatting"])
+    longest = max(len(encode(row["prompt"], row["context"])) for row in prompts)
+    return longest + int(spec["decoding"]["max_tokens"])

@@ -1,0 +1,30 @@
+"""One config file is one study; see README.md."""
+
+import sys
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+sys.path.insert(0, f"{workflow.basedir}/scripts")
+
+
+# A study named on the command line replaces the default; Snakemake alone would merge the two.
+if not workflow.overwrite_configfiles:
+
+    configfile: f"{workflow.basedir}/config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/sources.smk"
+include: "rules/prompts.smk"
+include: "rules/teacher.smk"
+include: "rules/students.smk"
+include: "rules/evaluation.smk"
+include: "rules/results.smk"
+
+
+rule all:
+    input:
+        everything(),
+    default_target: True

@@ -1,0 +1,97 @@
+"""The plan of the study, checks before the first job, and input functions."""
+
+from pathlib import Path
+
+from distill.config import check_yaml, parse_study
+from distill.digest import code_digest
+from distill.files import UserError
+from distill.plan import Plan
+from distill.startup import check_device_limit, check_local_files, check_stored_specs, take_lock
+
+BASE = Path(workflow.basedir)
+FIGURES = [
+    "perplexity",
+    "kl_gap",
+    "pass_rate",
+    "combined",
+    "training_time",
+    "quality_speed",
+    "quality_size",
+]
+
+
+def load_plan():
+    """Check config, files and finished results; a mistake ends the run with its sentence."""
+    try:
+        for file in workflow.overwrite_configfiles or [f"{BASE}/config.yaml"]:
+            check_yaml(file)
+        plan = Plan(parse_study(config))
+        check_local_files(plan)
+        if workflow.is_main_process:
+            check_device_limit(workflow.global_resources)
+            check_stored_specs(plan)
+    except UserError as error:
+        sys.exit(f"Error: {error}")
+    return plan
+
+
+PLAN = load_plan()
+RESULTS = PLAN.results
+
+
+onstart:
+    take_lock(".snakemake/writer.lock")
+
+
+wildcard_constraints:
+    source="[a-z0-9-]+",
+    prompts=PLAN.prompts_key,
+    text="|".join(PLAN.text_keys),
+    split="test|validation|train",
+    part=r"\d{5}",
+    initial="|".join(PLAN.student_keys),
+    architecture="|".join(PLAN.architectures),
+    figure="|".join(FIGURES),
+    draw=r"\d+",
+    seed=r"\d+",
+    samples=r"\d+",
+    student="|".join(PLAN.study.students),
+    teacher="|".join(PLAN.study.teachers),
+    method="|".join([*PLAN.study.methods, "none"]),
+    curation="raw",
+    cache="none",
+
+
+def code(script, *data):
+    """Digest of a script's code, its imports and the data files that it reads."""
+    return code_digest(BASE / "scripts" / f"{script}.py", *(BASE / file for file in data))
+
+
+def run_of(wildcards):
+    """The run that wildcards name."""
+    from distill.plan import Run
+
+    return Run(
+        wildcards.get("student", ""),
+        wildcards.teacher,
+        wildcards.get("method", ""),
+        wildcards.curation,
+        wildcards.cache,
+        int(wildcards.samples),
+        int(wildcards.draw),
+        int(wildcards.get("seed", 0)),
+    )
+
+
+def everything():
+    """Every file that a study promises."""
+    files = [f"{RESULTS}/{name}" for name in ("report.html", "runs.parquet", "runs.csv")]
+    files += [f"{RESULTS}/{name}" for name in ("answers.json", "references.json", "samples.json")]
+    for run in PLAN.runs:
+        files += [PLAN.student_file(run, name) for name in ("model.safetensors", "metrics.json")]
+        if run.samples:
+            files += [PLAN.shard(run), str(Path(PLAN.shard(run)).parents[1] / "README.md")]
+    files += [
+        f"{RESULTS}/figures/{figure}.{form}" for figure in FIGURES for form in ("svg", "png", "csv")
+    ]
+    return sorted(set(files))

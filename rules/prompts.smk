@@ -1,0 +1,75 @@
+"""Prompts in parts: raw candidates in parallel, then a chained filter."""
+
+MAGPIE = PLAN.study.prompts.source == "magpie"
+
+
+if MAGPIE:
+
+    rule synthesise_prompts:
+        """The teacher writes candidate prompts (Magpie)."""
+        input:
+            model=PLAN.model_of("teachers", PLAN.study.prompts.teacher),
+        output:
+            part="resources/prompts/{prompts}/raw/{split}-{part}.parquet",
+        log:
+            "logs/synthesise_prompts/{prompts}/{split}-{part}.log",
+        benchmark:
+            "logs/synthesise_prompts/{prompts}/{split}-{part}.tsv"
+        params:
+            spec=lambda wildcards: PLAN.raw_spec(wildcards.split, int(wildcards.part)),
+            code=code("synthesise_prompts"),
+        threads: lambda wildcards: PLAN.prompts_spec["threads"]
+        retries: 1
+        priority: 20
+        resources:
+            device=1,
+            mem_mb=lambda wildcards, attempt: 4000 * attempt,
+            runtime=lambda wildcards, attempt: 60 * attempt,
+        conda:
+            "../envs/model.yaml"
+        script:
+            "../scripts/synthesise_prompts.py"
+
+else:
+
+    rule slice_prompts:
+        """The next candidates of a data set's seeded order."""
+        input:
+            rows=PLAN.data_rows(PLAN.study.prompts.source),
+        output:
+            part="resources/prompts/{prompts}/raw/{split}-{part}.parquet",
+        log:
+            "logs/slice_prompts/{prompts}/{split}-{part}.log",
+        params:
+            spec=lambda wildcards: PLAN.raw_spec(wildcards.split, int(wildcards.part)),
+            source=PLAN.study.prompts.source,
+            code=code("slice_prompts"),
+        resources:
+            mem_mb=lambda wildcards, attempt: 2000 * attempt,
+            runtime=10,
+        conda:
+            "../envs/analysis.yaml"
+        script:
+            "../scripts/slice_prompts.py"
+
+
+rule filter_prompts:
+    """Drop near-duplicates of held-out and earlier prompts; keep exactly the part's number."""
+    input:
+        raw="resources/prompts/{prompts}/raw/{split}-{part}.parquet",
+        earlier=lambda wildcards: PLAN.earlier_parts(wildcards.split, int(wildcards.part)),
+    output:
+        part="resources/prompts/{prompts}/{split}-{part}.parquet",
+    log:
+        "logs/filter_prompts/{prompts}/{split}-{part}.log",
+    params:
+        spec=lambda wildcards: PLAN.filter_spec(wildcards.split, int(wildcards.part)),
+        code=code("filter_prompts"),
+    priority: 30
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=30,
+    conda:
+        "../envs/analysis.yaml"
+    script:
+        "../scripts/filter_prompts.py"

@@ -1,0 +1,124 @@
+"""From records to the runs table, answers, figures and the report."""
+
+
+rule check_near_duplicates:
+    """The study's own check that no test prompt has a near-duplicate in train."""
+    input:
+        test=[PLAN.prompts_part("test", part) for part in PLAN.held_out_parts("test")],
+        train=PLAN.train_prompts,
+    output:
+        report=f"{RESULTS}/near_duplicates.json",
+    log:
+        f"logs/check_near_duplicates/{RESULTS}.log",
+    params:
+        threshold=PLAN.study.prompts.near_duplicate,
+        code=code("check_near_duplicates"),
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    conda:
+        "../envs/analysis.yaml"
+    script:
+        "../scripts/check_near_duplicates.py"
+
+
+rule collect_runs:
+    """The runs table: one row per run of the run table."""
+    input:
+        metrics=[PLAN.student_file(run, "metrics.json") for run in PLAN.runs],
+        responses=[PLAN.student_file(run, "responses.jsonl") for run in PLAN.runs]
+        + [f"{RESULTS}/teachers/{name}/responses.jsonl" for name in PLAN.model_teachers],
+        shards=PLAN.shards,
+        efficiency=PLAN.efficiencies,
+        teachers=[PLAN.teacher_metrics(name) for name in PLAN.model_teachers],
+        near_duplicates=f"{RESULTS}/near_duplicates.json",
+    output:
+        runs=f"{RESULTS}/runs.parquet",
+        csv=f"{RESULTS}/runs.csv",
+        references=f"{RESULTS}/references.json",
+        samples=f"{RESULTS}/samples.json",
+    log:
+        f"logs/collect_runs/{RESULTS}.log",
+    params:
+        spec=PLAN.collect_spec(),
+        code=code("collect_runs", INSTRUCTIONS),
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    conda:
+        "../envs/analysis.yaml"
+    script:
+        "../scripts/collect_runs.py"
+
+
+rule answer_questions:
+    """What the runs table says about the study's questions."""
+    input:
+        runs=f"{RESULTS}/runs.parquet",
+        references=f"{RESULTS}/references.json",
+    output:
+        answers=f"{RESULTS}/answers.json",
+    log:
+        f"logs/answer_questions/{RESULTS}.log",
+    params:
+        spec={"cost": PLAN.study.evaluate.cost},
+        code=code("answer_questions"),
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    conda:
+        "../envs/analysis.yaml"
+    script:
+        "../scripts/answer_questions.py"
+
+
+rule plot_figure:
+    """One figure, with the numbers behind it."""
+    input:
+        runs=f"{RESULTS}/runs.parquet",
+        references=f"{RESULTS}/references.json",
+    output:
+        svg=report(
+            f"{RESULTS}/figures/{{figure}}.svg",
+            category="Figures",
+            labels={"figure": "{figure}"},
+            caption=f"{BASE}/report/{{figure}}.rst",
+        ),
+        png=f"{RESULTS}/figures/{{figure}}.png",
+        csv=f"{RESULTS}/figures/{{figure}}.csv",
+    log:
+        f"logs/plot_figure/{RESULTS}/{{figure}}.log",
+    params:
+        code=code("plot_figure"),
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    conda:
+        "../envs/analysis.yaml"
+    script:
+        "../scripts/plot_figure.py"
+
+
+rule write_report:
+    """One self-contained page."""
+    input:
+        runs=f"{RESULTS}/runs.parquet",
+        references=f"{RESULTS}/references.json",
+        answers=f"{RESULTS}/answers.json",
+        samples=f"{RESULTS}/samples.json",
+        figures=[f"{RESULTS}/figures/{figure}.svg" for figure in FIGURES],
+        captions=[str(BASE / f"report/{figure}.rst") for figure in FIGURES],
+        template=str(BASE / "report/report.html.j2"),
+    output:
+        report=report(f"{RESULTS}/report.html", category="Report"),
+    log:
+        f"logs/write_report/{RESULTS}.log",
+    params:
+        code=code("write_report"),
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    conda:
+        "../envs/analysis.yaml"
+    script:
+        "../scripts/write_report.py"

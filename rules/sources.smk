@@ -1,0 +1,45 @@
+"""Fetch models and data."""
+
+
+rule fetch_model:
+    """Download or link a model; convert it to safetensors."""
+    input:
+        lambda wildcards: PLAN.local_files(PLAN.model_sources[wildcards.source]),
+    output:
+        manifest="resources/models/{source}/manifest.json",
+    log:
+        "logs/fetch_model/{source}.log",
+    benchmark:
+        "logs/fetch_model/{source}.tsv"
+    params:
+        spec=lambda wildcards: PLAN.source_spec(PLAN.model_sources[wildcards.source]),
+        code=code("fetch_model"),
+    retries: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 120 * attempt,
+    conda:
+        "../envs/model.yaml"
+    script:
+        "../scripts/fetch_model.py"
+
+
+rule fetch_data:
+    """Download or read a data set; keep its named fields."""
+    input:
+        lambda wildcards: PLAN.local_files(PLAN.data_sources[wildcards.source]),
+    output:
+        rows="resources/data/{source}/rows.parquet",
+    log:
+        "logs/fetch_data/{source}.log",
+    params:
+        spec=lambda wildcards: PLAN.source_spec(PLAN.data_sources[wildcards.source]),
+        code=code("fetch_data"),
+    retries: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+    conda:
+        "../envs/model.yaml"
+    script:
+        "../scripts/fetch_data.py"

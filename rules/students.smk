@@ -1,0 +1,111 @@
+"""Students: what they read, what they are before training, and training."""
+
+SHARDS = f"{RESULTS}/shards/{{teacher}}/{{curation}}/{{cache}}"
+STUDENT = (
+    f"{RESULTS}/students/{{student}}/{{teacher}}/{{method}}/{{curation}}/{{cache}}/"
+    "draw{draw}-seed{seed}/n{samples}"
+)
+
+
+rule build_shard:
+    """All that one student reads: a prefix of the pool in the order of a draw."""
+    input:
+        texts=lambda wildcards: PLAN.shard_texts(run_of(wildcards)),
+    output:
+        shard=f"{SHARDS}/draw{{draw}}/n{{samples}}.parquet",
+        record=f"{SHARDS}/draw{{draw}}/n{{samples}}.json",
+    log:
+        f"logs/build_shard/{RESULTS}/{{teacher}}/{{curation}}/{{cache}}/{{draw}}-{{samples}}.log",
+    params:
+        spec=lambda wildcards: PLAN.shard_spec(run_of(wildcards)),
+        rows=lambda wildcards: PLAN.shard_rows(run_of(wildcards)),
+        code=code("build_shard"),
+    priority: 5
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=30,
+    conda:
+        "../envs/analysis.yaml"
+    script:
+        "../scripts/build_shard.py"
+
+
+rule write_card:
+    """The data-set card of a folder of shards."""
+    output:
+        card=f"{SHARDS}/README.md",
+    log:
+        f"logs/write_card/{RESULTS}/{{teacher}}/{{curation}}/{{cache}}.log",
+    params:
+        spec=lambda wildcards: {
+            "study": PLAN.study.study,
+            "teacher": wildcards.teacher,
+            "curation": wildcards.curation,
+            "cache": wildcards.cache,
+        },
+        code=code("write_card"),
+    resources:
+        mem_mb=500,
+        runtime=5,
+    conda:
+        "../envs/analysis.yaml"
+    script:
+        "../scripts/write_card.py"
+
+
+rule build_student:
+    """A student before training: cut, pre-trained or random."""
+    input:
+        model=lambda wildcards: PLAN.model_manifest(
+            PLAN.study.students[PLAN.student_keys[wildcards.initial]].source
+        ),
+    output:
+        manifest="resources/students/{initial}/manifest.json",
+    log:
+        "logs/build_student/{initial}.log",
+    params:
+        spec=lambda wildcards: PLAN.student_spec(PLAN.student_keys[wildcards.initial]),
+        code=code("build_student"),
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=30,
+    conda:
+        "../envs/model.yaml"
+    script:
+        "../scripts/build_student.py"
+
+
+def shard_of(wildcards):
+    """The run's training data; none at n = 0."""
+    run = run_of(wildcards)
+    return [PLAN.shard(run)] if run.samples else []
+
+
+rule train_student:
+    """Train one student on one shard."""
+    input:
+        initial=lambda wildcards: PLAN.initial_student(wildcards.student),
+        shard=shard_of,
+    output:
+        model=f"{STUDENT}/model.safetensors",
+        config=f"{STUDENT}/config.json",
+        card=f"{STUDENT}/README.md",
+        record=f"{STUDENT}/training.json",
+    log:
+        f"logs/train_student/{STUDENT}.log",
+    benchmark:
+        f"logs/train_student/{STUDENT}.tsv"
+    params:
+        spec=lambda wildcards: PLAN.train_spec(run_of(wildcards)),
+        run=lambda wildcards: PLAN.run_record(run_of(wildcards)),
+        code=code("train_student"),
+    threads: PLAN.study.train.threads
+    retries: 1
+    resources:
+        device=1,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 120 * attempt,
+    conda:
+        "../envs/model.yaml"
+    script:
+        "../scripts/train_student.py"

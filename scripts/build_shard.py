@@ -1,0 +1,12 @@
+"""Gather the rows that one student reads."""
+
+from distill.job import job
+from distill.shards import build_shard
+
+with job(snakemake):
+    build_shard(
+        list(snakemake.input.texts),
+        snakemake.params.rows,
+        snakemake.params.spec,
+        snakemake.output.shard,
+    )

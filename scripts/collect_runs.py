@@ -1,0 +1,17 @@
+"""Gather all records of the study in the runs table and what is shown beside it."""
+
+from distill.collect import collect
+from distill.job import job
+
+with job(snakemake):
+    files = snakemake.input
+    collect(
+        spec=snakemake.params.spec,
+        metrics=list(files.metrics),
+        responses=list(files.responses),
+        shards=list(files.shards),
+        efficiency=list(files.efficiency),
+        teachers=list(files.teachers),
+        near_duplicates=files.near_duplicates,
+        out=dict(snakemake.output.items()),
+    )

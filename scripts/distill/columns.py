@@ -1,0 +1,67 @@
+"""The columns of the runs table: their order, their meaning, and which depend on the clock."""
+
+COLUMNS = {
+    "study": "name of the study",
+    "task": "what the models do",
+    "teacher": "whose text was learned",
+    "student": "name of the student",
+    "init": "how the student began: cut, pretrained or random",
+    "method": "weighted losses; none for the student before training",
+    "curation": "which rows were kept",
+    "cache": "which soft targets were read; none for text alone",
+    "samples": "teacher responses in the training set",
+    "seed": "seed of optimiser noise",
+    "draw": "which permutation of the pool",
+    "params": "parameters, tied ones once",
+    "params_non_embedding": "parameters without embeddings and output head",
+    "updates": "optimiser steps",
+    "tokens_seen": "answer tokens trained on, repeats counted",
+    "tokens_unique": "answer tokens in the training set",
+    "unseen_token_share": "share of held-out answer tokens that were never a training target",
+    "loss": "cross-entropy on held-out teacher text, nats per answer token",
+    "loss_stderr": "its standard error over prompts (all runs share the prompts)",
+    "loss_teacher": "the teacher's own cross-entropy there",
+    "reference_loss": "cross-entropy on the fixed reference text, nats per token",
+    "perplexity": "exp(loss)",
+    "bits_per_byte": "held-out loss per byte of text, EOS included",
+    "kl_teacher": "KL(teacher || student) on held-out text, nats per token",
+    "top1_agreement": "share of held-out tokens at which both find the same token likeliest",
+    "pass_rate": "share of the 50 fixed verifiable instructions met",
+    "pass_rate_low": "lower end of its 95 % Wilson interval",
+    "pass_rate_high": "upper end",
+    "pass_rate_large": "share of the generated instructions met",
+    "tokens_per_second": "128 forced new tokens at batch 1 over mean latency",
+    "tokens_per_second_median": "the same over median latency",
+    "ttft_ms": "time to the first token, median, ms",
+    "size_mb": "parameters as saved, MB of 1024^2 bytes",
+    "peak_memory_mb": "peak memory of generation, MB",
+    "flops_per_token": "forward FLOPs per generated token at context 128",
+    "train_flops": "FLOPs of training",
+    "teacher_flops": "FLOPs of writing this run's prompts and responses, rejected ones included",
+    "teacher_flops_amortised": "the same, each row's cost split over the runs that use it",
+    "train_seconds": "seconds of training",
+    "combined": "w1 / perplexity + w2 * pass_rate + w3 * tokens_per_second, as published",
+    "combined_normalised": "the same on fixed anchors, each part between 0 and 1",
+    "combined_mean": "mean of the normalised perplexity and the pass rate",
+    "teacher_seconds": "seconds of writing this run's prompts and responses",
+    "teacher_seconds_amortised": "the same, split over the runs that use each row",
+    "reference_bits_per_byte": "bits per byte on the reference text",
+}
+"""Columns of the runs table, in order, with their meaning."""
+
+MEASURED = [
+    "tokens_per_second",
+    "tokens_per_second_median",
+    "ttft_ms",
+    "peak_memory_mb",
+    "train_seconds",
+    "combined",
+    "combined_normalised",
+    "teacher_seconds",
+    "teacher_seconds_amortised",
+]
+"""Columns that depend on the clock or the machine: the only ones that may differ between identical
+runs."""
+
+NULLABLE = ["loss_teacher", "kl_teacher", "top1_agreement", "combined_normalised", "combined_mean"]
+"""Columns that are null where the teacher's tokens or model are not at hand."""

@@ -1,0 +1,116 @@
+"""Evaluate one model from files to files: metrics.json and the responses."""
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from distill.encoding import encode_rows
+from distill.environment import git_revision, hardware, versions
+from distill.evaluation import evaluate_model
+from distill.files import read_json, write_json, write_text
+from distill.flops import count_parameters
+from distill.models import load_model, load_tokenizer, resolve_precision, use_threads
+from distill.parquet import read_metadata, read_rows
+from distill.scores import load_head
+from distill.sources import sha256_of
+
+_FROM_TRAINING = ("updates", "tokens_seen", "tokens_unique", "train_flops", "train_seconds")
+_BYTES_PER_MB = 1024**2
+
+
+def _saved_size_mb(model: Any, folder: Path) -> float:
+    """Parameters as saved in safetensors, tied ones once, in MB of 1024^2 bytes."""
+    from safetensors import safe_open
+
+    total = 0
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as opened:
+            for name in opened.keys():  # noqa: SIM118
+                part = opened.get_slice(name)
+                bits = int("".join(filter(str.isdigit, part.get_dtype())) or 8)
+                size = bits // 8
+                for side in part.get_shape():
+                    size *= side
+                total += size
+    return total / _BYTES_PER_MB
+
+
+def judge(
+    model_file: str | Path,
+    texts: Sequence[str | Path],
+    scores: Sequence[str | Path],
+    head: str | Path | None,
+    reference: str | Path,
+    training: str | Path | None,
+    shard: str | Path | None,
+    spec: dict[str, Any],
+    metrics: str | Path,
+    responses: str | Path,
+) -> None:
+    """Measure a model and write its record.
+
+    Args:
+        model_file: A file in the model's directory.
+        texts: The teacher's held-out text.
+        scores: The teacher's scores of it, in the same order; none for ready-made text.
+        head: The teacher's output head; None for ready-made text.
+        reference: Rows of the reference text's data set.
+        training: The student's training record; None for a teacher.
+        shard: The student's training data; None at n = 0 and for a teacher.
+        spec: The evaluation's settings; stored in the record.
+        metrics: Output, JSON.
+        responses: Output, JSON lines.
+    """
+    start = time.perf_counter()
+    use_threads(spec["threads"])
+    folder = Path(model_file).parent
+    rows = read_rows(texts)
+    tokenizer = load_tokenizer(folder)
+    precision = resolve_precision(spec["precision"])
+    longest = max(len(row["prompt_ids"] or []) + len(row["response_ids"] or []) for row in rows)
+    longest = max(longest, spec["reference"]["max_tokens"] + 1)
+    model = load_model(folder, precision=precision, sequence=longest)
+    passages = [row["text"] for row in read_rows(reference)[: spec["reference"]["passages"]]]
+    trained: set[int] = set()
+    made = read_json(training) if training is not None else None
+    if shard is not None and made is not None:
+        limit = made["spec"]["train"]["max_length"]
+        digest = read_metadata(shard, "tokenizer_sha256")
+        examples = encode_rows(read_rows(shard), tokenizer, spec["formatting"], digest, limit)
+        trained = {token for example in examples for token in example.answer}
+    found, answers = evaluate_model(
+        model, tokenizer, rows, read_rows(scores), load_head(head, model.device) if head else None,
+        read_metadata(texts[0], "tokenizer_sha256"), passages, trained, spec,
+    )  # fmt: skip
+    total, body = count_parameters(model)
+    record: dict[str, Any] = {
+        "schema": 1,
+        "spec": spec,
+        "model": {
+            "params": total,
+            "params_non_embedding": body,
+            "size_mb": _saved_size_mb(model, folder),
+            "architecture": model.config.architectures,
+            "sha256": {file.name: sha256_of(file) for file in sorted(folder.glob("*.safetensors"))},
+        },
+        **found,
+        "responses": {
+            "rows": len(rows),
+            "finished_share": sum(row["finish_reason"] == "stop" for row in rows) / len(rows),
+            "mean_tokens": sum(len(row["response_ids"] or []) for row in rows) / len(rows),
+        },
+        "precision": precision,
+        "hardware": hardware(),
+        "versions": versions(),
+        "git": git_revision(),
+        "evaluate_seconds": time.perf_counter() - start,
+    }
+    if made is not None:
+        record["run"] = made["run"]
+        record["training"] = {name: made[name] for name in _FROM_TRAINING}
+    write_text(responses, "".join(json.dumps(answer) + "\n" for answer in answers))
+    logging.info("loss %.4f in %.0f s", found["heldout"]["loss"], record["evaluate_seconds"])
+    write_json(metrics, record)

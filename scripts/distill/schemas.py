@@ -1,0 +1,45 @@
+"""Columns of the Parquet files that jobs hand to each other."""
+
+import pyarrow as pa
+
+RAW_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("prompt", pa.large_string()),
+        ("context", pa.large_string()),
+        ("response", pa.large_string()),
+    ]
+)
+"""Candidate prompts; `response` is the data set's own, if any."""
+
+PROMPT_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("row", pa.int64()),
+        ("prompt", pa.large_string()),
+        ("context", pa.large_string()),
+        ("reference", pa.large_string()),
+        ("prompt_flops", pa.float64()),
+        ("prompt_seconds", pa.float64()),
+    ]
+)
+"""Kept prompts; `row` is the place in the split, `reference` the data set's own response, if any;
+the costs are those of writing the prompt, rejected candidates included."""
+
+TEXT_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("row", pa.int64()),
+        ("prompt", pa.large_string()),
+        ("context", pa.large_string()),
+        ("response", pa.large_string()),
+        ("prompt_ids", pa.list_(pa.int32())),
+        ("response_ids", pa.list_(pa.int32())),
+        ("finish_reason", pa.string()),
+        ("teacher_flops", pa.float64()),
+        ("teacher_seconds", pa.float64()),
+    ]
+)
+"""A teacher's text. Token ids are the teacher's, with the token that ended the response; null for
+ready-made text. The costs are those of the row's prompt (rejected candidates included) and
+response."""

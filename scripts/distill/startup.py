@@ -1,0 +1,97 @@
+"""Checks before the first job: local files, resource limits, stored specs, a second writer."""
+
+import base64
+import fcntl
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from distill.files import UserError
+from distill.plan import Plan
+
+_held: list[TextIO] = []
+
+
+def check_local_files(plan: Plan) -> None:
+    """Check that local models and data that the study names exist.
+
+    Raises:
+        UserError: One does not.
+    """
+    for name, source in plan.study.sources.items():
+        if source.path is None:
+            continue
+        path = Path(source.path)
+        if source.is_data and not path.is_file():
+            raise UserError(f"config: sources.{name}.path: the file {path} does not exist")
+        if not source.is_data and not (path / "config.json").is_file():
+            raise UserError(f"config: sources.{name}.path: {path} is no model directory (it holds no config.json)")  # fmt: skip  # noqa: E501
+
+
+def check_device_limit(resources: Mapping[str, Any]) -> None:
+    """Check that `device` is limited, as timing excludes nothing without it.
+
+    Raises:
+        UserError: It is not.
+    """
+    if "device" not in resources:
+        raise UserError(
+            "no limit of the resource device is set, so nothing would be timed alone; run from the "
+            "project's directory (its profile sets it) or add --resources device=4"
+        )
+
+
+def _has_metadata(path: str) -> bool:
+    """Whether Snakemake remembers how a file was made."""
+    encoded = base64.urlsafe_b64encode(path.encode()).decode()
+    pieces = [encoded[start : start + 254] for start in range(0, len(encoded), 254)]
+    pieces = [f"@{piece}" for piece in pieces[:-1]] + pieces[-1:]
+    return Path(".snakemake/metadata", *pieces).is_file()
+
+
+def check_stored_specs(plan: Plan) -> None:
+    """Compare the spec in each finished record with the study's.
+
+    Where Snakemake remembers how a file was made, it reruns what changed. Results that were copied
+    without that memory (`.snakemake/metadata`) would be taken as they are: a mismatch is an error.
+
+    Raises:
+        UserError: A result was made with other settings and Snakemake would not notice.
+    """
+    stale = []
+    for path, spec in plan.stored_specs():
+        file = Path(path)
+        if file.is_file() and not _has_metadata(path):
+            try:
+                stored = json.loads(file.read_text(encoding="utf-8")).get("spec")
+            except ValueError:
+                stored = None
+            if stored != json.loads(json.dumps(spec)):
+                stale.append(path)
+    if stale:
+        more = f" and {len(stale) - 1} more" if len(stale) > 1 else ""
+        raise UserError(
+            f"{stale[0]}{more} was made with other settings than the study's, and .snakemake/"
+            "metadata, which would tell Snakemake so, was not copied with it; copy that too, or "
+            f"delete {Path(stale[0]).parent}, or restore the settings"
+        )
+
+
+def take_lock(path: str) -> None:
+    """Hold the directory's writer lock until this process ends, however it ends.
+
+    Raises:
+        SystemExit: Another workflow runs here.
+    """
+    file = Path(path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    stream = file.open("w")
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise SystemExit(
+            "Error: another run of this workflow is writing in this directory; wait for it to end "
+            "or use another directory (snakemake -d)"
+        ) from None
+    _held.append(stream)

@@ -1,0 +1,19 @@
+"""Measure a student or a teacher on held-out text, reference text and instructions."""
+
+from distill.job import job
+from distill.judge import judge
+
+with job(snakemake):
+    files = snakemake.input
+    judge(
+        model_file=files.model,
+        texts=list(files.texts),
+        scores=list(files.scores),
+        head=files.head[0] if files.head else None,
+        reference=files.reference,
+        training=files.training[0] if files.training else None,
+        shard=files.shard[0] if files.shard else None,
+        spec=snakemake.params.spec,
+        metrics=snakemake.output.metrics,
+        responses=snakemake.output.responses,
+    )

@@ -1,0 +1,13 @@
+"""Drop near-duplicates from one raw part and keep exactly its number of prompts."""
+
+from distill.job import job
+from distill.parquet import read_metadata, read_rows, write_rows
+from distill.prompts import filter_part
+from distill.schemas import PROMPT_SCHEMA
+
+with job(snakemake):
+    spec, raw = snakemake.params.spec, snakemake.input.raw
+    cost = read_metadata(raw, "cost")
+    earlier = read_rows(list(snakemake.input.earlier))
+    kept = filter_part(read_rows(raw), earlier, spec, cost["flops"], cost["seconds"])
+    write_rows(snakemake.output.part, kept, PROMPT_SCHEMA, spec=spec)

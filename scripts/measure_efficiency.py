@@ -1,0 +1,24 @@
+"""Time an architecture alone on this machine."""
+
+from pathlib import Path
+
+from distill.environment import hardware, versions
+from distill.files import write_json
+from distill.job import job
+from distill.latency import measure_efficiency
+from distill.models import device, resolve_precision, use_threads
+
+with job(snakemake):
+    spec = snakemake.params.spec
+    use_threads(spec["threads"])
+    record = measure_efficiency(
+        Path(snakemake.input.model).parent,
+        new_tokens=spec["new_tokens"],
+        repeats=spec["repeats"],
+        warmup=1,
+        threads=spec["threads"],
+        precision=resolve_precision(spec["precision"]),
+        device=device().type,
+    )
+    record = {"schema": 1, "spec": spec, **record, "hardware": hardware(), "versions": versions()}
+    write_json(snakemake.output.record, record)

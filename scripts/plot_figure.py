@@ -1,0 +1,13 @@
+"""Draw one figure of the report."""
+
+import pandas as pd
+
+from distill.figures import draw_figure
+from distill.files import read_json
+from distill.job import job
+
+with job(snakemake):
+    files, out = snakemake.input, snakemake.output
+    references = read_json(files.references)
+    runs = pd.read_parquet(files.runs)
+    draw_figure(snakemake.wildcards.figure, runs, references, out.svg, out.png, out.csv)

@@ -1,0 +1,7 @@
+"""Write the data-set card of a folder of shards."""
+
+from distill.job import job
+from distill.shards import write_card
+
+with job(snakemake):
+    write_card(**snakemake.params.spec, out=snakemake.output.card)

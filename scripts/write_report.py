@@ -1,0 +1,22 @@
+"""Write the study's report, one self-contained page."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from distill.files import read_json
+from distill.job import job
+from distill.report import write_report
+
+with job(snakemake):
+    files = snakemake.input
+    write_report(
+        pd.read_parquet(files.runs),
+        read_json(files.references),
+        read_json(files.answers),
+        read_json(files.samples),
+        Path(files.figures[0]).parent,
+        Path(files.captions[0]).parent,
+        files.template,
+        snakemake.output.report,
+    )
