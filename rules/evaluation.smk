@@ -18,7 +18,7 @@ rule evaluate_student:
     input:
         unpack(lambda wildcards: held_out(wildcards.teacher)),
         model=f"{STUDENT}/model.safetensors",
-        training=f"{STUDENT}/training.json",
+        training=[f"{STUDENT}/training.json"],
         shard=shard_of,
     output:
         metrics=f"{STUDENT}/metrics.json",
@@ -47,6 +47,8 @@ rule evaluate_teacher:
     input:
         unpack(lambda wildcards: held_out(wildcards.teacher)),
         model=lambda wildcards: PLAN.model_of("teachers", wildcards.teacher),
+        training=[],
+        shard=[],
     output:
         metrics=f"{RESULTS}/teachers/{{teacher}}/metrics.json",
         responses=f"{RESULTS}/teachers/{{teacher}}/responses.jsonl",

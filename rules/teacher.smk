@@ -4,7 +4,7 @@
 def teacher_model(wildcards):
     """Manifest of a text's teacher; nothing for ready-made text."""
     teacher = PLAN.text_keys[wildcards.text]
-    return PLAN.model_of("teachers", teacher) if PLAN.has_model(teacher) else []
+    return [PLAN.model_of("teachers", teacher)] if PLAN.has_model(teacher) else []
 
 
 rule generate_text:

@@ -12,7 +12,7 @@ with job(snakemake):
     use_threads(decoding["threads"])
     rows = read_rows(snakemake.input.text)
     length = max(len(row["prompt_ids"]) + len(row["response_ids"]) for row in rows)
-    folder = Path(snakemake.input.model).parent
+    folder = Path(snakemake.input.model[0]).parent
     precision = resolve_precision(decoding["precision"])
     model = load_model(folder, precision=precision, sequence=length)
     scores = score_text(model, rows, decoding)

@@ -24,7 +24,9 @@ from distill.plan import Run
 
 def normalised_loss(loss: float, entropy: float, teacher: float) -> float:
     """1 at the teacher's loss, 0 at the unigram entropy of the held-out tokens and above it."""
-    return min(1.0, max(0.0, (entropy - loss) / (entropy - teacher)))
+    if loss <= teacher:
+        return 1.0
+    return (entropy - loss) / (entropy - teacher) if loss < entropy else 0.0
 
 
 def combined_scores(

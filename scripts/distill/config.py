@@ -7,7 +7,7 @@ from these models.
 import difflib
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -90,7 +90,7 @@ class Prompts(Section):
         None, description="Draws above 0 permute this many first prompts (default: pool)"
     )
     part_size: Positive = Field(128, description="Prompts per part")
-    surplus: Annotated[float, Field(ge=1)] = Field(
+    surplus: Annotated[float, Field(ge=1, le=100)] = Field(
         1.2, description="Candidates per prompt kept, to allow for near-duplicates"
     )
     max_tokens: Positive = Field(
@@ -414,7 +414,7 @@ def check_yaml(path: str | Path) -> None:
             loaded = yaml.load(stream, _StrictLoader)
     except FileNotFoundError:
         raise UserError(f"the config file {path} does not exist") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         text = " ".join(str(error).split())
         raise UserError(f"{path} is not readable YAML: {text}") from None
     if not isinstance(loaded, dict):
@@ -462,12 +462,10 @@ def _section_at(location: list[Any]) -> type[BaseModel] | None:
             if part not in section.model_fields:
                 return None
             section = section.model_fields[part].annotation
-        arguments = [
-            argument
-            for argument in getattr(section, "__args__", ())
-            if isinstance(argument, type) and issubclass(argument, BaseModel)
-        ]
-        section = arguments[0] if arguments else section
+        elif arguments := get_args(section):  # `part` is a name or number in a dict or list
+            section = arguments[-1]
+        else:
+            return None
     return section if isinstance(section, type) and issubclass(section, BaseModel) else None
 
 

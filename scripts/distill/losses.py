@@ -21,7 +21,7 @@ class _CrossEntropy(torch.autograd.Function):
         total = torch.zeros((), dtype=torch.float32, device=logits.device)
         size = chunk_rows(logits)
         for start in range(0, len(logits), size):
-            block = logits[start : start + size].float()
+            block = logits[start : start + size].to(torch.float32, copy=True)  # worked on in place
             goal = targets[start : start + size].unsqueeze(1)
             top = block.amax(-1, keepdim=True)
             own = block.gather(1, goal)

@@ -29,6 +29,8 @@ def read_table(path: str | Path, columns: list[str] | None = None) -> pa.Table:
         UserError: It is missing or damaged, or lacks a column.
     """
     try:
+        if columns and (missing := set(columns) - set(pq.read_schema(path).names)):
+            raise UserError(f"{path} lacks the column {', '.join(sorted(missing))}")
         table = pq.read_table(path, columns=columns)
     except FileNotFoundError:
         raise UserError(f"{path} is missing; run the workflow again to make it") from None
@@ -37,8 +39,6 @@ def read_table(path: str | Path, columns: list[str] | None = None) -> pa.Table:
             f"{path} is not a readable Parquet file ({str(error).splitlines()[0]}); delete it and "
             "run the workflow again"
         ) from None
-    if columns and (missing := set(columns) - set(table.column_names)):
-        raise UserError(f"{path} lacks the column {', '.join(sorted(missing))}")
     return table
 
 

@@ -36,6 +36,11 @@ def log_q(logits: torch.Tensor, decoding: Decoding) -> torch.Tensor:
     Returns:
         float32 [..., vocabulary]; -inf outside the top-k or top-p set.
     """
+    return torch.log_softmax(_cut_scores(logits, decoding), dim=-1)
+
+
+def _cut_scores(logits: torch.Tensor, decoding: Decoding) -> torch.Tensor:
+    """Scores at the temperature, -inf where top-k or top-p cut."""
     scores = logits.float()
     if decoding.temperature != 1.0:
         scores = scores / decoding.temperature
@@ -50,7 +55,7 @@ def log_q(logits: torch.Tensor, decoding: Decoding) -> torch.Tensor:
         cut = torch.zeros_like(scores, dtype=torch.bool)
         cut.scatter_(-1, order, before >= decoding.top_p)
         scores = scores.masked_fill(cut, -torch.inf)
-    return torch.log_softmax(scores, dim=-1)
+    return scores
 
 
 def row_uniforms(row_id: str, seed: int, steps: int) -> np.ndarray:
@@ -78,12 +83,13 @@ def invert(probabilities: torch.Tensor, uniform: torch.Tensor, block: int = 256)
     rows, vocabulary = probabilities.shape
     padded = torch.nn.functional.pad(probabilities, (0, -vocabulary % block))
     blocks = padded.view(rows, -1, block)
-    sums = blocks.sum(-1, dtype=torch.float64).cumsum(-1)
+    sums = blocks.sum(-1).double().cumsum(-1)
     target = uniform.unsqueeze(1) * sums[:, -1:]
     chosen = torch.searchsorted(sums, target, right=True).clamp_max(sums.shape[1] - 1)
     before = torch.where(chosen > 0, sums.gather(1, (chosen - 1).clamp_min(0)), 0.0)
     inside = blocks.gather(1, chosen.unsqueeze(2).expand(-1, 1, block)).squeeze(1).double()
-    within = torch.searchsorted(inside.cumsum(-1), target - before, right=True)
+    rest = (target - before).clamp_min(0)  # below 0 by rounding: the first token with any mass
+    within = torch.searchsorted(inside.cumsum(-1), rest, right=True)
     # Rounding may push the target past the block's own sum: the last token with any mass is meant.
     last = block - 1 - (inside > 0).flip(1).int().argmax(1, keepdim=True)
     return (chosen * block + torch.minimum(within, last)).squeeze(1)
@@ -103,7 +109,7 @@ def pick(logits: torch.Tensor, decoding: Decoding, uniform: torch.Tensor | None)
     if decoding.temperature == 0:
         return logits.argmax(-1)
     assert uniform is not None
-    return invert(log_q(logits, decoding).exp_(), uniform)
+    return invert(torch.softmax(_cut_scores(logits, decoding), dim=-1), uniform)
 
 
 @torch.inference_mode()
@@ -133,16 +139,20 @@ def sample_batch(
     """
     device = model.device
     rows = len(prompts)
-    shortest = min(len(prompt) for prompt in prompts)
+    lengths = [len(prompt) for prompt in prompts]
+    shortest, longest = min(lengths), max(lengths)
+    # Padding lies between what is shared and the rest, where a sliding window would count it.
+    window = getattr(model.config, "sliding_window", None) or longest + max_new_tokens
     shared = 0
-    while shared < shortest - 1 and len({prompt[shared] for prompt in prompts}) == 1:
-        shared += 1
+    if longest + max_new_tokens <= window:
+        while shared < shortest - 1 and len({prompt[shared] for prompt in prompts}) == 1:
+            shared += 1
     cache = DynamicCache(config=model.config)
     if shared:
         prefix = torch.tensor([list(prompts[0][:shared])], device=device)
         model(input_ids=prefix, past_key_values=cache, use_cache=True, logits_to_keep=1)
         cache.batch_repeat_interleave(rows)
-    width = max(len(prompt) for prompt in prompts) - shared
+    width = longest - shared
     ids = torch.zeros(rows, width, dtype=torch.long)
     mask = torch.zeros(rows, shared + width, dtype=torch.long)
     mask[:, :shared] = 1

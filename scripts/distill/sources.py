@@ -6,8 +6,10 @@ a GGUF file is converted once.
 
 import csv
 import hashlib
+import io
 import json
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -90,6 +92,14 @@ def _convert_gguf(file: Path, folder: Path) -> None:
     AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(folder)
 
 
+def _link(source: Path, target: Path) -> None:
+    """Make `target` the same file as `source`, or a copy where they lie on different disks."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
 def fetch_model(spec: dict[str, Any], manifest: str | Path) -> None:
     """Put a model's files beside `manifest`, which is written last and lists them.
 
@@ -126,7 +136,7 @@ def fetch_model(spec: dict[str, Any], manifest: str | Path) -> None:
             raise UserError(f"{path} is not a model directory: it holds no config.json")
         for file in sorted(path.iterdir()):
             if file.suffix in {".json", ".safetensors", ".txt", ".model", ".jinja"}:
-                (folder / file.name).symlink_to(file.resolve())
+                _link(file.resolve(), folder / file.name)
     if not list(folder.glob("*.safetensors")):
         raise UserError(
             f"the model {spec.get('hub') or spec.get('path')} has no .safetensors weights; other "
@@ -164,11 +174,17 @@ def _read_local(path: Path) -> list[dict[str, Any]]:
     if path.suffix == ".parquet":
         return read_table(path).to_pylist()
     if path.suffix == ".csv":
-        reader = csv.DictReader(_decode(path).splitlines(keepends=True), strict=True)
+        reader = csv.DictReader(io.StringIO(_decode(path), newline=""), strict=True)
         try:
-            return list(reader)
+            rows = list(reader)
         except csv.Error as error:
-            raise UserError(f"{path}, line {reader.line_num}: {error}") from None
+            raise UserError(f"{path}, line {reader.reader.line_num}: {error}") from None
+        for number, row in enumerate(rows, 1):
+            if any(row.get(None) or ()):
+                raise UserError(
+                    f"{path}, row {number}: more cells than columns; quote cells that hold commas"
+                )
+        return rows
     if path.suffix == ".json":
         try:
             rows = json.loads(_decode(path))

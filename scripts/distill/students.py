@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from distill.files import UserError, write_json
@@ -66,9 +67,10 @@ def _random(config: Any, overrides: dict[str, Any], tokenizer: Any, seed: int) -
         unknown = [key for key in entries if key not in built.to_dict()]
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(built, trust_remote_code=False)
-    except (ValueError, TypeError, KeyError, RuntimeError) as error:
+    except (ValueError, TypeError, KeyError, RuntimeError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split())
         raise UserError(
-            f"the student's config {overrides} builds no {kind} model: {error}"
+            f"the student's config {overrides} builds no {kind} model: {reason}"
         ) from None
     unknown = [key for key in unknown if key not in type(built).attribute_map]
     plain = AutoConfig.for_model(kind)

@@ -1,5 +1,6 @@
 """The teacher's part in words: Magpie prompts and responses, from its sampling distribution."""
 
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -38,9 +39,9 @@ def synthesise_prompts(
     stops = turn_end(tokenizer)
     decoding = Decoding(spec["temperature"], 0, spec["top_p"])
     flop_model = FlopModel.from_model(model)
-    size, steps = spec["batch_size"], spec["max_tokens"]
+    steps = spec["max_tokens"]
     kept: list[dict[str, Any]] = []
-    attempts, flops, start = 0, 0.0, time.perf_counter()
+    attempts, made, flops, start = 0, 0, 0.0, time.perf_counter()
     with _bar(f"prompts {spec['split']} {spec['part']}", spec["candidates"]) as bar:
         while len(kept) < spec["candidates"]:
             if attempts >= 20 * spec["candidates"]:
@@ -48,6 +49,9 @@ def synthesise_prompts(
                     f"only {len(kept)} of {attempts} Magpie turns were closed within "
                     f"prompts.max_tokens ({steps}); raise it or choose an instruction-tuned teacher"
                 )
+            missing = spec["candidates"] - len(kept)
+            closing = max(len(kept), 1) / attempts if attempts else 0.5
+            size = min(spec["batch_size"], math.ceil(1.1 * missing / closing))
             ids = [
                 f"{spec['split']}-{spec['part']}-attempt-{attempts + row}" for row in range(size)
             ]
@@ -64,10 +68,8 @@ def synthesise_prompts(
                     row = {"id": name, "prompt": text, "context": None, "response": None}
                     kept.append(row)
             bar.update(min(len(kept), spec["candidates"]) - bar.n)
-            tokens_made = sum(len(new) for new, _ in turns)
-            bar.set_postfix_str(
-                f"{tokens_made * attempts / size / (time.perf_counter() - start):.0f} tokens/s"
-            )
+            made += sum(len(new) for new, _ in turns)
+            bar.set_postfix_str(f"{made / (time.perf_counter() - start):.0f} tokens/s")
     cost = {"flops": flops, "seconds": time.perf_counter() - start}
     return kept[: spec["candidates"]], cost
 

@@ -116,6 +116,7 @@ def _arguments(train: dict[str, Any], precision: str, seed: int, resume: Path) -
         save_steps=checkpoints or 500,
         save_total_limit=1,
         logging_steps=1,
+        logging_nan_inf_filter=False,  # it would log a NaN loss as 0
         report_to=["tensorboard"],
         remove_unused_columns=False,
         dataloader_pin_memory=device().type == "cuda",

@@ -1,0 +1,43 @@
+# Two commands on a fresh machine: `make study` and `make test`.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+CONFIG ?=
+export PATH := $(abspath $(BIN)):$(PATH)
+
+.PHONY: study test test-fast test-long check clean-unused
+
+study: $(VENV)/study.done ## run the default study, or CONFIG=studies/….yaml, on all cores
+	snakemake --cores all $(if $(CONFIG),--configfile $(CONFIG))
+
+test: $(VENV)/test.done check ## fast tests first, then the workflow's
+	pytest -q -m "not workflow and not long"
+	pytest -q -m "workflow and not long"
+
+test-fast: $(VENV)/test.done ## under a minute
+	pytest -q -m "not workflow and not long"
+
+test-long: $(VENV)/test.done ## the default study on the embedded teacher, twice
+	pytest -q -m long
+
+check: $(VENV)/test.done ## style, types, Snakemake's own lint
+	ruff check .
+	ruff format --check .
+	mypy
+	snakefmt --check Snakefile rules
+	snakemake --lint
+
+clean-unused: $(VENV)/study.done ## list results that no run of the config refers to; DELETE=1 removes them
+	python scripts/list_unused.py $(if $(CONFIG),--configfile $(CONFIG)) $(if $(DELETE),--delete)
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# torch alone first, by plain pip: elsewhere its index decides between CPU and CUDA builds.
+$(VENV)/study.done: envs/requirements.txt | $(VENV)/bin/python
+	$(BIN)/pip install --quiet -r envs/requirements.txt
+	touch $@
+
+$(VENV)/test.done: envs/requirements-test.txt $(VENV)/study.done
+	$(BIN)/pip install --quiet -r envs/requirements-test.txt
+	touch $@

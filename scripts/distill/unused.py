@@ -1,0 +1,53 @@
+"""Find results that no run of a study refers to."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from distill.plan import RESOURCES, Plan
+
+
+def _below(folder: Path) -> Iterable[Path]:
+    return (path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
+
+
+def unused_folders(plan: Plan) -> list[Path]:
+    """Folders of the study, and of shared work, that the study does not name.
+
+    A run's folder is unused when the run table lacks it. Work in `resources/` may belong to other
+    studies: it is listed only if no study passed as a plan names it, so pass them all.
+    """
+    students = Path(plan.results) / "students"
+    named = {students / run.folder for run in plan.runs}
+    found = {path.parent for path in students.rglob("training.json")}
+    found |= {path.parent for path in students.rglob("metrics.json")}
+    unused = sorted(found - named)
+    shards = Path(plan.results) / "shards"
+    used = {Path(shard) for shard in plan.shards}
+    unused += sorted(path for path in shards.rglob("n*.parquet") if path not in used)
+    unused += sorted(
+        path
+        for path in (Path(plan.results) / "efficiency").glob("*.json")
+        if str(path) not in plan.efficiencies
+    )
+    return unused
+
+
+def unused_resources(plans: Iterable[Plan]) -> list[Path]:
+    """Shared work that none of the studies names."""
+    kept: set[Path] = set()
+    for plan in plans:
+        kept |= {Path(RESOURCES, "models", key) for key in plan.model_sources}
+        kept |= {Path(RESOURCES, "data", key) for key in plan.data_sources}
+        kept |= {Path(RESOURCES, "prompts", plan.prompts_key)}
+        kept |= {
+            Path(RESOURCES, kind, key) for kind in ("text", "scores") for key in plan.text_keys
+        }
+        kept |= {Path(RESOURCES, "students", key) for key in plan.student_keys}
+    present = (path for kind in Path(RESOURCES).glob("*") for path in kind.glob("*"))
+    return sorted(path for path in present if path not in kept)
+
+
+def size_mb(path: Path) -> float:
+    """Size of a file or folder in MB of 1024^2 bytes; links count nothing."""
+    files = [path] if path.is_file() else list(_below(path))
+    return sum(file.stat().st_size for file in files if not file.is_symlink()) / 1024**2

@@ -1,0 +1,94 @@
+"""Make the files that studies/miniature/gpt2_alpaca.yaml names, and run the workflow on them."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+import yaml
+from transformers import AutoModelForCausalLM
+
+import tiny
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG = "studies/miniature/gpt2_alpaca.yaml"
+PROJECT = ("Snakefile", "rules", "scripts", "envs", "profiles", "report", "studies", "config.yaml")
+
+_VERBS = ("Describe", "Explain", "List facts about", "Write a poem about", "Summarise", "Compare")
+_THINGS = ("rivers", "bread", "lighthouses", "boats", "spring weather", "gulls", "old mills",
+           "the blue sky", "ovens", "poems", "cities", "forests", "bicycles", "music", "chess",
+           "winter", "gardens", "maps", "bridges", "coffee", "clouds", "letters")  # fmt: skip
+
+
+def alpaca_rows() -> list[dict[str, str]]:
+    """Instructions in Alpaca's format, some with an input."""
+    rows = []
+    for number, (verb, thing) in enumerate((v, t) for t in _THINGS for v in _VERBS):
+        context = f"Reader {number} knows little about {thing[::-1]}." if number % 3 == 0 else ""
+        instruction = f"{verb} {thing}, case {number * 7919}, for {thing[::-1]} fans."
+        rows.append({"instruction": instruction, "input": context, "output": f"Here: {thing}."})
+    return rows
+
+
+def copy_project(target: Path) -> Path:
+    """A copy of the project's own files, to be edited by a test."""
+    target.mkdir(parents=True)
+    for name in PROJECT:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(source, target / name)
+    return target
+
+
+def make_inputs(folder: Path) -> None:
+    """The models and data that the miniature's config names, below `folder`."""
+    tokenizer = tiny.tokenizer(chat=False)
+    for name, layers, seed in (("teacher", 3, 0), ("student", 1, 1)):
+        torch.manual_seed(seed)
+        settings = {"n_layer": layers, "n_positions": 512, "initializer_range": 0.1}
+        model = AutoModelForCausalLM.from_config(tiny.config("gpt2", len(tokenizer), **settings))
+        model.save_pretrained(folder / "models" / name)
+        tokenizer.save_pretrained(folder / "models" / name)
+    data = folder / "data"
+    data.mkdir()
+    (data / "alpaca.json").write_text(json.dumps(alpaca_rows()))
+    lines = [json.dumps({"text": sentence * 2}) for sentence in tiny.SENTENCES * 2]
+    (data / "reference.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def read_config(project: Path) -> dict[str, object]:
+    """The miniature's config."""
+    loaded: dict[str, object] = yaml.safe_load((project / CONFIG).read_text())
+    return loaded
+
+
+def snakemake(project: Path, *arguments: str, ok: bool = True) -> str:
+    """Run Snakemake in a project; returns all that it printed."""
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    outcome = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--cores", "2", *arguments],
+        cwd=project,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=1200,
+    )
+    output = outcome.stdout + outcome.stderr
+    assert (outcome.returncode == 0) == ok, output[-6000:]
+    return output
+
+
+def dry_run(project: Path, config: str = CONFIG, *arguments: str) -> dict[str, int]:
+    """Jobs per rule that a run would do now; empty when there is nothing to be done."""
+    output = snakemake(project, "-n", "--configfile", config, *arguments)
+    if "Nothing to be done" in output:
+        return {}
+    table = output.rsplit("Job stats:", 1)[1].split("Reasons:")[0]
+    counts = {name: int(number) for name, number in re.findall(r"^(\w+)\s+(\d+)$", table, re.M)}
+    return {name: number for name, number in counts.items() if name not in ("all", "total", "job")}

@@ -1,0 +1,173 @@
+import copy
+import math
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from distill.collect import (
+    combined_scores,
+    normalised_loss,
+    qualitative_samples,
+    runs_table,
+    teacher_costs,
+    write_runs,
+)
+from distill.columns import COLUMNS
+from distill.files import UserError
+from distill.parquet import write_rows
+from distill.plan import Run
+
+SCHEMA = pa.schema(
+    [("row", pa.int64()), ("teacher_flops", pa.float64()), ("teacher_seconds", pa.float64())]
+)
+WEIGHTS = {"perplexity": 0.5, "pass_rate": 0.3, "tokens_per_second": 0.2}
+
+
+def run(samples: int, student: str = "small", teacher: str = "big", draw: int = 0) -> Run:
+    method = "sft" if samples else "none"
+    return Run(student, teacher, method, "raw", "none", samples, draw, 0)
+
+
+def shard(folder: Path, rows: range | list[int]) -> Path:
+    path = folder / f"{'-'.join(map(str, rows))}.parquet"
+    made = [{"row": row, "teacher_flops": 10.0**row, "teacher_seconds": row + 1} for row in rows]
+    write_rows(path, made, SCHEMA)
+    return path
+
+
+def test_amortised_costs_sum_to_what_was_spent(tmp_path: Path) -> None:
+    shards: dict[Run, str | Path | None] = {
+        run(0): None,
+        run(2): shard(tmp_path, range(2)),
+        run(4): shard(tmp_path, range(4)),
+        run(2, "other"): shard(tmp_path, range(2)),
+        run(2, draw=1): shard(tmp_path, [3, 5]),
+    }
+    costs = teacher_costs(shards)
+    assert costs[run(0)] == dict.fromkeys(costs[run(0)], 0.0)
+    assert costs[run(4)]["teacher_flops"] == 1111
+    assert costs[run(2)]["teacher_flops"] == 11
+    assert costs[run(2)]["teacher_flops_amortised"] == pytest.approx(11 / 3)
+    assert costs[run(2, draw=1)]["teacher_flops_amortised"] == pytest.approx(500 + 100_000)
+    assert costs[run(4)]["teacher_seconds_amortised"] == pytest.approx(1 / 3 + 2 / 3 + 3 + 4 / 2)
+    total = sum(cost["teacher_flops_amortised"] for cost in costs.values())
+    assert total == pytest.approx(101_111)
+    seconds = sum(cost["teacher_seconds_amortised"] for cost in costs.values())
+    assert seconds == pytest.approx(1 + 2 + 3 + 4 + 6)
+
+
+def test_teachers_do_not_share_costs(tmp_path: Path) -> None:
+    path = shard(tmp_path, range(2))
+    costs = teacher_costs({run(2): path, run(2, teacher="calm"): path})
+    assert {cost["teacher_flops_amortised"] for cost in costs.values()} == {11.0}
+
+
+def test_combined_scores_by_hand() -> None:
+    scores = combined_scores(WEIGHTS, 4.0, 0.5, 100.0, 0.8, 300.0)
+    assert scores["combined"] == pytest.approx(0.5 / 4 + 0.3 * 0.5 + 0.2 * 100)
+    assert scores["combined_normalised"] == pytest.approx(0.4 + 0.15 + 0.2 * 0.25)
+    assert scores["combined_mean"] == pytest.approx(0.65)
+    for missing in ((None, 300.0), (0.8, None)):
+        alone = combined_scores(WEIGHTS, 4.0, 0.5, 100.0, *missing)
+        assert alone == {**scores, "combined_normalised": None, "combined_mean": None}
+
+
+@pytest.mark.parametrize(
+    ("loss", "entropy", "teacher", "score"),
+    [
+        (1.0, 5.0, 1.0, 1.0),
+        (0.5, 5.0, 1.0, 1.0),
+        (2.0, 5.0, 1.0, 0.75),
+        (5.0, 5.0, 1.0, 0.0),
+        (9.0, 5.0, 1.0, 0.0),
+        (5.0, 3.0, 4.0, 0.0),  # a teacher worse than word frequencies
+        (5.0, 3.0, 3.0, 0.0),
+        (2.0, 3.0, 4.0, 1.0),
+    ],
+)
+def test_the_normalised_loss_lies_between_its_anchors(
+    loss: float, entropy: float, teacher: float, score: float
+) -> None:
+    assert normalised_loss(loss, entropy, teacher) == pytest.approx(score)
+
+
+RECORD: dict[str, Any] = {
+    "model": {"params": 1000, "params_non_embedding": 400, "size_mb": 1.5},
+    "training": {"updates": 3, "tokens_seen": 80, "tokens_unique": 40, "train_flops": 10**12,
+                 "train_seconds": 2.5},
+    "heldout": {"unseen_token_share": 0.1, "loss": 2.0, "loss_stderr": 0.1, "loss_teacher": 1.0,
+                "perplexity": math.exp(2), "bits_per_byte": 0.9, "kl_teacher": 1.1,
+                "top1_agreement": 0.5, "unigram_entropy": 5.0},
+    "reference": {"loss": 3.0, "bits_per_byte": 1.2},
+    "instructions": {"fixed": {"rate": 0.2, "low": 0.1, "high": 0.3}, "large": {"rate": 0.25}},
+}  # fmt: skip
+SPEED = {"tokens_per_second": 100.0, "tokens_per_second_median": 101.0, "ttft_ms": 2.0,
+         "peak_memory_mb": 9.0, "flops_per_token": 2000}  # fmt: skip
+SPEC = {"study": "demo", "task": "instruction", "init": {"small": "cut"}, "weights": WEIGHTS}
+
+
+def table(tmp_path: Path, record: dict[str, Any], teacher: float | None = 300.0) -> Any:
+    runs = [run(2), run(0)]
+    return runs_table(
+        {runs[0]: record, runs[1]: RECORD},
+        {runs[0]: shard(tmp_path, range(2)), runs[1]: None},
+        dict.fromkeys(runs, SPEED),
+        {"big": teacher},
+        SPEC,
+    )
+
+
+def test_the_runs_table_has_a_row_per_run(tmp_path: Path) -> None:
+    made = table(tmp_path, RECORD)
+    assert list(made.columns) == list(COLUMNS)
+    assert list(made["samples"]) == [0, 2]
+    assert list(made["method"]) == ["none", "sft"]
+    assert list(made["teacher_flops"]) == [0, 11]
+    wanted = combined_scores(WEIGHTS, math.exp(2), 0.2, 100.0, 0.75, 300.0)
+    for name, value in wanted.items():
+        assert made[name][0] == pytest.approx(value)
+    write_runs(made, tmp_path / "runs.parquet", tmp_path / "runs.csv")
+    lines = (tmp_path / "runs.csv").read_text().splitlines()
+    assert lines[0].split(",") == list(COLUMNS)
+    assert len(lines) == 3
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value"),
+    [
+        ("heldout", "loss", float("nan")),
+        ("heldout", "kl_teacher", float("nan")),
+        ("heldout", "bits_per_byte", float("inf")),
+        ("heldout", "loss_stderr", None),
+        ("training", "train_flops", None),
+    ],
+)
+def test_a_metric_that_is_no_number_is_refused_with_its_run(
+    tmp_path: Path, section: str, name: str, value: Any
+) -> None:
+    record = copy.deepcopy(RECORD)
+    record[section][name] = value
+    with pytest.raises(UserError, match=f"{name} of small, sft, n = 2 is {value}"):
+        table(tmp_path, record)
+
+
+def test_a_ready_made_teacher_leaves_its_columns_null(tmp_path: Path) -> None:
+    record = copy.deepcopy(RECORD)
+    record["heldout"] |= dict.fromkeys(("loss_teacher", "kl_teacher", "top1_agreement"))
+    made = table(tmp_path, record, teacher=None)
+    nulls = ["loss_teacher", "kl_teacher", "top1_agreement", "combined_normalised", "combined_mean"]
+    assert made.iloc[1][nulls].isna().all()
+    assert made.iloc[1].drop(nulls).notna().all()
+
+
+def test_samples_show_draw_zero_and_the_first_seed() -> None:
+    answers = [
+        {"set": "fixed", "id": "f", "prompt": "p", "text": "no", "passed": True},
+        {"set": "test", "id": "test-1", "prompt": "p", "text": "yes", "passed": None},
+    ]
+    shown = qualitative_samples({run(2): answers, run(2, draw=1): answers}, {"big": answers})
+    (prompt,) = shown["prompts"]
+    assert prompt["teacher"] == {"big": "yes"}
+    assert [entry["text"] for entry in prompt["students"]] == ["yes"]

@@ -1,0 +1,197 @@
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import tiny
+from distill.config import check_yaml, parse_study
+from distill.files import UserError
+from distill.plan import Plan
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """The valid config with the value at a dotted path replaced."""
+    config = tiny.study()
+    place: Any = config
+    *parents, last = path.split(".")
+    for part in parents:
+        place = place[int(part) if part.isdigit() else part]
+    place[int(last) if last.isdigit() else last] = value
+    return config
+
+
+def test_a_valid_config_parses() -> None:
+    study = parse_study(tiny.study())
+    assert study.runs[0].samples == [16, 48]
+    assert study.train.learning_rate == 5e-5
+    assert study.evaluate.combined_weights.pass_rate == 1 / 3
+
+
+@pytest.mark.parametrize("value", ["5e-5", 5e-5])
+def test_numbers_as_text_are_numbers(value: Any) -> None:
+    assert parse_study(changed("train", {"learning_rate": value})).train.learning_rate == 5e-5
+    assert parse_study(changed("prompts.pool", "51")).prompts.pool == 51
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "sentence"),
+    [
+        ("trian", {}, "'trian' is not a known key; did you mean train?"),
+        ("prompts.poool", 3, "'prompts.poool' is not a known key; did you mean pool?"),
+        ("teachers.big.temprature", 1, "'teachers.big.temprature' is not.*temperature?"),
+        ("students.small.zzz", 1, "'students.small.zzz' is not a known key; remove it"),
+        ("runs.0.sample", [1], r"'runs\[0\].sample' is not.*did you mean samples?"),
+        ("runs.0.students", ["smal"], r"runs\[0\].students: there is no student 'smal'; did you"),
+        ("runs.0.teachers", ["huge"], r"no teacher 'huge'; there are big, calm"),
+        ("runs.0.methods", ["kd"], r"no method 'kd'; there are sft"),
+        ("teachers.big.source", "bass", "teachers.big.source: there is no source 'bass'; did you"),
+        ("students.small.source", "prose", "source 'prose' must be a model"),
+        ("evaluate.reference.source", "base", "source 'base' must be a data set"),
+        ("evaluate.reference.source", "faq", "sources.faq.fields: name the text column"),
+        ("prompts.teacher", "bog", "prompts.teacher: there is no teacher 'bog'; did you mean big"),
+        ("prompts.teacher", None, "source magpie needs teacher"),
+        ("prompts.source", "base", "source 'base' must be a data set"),
+        ("prompts.source", "prose", "sources.prose.fields: name the prompt column"),
+        ("prompts.template", "Q: ", "template must be chat, alpaca, or a text that contains"),
+        ("prompts.draw_pool", 65, "draw_pool must not exceed pool"),
+        ("prompts.draw_pool", 40, r"runs\[0\].samples: 48 is larger than prompts.draw_pool"),
+        ("runs.0.samples", [16, 65], r"65 is larger than prompts.pool, 64; raise that or lower"),
+        ("runs.0.samples", [16, 16], "names something twice"),
+        ("runs.0.samples", [0], r"runs\[0\].samples\[0\]: input should be greater than 0"),
+        ("runs.0.samples", [], r"runs\[0\].samples: list should have at least 1 item"),
+        ("students.small.layers", None, "layers goes with init: cut"),
+        ("students.fresh.layers", 2, "layers goes with init: cut"),
+        ("students.small.config", {"a": 1}, "config goes with init: random"),
+        ("students.fresh.config", {}, "config goes with init: random"),
+        ("students.small.init", "cute", "should be 'cut', 'pretrained' or 'random'"),
+        ("sources.base.hub", "o/n", "exactly one of wheel, hub and path"),
+        ("sources.base", {}, "exactly one of wheel, hub and path"),
+        ("sources.base", {"hub": "o/n"}, "a hub repository needs a revision"),
+        ("sources.base", {"wheel": "a==1", "file": "f"}, "a wheel needs file .* and sha256"),
+        ("sources.base", {"wheel": "a>=1", "file": "f", "sha256": "0" * 64}, "match pattern"),
+        ("sources.faq.rows", None, "downloaded needs rows"),
+        ("sources.faq.fields", {"response": "a"}, "fields must name the prompt column"),
+        ("teachers.big.text", "faq", "exactly one of source .* and text"),
+        ("teachers.calm", {"text": "faq"}, "must be the study's prompts.source, 'magpie'"),
+        ("evaluate.combined_weights", {"perplexity": 0.5}, "three weights must sum to 1"),
+        ("evaluate.latency_repeats", 9, "greater than or equal to 10"),
+        ("train", {"batch_size": 16, "micro_batch_size": 3}, "multiple of micro_batch_size"),
+        ("train", {"learning_rate": "fast"}, "train.learning_rate: .* but it is 'fast'"),
+        ("train", {"learning_rate": float("nan")}, "train.learning_rate: .*finite"),
+        ("methods.none", {}, "methods.none: the name is reserved"),
+        ("study", "my study", "'my study' cannot be a name"),
+        ("study", "..", "'..' cannot be a name"),
+        ("study", "../up", "cannot be a name"),
+        ("study", "a/b", "cannot be a name"),
+        ("study", "a\n", "cannot be a name"),
+        ("study", "", "cannot be a name"),
+        ("study", "x" * 65, "at most 64 letters"),
+        ("students.a b", {}, "'a b' cannot be a name"),
+        ("evaluate", {}, "evaluate.reference is missing"),
+        ("teachers", {}, "teachers: dictionary should have at least 1 item"),
+    ],
+)
+def test_a_mistake_gives_a_sentence_that_names_it(path: str, value: Any, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence) as caught:
+        parse_study(changed(path, value))
+    assert all(line.startswith("config: ") for line in str(caught.value).splitlines())
+
+
+def test_a_data_set_too_small_for_the_pool_is_refused() -> None:
+    config = tiny.study()
+    config["prompts"] |= {"source": "faq", "template": "alpaca"}
+    parse_study(config)
+    # Parts of 16 with surplus take 20 rows; 2 + 1 + 4 parts.
+    config["sources"]["faq"]["rows"] = 139
+    with pytest.raises(UserError, match=r"need 140 rows but faq has 139"):
+        parse_study(config)
+    config["sources"]["faq"]["rows"] = 140
+    parse_study(config)
+
+
+def test_several_mistakes_are_told_at_once() -> None:
+    config = changed("prompts.poool", 3)
+    config["train"] = {"epochs": 0}
+    with pytest.raises(UserError) as caught:
+        parse_study(config)
+    assert len(str(caught.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("a: 1\nb:\n  c: 1\n  d: 2\n  c: 3\n", "line 5: the key 'c' is given twice"),
+        ("a: 1\na: 1\n", "line 2: the key 'a' is given twice"),
+        ("a: [1\n", "is not readable YAML"),
+        ("a: 2024-13-45\n", "is not readable YAML"),
+        ("- 1\n", "must hold a mapping"),
+        ("", "must hold a mapping"),
+    ],
+)
+def test_bad_yaml_is_refused(tmp_path: Path, text: str, sentence: str) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=sentence):
+        check_yaml(path)
+
+
+def test_yaml_files_that_are_missing_or_no_text_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="does not exist"):
+        check_yaml(tmp_path / "none.yaml")
+    (tmp_path / "study.yaml").write_bytes("a: ü\n".encode("cp1252"))
+    with pytest.raises(UserError, match="not readable YAML"):
+        check_yaml(tmp_path / "study.yaml")
+    (tmp_path / "good.yaml").write_text("a: {b: 1}\nc: {b: 1}\n")
+    check_yaml(tmp_path / "good.yaml")
+
+
+def places(config: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every key of a config."""
+    items = config.items() if isinstance(config, dict) else enumerate(config)
+    found = []
+    for key, value in items:
+        found.append((*path, key))
+        if isinstance(value, (dict, list)):
+            found += places(value, (*path, key))
+    return found
+
+
+FULL = parse_study(tiny.study()).model_dump(exclude_none=True)
+FULL["students"]["small"].pop("config")
+SCALAR = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+JUNK = st.recursive(
+    SCALAR,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=5) | st.integers(), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.sampled_from(places(FULL)), JUNK, st.booleans(), st.text(max_size=5))
+def test_junk_anywhere_gives_a_user_error_or_parses(
+    path: tuple[Any, ...], junk: Any, add: bool, name: str
+) -> None:
+    config = copy.deepcopy(FULL)
+    place: Any = config
+    for part in path[:-1]:
+        place = place[part]
+    place[name if add and isinstance(place, dict) else path[-1]] = junk
+    try:
+        study = parse_study(config)
+    except UserError as error:
+        assert str(error).startswith("config: ")
+    else:
+        assert Plan(study).prompts_key
+
+
+def test_a_surplus_beyond_reason_is_a_user_error() -> None:
+    config = changed("prompts.source", "faq")
+    config["prompts"] |= {"template": "alpaca", "surplus": 1e308}
+    with pytest.raises(UserError, match="surplus"):
+        parse_study(config)

@@ -1,0 +1,193 @@
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tiny
+from distill.config import parse_study
+from distill.plan import Plan, Run, pool_order, run_table
+
+
+def plan(**changes: Any) -> Plan:
+    config = tiny.study()
+    for section, entries in changes.items():
+        if isinstance(config[section], dict):
+            config[section] |= entries
+        else:
+            config[section] = entries
+    return Plan(parse_study(config))
+
+
+def results(made: Plan) -> dict[str, Any]:
+    """Everything that a study stores, with its spec, its training rows and its inputs."""
+    found: dict[str, Any] = dict(made.stored_specs())
+    for run in made.runs:
+        if run.samples:
+            found[made.shard(run)] = (made.shard_rows(run), made.shard_texts(run))
+        found[made.student_file(run, "initial")] = made.initial_student(run.student)
+    return found
+
+
+def prompts(made: Plan) -> dict[str, Any]:
+    found = {}
+    for split, parts in (("test", 2), ("validation", 1), ("train", 4)):
+        for part in range(parts):
+            path = made.prompts_part(split, part)
+            found[path] = (made.filter_spec(split, part), made.earlier_parts(split, part))
+            found[path + " raw"] = made.raw_spec(split, part)
+    return found
+
+
+def test_runs_are_listed_once_with_one_untrained_student_per_teacher() -> None:
+    block = tiny.study()["runs"][0]
+    made = plan(runs=[block, block | {"teachers": ["calm", "big"], "samples": [48, 64]}])
+    assert len(made.runs) == len(set(made.runs)) == len({run.folder for run in made.runs})
+    # Two students and draws; sizes 16, 48, 64 of big and 48, 64 of calm; four untrained.
+    assert len(made.runs) == 2 * 2 * (3 + 2) + 4
+    untrained = [run for run in made.runs if run.samples == 0]
+    assert untrained == [
+        Run(student, teacher, "none", "raw", "none", 0, 0, 0)
+        for student in ("fresh", "small")
+        for teacher in ("big", "calm")
+    ]
+    assert made.runs == sorted(made.runs) == run_table(made.study)
+
+
+@given(st.integers(0, 3), st.integers(1, 60), st.integers(0, 2), st.integers(1, 40))
+def test_a_draw_permutes_the_pool_stably(draw: int, pool: int, seed: int, more: int) -> None:
+    order = pool_order(draw, pool, seed)
+    assert sorted(order) == list(range(pool))
+    larger = pool_order(draw, pool + more, seed)
+    assert [row for row in larger if row < pool] == order
+    if draw == 0:
+        assert order == list(range(pool))
+
+
+def test_draws_and_seeds_order_differently() -> None:
+    orders = [pool_order(draw, 50, seed) for draw in (0, 1, 2) for seed in (0, 1)]
+    assert orders[0] == orders[1]
+    assert len({tuple(order) for order in orders}) == 5
+
+
+BLOCK = tiny.study()["runs"][0]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"runs": [BLOCK | {"samples": [16, 32, 48]}]},
+        {"runs": [BLOCK | {"samples": [48, 16]}]},
+        {"runs": [BLOCK, BLOCK | {"teachers": ["calm"]}]},
+        {"runs": [BLOCK | {"draws": [0, 1, 2], "seeds": [0, 1]}]},
+        {"students": {"third": {"init": "pretrained", "source": "base"}},
+         "runs": [BLOCK | {"students": ["third", "small", "fresh"]}]},
+        {"teachers": {"warm": {"source": "base", "temperature": 1.5}},
+         "runs": [BLOCK | {"teachers": ["warm", "big"]}]},
+        {"methods": {"half": {"ce": 0.5}}, "runs": [BLOCK | {"methods": ["half", "sft"]}]},
+        {"sources": {"other": {"path": "elsewhere"}}},
+    ],
+)  # fmt: skip
+def test_more_of_anything_leaves_every_other_result_as_it_is(changes: dict[str, Any]) -> None:
+    before, made = plan(), plan(**changes)
+    after = results(made)
+    assert {path: after[path] for path in results(before)} == results(before)
+    assert prompts(made) == prompts(before)
+
+
+def test_a_larger_pool_leaves_draw_zero_as_it_is() -> None:
+    before, larger = plan(), plan(prompts={"pool": 640})
+    old, new = results(before), results(larger)
+    assert old.keys() == new.keys()
+    changed = {path for path in old if old[path] != new[path]}
+    assert changed
+    assert all("draw1" in path for path in changed)
+    fixed = plan(prompts={"pool": 640, "draw_pool": 64})
+    assert results(fixed) == old
+    assert prompts(larger) == prompts(before)
+
+
+def test_shards_of_one_draw_begin_alike() -> None:
+    made = plan()
+    for draw in (0, 1):
+        small, large = (
+            made.shard_rows(run)
+            for run in made.runs
+            if run.student == "small" and run.draw == draw and run.samples
+        )
+        assert large[:16] == small
+        assert len(large) == len(set(large)) == 48
+
+
+def test_parts_hold_the_rows_of_their_shard() -> None:
+    made = plan()
+    for run in made.runs:
+        if run.samples:
+            parts = {
+                made.text_part(run.teacher, "train", row // 16) for row in made.shard_rows(run)
+            }
+            assert set(made.shard_texts(run)) == parts
+
+
+def test_the_order_of_free_entries_changes_nothing() -> None:
+    turned = {
+        "fresh": {
+            "source": "base",
+            "config": {"rope_parameters": {"b": 2, "a": 1}, "num_hidden_layers": 2},
+            "init": "random",
+        }
+    }
+    before, after = plan(), plan(students=turned)
+    assert results(before) == results(after)
+    # Equal as text too, as Snakemake compares parameters so.
+    assert repr(results(before)) == repr(results(after))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"prompts": {"seed": 1}},
+        {"prompts": {"near_duplicate": 0.8}},
+        {"prompts": {"system": "Be kind."}},
+        {"prompts": {"test": 21}},
+        {"teachers": {"big": {"source": "base", "temperature": 0.9}}},
+        {"teachers": {"big": {"source": "base", "max_tokens": 64}}},
+        {"sources": {"base": {"path": "models/other"}}},
+    ],
+)
+def test_what_changes_the_text_changes_every_result_of_it(changes: dict[str, Any]) -> None:
+    before, after = results(plan()), results(plan(**changes))
+    paths = [path for path in before if "/students/" in path and path.endswith(".json")]
+    trained = [path for path in paths if "/n0/" not in path]
+    assert trained
+    assert all(before[path] != after[path] for path in trained)
+
+
+def test_held_out_parts_come_first_and_do_not_depend_on_runs() -> None:
+    made = plan()
+    assert [made.part_rows("test", part) for part in made.held_out_parts("test")] == [16, 4]
+    assert [made.part_rows("validation", part) for part in made.held_out_parts("validation")] == [8]
+    slices = [made.raw_spec("test", 0), made.raw_spec("test", 1), made.raw_spec("validation", 0)]
+    slices += [made.raw_spec("train", 0), made.raw_spec("train", 1)]
+    assert [spec["slice"] for spec in slices] == [0, 1, 2, 3, 4]
+    assert made.earlier_parts("test", 0) == []
+    held_out = [made.prompts_part("test", 0), made.prompts_part("test", 1)]
+    held_out.append(made.prompts_part("validation", 0))
+    assert made.earlier_parts("validation", 0) == held_out[:2]
+    assert made.earlier_parts("train", 1) == [*held_out, made.prompts_part("train", 0)]
+    other = plan(runs=[BLOCK | {"samples": [1], "draws": [7]}])
+    assert prompts(other) == prompts(made)
+    assert made.test_text("big") == other.test_text("big")
+
+
+def test_equal_architectures_are_timed_once() -> None:
+    made = plan(
+        students={"small-again": {"init": "cut", "source": "base", "layers": 2},
+                  "again": {"init": "random", "source": "base", "seed": 5,
+                            "config": tiny.study()["students"]["fresh"]["config"]}},
+        runs=[BLOCK | {"students": ["small", "small-again", "fresh", "again"]}],
+    )  # fmt: skip
+    assert len(made.architectures) == 3  # the teacher, the cut one, the random one
+    assert made.efficiency("students", "fresh") == made.efficiency("students", "again")
+    assert made.initial_student("fresh") != made.initial_student("again")
+    assert made.initial_student("small") == made.initial_student("small-again")

@@ -1,0 +1,379 @@
+"""The workflow on a finished miniature: its results, and what a change reruns."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pandas as pd
+import pytest
+import yaml
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import miniature
+from distill.columns import COLUMNS, MEASURED
+from distill.config import parse_study
+from distill.plan import Plan
+
+pytestmark = pytest.mark.workflow
+
+STUDY = "gpt2_alpaca_miniature"
+AGGREGATES = {
+    "check_near_duplicates": 1,
+    "collect_runs": 1,
+    "answer_questions": 1,
+    "plot_figure": 7,
+    "write_report": 1,
+}
+SHOWN = {"plot_figure": 7, "write_report": 1}
+
+
+def _without(counts: dict[str, int], *names: str) -> dict[str, int]:
+    return {name: number for name, number in counts.items() if name not in names}
+
+
+def _finish_config(project: Path) -> None:
+    """The miniature with a second method, so that one can change alone."""
+    config: dict[str, Any] = miniature.read_config(project)
+    config["methods"]["half"] = {"ce": 0.5}
+    config["train"] |= {"weight_decay": 0.01, "warmup_ratio": 0.1}
+    config["runs"].append(
+        {"students": ["gpt2"], "teachers": ["gpt2-xl"], "methods": ["half"], "samples": [8]}
+    )
+    (project / miniature.CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose miniature study is done."""
+    project = miniature.copy_project(tmp_path_factory.mktemp("finished") / "project")
+    miniature.make_inputs(project)
+    _finish_config(project)
+    miniature.snakemake(project, "--configfile", miniature.CONFIG)
+    return project
+
+
+@pytest.fixture
+def moved(finished: Path, tmp_path: Path) -> Path:
+    """The finished project, moved with its times and Snakemake's memory; free to be changed."""
+    target = tmp_path / "moved"
+    subprocess.run(["cp", "-a", str(finished), str(target)], check=True)
+    return target
+
+
+def _edit(project: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    config: dict[str, Any] = miniature.read_config(project)
+    change(config)
+    (project / miniature.CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
+
+
+def _replace(project: Path, file: str, old: str, new: str) -> None:
+    path = project / file
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+# Results.
+
+
+def test_every_promised_file_is_there_and_the_table_has_the_documented_columns(
+    finished: Path,
+) -> None:
+    results = finished / "results" / STUDY
+    for name in ("report.html", "runs.csv", "answers.json", "references.json", "samples.json"):
+        assert (results / name).stat().st_size > 100
+    table = pd.read_parquet(results / "runs.parquet")
+    assert list(table.columns) == list(COLUMNS)
+    sizes = table.groupby("method")["samples"].apply(sorted).to_dict()
+    assert sizes == {"half": [8], "none": [0], "sft": [8, 8, 16, 32]}
+    assert set(table["draw"]) == {0, 1}
+    untrained = table[table["samples"] == 0].iloc[0]
+    assert untrained["unseen_token_share"] == 1
+    assert untrained["updates"] == 0
+    assert list(table.query("method == 'sft' and draw == 0")["updates"]) == [2, 4, 8]
+
+
+def test_loss_minus_teacher_loss_is_the_kl_within_its_error(finished: Path) -> None:
+    references = json.loads((finished / f"results/{STUDY}/references.json").read_text())
+    assert len(references["identity"]) == 6
+    assert max(abs(item["z"]) for item in references["identity"]) < 4
+    teacher = references["teachers"]["gpt2-xl"]
+    table = pd.read_parquet(finished / f"results/{STUDY}/runs.parquet")
+    assert table["loss_teacher"].to_numpy() == pytest.approx(teacher["loss"], abs=2e-3)
+
+
+def test_amortised_teacher_cost_adds_up_to_what_was_spent(finished: Path) -> None:
+    table = pd.read_parquet(finished / f"results/{STUDY}/runs.parquet")
+    texts = [
+        datasets.load_dataset("parquet", data_files=str(path), split="train").to_pandas()
+        for path in sorted((finished / "resources/text").glob("*/train-*.parquet"))
+    ]
+    rows = pd.concat(texts)
+    plan = Plan(_study(finished))
+    used = {row for run in plan.runs for row in plan.shard_rows(run)}
+    spent = rows[rows["row"].isin(used)]["teacher_flops"].sum()
+    assert table["teacher_flops_amortised"].sum() == pytest.approx(spent)
+
+
+def _study(project: Path) -> Any:
+    return parse_study(dict(miniature.read_config(project)))
+
+
+def test_a_student_and_a_shard_open_with_the_libraries(finished: Path) -> None:
+    folder = next(finished.glob(f"results/{STUDY}/students/gpt2/gpt2-xl/sft/*/*/*/n32"))
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    ids = AutoTokenizer.from_pretrained(folder)("A boat", return_tensors="pt").input_ids
+    assert model(ids).logits.shape[-1] == model.config.vocab_size
+    assert "library_name: transformers" in (folder / "README.md").read_text()
+    assert not (folder / "resume").exists()
+    assert list((folder / "tensorboard").glob("events*"))
+    shard = next(finished.glob(f"results/{STUDY}/shards/*/raw/none/draw0/n8.parquet"))
+    small = datasets.load_dataset("parquet", data_files=str(shard), split="train")
+    larger = datasets.load_dataset(
+        "parquet", data_files=str(shard).replace("n8", "n32"), split="train"
+    )
+    assert small["id"][:] == larger["id"][:8]
+    assert (shard.parents[1] / "README.md").read_text().startswith("---")
+
+
+def test_running_the_same_study_again_elsewhere_gives_the_same_table(
+    finished: Path, tmp_path: Path
+) -> None:
+    again = miniature.copy_project(tmp_path / "again")
+    for name in ("models", "data"):
+        shutil.copytree(finished / name, again / name)
+    shutil.copy2(finished / miniature.CONFIG, again / miniature.CONFIG)
+    # One core against two: neither the order of parts nor their number at once may matter.
+    miniature.snakemake(again, "--configfile", miniature.CONFIG, "--cores", "1")
+    tables = [
+        pd.read_parquet(project / f"results/{STUDY}/runs.parquet").drop(columns=MEASURED)
+        for project in (finished, again)
+    ]
+    pd.testing.assert_frame_equal(tables[0], tables[1], check_exact=True)
+
+
+# Staleness, as dry-run job counts against real finished files.
+
+
+def test_a_finished_study_reruns_nothing(finished: Path) -> None:
+    assert miniature.dry_run(finished) == {}
+
+
+def test_moving_the_checkout_and_touching_scripts_reruns_nothing(moved: Path) -> None:
+    for script in (moved / "scripts").rglob("*.py"):
+        script.touch()
+    assert miniature.dry_run(moved) == {}
+    _edit(moved, lambda config: config["train"].update(learning_rate=1e-4))
+    assert miniature.dry_run(moved)["train_student"] == 5
+
+
+def test_a_copy_without_snakemakes_memory_continues_but_names_a_changed_setting(
+    moved: Path,
+) -> None:
+    shutil.rmtree(moved / ".snakemake")
+    assert miniature.dry_run(moved) == {}
+    _edit(moved, lambda config: config["train"].update(learning_rate=1e-4))
+    output = miniature.snakemake(moved, "-n", "--configfile", miniature.CONFIG, ok=False)
+    assert "was made with other settings" in output
+    assert "training.json" in output
+
+
+def test_comments_docstrings_and_key_order_rerun_nothing(moved: Path) -> None:
+    path = moved / miniature.CONFIG
+    config: dict[str, Any] = miniature.read_config(moved)
+    config["train"] = dict(reversed(config["train"].items()))
+    config["runs"] = list(reversed(config["runs"]))
+    path.write_text(
+        "# a comment\n" + yaml.safe_dump(dict(reversed(config.items())), sort_keys=False)
+    )
+    _replace(moved, "scripts/distill/losses.py", '"""Losses', '"""The losses')
+    with (moved / "scripts/distill/sampling.py").open("a") as stream:
+        stream.write("\n# nothing new\n")
+    assert miniature.dry_run(moved) == {}
+
+
+def test_swapping_two_values_is_seen(moved: Path) -> None:
+    _edit(moved, lambda c: c["train"].update(weight_decay=0.1, warmup_ratio=0.01))
+    assert miniature.dry_run(moved)["train_student"] == 5
+
+
+def test_numbers_written_as_text_are_the_same_numbers(moved: Path) -> None:
+    _edit(moved, lambda c: c["train"].update(learning_rate="5e-4", batch_size="8"))
+    assert miniature.dry_run(moved) == {}
+
+
+def test_inserting_a_size_costs_no_teacher_job(moved: Path) -> None:
+    _edit(moved, lambda config: config["runs"][0]["samples"].insert(2, 24))
+    counts = miniature.dry_run(moved)
+    assert counts == {
+        "build_shard": 1, "train_student": 1, "evaluate_student": 1,
+        **_without(AGGREGATES, "check_near_duplicates"),
+    }  # fmt: skip
+
+
+def test_a_larger_size_costs_its_new_parts_shard_and_student(moved: Path) -> None:
+    _edit(moved, lambda config: config["runs"][0]["samples"].append(60))
+    counts = miniature.dry_run(moved)
+    assert counts == {
+        "slice_prompts": 1, "filter_prompts": 1, "generate_text": 1, "build_shard": 1,
+        "train_student": 1, "evaluate_student": 1, **AGGREGATES,
+    }  # fmt: skip
+
+
+def test_removing_and_reordering_runs_touches_no_other(moved: Path) -> None:
+    _edit(moved, lambda config: config["runs"].pop())
+    assert miniature.dry_run(moved) == _without(AGGREGATES, "check_near_duplicates")
+
+
+def test_one_methods_weight_reruns_only_its_students(moved: Path) -> None:
+    _edit(moved, lambda config: config["methods"]["half"].update(ce=0.25))
+    assert miniature.dry_run(moved) == {
+        "train_student": 1, "evaluate_student": 1, **_without(AGGREGATES, "check_near_duplicates")
+    }  # fmt: skip
+
+
+def test_another_student_or_seed_adds_only_its_runs(moved: Path) -> None:
+    _edit(moved, lambda config: config["runs"][0].update(seeds=[0, 1]))
+    assert miniature.dry_run(moved) == {
+        "train_student": 3, "evaluate_student": 3, **_without(AGGREGATES, "check_near_duplicates")
+    }  # fmt: skip
+
+
+def test_a_changed_loss_retrains_and_generates_nothing(moved: Path) -> None:
+    _replace(moved, "scripts/distill/losses.py", "return total / normaliser",
+             "return total / (normaliser + 0)")  # fmt: skip
+    counts = miniature.dry_run(moved)
+    assert counts["train_student"] == 6
+    assert not {"generate_text", "slice_prompts", "build_shard", "build_student"} & set(counts)
+
+
+def test_changed_evaluation_trains_nothing(moved: Path) -> None:
+    _replace(moved, "scripts/distill/evaluation.py", "batch_size: int = 128",
+             "batch_size: int = 64")  # fmt: skip
+    counts = miniature.dry_run(moved)
+    assert counts == {
+        "evaluate_student": 6,
+        "evaluate_teacher": 1,
+        **_without(AGGREGATES, "check_near_duplicates"),
+    }
+
+
+def test_a_changed_figure_redraws_and_trains_nothing(moved: Path) -> None:
+    with (moved / "scripts/distill/figures.py").open("a") as stream:
+        stream.write("\n_UNUSED = 1\n")
+    assert miniature.dry_run(moved) == SHOWN
+
+
+def test_a_caption_or_the_template_rewrites_the_report_alone(moved: Path) -> None:
+    with (moved / "report/perplexity.rst").open("a") as stream:
+        stream.write("\nMore.\n")
+    assert miniature.dry_run(moved) == {"write_report": 1}
+
+
+def test_a_changed_teacher_setting_leaves_the_students_initial_weights(moved: Path) -> None:
+    _edit(moved, lambda config: config["teachers"]["gpt2-xl"].update(temperature=0.9))
+    counts = miniature.dry_run(moved)
+    assert counts["generate_text"] == 3
+    assert not {"build_student", "fetch_model", "slice_prompts", "filter_prompts"} & set(counts)
+
+
+def test_deleting_students_is_noticed(moved: Path) -> None:
+    shutil.rmtree(moved / f"results/{STUDY}/students")
+    assert miniature.dry_run(moved)["train_student"] == 6
+
+
+def test_another_study_shares_the_teachers_work(moved: Path) -> None:
+    _edit(moved, lambda config: config.update(study="second"))
+    counts = miniature.dry_run(moved)
+    assert counts["train_student"] == 6
+    assert not {"generate_text", "score_text", "fetch_model", "build_student"} & set(counts)
+
+
+def test_a_config_on_the_command_line_replaces_the_default(moved: Path) -> None:
+    output = miniature.snakemake(moved, "-n", "--configfile", miniature.CONFIG, "--forceall")
+    assert "smollm2" not in output
+
+
+def test_a_setting_on_the_command_line_is_coerced_and_used(moved: Path) -> None:
+    counts = miniature.dry_run(moved, miniature.CONFIG, "--config", "train={epochs: 3}")
+    assert counts["train_student"] == 5
+
+
+# Mistakes: one sentence, before the first job.
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda c: c["train"].update(learningrate=1), "did you mean learning_rate"),
+        (lambda c: c["runs"][0].update(students=["gpt3"]), "there is no student 'gpt3'"),
+        (lambda c: c["runs"][0]["samples"].append(97), "97 is larger than prompts.pool"),
+        (lambda c: c["sources"]["alpaca"].update(path="data/none.json"), "does not exist"),
+        (lambda c: c["sources"]["gpt2"].update(path="models/none"), "is no model directory"),
+        (lambda c: c["students"].update({"a b": c["students"]["gpt2"]}), "cannot be a name"),
+        (lambda c: c["runs"][0]["samples"].append(8), "names something twice"),
+    ],
+)
+def test_a_mistake_in_the_config_is_one_sentence(
+    moved: Path, change: Callable[[dict[str, Any]], None], says: str
+) -> None:
+    _edit(moved, change)
+    output = miniature.snakemake(moved, "-n", "--configfile", miniature.CONFIG, ok=False)
+    assert says in output
+    assert "Traceback" not in output
+    assert len(output.strip().splitlines()) <= 3, output
+
+
+def test_a_key_given_twice_is_refused(moved: Path) -> None:
+    with (moved / miniature.CONFIG).open("a") as stream:
+        stream.write("\nstudy: again\n")
+    output = miniature.snakemake(moved, "-n", "--configfile", miniature.CONFIG, ok=False)
+    assert "'study' is given twice" in output
+
+
+def test_a_missing_config_file_is_named(finished: Path) -> None:
+    output = miniature.snakemake(finished, "-n", "--configfile", "studies/none.yaml", ok=False)
+    assert "studies/none.yaml" in output
+
+
+def test_without_a_device_limit_the_workflow_refuses_to_start(finished: Path) -> None:
+    output = miniature.snakemake(
+        finished, "-n", "--configfile", miniature.CONFIG, "--workflow-profile", "none", ok=False
+    )
+    assert "--resources device" in output
+
+
+def test_a_failing_job_leaves_no_output_and_one_sentence(moved: Path) -> None:
+    (moved / "data/alpaca.json").write_text(json.dumps(miniature.alpaca_rows()[:20]))
+    output = miniature.snakemake(moved, "--configfile", miniature.CONFIG, ok=False)
+    assert "too few for the study" in output
+    missing = [
+        path for path in (moved / "resources/prompts").rglob("*.parquet") if not path.stat().st_size
+    ]
+    assert missing == []
+    assert not list((moved / "resources").rglob("*.tmp"))
+
+
+def test_a_second_writer_is_refused(moved: Path) -> None:
+    import fcntl
+
+    (moved / "scripts/distill/figures.py").open("a").write("\n_UNUSED = 1\n")
+    with (moved / ".snakemake/writer.lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        output = miniature.snakemake(moved, "--configfile", miniature.CONFIG, ok=False)
+    assert "another run of this workflow" in output
+
+
+def test_unused_results_are_listed_and_deleted_on_request(moved: Path) -> None:
+    _edit(moved, lambda config: config["runs"].pop())
+    command = ["python", "scripts/list_unused.py", "--configfile", miniature.CONFIG]
+    listed = subprocess.run(command, cwd=moved, capture_output=True, text=True, check=True).stdout
+    assert "students/gpt2/gpt2-xl/half" in listed
+    assert "in 1 places" in listed
+    subprocess.run([*command, "--delete"], cwd=moved, capture_output=True, check=True)
+    assert not list(moved.glob(f"results/{STUDY}/students/gpt2/gpt2-xl/half/*/*/*/n8"))
+    assert "train_student" not in miniature.dry_run(moved)
