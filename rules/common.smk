@@ -6,7 +6,13 @@ from distill.config import check_yaml, parse_study
 from distill.digest import code_digest
 from distill.files import UserError
 from distill.plan import Plan
-from distill.startup import check_device_limit, check_local_files, check_stored_specs, take_lock
+from distill.startup import (
+    check_device_limit,
+    check_local_files,
+    check_row_counts,
+    check_stored_specs,
+    take_lock,
+)
 
 BASE = Path(workflow.basedir)
 FIGURES = [
@@ -28,6 +34,7 @@ def load_plan():
         plan = Plan(parse_study(config))
         check_local_files(plan)
         if workflow.is_main_process:
+            check_row_counts(plan)
             check_device_limit(workflow.global_resources)
             check_stored_specs(plan)
     except UserError as error:

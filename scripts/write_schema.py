@@ -1,8 +1,8 @@
-"""Write the config's JSON schema and its page in the docs from the typed models.
+"""Write the config's JSON schema, its page and the runs table's page from the code.
 
     python scripts/write_schema.py
 
-A test fails when either differs from what the models say.
+A test fails when one of them differs from what the code says.
 """
 
 import json
@@ -10,11 +10,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from distill.columns import COLUMNS, MEASURED, NULLABLE
 from distill.config import Study
 from distill.files import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMA, PAGE = ROOT / "docs/config.schema.json", ROOT / "docs/config.md"
+TABLE_PAGE = ROOT / "docs/runs_table.md"
 
 _SECTIONS = {
     "sources": "Source",
@@ -81,7 +83,27 @@ def page_text() -> str:
     return "\n".join(lines) + "\n"
 
 
+def table_text() -> str:
+    """The page that describes the columns of the runs table."""
+    lines = [
+        "# The runs table",
+        "",
+        "`results/<study>/runs.parquet` and `runs.csv`: one row per run, the same columns in every",
+        "study. MEASURED columns depend on the clock or the machine: the only ones that may",
+        "differ between two runs of the same study. A column is null where it does not apply.",
+        "This page is written by `python scripts/write_schema.py`.",
+        "",
+        "| column | meaning | |",
+        "|---|---|---|",
+    ]
+    for name, meaning in COLUMNS.items():
+        marks = ["MEASURED"] * (name in MEASURED) + ["may be null"] * (name in NULLABLE)
+        lines.append(f"| `{name}` | {meaning} | {', '.join(marks)} |")
+    return "\n".join(lines) + "\n"
+
+
 if __name__ == "__main__":
     write_text(SCHEMA, schema_text())
     write_text(PAGE, page_text())
+    write_text(TABLE_PAGE, table_text())
     sys.exit(0)

@@ -163,7 +163,7 @@ def test_a_ready_made_teacher_leaves_its_columns_null(tmp_path: Path) -> None:
 
 
 def test_samples_show_draw_zero_and_the_first_seed() -> None:
-    answers = [
+    answers: list[dict[str, Any]] = [
         {"set": "fixed", "id": "f", "prompt": "p", "text": "no", "passed": True},
         {"set": "test", "id": "test-1", "prompt": "p", "text": "yes", "passed": None},
     ]

@@ -46,7 +46,7 @@ def test_unreadable_files_give_one_sentence(tmp_path: Path) -> None:
     for read in (read_json, read_table):
         with pytest.raises(UserError, match="is missing; run the workflow again"):
             read(tmp_path / "none")
-        with pytest.raises(UserError, match="bad is not .*; delete it and run the workflow again"):
+        with pytest.raises(UserError, match=r"bad is not .*; delete it and run the workflow again"):
             read(tmp_path / "bad")
 
 

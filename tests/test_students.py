@@ -12,12 +12,18 @@ from distill.students import build_student, evenly_spaced
 
 
 def source(tmp_path: Path, kind: str, words: Any) -> Path:
-    depth = {"n_layer" if kind == "gpt2" else "num_hidden_layers": 5}
+    depth = {"n_layer" if kind == "gpt2" else "num_hidden_layers": 6}
     return tiny.save(tmp_path / "source", tiny.model(kind, **depth), words)
 
 
 def build(tmp_path: Path, name: str = "out", **spec: Any) -> Any:
-    defaults = {"init": "random", "source": {}, "layers": None, "config": {}, "seed": 0}
+    defaults: dict[str, Any] = {
+        "init": "random",
+        "source": {},
+        "layers": None,
+        "config": {},
+        "seed": 0,
+    }
     build_student(defaults | spec, tmp_path / "source", tmp_path / name / "manifest.json")
     return AutoModelForCausalLM.from_pretrained(tmp_path / name)
 
@@ -46,14 +52,14 @@ def test_a_cut_student_has_the_weights_of_its_layers(tmp_path: Path, plain: Any,
     teacher = AutoModelForCausalLM.from_pretrained(tmp_path / "source")
     assert student.config.num_hidden_layers == 3
     stack = "transformer.h" if kind == "gpt2" else "model.layers"
-    for new, old in enumerate((0, 2, 4)):
+    for new, old in enumerate((0, 2, 5)):
         assert same(
             student.get_submodule(f"{stack}.{new}"), teacher.get_submodule(f"{stack}.{old}")
         )
     assert same(student.get_input_embeddings(), teacher.get_input_embeddings())
     assert same(student.get_output_embeddings(), teacher.get_output_embeddings())
     if types := getattr(teacher.config, "layer_types", None):
-        assert student.config.layer_types == [types[0], types[2], types[4]]
+        assert student.config.layer_types == [types[0], types[2], types[5]]
     ids = torch.arange(6).unsqueeze(0)
     assert student.generate(ids, max_new_tokens=2, pad_token_id=0).shape[1] > 6
     made = json.loads((tmp_path / "out" / "manifest.json").read_text())
@@ -64,8 +70,8 @@ def test_a_cut_student_has_the_weights_of_its_layers(tmp_path: Path, plain: Any,
 
 def test_too_many_layers_are_a_user_error(tmp_path: Path, plain: Any) -> None:
     source(tmp_path, "llama", plain)
-    with pytest.raises(UserError, match="keeps 6 layers of a model that has 5"):
-        build(tmp_path, init="cut", layers=6)
+    with pytest.raises(UserError, match="keeps 7 layers of a model that has 6"):
+        build(tmp_path, init="cut", layers=7)
 
 
 def test_a_pretrained_student_is_the_model_itself(tmp_path: Path, plain: Any) -> None:

@@ -311,7 +311,7 @@ def test_a_setting_on_the_command_line_is_coerced_and_used(moved: Path) -> None:
     [
         (lambda c: c["train"].update(learningrate=1), "did you mean learning_rate"),
         (lambda c: c["runs"][0].update(students=["gpt3"]), "there is no student 'gpt3'"),
-        (lambda c: c["runs"][0]["samples"].append(97), "97 is larger than prompts.pool"),
+        (lambda c: c["runs"][0]["samples"].append(73), "73 is larger than prompts.pool"),
         (lambda c: c["sources"]["alpaca"].update(path="data/none.json"), "does not exist"),
         (lambda c: c["sources"]["gpt2"].update(path="models/none"), "is no model directory"),
         (lambda c: c["students"].update({"a b": c["students"]["gpt2"]}), "cannot be a name"),
@@ -347,15 +347,19 @@ def test_without_a_device_limit_the_workflow_refuses_to_start(finished: Path) ->
     assert "--resources device" in output
 
 
-def test_a_failing_job_leaves_no_output_and_one_sentence(moved: Path) -> None:
+def test_too_few_rows_of_a_local_file_are_noticed_before_the_first_job(moved: Path) -> None:
     (moved / "data/alpaca.json").write_text(json.dumps(miniature.alpaca_rows()[:20]))
+    output = miniature.snakemake(moved, "-n", "--configfile", miniature.CONFIG, ok=False)
+    assert "lower prompts.pool" in output
+
+
+def test_a_failing_job_leaves_no_output_and_one_sentence(moved: Path) -> None:
+    same = [{"instruction": "Say yes.", "input": "", "output": "Yes."}] * 150
+    (moved / "data/alpaca.json").write_text(json.dumps(same))
     output = miniature.snakemake(moved, "--configfile", miniature.CONFIG, ok=False)
-    assert "too few for the study" in output
-    missing = [
-        path for path in (moved / "resources/prompts").rglob("*.parquet") if not path.stat().st_size
-    ]
-    assert missing == []
-    assert not list((moved / "resources").rglob("*.tmp"))
+    assert "raise prompts.surplus" in output
+    assert not list(moved.glob("resources/prompts/*/test-00000.parquet"))
+    assert not [path for path in moved.rglob("*.tmp") if ".snakemake" not in path.parts]
 
 
 def test_a_second_writer_is_refused(moved: Path) -> None:

@@ -279,8 +279,8 @@ class Study(Section):
 
     @checked(mode="after")
     def _references(self) -> "Study":
-        for problem in _problems(self):
-            raise ValueError(problem)
+        if problems := _problems(self):
+            raise ValueError("\n".join(problems))
         return self
 
 
@@ -444,8 +444,10 @@ def _sentence(item: Any, config: Any) -> str:
     if item["type"] == "missing":
         return f"config: {where} is missing; {_description(location) or 'it has no default'}"
     if item["type"] == "value_error":
-        text = str(item["ctx"]["error"])
-        return f"config: {where}: {text}" if where else f"config: {text}"
+        lines = str(item["ctx"]["error"]).splitlines()
+        return "\n".join(
+            f"config: {where}: {line}" if where else f"config: {line}" for line in lines
+        )
     if item["type"] == "string_pattern_mismatch" and item["ctx"]["pattern"].startswith(
         "^[A-Za-z0-9][A"
     ):

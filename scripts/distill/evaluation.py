@@ -78,6 +78,9 @@ def score_examples(
             columns["nats"][part] = -logs.gather(1, targets[part].unsqueeze(1)).squeeze(1).cpu()
             if states is not None and head is not None and decoding is not None:
                 own = log_q(head.logits(states[part].to(logs.device)), decoding)
+                # Heads padded to different widths: ids beyond the tokenizer's stand for no text.
+                width = min(own.shape[-1], logs.shape[-1])
+                own, logs = own[..., :width], logs[..., :width]
                 columns["agree"][part] = (own.argmax(-1) == logs.argmax(-1)).float().cpu()
                 # Where q is 0 (a cut tail), log q is -inf and the term is 0.
                 columns["kl"][part] = (own.exp() * (own.clamp_min(-1e9) - logs)).sum(-1).cpu()

@@ -53,9 +53,12 @@ def dtype_of(precision: str) -> torch.dtype:
     return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[precision]
 
 
-def attention_for(sequence: int) -> str:
-    """The attention implementation for sequences of up to `sequence` tokens on this device."""
-    return GROUPED if device().type == "cpu" and sequence <= 1024 else "sdpa"
+def attention_for(sequence: int) -> str | None:
+    """The attention implementation for sequences of up to `sequence` tokens on this device.
+
+    None leaves the choice to the library: its fused kernel where the architecture allows it.
+    """
+    return GROUPED if device().type == "cpu" and sequence <= 1024 else None
 
 
 def load_model(path: str | Path, *, precision: str, sequence: int) -> Any:

@@ -86,7 +86,7 @@ def _plain(value: Any) -> Any:
         return {key: _plain(value[key]) for key in sorted(value)}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    return value
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
 
 
 class Plan:

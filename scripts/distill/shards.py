@@ -49,7 +49,8 @@ def build_shard(
     by_row = {row["row"]: row for row in read_rows(texts)}
     if missing := [row for row in rows if row not in by_row]:
         raise UserError(
-            f"{out}: the teacher's text lacks pool row {missing[0]}; delete {texts[0]} and run again"
+            f"{out}: the teacher's text lacks pool row {missing[0]}; delete {texts[0]} and run "
+            "again"
         )
     chosen = [by_row[row] for row in rows]
     tokenizer = read_metadata(texts[0], "tokenizer_sha256")

@@ -4,10 +4,7 @@ Downloads are pinned (version and sha256, or revision) and verified. Models are 
 a GGUF file is converted once.
 """
 
-import csv
 import hashlib
-import io
-import json
 import logging
 import os
 import shutil
@@ -24,6 +21,7 @@ import pyarrow as pa
 
 from distill.files import UserError, write_json
 from distill.parquet import read_table, write_rows
+from distill.tabular import read_text_rows
 
 DATA_SCHEMA = pa.schema(
     [(name, pa.large_string()) for name in ("prompt", "context", "response", "text")]
@@ -156,53 +154,11 @@ def fetch_model(spec: dict[str, Any], manifest: str | Path) -> None:
     write_json(manifest, record)
 
 
-def _decode(path: Path) -> str:
-    data = path.read_bytes()
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        row = data[: error.start].count(b"\n") + 1
-        raise UserError(
-            f"{path}, line {row}: not UTF-8 text; save the file as UTF-8 and run again"
-        ) from None
-
-
-def _read_local(path: Path) -> list[dict[str, Any]]:
+def _read_local(path: Path) -> list[Any]:
     """Rows of a CSV, JSON, JSONL or Parquet file."""
-    if not path.is_file():
-        raise UserError(f"the data file {path} does not exist")
-    if path.suffix == ".parquet":
-        return read_table(path).to_pylist()
-    if path.suffix == ".csv":
-        reader = csv.DictReader(io.StringIO(_decode(path), newline=""), strict=True)
-        try:
-            rows = list(reader)
-        except csv.Error as error:
-            raise UserError(f"{path}, line {reader.reader.line_num}: {error}") from None
-        for number, row in enumerate(rows, 1):
-            if any(row.get(None) or ()):
-                raise UserError(
-                    f"{path}, row {number}: more cells than columns; quote cells that hold commas"
-                )
-        return rows
-    if path.suffix == ".json":
-        try:
-            rows = json.loads(_decode(path))
-        except ValueError as error:
-            raise UserError(f"{path} is not readable JSON: {error}") from None
-        if not isinstance(rows, list):
-            raise UserError(f"{path} must hold a JSON list of objects, one per row")
-        return rows
-    if path.suffix == ".jsonl":
-        rows = []
-        for number, line in enumerate(_decode(path).split("\n"), 1):
-            if line.strip():
-                try:
-                    rows.append(json.loads(line))
-                except ValueError as error:
-                    raise UserError(f"{path}, line {number}: {error}") from None
-        return rows
-    raise UserError(f"{path}: a data file must end in .csv, .json, .jsonl or .parquet")
+    if path.suffix == ".parquet" and path.is_file():
+        return list(read_table(path).to_pylist())
+    return read_text_rows(path)
 
 
 def fetch_data(spec: dict[str, Any], out: str | Path) -> None:

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from distill.config import raw_rows_needed
 from distill.files import UserError
 from distill.plan import Plan
+from distill.tabular import read_text_rows
 
 _held: list[TextIO] = []
 
@@ -27,6 +29,26 @@ def check_local_files(plan: Plan) -> None:
             raise UserError(f"config: sources.{name}.path: the file {path} does not exist")
         if not source.is_data and not (path / "config.json").is_file():
             raise UserError(f"config: sources.{name}.path: {path} is no model directory (it holds no config.json)")  # fmt: skip  # noqa: E501
+
+
+def check_row_counts(plan: Plan) -> None:
+    """Check that a local data set of prompts is large enough for the pool and the held-out rows.
+
+    Raises:
+        UserError: It is too small, or malformed.
+    """
+    prompts = plan.study.prompts
+    source = plan.study.sources.get(prompts.source)
+    if source is None or source.path is None or source.path.endswith(".parquet"):
+        return
+    rows, need = len(read_text_rows(Path(source.path))), raw_rows_needed(prompts)
+    if rows < need:
+        raise UserError(
+            f"config: prompts.pool: {prompts.pool} training and "
+            f"{prompts.test + prompts.validation} held-out prompts with surplus "
+            f"{prompts.surplus:g} need {need} rows but {source.path} has {rows}; lower "
+            "prompts.pool, test or surplus"
+        )
 
 
 def check_device_limit(resources: Mapping[str, Any]) -> None:

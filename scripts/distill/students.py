@@ -12,6 +12,7 @@ from distill.files import UserError, write_json
 from distill.models import SAFE
 
 _DEPTH_KEYS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+_TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
 def evenly_spaced(kept: int, layers: int) -> list[int]:
@@ -52,30 +53,33 @@ def _cut(model: Any, kept: int) -> Any:
 
 def _random(config: Any, overrides: dict[str, Any], tokenizer: Any, seed: int) -> Any:
     """A model of `config` with some entries replaced, or of another model_type by its defaults."""
-    ids = {key: getattr(tokenizer, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
     entries = dict(overrides)
     kind = entries.pop("model_type", config.model_type)
     try:
+        plain = AutoConfig.for_model(kind)
+        if unknown := [key for key in entries if not hasattr(plain, key)]:
+            raise UserError(f"the student's config: {kind} knows no {', '.join(unknown)}")
         if kind == config.model_type:
+            base = config.to_dict()
             # Entries that the library derived from the old ones must not outlive them.
-            base = {k: v for k, v in config.to_dict().items() if k not in ("layer_types",)}
-            if "head_dim" not in entries and {"hidden_size", "num_attention_heads"} & set(entries):
+            base.pop("layer_types", None)
+            if {"hidden_size", "num_attention_heads"} & set(entries):
                 base.pop("head_dim", None)
-            built = AutoConfig.for_model(**{**base, **entries})
         else:
-            built = AutoConfig.for_model(kind, vocab_size=len(tokenizer), **{**ids, **entries})
-        unknown = [key for key in entries if key not in built.to_dict()]
+            base = {key: getattr(tokenizer, key) for key in _TOKEN_IDS}
+            # As wide as the source's head, which some families pad, so that both compare.
+            base["vocab_size"] = max(len(tokenizer), getattr(config, "vocab_size", 0))
+            base["model_type"] = kind
         torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(built, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_config(
+            AutoConfig.for_model(**{**base, **entries}), trust_remote_code=False
+        )
+        model(input_ids=torch.arange(4).unsqueeze(0))  # some mistakes show in the first pass only
     except (ValueError, TypeError, KeyError, RuntimeError, StrictDataclassError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
             f"the student's config {overrides} builds no {kind} model: {reason}"
         ) from None
-    unknown = [key for key in unknown if key not in type(built).attribute_map]
-    plain = AutoConfig.for_model(kind)
-    if unknown := [k for k in entries if not hasattr(plain, k) and k not in plain.to_dict()]:
-        raise UserError(f"the student's config: {kind} knows no {', '.join(unknown)}")
     return model.float()
 
 
