@@ -68,7 +68,7 @@ def read_config(project: Path) -> dict[str, object]:
     return loaded
 
 
-def snakemake(project: Path, *arguments: str, ok: bool = True) -> str:
+def snakemake(project: Path, *arguments: str, ok: bool = True, timeout: int = 1200) -> str:
     """Run Snakemake in a project; returns all that it printed."""
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     outcome = subprocess.run(
@@ -77,7 +77,7 @@ def snakemake(project: Path, *arguments: str, ok: bool = True) -> str:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=1200,
+        timeout=timeout,
     )
     output = outcome.stdout + outcome.stderr
     assert (outcome.returncode == 0) == ok, output[-6000:]

@@ -71,19 +71,25 @@ def score_examples(
         targets = inputs["shift_labels"][keep]
         columns = {name: torch.empty(len(targets)) for name in ("nats", "kl", "agree")}
         states = None if teacher is None else torch.cat([teacher[number] for number in batch])
-        size = 16 * chunk_rows(logits)
-        for start in range(0, len(targets), size):
-            part = slice(start, start + size)
-            logs = torch.log_softmax(logits[part].float(), dim=-1)
-            columns["nats"][part] = -logs.gather(1, targets[part].unsqueeze(1)).squeeze(1).cpu()
-            if states is not None and head is not None and decoding is not None:
-                own = log_q(head.logits(states[part].to(logs.device)), decoding)
-                # Heads padded to different widths: ids beyond the tokenizer's stand for no text.
-                width = min(own.shape[-1], logs.shape[-1])
-                own, logs = own[..., :width], logs[..., :width]
-                columns["agree"][part] = (own.argmax(-1) == logs.argmax(-1)).float().cpu()
-                # Where q is 0 (a cut tail), log q is -inf and the term is 0.
-                columns["kl"][part] = (own.exp() * (own.clamp_min(-1e9) - logs)).sum(-1).cpu()
+        size = 2 * chunk_rows(logits)
+        for first in range(0, len(targets), 512):  # the head wants many rows, the softmax few
+            block = slice(first, first + 512)
+            own_logits = None
+            if states is not None and head is not None:
+                own_logits = head.logits(states[block].to(logits.device))
+            for start in range(first, min(first + 512, len(targets)), size):
+                part = slice(start, min(start + size, first + 512))
+                logs = torch.log_softmax(logits[part].float(), dim=-1)
+                nats = -logs.gather(1, targets[part].unsqueeze(1)).squeeze(1)
+                columns["nats"][part] = nats.cpu()
+                if own_logits is not None and decoding is not None:
+                    own = log_q(own_logits[start - first : part.stop - first], decoding)
+                    # Heads padded to different widths: ids beyond the tokenizer's are no text.
+                    width = min(own.shape[-1], logs.shape[-1])
+                    own, logs = own[..., :width], logs[..., :width]
+                    columns["agree"][part] = (own.argmax(-1) == logs.argmax(-1)).float().cpu()
+                    # Where q is 0 (a cut tail), log q is -inf and the term is 0.
+                    columns["kl"][part] = (own.exp() * (own.clamp_min(-1e9) - logs)).sum(-1).cpu()
         ends = torch.cumsum(keep.sum(1), 0).tolist()
         for place, number in enumerate(batch):
             first = ends[place - 1] if place else 0
