@@ -11,11 +11,11 @@ study: $(VENV)/study.done ## run the default study, or CONFIG=studies/….yaml, 
 	snakemake --cores all $(if $(CONFIG),--configfile $(CONFIG))
 
 test: $(VENV)/test.done check ## fast tests first, then the workflow's
-	pytest -q -m "not workflow and not long"
-	pytest -q -m "workflow and not long"
+	pytest -q -n 2 -m "not workflow and not long"
+	pytest -q -m "workflow and not long" --durations=10
 
 test-fast: $(VENV)/test.done ## under a minute
-	pytest -q -m "not workflow and not long"
+	pytest -q -n 2 -m "not workflow and not long"
 
 test-long: $(VENV)/test.done ## the default study on the embedded teacher, twice
 	pytest -q -m long

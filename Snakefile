@@ -25,6 +25,6 @@ include: "rules/results.smk"
 
 
 rule all:
+    default_target: True
     input:
         everything(),
-    default_target: True

@@ -71,7 +71,9 @@ wildcard_constraints:
 
 def code(script, *data):
     """Digest of a script's code, its imports and the data files that it reads."""
-    return code_digest(BASE / "scripts" / f"{script}.py", *(BASE / file for file in data))
+    return code_digest(
+        BASE / "scripts" / f"{script}.py", *(BASE / file for file in data)
+    )
 
 
 def run_of(wildcards):
@@ -92,13 +94,48 @@ def run_of(wildcards):
 
 def everything():
     """Every file that a study promises."""
-    files = [f"{RESULTS}/{name}" for name in ("report.html", "runs.parquet", "runs.csv")]
-    files += [f"{RESULTS}/{name}" for name in ("answers.json", "references.json", "samples.json")]
-    for run in PLAN.runs:
-        files += [PLAN.student_file(run, name) for name in ("model.safetensors", "metrics.json")]
-        if run.samples:
-            files += [PLAN.shard(run), str(Path(PLAN.shard(run)).parents[1] / "README.md")]
+    files = [
+        f"{RESULTS}/{name}" for name in ("report.html", "runs.parquet", "runs.csv")
+    ]
     files += [
-        f"{RESULTS}/figures/{figure}.{form}" for figure in FIGURES for form in ("svg", "png", "csv")
+        f"{RESULTS}/{name}"
+        for name in ("answers.json", "references.json", "samples.json")
+    ]
+    for run in PLAN.runs:
+        files += [
+            PLAN.student_file(run, name)
+            for name in ("model.safetensors", "metrics.json")
+        ]
+        if run.samples:
+            files += [
+                PLAN.shard(run),
+                str(Path(PLAN.shard(run)).parents[1] / "README.md"),
+            ]
+    files += [
+        f"{RESULTS}/figures/{figure}.{form}"
+        for figure in FIGURES
+        for form in ("svg", "png", "csv")
     ]
     return sorted(set(files))
+
+
+def teacher_model(wildcards):
+    """Manifest of a text's teacher; nothing for ready-made text."""
+    teacher = PLAN.text_keys[wildcards.text]
+    return [PLAN.model_of("teachers", teacher)] if PLAN.has_model(teacher) else []
+
+
+def shard_of(wildcards):
+    """The run's training data; none at n = 0."""
+    run = run_of(wildcards)
+    return [PLAN.shard(run)] if run.samples else []
+
+
+def held_out(teacher):
+    """What every evaluation against a teacher reads."""
+    return {
+        "texts": PLAN.test_text(teacher),
+        "scores": PLAN.test_scores(teacher),
+        "head": [PLAN.head(teacher)] if PLAN.has_model(teacher) else [],
+        "reference": PLAN.data_rows(PLAN.study.evaluate.reference.source),
+    }

@@ -3,16 +3,6 @@
 INSTRUCTIONS = "scripts/distill/instructions_50.json"
 
 
-def held_out(teacher):
-    """What every evaluation against a teacher reads."""
-    return {
-        "texts": PLAN.test_text(teacher),
-        "scores": PLAN.test_scores(teacher),
-        "head": [PLAN.head(teacher)] if PLAN.has_model(teacher) else [],
-        "reference": PLAN.data_rows(PLAN.study.evaluate.reference.source),
-    }
-
-
 rule evaluate_student:
     """Held-out loss, KL, reference text and instructions of one student."""
     input:
@@ -27,17 +17,17 @@ rule evaluate_student:
         f"logs/evaluate_student/{STUDENT}.log",
     benchmark:
         f"logs/evaluate_student/{STUDENT}.tsv"
-    params:
-        spec=lambda wildcards: PLAN.evaluate_run_spec(run_of(wildcards)),
-        code=code("evaluate_model", INSTRUCTIONS),
-    threads: PLAN.study.evaluate.threads
     retries: 1
+    conda:
+        "../envs/model.yaml"
+    threads: PLAN.study.evaluate.threads
     resources:
         device=1,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
-    conda:
-        "../envs/model.yaml"
+    params:
+        spec=lambda wildcards: PLAN.evaluate_run_spec(run_of(wildcards)),
+        code=code("evaluate_model", INSTRUCTIONS),
     script:
         "../scripts/evaluate_model.py"
 
@@ -56,18 +46,18 @@ rule evaluate_teacher:
         f"logs/evaluate_teacher/{RESULTS}/{{teacher}}.log",
     benchmark:
         f"logs/evaluate_teacher/{RESULTS}/{{teacher}}.tsv"
-    params:
-        spec=lambda wildcards: PLAN.evaluate_spec(wildcards.teacher),
-        code=code("evaluate_model", INSTRUCTIONS),
-    threads: PLAN.study.evaluate.threads
-    retries: 1
     priority: 8
+    retries: 1
+    conda:
+        "../envs/model.yaml"
+    threads: PLAN.study.evaluate.threads
     resources:
         device=1,
         mem_mb=lambda wildcards, attempt: 6000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
-    conda:
-        "../envs/model.yaml"
+    params:
+        spec=lambda wildcards: PLAN.evaluate_spec(wildcards.teacher),
+        code=code("evaluate_model", INSTRUCTIONS),
     script:
         "../scripts/evaluate_model.py"
 
@@ -75,21 +65,23 @@ rule evaluate_teacher:
 rule measure_efficiency:
     """Speed and memory of one architecture, timed alone."""
     input:
-        model=lambda wildcards: PLAN.model_of(*PLAN.architectures[wildcards.architecture]),
+        model=lambda wildcards: PLAN.model_of(
+            *PLAN.architectures[wildcards.architecture]
+        ),
     output:
         record=f"{RESULTS}/efficiency/{{architecture}}.json",
     log:
         f"logs/measure_efficiency/{RESULTS}/{{architecture}}.log",
-    params:
-        spec=lambda wildcards: PLAN.efficiency_spec(wildcards.architecture),
-        code=code("measure_efficiency"),
-    threads: PLAN.study.evaluate.latency_threads
     retries: 1
+    conda:
+        "../envs/model.yaml"
+    threads: PLAN.study.evaluate.latency_threads
     resources:
         device=999,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
-    conda:
-        "../envs/model.yaml"
+    params:
+        spec=lambda wildcards: PLAN.efficiency_spec(wildcards.architecture),
+        code=code("measure_efficiency"),
     script:
         "../scripts/measure_efficiency.py"

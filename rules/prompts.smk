@@ -15,18 +15,18 @@ if MAGPIE:
             "logs/synthesise_prompts/{prompts}/{split}-{part}.log",
         benchmark:
             "logs/synthesise_prompts/{prompts}/{split}-{part}.tsv"
-        params:
-            spec=lambda wildcards: PLAN.raw_spec(wildcards.split, int(wildcards.part)),
-            code=code("synthesise_prompts"),
-        threads: lambda wildcards: PLAN.prompts_spec["threads"]
-        retries: 1
         priority: 20
+        retries: 1
+        conda:
+            "../envs/model.yaml"
+        threads: lambda wildcards: PLAN.prompts_spec["threads"]
         resources:
             device=1,
             mem_mb=lambda wildcards, attempt: 4000 * attempt,
             runtime=lambda wildcards, attempt: 60 * attempt,
-        conda:
-            "../envs/model.yaml"
+        params:
+            spec=lambda wildcards: PLAN.raw_spec(wildcards.split, int(wildcards.part)),
+            code=code("synthesise_prompts"),
         script:
             "../scripts/synthesise_prompts.py"
 
@@ -40,15 +40,15 @@ else:
             part="resources/prompts/{prompts}/raw/{split}-{part}.parquet",
         log:
             "logs/slice_prompts/{prompts}/{split}-{part}.log",
+        conda:
+            "../envs/analysis.yaml"
+        resources:
+            mem_mb=lambda wildcards, attempt: 2000 * attempt,
+            runtime=10,
         params:
             spec=lambda wildcards: PLAN.raw_spec(wildcards.split, int(wildcards.part)),
             source=PLAN.study.prompts.source,
             code=code("slice_prompts"),
-        resources:
-            mem_mb=lambda wildcards, attempt: 2000 * attempt,
-            runtime=10,
-        conda:
-            "../envs/analysis.yaml"
         script:
             "../scripts/slice_prompts.py"
 
@@ -57,19 +57,21 @@ rule filter_prompts:
     """Drop near-duplicates of held-out and earlier prompts; keep exactly the part's number."""
     input:
         raw="resources/prompts/{prompts}/raw/{split}-{part}.parquet",
-        earlier=lambda wildcards: PLAN.earlier_parts(wildcards.split, int(wildcards.part)),
+        earlier=lambda wildcards: PLAN.earlier_parts(
+            wildcards.split, int(wildcards.part)
+        ),
     output:
         part="resources/prompts/{prompts}/{split}-{part}.parquet",
     log:
         "logs/filter_prompts/{prompts}/{split}-{part}.log",
-    params:
-        spec=lambda wildcards: PLAN.filter_spec(wildcards.split, int(wildcards.part)),
-        code=code("filter_prompts"),
     priority: 30
+    conda:
+        "../envs/analysis.yaml"
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=30,
-    conda:
-        "../envs/analysis.yaml"
+    params:
+        spec=lambda wildcards: PLAN.filter_spec(wildcards.split, int(wildcards.part)),
+        code=code("filter_prompts"),
     script:
         "../scripts/filter_prompts.py"

@@ -10,14 +10,14 @@ rule check_near_duplicates:
         report=f"{RESULTS}/near_duplicates.json",
     log:
         f"logs/check_near_duplicates/{RESULTS}.log",
-    params:
-        threshold=PLAN.study.prompts.near_duplicate,
-        code=code("check_near_duplicates"),
+    conda:
+        "../envs/analysis.yaml"
     resources:
         mem_mb=2000,
         runtime=60,
-    conda:
-        "../envs/analysis.yaml"
+    params:
+        threshold=PLAN.study.prompts.near_duplicate,
+        code=code("check_near_duplicates"),
     script:
         "../scripts/check_near_duplicates.py"
 
@@ -27,7 +27,10 @@ rule collect_runs:
     input:
         metrics=[PLAN.student_file(run, "metrics.json") for run in PLAN.runs],
         responses=[PLAN.student_file(run, "responses.jsonl") for run in PLAN.runs]
-        + [f"{RESULTS}/teachers/{name}/responses.jsonl" for name in PLAN.model_teachers],
+        + [
+            f"{RESULTS}/teachers/{name}/responses.jsonl"
+            for name in PLAN.model_teachers
+        ],
         shards=PLAN.shards,
         efficiency=PLAN.efficiencies,
         teachers=[PLAN.teacher_metrics(name) for name in PLAN.model_teachers],
@@ -39,14 +42,14 @@ rule collect_runs:
         samples=f"{RESULTS}/samples.json",
     log:
         f"logs/collect_runs/{RESULTS}.log",
-    params:
-        spec=PLAN.collect_spec(),
-        code=code("collect_runs", INSTRUCTIONS),
+    conda:
+        "../envs/analysis.yaml"
     resources:
         mem_mb=2000,
         runtime=30,
-    conda:
-        "../envs/analysis.yaml"
+    params:
+        spec=PLAN.collect_spec(),
+        code=code("collect_runs", INSTRUCTIONS),
     script:
         "../scripts/collect_runs.py"
 
@@ -60,14 +63,14 @@ rule answer_questions:
         answers=f"{RESULTS}/answers.json",
     log:
         f"logs/answer_questions/{RESULTS}.log",
-    params:
-        spec={"cost": PLAN.study.evaluate.cost},
-        code=code("answer_questions"),
+    conda:
+        "../envs/analysis.yaml"
     resources:
         mem_mb=1000,
         runtime=10,
-    conda:
-        "../envs/analysis.yaml"
+    params:
+        spec={"cost": PLAN.study.evaluate.cost},
+        code=code("answer_questions"),
     script:
         "../scripts/answer_questions.py"
 
@@ -88,13 +91,13 @@ rule plot_figure:
         csv=f"{RESULTS}/figures/{{figure}}.csv",
     log:
         f"logs/plot_figure/{RESULTS}/{{figure}}.log",
-    params:
-        code=code("plot_figure"),
+    conda:
+        "../envs/analysis.yaml"
     resources:
         mem_mb=1000,
         runtime=10,
-    conda:
-        "../envs/analysis.yaml"
+    params:
+        code=code("plot_figure"),
     script:
         "../scripts/plot_figure.py"
 
@@ -113,12 +116,12 @@ rule write_report:
         report=report(f"{RESULTS}/report.html", category="Report"),
     log:
         f"logs/write_report/{RESULTS}.log",
-    params:
-        code=code("write_report"),
+    conda:
+        "../envs/analysis.yaml"
     resources:
         mem_mb=1000,
         runtime=10,
-    conda:
-        "../envs/analysis.yaml"
+    params:
+        code=code("write_report"),
     script:
         "../scripts/write_report.py"

@@ -11,15 +11,15 @@ rule fetch_model:
         "logs/fetch_model/{source}.log",
     benchmark:
         "logs/fetch_model/{source}.tsv"
-    params:
-        spec=lambda wildcards: PLAN.source_spec(PLAN.model_sources[wildcards.source]),
-        code=code("fetch_model"),
     retries: 1
+    conda:
+        "../envs/model.yaml"
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 120 * attempt,
-    conda:
-        "../envs/model.yaml"
+    params:
+        spec=lambda wildcards: PLAN.source_spec(PLAN.model_sources[wildcards.source]),
+        code=code("fetch_model"),
     script:
         "../scripts/fetch_model.py"
 
@@ -32,14 +32,14 @@ rule fetch_data:
         rows="resources/data/{source}/rows.parquet",
     log:
         "logs/fetch_data/{source}.log",
-    params:
-        spec=lambda wildcards: PLAN.source_spec(PLAN.data_sources[wildcards.source]),
-        code=code("fetch_data"),
     retries: 1
+    conda:
+        "../envs/model.yaml"
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
-    conda:
-        "../envs/model.yaml"
+    params:
+        spec=lambda wildcards: PLAN.source_spec(PLAN.data_sources[wildcards.source]),
+        code=code("fetch_data"),
     script:
         "../scripts/fetch_data.py"

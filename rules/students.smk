@@ -16,16 +16,16 @@ rule build_shard:
         record=f"{SHARDS}/draw{{draw}}/n{{samples}}.json",
     log:
         f"logs/build_shard/{RESULTS}/{{teacher}}/{{curation}}/{{cache}}/{{draw}}-{{samples}}.log",
+    priority: 5
+    conda:
+        "../envs/analysis.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=30,
     params:
         spec=lambda wildcards: PLAN.shard_spec(run_of(wildcards)),
         rows=lambda wildcards: PLAN.shard_rows(run_of(wildcards)),
         code=code("build_shard"),
-    priority: 5
-    resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=30,
-    conda:
-        "../envs/analysis.yaml"
     script:
         "../scripts/build_shard.py"
 
@@ -36,6 +36,11 @@ rule write_card:
         card=f"{SHARDS}/README.md",
     log:
         f"logs/write_card/{RESULTS}/{{teacher}}/{{curation}}/{{cache}}.log",
+    conda:
+        "../envs/analysis.yaml"
+    resources:
+        mem_mb=500,
+        runtime=5,
     params:
         spec=lambda wildcards: {
             "study": PLAN.study.study,
@@ -44,11 +49,6 @@ rule write_card:
             "cache": wildcards.cache,
         },
         code=code("write_card"),
-    resources:
-        mem_mb=500,
-        runtime=5,
-    conda:
-        "../envs/analysis.yaml"
     script:
         "../scripts/write_card.py"
 
@@ -63,22 +63,16 @@ rule build_student:
         manifest="resources/students/{initial}/manifest.json",
     log:
         "logs/build_student/{initial}.log",
-    params:
-        spec=lambda wildcards: PLAN.student_spec(PLAN.student_keys[wildcards.initial]),
-        code=code("build_student"),
+    conda:
+        "../envs/model.yaml"
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=30,
-    conda:
-        "../envs/model.yaml"
+    params:
+        spec=lambda wildcards: PLAN.student_spec(PLAN.student_keys[wildcards.initial]),
+        code=code("build_student"),
     script:
         "../scripts/build_student.py"
-
-
-def shard_of(wildcards):
-    """The run's training data; none at n = 0."""
-    run = run_of(wildcards)
-    return [PLAN.shard(run)] if run.samples else []
 
 
 rule train_student:
@@ -95,17 +89,17 @@ rule train_student:
         f"logs/train_student/{STUDENT}.log",
     benchmark:
         f"logs/train_student/{STUDENT}.tsv"
-    params:
-        spec=lambda wildcards: PLAN.train_spec(run_of(wildcards)),
-        run=lambda wildcards: PLAN.run_record(run_of(wildcards)),
-        code=code("train_student"),
-    threads: PLAN.study.train.threads
     retries: 1
+    conda:
+        "../envs/model.yaml"
+    threads: PLAN.study.train.threads
     resources:
         device=1,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 120 * attempt,
-    conda:
-        "../envs/model.yaml"
+    params:
+        spec=lambda wildcards: PLAN.train_spec(run_of(wildcards)),
+        run=lambda wildcards: PLAN.run_record(run_of(wildcards)),
+        code=code("train_student"),
     script:
         "../scripts/train_student.py"

@@ -1,12 +1,6 @@
 """The teacher's work: text, part by part, and its distribution on the held-out text."""
 
 
-def teacher_model(wildcards):
-    """Manifest of a text's teacher; nothing for ready-made text."""
-    teacher = PLAN.text_keys[wildcards.text]
-    return [PLAN.model_of("teachers", teacher)] if PLAN.has_model(teacher) else []
-
-
 rule generate_text:
     """Answer one part of the prompts from the teacher's sampling distribution."""
     input:
@@ -18,19 +12,19 @@ rule generate_text:
         "logs/generate_text/{text}/{split}-{part}.log",
     benchmark:
         "logs/generate_text/{text}/{split}-{part}.tsv"
-    params:
-        spec=lambda wildcards: PLAN.text_spec(PLAN.text_keys[wildcards.text]),
-        teacher=lambda wildcards: PLAN.text_keys[wildcards.text],
-        code=code("generate_text"),
-    threads: lambda wildcards: PLAN.study.teachers[PLAN.text_keys[wildcards.text]].threads
-    retries: 1
     priority: 15
+    retries: 1
+    conda:
+        "../envs/model.yaml"
+    threads: lambda wildcards: PLAN.study.teachers[PLAN.text_keys[wildcards.text]].threads
     resources:
         device=1,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
-    conda:
-        "../envs/model.yaml"
+    params:
+        spec=lambda wildcards: PLAN.text_spec(PLAN.text_keys[wildcards.text]),
+        teacher=lambda wildcards: PLAN.text_keys[wildcards.text],
+        code=code("generate_text"),
     script:
         "../scripts/generate_text.py"
 
@@ -46,18 +40,18 @@ rule score_text:
         "logs/score_text/{text}/test-{part}.log",
     benchmark:
         "logs/score_text/{text}/test-{part}.tsv"
-    params:
-        spec=lambda wildcards: PLAN.text_spec(PLAN.text_keys[wildcards.text]),
-        code=code("score_text"),
-    threads: lambda wildcards: PLAN.study.teachers[PLAN.text_keys[wildcards.text]].threads
-    retries: 1
     priority: 10
+    retries: 1
+    conda:
+        "../envs/model.yaml"
+    threads: lambda wildcards: PLAN.study.teachers[PLAN.text_keys[wildcards.text]].threads
     resources:
         device=1,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
-    conda:
-        "../envs/model.yaml"
+    params:
+        spec=lambda wildcards: PLAN.text_spec(PLAN.text_keys[wildcards.text]),
+        code=code("score_text"),
     script:
         "../scripts/score_text.py"
 
@@ -70,15 +64,15 @@ rule save_head:
         head="resources/scores/{text}/head.safetensors",
     log:
         "logs/save_head/{text}.log",
-    params:
-        spec=lambda wildcards: PLAN.text_spec(PLAN.text_keys[wildcards.text]),
-        code=code("save_head"),
     retries: 1
+    conda:
+        "../envs/model.yaml"
     resources:
         device=1,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 30 * attempt,
-    conda:
-        "../envs/model.yaml"
+    params:
+        spec=lambda wildcards: PLAN.text_spec(PLAN.text_keys[wildcards.text]),
+        code=code("save_head"),
     script:
         "../scripts/save_head.py"

@@ -6,52 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-COLUMNS = [
-    "study",
-    "task",
-    "teacher",
-    "student",
-    "init",
-    "method",
-    "curation",
-    "cache",
-    "samples",
-    "seed",
-    "draw",
-    "params",
-    "params_non_embedding",
-    "updates",
-    "tokens_seen",
-    "tokens_unique",
-    "unseen_token_share",
-    "loss",
-    "loss_stderr",
-    "loss_teacher",
-    "reference_loss",
-    "perplexity",
-    "bits_per_byte",
-    "kl_teacher",
-    "top1_agreement",
-    "pass_rate",
-    "pass_rate_low",
-    "pass_rate_high",
-    "pass_rate_large",
-    "tokens_per_second",
-    "tokens_per_second_median",
-    "ttft_ms",
-    "size_mb",
-    "peak_memory_mb",
-    "flops_per_token",
-    "train_flops",
-    "teacher_flops",
-    "teacher_flops_amortised",
-    "train_seconds",
-    "combined",
-    "combined_normalised",
-    "combined_mean",
-    "teacher_seconds",
-    "teacher_seconds_amortised",
-]
+from distill.columns import COLUMNS as TABLE_COLUMNS
+
+COLUMNS = list(TABLE_COLUMNS)
 SIZES = (64, 128, 256, 512, 1024)
 LOSS_TEACHER = 0.95
 STUDENTS = {
@@ -149,6 +106,7 @@ def _row(
         "combined_mean": 0.25 - score + 0.04 * math.log2(max(samples, 32) / 32),
         "teacher_seconds": 0.4 * samples,
         "teacher_seconds_amortised": 0.05 * samples,
+        "reference_bits_per_byte": 1.5,
     }
 
 
