@@ -110,8 +110,6 @@ rule write_report:
         answers=f"{RESULTS}/answers.json",
         samples=f"{RESULTS}/samples.json",
         figures=[f"{RESULTS}/figures/{figure}.svg" for figure in FIGURES],
-        captions=[str(BASE / f"report/{figure}.rst") for figure in FIGURES],
-        template=str(BASE / "report/report.html.j2"),
     output:
         report=report(f"{RESULTS}/report.html", category="Report"),
     log:
@@ -122,6 +120,10 @@ rule write_report:
         mem_mb=1000,
         runtime=10,
     params:
-        code=code("write_report"),
+        code=code(
+            "write_report",
+            "report/report.html.j2",
+            *[f"report/{figure}.rst" for figure in FIGURES],
+        ),
     script:
         "../scripts/write_report.py"

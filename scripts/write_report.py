@@ -9,14 +9,14 @@ from distill.job import job
 from distill.report import write_report
 
 with job(snakemake):
-    files = snakemake.input
+    files, texts = snakemake.input, Path(snakemake.scriptdir).parent / "report"
     write_report(
         pd.read_parquet(files.runs),
         read_json(files.references),
         read_json(files.answers),
         read_json(files.samples),
         Path(files.figures[0]).parent,
-        Path(files.captions[0]).parent,
-        files.template,
+        texts,
+        texts / "report.html.j2",
         snakemake.output.report,
     )

@@ -148,12 +148,35 @@ def test_running_the_same_study_again_elsewhere_gives_the_same_table(
         shutil.copytree(finished / name, again / name)
     shutil.copy2(finished / miniature.CONFIG, again / miniature.CONFIG)
     # One core against two: neither the order of parts nor their number at once may matter.
-    miniature.snakemake(again, "--configfile", miniature.CONFIG, "--cores", "1")
+    table = f"results/{STUDY}/runs.parquet"
+    miniature.snakemake(again, table, "--configfile", miniature.CONFIG, "--cores", "1")
     tables = [
         pd.read_parquet(project / f"results/{STUDY}/runs.parquet").drop(columns=MEASURED)
         for project in (finished, again)
     ]
     pd.testing.assert_frame_equal(tables[0], tables[1], check_exact=True)
+
+
+def test_ready_made_text_is_a_teacher_too(moved: Path) -> None:
+    def change(config: dict[str, Any]) -> None:
+        config["study"] = "ready_made"
+        config["teachers"] = {"authors": {"text": "alpaca"}}
+        config["runs"] = [
+            {"students": ["gpt2"], "teachers": ["authors"], "methods": ["sft"], "samples": [8, 16]}
+        ]
+
+    _edit(moved, change)
+    miniature.snakemake(moved, "--configfile", miniature.CONFIG)
+    table = pd.read_parquet(moved / "results/ready_made/runs.parquet")
+    assert sorted(table["samples"]) == [0, 8, 16]
+    assert table["kl_teacher"].isna().all()
+    assert (table["teacher_flops"] == 0).all()
+    assert table["loss"].iloc[-1] < table["loss"].iloc[0]
+    shard = next(moved.glob("results/ready_made/shards/authors/raw/none/draw0/n8.parquet"))
+    rows = pd.read_parquet(shard)
+    given = {row["instruction"]: row["output"] for row in miniature.alpaca_rows()}
+    assert [given[prompt] for prompt in rows["prompt"]] == list(rows["response"])
+    assert (moved / "results/ready_made/report.html").stat().st_size > 10_000
 
 
 # Staleness, as dry-run job counts against real finished files.
