@@ -7,4 +7,5 @@ from distill.prompts import nearest_pairs
 
 with job(snakemake):
     test, train = read_rows(list(snakemake.input.test)), read_rows(list(snakemake.input.train))
-    write_json(snakemake.output.report, nearest_pairs(test, train, snakemake.params.threshold))
+    found = nearest_pairs(test, train, snakemake.params.threshold)
+    write_json(snakemake.output.report, {"schema": 1, **found})
