@@ -85,7 +85,7 @@ rule plot_figure:
             f"{RESULTS}/figures/{{figure}}.svg",
             category="Figures",
             labels={"figure": "{figure}"},
-            caption=f"{BASE}/report/{{figure}}.rst",
+            caption="../report/workflow/figure.rst",
         ),
         png=f"{RESULTS}/figures/{{figure}}.png",
         csv=f"{RESULTS}/figures/{{figure}}.csv",
@@ -97,6 +97,7 @@ rule plot_figure:
         mem_mb=1000,
         runtime=10,
     params:
+        caption=lambda wildcards: (BASE / f"report/{wildcards.figure}.rst").read_text(),
         code=code("plot_figure"),
     script:
         "../scripts/plot_figure.py"

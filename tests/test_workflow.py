@@ -291,10 +291,10 @@ def test_a_changed_figure_redraws_and_trains_nothing(moved: Path) -> None:
     assert miniature.dry_run(moved) == SHOWN
 
 
-def test_a_caption_or_the_template_rewrites_the_report_alone(moved: Path) -> None:
+def test_a_caption_rewrites_its_figure_and_the_report_alone(moved: Path) -> None:
     with (moved / "report/perplexity.rst").open("a") as stream:
         stream.write("\nMore.\n")
-    assert miniature.dry_run(moved) == {"write_report": 1}
+    assert miniature.dry_run(moved) == {"plot_figure": 1, "write_report": 1}
 
 
 def test_a_changed_teacher_setting_leaves_the_students_initial_weights(moved: Path) -> None:
