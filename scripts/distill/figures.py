@@ -532,7 +532,10 @@ def _value_ticks(axes: Axes, log: bool, axis: Literal["x", "y"] = "y") -> None:
 
 
 def _tick(value: float) -> str:
-    """Write a tick without trailing zeros."""
+    """Write a tick without trailing zeros; large ones in short, as the margin is fixed."""
+    for unit, name in ((1e6, "M"), (1e3, "k")):
+        if abs(value) >= max(unit, 1e5):
+            return f"{value / unit:,g} {name}"
     return f"{value:,.10f}".rstrip("0").rstrip(".") if value else "0"
 
 
