@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from distill.config import check_yaml, parse_study
+from distill.checks import check_yaml, parse_study
 from distill.digest import code_digest
 from distill.files import UserError
 from distill.plan import Plan
@@ -54,6 +54,11 @@ wildcard_constraints:
     source="[a-z0-9-]+",
     prompts=PLAN.prompts_key,
     text="|".join(PLAN.text_keys),
+    scorer="|".join(PLAN.scorer_keys) or "none",
+    tokens="answer|all",
+    targets="|".join({key for _, key in PLAN.cache_keys}) or "none",
+    layers="|".join({key for _, key in PLAN.layers_keys}) or "none",
+    search="|".join(PLAN.study.searches) or "none",
     split="test|validation|train",
     part=r"\d{5}",
     initial="|".join(PLAN.student_keys),
@@ -66,7 +71,7 @@ wildcard_constraints:
     teacher="|".join(PLAN.study.teachers),
     method="|".join([*PLAN.study.methods, "none"]),
     curation="raw",
-    cache="none",
+    cache="|".join([*PLAN.study.caches, "none"]),
 
 
 def code(script, *data):
@@ -101,6 +106,7 @@ def everything():
         f"{RESULTS}/{name}"
         for name in ("answers.json", "references.json", "samples.json")
     ]
+    files += [PLAN.search_file(name) for name in PLAN.searches]
     for run in PLAN.runs:
         files += [
             PLAN.student_file(run, name)
@@ -119,10 +125,30 @@ def everything():
     return sorted(set(files))
 
 
-def teacher_model(wildcards):
-    """Manifest of a text's teacher; nothing for ready-made text."""
-    teacher = PLAN.text_keys[wildcards.text]
+def text_teacher(wildcards):
+    """The teacher whose text wildcards name."""
+    return PLAN.text_keys[wildcards.text]
+
+
+def text_model(wildcards):
+    """Manifest of a text's teacher; nothing for text without a model."""
+    teacher = text_teacher(wildcards)
     return [PLAN.model_of("teachers", teacher)] if PLAN.has_model(teacher) else []
+
+
+def scorer_model(wildcards):
+    """Manifest of a scoring teacher's model."""
+    return PLAN.model_of("teachers", PLAN.scorer_keys[wildcards.scorer])
+
+
+def cache_of(wildcards):
+    """Teacher and cache that a soft-target path names."""
+    return PLAN.cache_keys[wildcards.text, wildcards.targets]
+
+
+def layers_of(wildcards):
+    """Teacher and cache that a stored-layers path names."""
+    return PLAN.layers_keys[wildcards.text, wildcards.layers]
 
 
 def shard_of(wildcards):
@@ -134,8 +160,8 @@ def shard_of(wildcards):
 def held_out(teacher):
     """What every evaluation against a teacher reads."""
     return {
-        "texts": PLAN.test_text(teacher),
-        "scores": PLAN.test_scores(teacher),
+        "texts": PLAN.held_out_text(teacher, "test"),
+        "states": PLAN.test_states(teacher),
         "head": [PLAN.head(teacher)] if PLAN.has_model(teacher) else [],
         "reference": PLAN.data_rows(PLAN.study.evaluate.reference.source),
     }

@@ -35,6 +35,7 @@ rule collect_runs:
         efficiency=PLAN.efficiencies,
         teachers=[PLAN.teacher_metrics(name) for name in PLAN.model_teachers],
         near_duplicates=f"{RESULTS}/near_duplicates.json",
+        searches=[PLAN.search_file(name) for name in PLAN.searches],
     output:
         runs=f"{RESULTS}/runs.parquet",
         csv=f"{RESULTS}/runs.csv",

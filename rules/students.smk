@@ -11,6 +11,9 @@ rule build_shard:
     """All that one student reads: a prefix of the pool in the order of a draw."""
     input:
         texts=lambda wildcards: PLAN.shard_texts(run_of(wildcards)),
+        targets=lambda wildcards: PLAN.shard_targets(run_of(wildcards)),
+        layers=lambda wildcards: PLAN.shard_layers(run_of(wildcards)),
+        manifest=lambda wildcards: PLAN.shard_manifest(run_of(wildcards)),
     output:
         shard=f"{SHARDS}/draw{{draw}}/n{{samples}}.parquet",
         record=f"{SHARDS}/draw{{draw}}/n{{samples}}.json",
@@ -75,11 +78,48 @@ rule build_student:
         "../scripts/build_student.py"
 
 
+rule search_settings:
+    """The best settings of a method for one student and shard, by Optuna."""
+    input:
+        initial=lambda wildcards: PLAN.initial_student(
+            PLAN.study.searches[wildcards.search].student
+        ),
+        shard=lambda wildcards: PLAN.shard(PLAN.search_run(wildcards.search)),
+        heads=lambda wildcards: PLAN.train_heads(PLAN.search_run(wildcards.search)),
+        validation=lambda wildcards: PLAN.held_out_text(
+            PLAN.study.searches[wildcards.search].teacher, "validation"
+        ),
+    output:
+        best=f"{RESULTS}/searches/{{search}}/best.json",
+    log:
+        f"logs/search_settings/{RESULTS}/{{search}}.log",
+    benchmark:
+        f"logs/search_settings/{RESULTS}/{{search}}.tsv"
+    priority: 6
+    retries: 1
+    conda:
+        "../envs/model.yaml"
+    threads: PLAN.study.train.threads
+    resources:
+        device=1,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 600 * attempt,
+    params:
+        spec=lambda wildcards: PLAN.search_spec(wildcards.search),
+        student=lambda wildcards: PLAN.study.searches[wildcards.search].student,
+        code=code("search_settings"),
+    script:
+        "../scripts/search_settings.py"
+
+
 rule train_student:
     """Train one student on one shard."""
     input:
         initial=lambda wildcards: PLAN.initial_student(wildcards.student),
         shard=shard_of,
+        heads=lambda wildcards: PLAN.train_heads(run_of(wildcards)),
+        validation=lambda wildcards: PLAN.validation_text(run_of(wildcards)),
+        best=lambda wildcards: PLAN.best_settings(run_of(wildcards)),
     output:
         model=f"{STUDENT}/model.safetensors",
         config=f"{STUDENT}/config.json",

@@ -1,13 +1,19 @@
-"""The teacher's work: text, part by part, and its distribution on the held-out text."""
+"""The teacher's work: text, part by part, and the hidden states that it was drawn from."""
+
+WRITTEN = "|".join(PLAN.written_texts(True)) or "none"
+READY_MADE = "|".join(PLAN.written_texts(False)) or "none"
 
 
 rule generate_text:
     """Answer one part of the prompts from the teacher's sampling distribution."""
     input:
         prompts=f"resources/prompts/{PLAN.prompts_key}/{{split}}-{{part}}.parquet",
-        model=teacher_model,
+        model=lambda wildcards: text_model(wildcards)[0],
     output:
         part="resources/text/{text}/{split}-{part}.parquet",
+        states="resources/states/{text}/own/{split}-{part}.parquet",
+    wildcard_constraints:
+        text=WRITTEN,
     log:
         "logs/generate_text/{text}/{split}-{part}.log",
     benchmark:
@@ -16,54 +22,78 @@ rule generate_text:
     retries: 1
     conda:
         "../envs/model.yaml"
-    threads: lambda wildcards: PLAN.study.teachers[PLAN.text_keys[wildcards.text]].threads
+    threads: lambda wildcards: PLAN.study.teachers[text_teacher(wildcards)].threads
     resources:
         device=1,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
-        spec=lambda wildcards: PLAN.text_spec(PLAN.text_keys[wildcards.text]),
-        teacher=lambda wildcards: PLAN.text_keys[wildcards.text],
+        spec=lambda wildcards: PLAN.text_spec(text_teacher(wildcards)),
         code=code("generate_text"),
     script:
         "../scripts/generate_text.py"
 
 
-rule score_text:
-    """Final hidden states of the teacher on one held-out part."""
+rule take_text:
+    """Take over a data set's own answers, in the tokens of the teacher that scores them."""
     input:
-        text="resources/text/{text}/test-{part}.parquet",
-        model=teacher_model,
+        prompts=f"resources/prompts/{PLAN.prompts_key}/{{split}}-{{part}}.parquet",
+        model=text_model,
     output:
-        part="resources/scores/{text}/test-{part}.parquet",
+        part="resources/text/{text}/{split}-{part}.parquet",
+    wildcard_constraints:
+        text=READY_MADE,
     log:
-        "logs/score_text/{text}/test-{part}.log",
+        "logs/take_text/{text}/{split}-{part}.log",
+    conda:
+        "../envs/model.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=10,
+    params:
+        spec=lambda wildcards: PLAN.text_spec(text_teacher(wildcards)),
+        teacher=lambda wildcards: text_teacher(wildcards),
+        code=code("take_text"),
+    script:
+        "../scripts/take_text.py"
+
+
+rule score_text:
+    """Final hidden states of a teacher on one part of a text that it did not write just now."""
+    input:
+        text="resources/text/{text}/{split}-{part}.parquet",
+        model=scorer_model,
+    output:
+        part="resources/states/{text}/{scorer}-{tokens}/{split}-{part}.parquet",
+    log:
+        "logs/score_text/{text}/{scorer}-{tokens}/{split}-{part}.log",
     benchmark:
-        "logs/score_text/{text}/test-{part}.tsv"
+        "logs/score_text/{text}/{scorer}-{tokens}/{split}-{part}.tsv"
     priority: 10
     retries: 1
     conda:
         "../envs/model.yaml"
-    threads: lambda wildcards: PLAN.study.teachers[PLAN.text_keys[wildcards.text]].threads
+    threads: lambda wildcards: PLAN.scorer(wildcards.scorer)["threads"]
     resources:
         device=1,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
-        spec=lambda wildcards: PLAN.text_spec(PLAN.text_keys[wildcards.text]),
+        spec=lambda wildcards: PLAN.scorer(wildcards.scorer),
+        tokens=lambda wildcards: wildcards.tokens,
         code=code("score_text"),
     script:
         "../scripts/score_text.py"
 
 
 rule save_head:
-    """The teacher's output head, which turns final hidden states into logits."""
+    """A teacher's output head, which turns final hidden states into logits."""
     input:
-        model=teacher_model,
+        model=scorer_model,
     output:
-        head="resources/scores/{text}/head.safetensors",
+        head="resources/heads/{scorer}.safetensors",
     log:
-        "logs/save_head/{text}.log",
+        "logs/save_head/{scorer}.log",
     retries: 1
     conda:
         "../envs/model.yaml"
@@ -72,7 +102,7 @@ rule save_head:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
-        spec=lambda wildcards: PLAN.text_spec(PLAN.text_keys[wildcards.text]),
+        spec=lambda wildcards: PLAN.scorer(wildcards.scorer),
         code=code("save_head"),
     script:
         "../scripts/save_head.py"

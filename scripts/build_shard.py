@@ -9,4 +9,7 @@ with job(snakemake):
         snakemake.params.rows,
         snakemake.params.spec,
         snakemake.output.shard,
+        targets=list(snakemake.input.targets),
+        layers=list(snakemake.input.layers),
+        manifest=snakemake.input.manifest[0] if snakemake.input.manifest else None,
     )

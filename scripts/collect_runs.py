@@ -13,5 +13,6 @@ with job(snakemake):
         efficiency=list(files.efficiency),
         teachers=list(files.teachers),
         near_duplicates=files.near_duplicates,
+        searches=list(files.searches),
         out=dict(snakemake.output.items()),
     )

@@ -8,7 +8,7 @@ with job(snakemake):
     judge(
         model_file=files.model,
         texts=list(files.texts),
-        scores=list(files.scores),
+        states=list(files.states),
         head=files.head[0] if files.head else None,
         reference=files.reference,
         training=files.training[0] if files.training else None,

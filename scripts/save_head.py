@@ -3,10 +3,11 @@
 from pathlib import Path
 
 from distill.job import job
-from distill.models import load_model, resolve_precision
-from distill.scores import head_of, save_head
+from distill.models import load_teacher, use_threads
+from distill.states import head_of, save_head
 
 with job(snakemake):
-    precision = resolve_precision(snakemake.params.spec["decoding"]["precision"])
-    folder = Path(snakemake.input.model[0]).parent
-    save_head(head_of(load_model(folder, precision=precision, sequence=8)), snakemake.output.head)
+    spec = snakemake.params.spec
+    use_threads(spec["threads"])
+    model = load_teacher(Path(snakemake.input.model).parent, spec, sequence=16)
+    save_head(head_of(model), snakemake.output.head)

@@ -2,22 +2,28 @@
 
 from pathlib import Path
 
+from distill.imports import leave_out
 from distill.job import job
-from distill.models import use_threads
-from distill.plan import digest
-from distill.sources import sha256_of
-from distill.training import train_student
 
 with job(snakemake):
-    spec = snakemake.params.spec
+    spec, files = snakemake.params.spec, snakemake.input
+    if not spec.get("train", {}).get("lora"):
+        leave_out("peft")
+    from distill.models import use_threads
+    from distill.plan import digest
+    from distill.sources import sha256_of
+    from distill.training import train_student
+
     use_threads(spec["train"]["threads"] if "train" in spec else 1)
-    shard = snakemake.input.shard[0] if snakemake.input.shard else None
-    data = sha256_of(Path(shard)) if shard else None
+    read = [Path(path) for path in (*files.shard, *files.validation, *files.best)]
     train_student(
-        Path(snakemake.input.initial).parent,
-        shard,
+        Path(files.initial).parent,
+        files.shard[0] if files.shard else None,
         snakemake.output.record,
         spec,
         snakemake.params.run,
-        tag=digest([spec, snakemake.params.code, data]),
+        tag=digest([spec, snakemake.params.code, [sha256_of(path) for path in read]]),
+        heads=list(files.heads),
+        validation=list(files.validation),
+        best=files.best[0] if files.best else None,
     )

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import tiny
-from distill.config import check_yaml, parse_study
+from distill.checks import check_yaml, parse_study
 from distill.files import UserError
 from distill.plan import Plan
 
@@ -19,6 +19,8 @@ def changed(path: str, value: Any) -> dict[str, Any]:
     place: Any = config
     *parents, last = path.split(".")
     for part in parents:
+        if part == "caches":
+            place.setdefault(part, {})
         place = place[int(part) if part.isdigit() else part]
     place[int(last) if last.isdigit() else last] = value
     return config
@@ -75,14 +77,46 @@ def test_numbers_as_text_are_numbers(value: Any) -> None:
         ("sources.base", {"wheel": "a>=1", "file": "f", "sha256": "0" * 64}, "match pattern"),
         ("sources.faq.rows", None, "downloaded needs rows"),
         ("sources.faq.fields", {"response": "a"}, "fields must name the prompt column"),
-        ("teachers.big.text", "faq", "exactly one of source .* and text"),
+        ("teachers.big.text", "faq", "must be the study's prompts.source"),
         ("teachers.calm", {"text": "faq"}, "must be the study's prompts.source, 'magpie'"),
         ("evaluate.combined_weights", {"perplexity": 0.5}, "three weights must sum to 1"),
         ("evaluate.latency_repeats", 9, "greater than or equal to 10"),
         ("train", {"batch_size": 16, "micro_batch_size": 3}, "multiple of micro_batch_size"),
         ("train", {"learning_rate": "fast"}, "train.learning_rate: .* but it is 'fast'"),
         ("train", {"learning_rate": float("nan")}, "train.learning_rate: .*finite"),
-        ("methods.none", {}, "methods.none: the name is reserved"),
+        ("methods.none", {"ce": 1.0}, "methods.none: the name is reserved"),
+        ("methods.empty", {}, "methods.empty: give at least one loss a weight above 0"),
+        ("methods.odd", {"search": "tune", "ce": 1.0}, "a method with search has no other key"),
+        ("methods.lost", {"search": "tune"}, "methods.lost.search: there is no search 'tune'"),
+        ("methods.hasty", {"ce": 1, "train": {"epoch": 3}}, "methods.hasty.train: .*mean epochs"),
+        ("methods.hasty", {"ce": 1, "train": {"epochs": 0}}, "methods.hasty.train: epochs: .*0"),
+        ("caches.a", {"scheme": "top_k"}, "caches.a: k goes with scheme top_k"),
+        ("caches.a", {"scheme": "final_hidden", "k": 3}, "caches.a: k goes with scheme top_k"),
+        ("caches.a", {"scheme": "sampled"}, "scheme sampled needs draws"),
+        ("caches.a", {"scheme": "sampled", "draws": 300}, "caches.a.draws: .*255"),
+        ("caches.a", {"scheme": "dense", "temperatures": [2]}, "serves every temperature"),
+        ("caches.a", {"scheme": "top_k", "k": 2, "temperatures": [1]}, "and not 1"),
+        (
+            "caches.a",
+            {"scheme": "sampled", "draws": 9, "temperatures": [2]},
+            "other temperatures of sampled targets need log_p: true",
+        ),
+        (
+            "caches.a",
+            {"scheme": "final_hidden", "teachers": {"big": 1, "calm": 1}},
+            "hidden states of several teachers are no distribution",
+        ),
+        (
+            "caches.a",
+            {"scheme": "dense", "teachers": {"huge": 1}},
+            "caches.a.teachers: there is no teacher 'huge'",
+        ),
+        (
+            "caches.a",
+            {"scheme": "dense", "hidden": {"layers": [1], "projection": "pca"}},
+            "width goes with projection random or pca",
+        ),
+        ("caches.none", {"scheme": "dense"}, "caches.none: the name is reserved"),
         ("study", "my study", "'my study' cannot be a name"),
         ("study", "..", "'..' cannot be a name"),
         ("study", "../up", "cannot be a name"),
@@ -193,3 +227,125 @@ def test_a_surplus_beyond_reason_is_a_user_error() -> None:
     config["prompts"] |= {"template": "alpaca", "surplus": 1e308}
     with pytest.raises(UserError, match="surplus"):
         parse_study(config)
+
+
+CACHES: dict[str, Any] = {
+    "exact": {"scheme": "final_hidden"},
+    "top": {"scheme": "top_k", "k": 8},
+    "tail": {"scheme": "top_k_tail", "k": 8, "temperatures": [2.0]},
+    "draws": {"scheme": "sampled", "draws": 50},
+    "layers": {"scheme": "top_k", "k": 8, "hidden": {"layers": [2]}},
+    "everywhere": {"scheme": "dense", "tokens": "all"},
+}
+
+
+def _soft(method: dict[str, Any], caches: list[str], **changes: Any) -> dict[str, Any]:
+    """A study with one method that reads soft targets."""
+    study = tiny.study() | {"caches": CACHES, **changes}
+    study["methods"] = study["methods"] | {"kd": method}
+    block = {"students": ["small"], "teachers": ["big"], "methods": ["kd"], "samples": [16]}
+    return study | {"runs": [block | {"caches": caches}]}
+
+
+@pytest.mark.parametrize(
+    ("method", "caches", "sentence"),
+    [
+        (
+            {"forward_kl": 1},
+            [],
+            r"runs\[0\].caches: the method kd needs soft targets; name a cache",
+        ),
+        ({"forward_kl": 1}, ["topp"], "there is no cache 'topp'; did you mean top"),
+        ({"ce": 1}, ["top"], "none of its methods reads soft targets; remove caches"),
+        ({"reverse_kl": 1}, ["draws"], "counts of draws are biased .* use scheme top_k_tail"),
+        ({"jsd": 1}, ["top"], "jsd is not sound on top_k targets"),
+        ({"skew_kl": 1, "temperature": 3}, ["tail"], "its temperature 3 is not one"),
+        ({"forward_kl": 1, "temperature": 2}, ["draws"], "add it to temperatures and log_p: true"),
+        ({"forward_kl": 1, "tokens": "all"}, ["top"], "set tokens: all there"),
+        ({"uld": 1}, ["draws"], "uld is not sound on sampled targets"),
+        ({"uld": 1, "tokens": "all"}, ["everywhere"], "uld aligns answers"),
+        ({"ce": 1, "hidden": {"layers": {1: 2}}}, ["top"], "give the cache hidden"),
+        ({"ce": 1, "hidden": {"layers": {1: 3}}}, ["layers"], "matches the teacher's layer 3"),
+        ({"ce": 1, "embedding": {}}, ["top"], "use scheme final_hidden, not top_k"),
+    ],
+)
+def test_unsound_soft_targets_are_refused(
+    method: dict[str, Any], caches: list[str], sentence: str
+) -> None:
+    with pytest.raises(UserError, match=sentence):
+        parse_study(_soft(method, caches))
+
+
+@pytest.mark.parametrize(
+    ("method", "caches"),
+    [
+        ({"forward_kl": 1}, ["exact", "top", "tail", "draws"]),
+        ({"reverse_kl": 1, "temperature": 2.0}, ["exact", "tail"]),
+        ({"uld": 1, "ce": 0.1}, ["exact", "tail"]),
+        ({"ce": 1, "hidden": {"layers": {1: 2}}}, ["layers"]),
+        ({"ce": 0.5, "forward_kl": 0.1, "tokens": "all", "temperature": 0.7}, ["everywhere"]),
+        ({"embedding": {"head": "teacher"}}, ["exact"]),
+    ],
+)
+def test_sound_soft_targets_are_accepted(method: dict[str, Any], caches: list[str]) -> None:
+    assert parse_study(_soft(method, caches)).methods["kd"].soft
+
+
+def test_text_alone_has_no_soft_targets() -> None:
+    study = _soft({"forward_kl": 1}, ["top"])
+    study["prompts"] = {
+        "source": "faq",
+        "pool": 64,
+        "test": 20,
+        "part_size": 16,
+        "template": "alpaca",
+    }
+    study["teachers"] = {"big": {"text": "faq"}}
+    with pytest.raises(UserError, match=r"teachers.big has no model to score its text; give it"):
+        parse_study(study)
+    study["teachers"] = {"big": {"text": "faq", "source": "base"}}
+    assert parse_study(study).teachers["big"].writes is False
+
+
+def test_nothing_trains_a_random_head_by_hidden_states_alone() -> None:
+    study = _soft({"embedding": {}}, ["exact"])
+    study["runs"][0]["students"] = ["fresh"]
+    with pytest.raises(UserError, match="nothing would train the output head of fresh"):
+        parse_study(study)
+
+
+SEARCH: dict[str, Any] = {
+    "student": "small", "teacher": "big", "method": "sft", "samples": 16, "trials": 3,
+    "space": {"train.learning_rate": {"low": 1e-5, "high": 1e-3, "log": True}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"student": "smal"}, "searches.tune.student: there is no student 'smal'"),
+        ({"cache": "top"}, "searches.tune.cache: the method sft reads no cache"),
+        ({"samples": 999}, "samples: 999 is larger than the pool of 64"),
+        ({"space": {"train.schedule": {"low": 0, "high": 1}}}, "train.schedule is no numeric"),
+        ({"space": {"train.lr": {"low": 0, "high": 1}}}, "train.lr is no numeric setting"),
+        ({"space": {"method.ce": {"low": 1, "high": 1}}}, "low must be below high"),
+        ({"method": "tuned"}, "tuned is itself the result of a search"),
+    ],
+)
+def test_a_search_that_cannot_run_is_refused(change: dict[str, Any], sentence: str) -> None:
+    study = tiny.study() | {"searches": {"tune": SEARCH | change}, "caches": CACHES}
+    study["methods"] |= {"tuned": {"search": "tune"}}
+    with pytest.raises(UserError, match=sentence):
+        parse_study(study)
+
+
+def test_a_search_needs_validation_prompts() -> None:
+    study = tiny.study() | {"searches": {"tune": SEARCH}}
+    study["prompts"] |= {"validation": 0}
+    with pytest.raises(UserError, match=r"a search needs prompts\.validation"):
+        parse_study(study)
+    study = tiny.study()
+    study["prompts"] |= {"validation": 0}
+    study["train"] = {"early_stopping": {"patience": 2}}
+    with pytest.raises(UserError, match="early stopping needs held-out validation prompts"):
+        parse_study(study)

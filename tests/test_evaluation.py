@@ -1,5 +1,6 @@
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from distill.evaluation import (
 from distill.files import UserError
 from distill.instructions import Instruction
 from distill.sampling import Decoding, log_q
-from distill.scores import (
+from distill.states import (
     OutputHead,
     final_hidden,
     head_of,
@@ -27,8 +28,10 @@ from distill.scores import (
     load_head,
     save_head,
     score_text,
+    teacher_log_q,
 )
-from distill.statistics import token_mean, unigram_entropy
+from distill.statistics import expected_calibration_error, token_mean, unigram_entropy
+from distill.text_metrics import text_similarity
 from distill.tokens import tokenizer_sha256
 
 HEADS: dict[str, dict[str, Any]] = {
@@ -74,15 +77,28 @@ def q_settings(temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0) -> 
 
 def judged(
     teacher: Any, student: Any, rows: list[dict[str, Any]], settings: dict[str, Any]
-) -> tuple[list[dict[str, float]], list[dict[str, Any]], list[Example]]:
-    scores = score_text(teacher, rows, settings, batch_size=7)
-    head = head_of(teacher)
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[Example]]:
+    """The student's scores, the teacher's log q and entropy per token, and the examples."""
+    head, decoding = head_of(teacher), Decoding(**settings)
     examples = [Example(row["prompt_ids"], row["response_ids"]) for row in rows]
-    states = [hidden_states(score["hidden"], head.weight.shape[1]) for score in scores]
+    kept = score_text(teacher, rows, batch_size=7)
+    states = [hidden_states(row["hidden"], head.weight.shape[1]) for row in kept]
     scored = score_examples(
-        student, examples, 0, 5, states, head, Decoding(**settings)
+        student, examples, 0, 5, states, head, decoding
     )  # batches of other sizes than the teacher's
-    return scored, scores, examples
+    own = []
+    for row, state in zip(rows, states, strict=True):
+        logs = teacher_log_q(head, state, decoding)
+        chosen = torch.tensor(row["response_ids"]).unsqueeze(1)
+        entropy = -torch.where(logs > -1e9, logs.exp() * logs, 0).sum(-1)
+        own.append(
+            {
+                "id": row["id"],
+                "log_q": logs.gather(1, chosen).squeeze(1).tolist(),
+                "entropy": entropy.tolist(),
+            }
+        )
+    return scored, own, examples
 
 
 @pytest.mark.parametrize(
@@ -135,9 +151,10 @@ def test_losses_and_divergence_equal_brute_force(temperature: float) -> None:
         assert ours["nats"] == pytest.approx(nats, rel=1e-5)
         drawn = [q[place, token].item() for place, token in enumerate(answer)]
         assert theirs["log_q"] == pytest.approx(drawn, rel=1e-2, abs=0.1)  # bf16 states
+        assert ours["teacher_nats"] == pytest.approx(-sum(theirs["log_q"]), rel=1e-4)
         assert ours["kl"] == pytest.approx((q.exp() * (q - p)).sum().item(), rel=2e-2)
         assert ours["agree"] == (q.argmax(-1) == p.argmax(-1)).sum().item()
-    metrics = held_out_metrics(scored, examples, 100, scores, set())
+    metrics = held_out_metrics(scored, examples, 100, set())
     tokens = sum(len(row["response_ids"]) for row in rows)
     total = sum(ours["nats"] for ours in scored)
     own = -sum(sum(theirs["log_q"]) for theirs in scores)
@@ -153,11 +170,137 @@ def test_losses_and_divergence_equal_brute_force(temperature: float) -> None:
     assert metrics["identity"]["z"] == pytest.approx(z)
 
 
+class Lookup(OutputHead):
+    """Logits from a table, by the last token or by a state that is a number.
+
+    As a model and as a head: nothing is computed, so nothing depends on what shares a batch.
+    """
+
+    device = torch.device("cpu")
+
+    def __call__(self, input_ids: torch.Tensor, logits_to_keep: torch.Tensor, **_: Any) -> Any:
+        return SimpleNamespace(logits=self.weight[input_ids[logits_to_keep]])
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        return self.weight[hidden[:, 0].long()]
+
+
+def plain_scores(
+    model: Lookup,
+    examples: list[Example],
+    states: list[torch.Tensor],
+    head: Lookup,
+    decoding: Decoding,
+) -> list[dict[str, float]]:
+    """The formulas as they stand, on whole matrices."""
+    sums = []
+    for example, state in zip(examples, states, strict=True):
+        before = (example.prompt + example.answer)[len(example.prompt) - 1 : -1]
+        logs = torch.log_softmax(model.weight[before].float(), dim=-1)
+        own = log_q(head.logits(state), decoding)
+        chosen = torch.tensor(example.answer).unsqueeze(1)
+        width = min(own.shape[-1], logs.shape[-1])
+        near, far = logs[:, :width], own[:, :width]
+        columns = {
+            "nats": -logs.gather(1, chosen),
+            "teacher_nats": -own.gather(1, chosen),
+            "kl": far.exp() * (far.clamp_min(-1e9) - near),
+            "agree": far.argmax(-1) == near.argmax(-1),
+        }
+        sums.append({name: float(column.double().sum()) for name, column in columns.items()})
+    return sums
+
+
+@pytest.mark.parametrize("words", [300, 290, 310])
+@pytest.mark.parametrize(
+    "settings", [q_settings(), q_settings(0.7), q_settings(1.3, top_k=40), q_settings(top_p=0.8)]
+)
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_scoring_in_place_equals_the_formulas(
+    precision: torch.dtype, settings: dict[str, Any], words: int
+) -> None:
+    """Over several blocks of rows and of batches, and with heads padded to different widths."""
+    noise = torch.Generator().manual_seed(3)
+    table = 20 + 3 * torch.randn(310, 310, generator=noise)
+    model = Lookup(table[:300, :300].to(precision), None, 0.0, 1.0)
+    table = table - 30 + torch.randn(310, 310, generator=noise)
+    head = Lookup(table[:256, :words].to(precision), None, 0.0, 1.0)
+    decoding = Decoding(**settings)
+    chances = log_q(head.weight, decoding)[:, :290].exp() + 1e-30
+    examples, states = [], []
+    for number in range(8):
+        prompt = torch.randint(290, (2 + number,), generator=noise).tolist()
+        ids = [prompt[-1]]
+        for _ in range(101 + 17 * number):
+            row = chances[ids[-1] % 256] if number else torch.ones(290)  # at first, not from q
+            ids.append(int(torch.multinomial(row, 1, generator=noise)))
+        examples.append(Example(prompt, ids[1:]))
+        states.append((torch.tensor(ids[:-1]) % 256).unsqueeze(1).bfloat16())
+    found = score_examples(model, examples, 0, 5, states, head, decoding)
+    assert sum(item["tokens"] for item in found[3:]) > 512  # a batch, longest first
+    plain = plain_scores(model, examples, states, head, decoding)
+    for ours, theirs in zip(found, plain, strict=True):
+        assert theirs["kl"] > 10
+        assert 0 < theirs["agree"] < ours["tokens"]
+        assert {name: ours[name] for name in theirs} == pytest.approx(theirs, rel=1e-5)
+    cut = settings["top_k"] or settings["top_p"] < 1
+    assert math.isinf(plain[0]["teacher_nats"]) == bool(cut)
+    alone = score_examples(model, examples, 0, 5)
+    for ours, item in zip(found, alone, strict=True):
+        assert set(item) == {"tokens", "nats", "confidence", "correct"}
+        assert {name: ours[name] for name in item} == item
+
+
+def test_scoring_in_place_finds_small_divergences() -> None:
+    noise = torch.Generator().manual_seed(4)
+    table = 20 + 3 * torch.randn(100, 100, generator=noise)
+    for shift, size in ((0.0, 0.0), (7.0, 0.0), (0.0, 0.01)):
+        own = table + shift + size * torch.randn(100, 100, generator=noise)
+        model, head = Lookup(own, None, 0.0, 1.0), Lookup(table, None, 0.0, 1.0)
+        examples = [Example([5], list(range(100)))]
+        states = [torch.tensor([[5], *([token] for token in range(99))]).bfloat16()]
+        found = score_examples(model, examples, 0, 1, states, head, Decoding())[0]
+        q, p = (part[[5, *range(99)]].double().log_softmax(-1) for part in (table, own))
+        wanted = (q.exp() * (q - p)).sum().item()
+        assert (wanted > 1e-3) == (size > 0)
+        assert found["kl"] == pytest.approx(wanted, rel=1e-2, abs=1e-4)
+
+
+def test_confidence_is_of_the_likeliest_token_and_correct_if_the_text_has_it() -> None:
+    model = tiny.model("gpt2", seed=2)
+    noise = torch.Generator().manual_seed(0)
+    examples = []
+    for number in range(6):
+        ids = torch.randint(300, (3 + number,), generator=noise).tolist()
+        answer: list[int] = []
+        for step in range(4 + 2 * number):  # every other token is the model's own choice
+            with torch.inference_mode():
+                best = model(torch.tensor([ids + answer])).logits[0, -1].argmax().item()
+            other = torch.randint(300, (1,), generator=noise).item()
+            answer.append(int(best if step % 2 else other))
+        examples.append(Example(ids, answer))
+    scored = score_examples(model, examples, 0, 4)
+    for example, ours in zip(examples, scored, strict=True):
+        with torch.inference_mode():
+            logits = model(torch.tensor([example.prompt + example.answer])).logits[0]
+        chances, best = logits[len(example.prompt) - 1 : -1].softmax(-1).max(-1)
+        assert ours["confidence"] == pytest.approx(chances.tolist(), rel=1e-5)
+        assert ours["correct"] == (best == torch.tensor(example.answer)).tolist()
+        assert all(ours["correct"][1::2])
+    metrics = held_out_metrics(scored, examples, 100, set())
+    confidence = [value for item in scored for value in item["confidence"]]
+    correct = [value for item in scored for value in item["correct"]]
+    assert {metrics["ece"]} | set(correct) > {True, False}
+    wanted = expected_calibration_error(confidence, correct)
+    assert (metrics["ece"], metrics["ece_bins"]) == (wanted["ece"], wanted["bins"])
+    assert sum(part["count"] for part in metrics["ece_bins"]) == metrics["tokens"]
+
+
 def test_the_teacher_as_its_own_student_has_no_divergence() -> None:
     teacher = tiny.model("llama", seed=1).bfloat16()
     rows = [text([3, 1 + n], [5 * n, 7, 9 + n][: 1 + n % 3], n) for n in range(12)]
-    scored, scores, examples = judged(teacher, teacher, rows, q_settings())
-    metrics = held_out_metrics(scored, examples, 100, scores, set())
+    scored, _, examples = judged(teacher, teacher, rows, q_settings())
+    metrics = held_out_metrics(scored, examples, 100, set())
     assert metrics["kl_teacher"] == pytest.approx(0, abs=1e-3)
     assert metrics["top1_agreement"] == 1
     assert metrics["loss"] == pytest.approx(metrics["loss_teacher"], abs=1e-3)
@@ -175,18 +318,28 @@ def test_divergence_sees_the_teachers_temperature() -> None:
     assert found[1] == pytest.approx((q.exp() * (q - p)).sum().item(), rel=2e-2)
 
 
+_OF_TEACHER = ("teacher_nats", "kl", "agree")
+
+
 def test_metrics_by_hand() -> None:
     scored = [
-        {"tokens": 5, "nats": 10.0, "kl": 1.0, "agree": 3.0},
-        {"tokens": 10, "nats": 24.0, "kl": 2.0, "agree": 5.0},
-        {"tokens": 5, "nats": 6.0, "kl": 3.0, "agree": 4.0},
-    ]
+        {"tokens": 5, "nats": 10.0, "teacher_nats": 5.0, "kl": 1.0, "agree": 3.0,
+         "confidence": [0.9] * 5, "correct": [True] * 5},
+        {"tokens": 10, "nats": 24.0, "teacher_nats": 16.0, "kl": 2.0, "agree": 5.0,
+         "confidence": [0.9] * 5 + [0.2] * 5, "correct": [True, False] * 5},
+        {"tokens": 5, "nats": 6.0, "teacher_nats": 4.0, "kl": 3.0, "agree": 4.0,
+         "confidence": [0.2] * 5, "correct": [False] * 5},
+    ]  # fmt: skip
     examples = [Example([1], [7] * 5), Example([1], [7] * 4 + [8] * 6), Example([1], [9] * 5)]
-    teacher = [{"log_q": [-1.0] * 5}, {"log_q": [-1.6] * 10}, {"log_q": [-0.8] * 5}]
-    metrics = held_out_metrics(scored, examples, 80, teacher, {7, 1})
+    metrics = held_out_metrics(scored, examples, 80, {7, 1})
     assert metrics["loss"] == pytest.approx(2.0)  # the mean of means is 1.867
     assert metrics["perplexity"] == pytest.approx(math.exp(2.0))
     assert metrics["bits_per_byte"] == pytest.approx(0.5 / math.log(2))
+    assert metrics["ece"] == pytest.approx(0.5 * abs(0.8 - 0.9) + 0.5 * abs(0.2 - 0.2))
+    assert metrics["ece_bins"] == [
+        pytest.approx({"confidence": 0.2, "accuracy": 0.2, "count": 10}),
+        pytest.approx({"confidence": 0.9, "accuracy": 0.8, "count": 10}),
+    ]
     assert metrics["unseen_token_share"] == pytest.approx(11 / 20)
     parts = [9 / 20, 6 / 20, 5 / 20]
     assert metrics["unigram_entropy"] == pytest.approx(-sum(p * math.log(p) for p in parts))
@@ -194,15 +347,20 @@ def test_metrics_by_hand() -> None:
     assert metrics["kl_teacher"] == pytest.approx(6 / 20)
     assert metrics["top1_agreement"] == pytest.approx(12 / 20)
     assert metrics["identity"]["difference"] == pytest.approx((40 - 25 - 6) / 20)
-    alone = held_out_metrics(scored, examples, 80, None, {7})
+    borrowed = held_out_metrics(scored, examples, 80, {7, 1}, own_text=False)
+    assert borrowed["identity"] is None  # it holds for text from q alone
+    assert borrowed["kl_teacher"] == metrics["kl_teacher"]
+    without = [{key: item[key] for key in item if key not in _OF_TEACHER} for item in scored]
+    alone = held_out_metrics(without, examples, 80, {7})
     names = ("loss_teacher", "kl_teacher", "kl_stderr", "top1_agreement", "identity")
     assert [alone[name] for name in names] == [None] * 5
+    assert alone["ece"] == metrics["ece"]
 
 
 def test_twenty_nats_over_forty_bytes() -> None:
-    metrics = held_out_metrics(
-        [{"tokens": 8, "nats": 20.0}], [Example([1], [2] * 8)], 40, None, set()
-    )
+    scored = {"tokens": 8, "nats": 20.0, "confidence": [0.5] * 8, "correct": [True] * 8}
+    metrics = held_out_metrics([scored], [Example([1], [2] * 8)], 40, set())
+    assert metrics["ece"] == 0.5
     assert metrics["bits_per_byte"] == pytest.approx(0.7213, abs=5e-5)
     assert metrics["loss_stderr"] == 0.0
     assert metrics["unseen_token_share"] == 1.0
@@ -276,17 +434,20 @@ def evaluate(
     monkeypatch.setattr(evaluation, "instruction_sets", lambda size: {"fixed": items})
     spec = {
         "formatting": {"template": "{prompt}", "system": None},
-        "text": {"decoding": q_settings()},
+        "distribution": q_settings(),
+        "written": True,
+        "reference_answers": 3,
         "reference": {"max_tokens": 16},
         "generated_instructions": 200,
         "instruction_tokens": 4,
         "qualitative": 2,
         "batch_size": 3,
     }
-    scores = score_text(teacher, rows, q_settings())
+    rows[0]["reference"], rows[3]["reference"] = "A boat.", "Beyond the limit."
+    states = score_text(teacher, rows)
     trained = {token for row in rows for token in row["response_ids"]}
     return evaluate_model(
-        model, words, rows, scores, head, tokenizer_sha256(own), ["A text."], trained, spec
+        model, words, rows, states, head, tokenizer_sha256(own), ["A text."], trained, spec
     )
 
 
@@ -303,17 +464,9 @@ def test_divergence_is_measured_between_equal_tokens_only(
     assert anew["heldout"]["kl_teacher"] is None
     assert anew["heldout"]["loss"] > 0
     sets = [(answer["set"], answer["passed"]) for answer in responses]
-    assert sets[1:] == [("fixed", False), ("test", None), ("test", None)]
+    assert sets[1:] == [("fixed", False), ("test", None), ("test", None), ("reference", None)]
+    wanted = text_similarity(["A boat."], [responses[-1]["text"]])
+    assert same["answers"] == wanted
     fixed = same["instructions"]["fixed"]
     assert fixed["passed"] == sum(fixed["results"].values())
     assert fixed["results"]["hard"] is False
-
-
-def test_log_q_of_a_saved_state_is_that_of_the_score() -> None:
-    teacher = tiny.model("llama", seed=1)
-    rows = [text([3, 1], [4, 5, 6]), text([9], [1, 2])]
-    for row, score in zip(rows, score_text(teacher, rows, q_settings(0.7)), strict=True):
-        states = hidden_states(score["hidden"], 32)
-        logs = log_q(head_of(teacher).logits(states), Decoding(0.7))
-        wanted = [logs[at, token].item() for at, token in enumerate(row["response_ids"])]
-        assert score["log_q"] == pytest.approx(wanted, abs=1e-5)

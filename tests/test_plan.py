@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tiny
-from distill.config import parse_study
+from distill.checks import parse_study
 from distill.plan import Plan, Run, pool_order, run_table
 
 
@@ -177,7 +177,7 @@ def test_held_out_parts_come_first_and_do_not_depend_on_runs() -> None:
     assert made.earlier_parts("train", 1) == [*held_out, made.prompts_part("train", 0)]
     other = plan(runs=[BLOCK | {"samples": [1], "draws": [7]}])
     assert prompts(other) == prompts(made)
-    assert made.test_text("big") == other.test_text("big")
+    assert made.held_out_text("big", "test") == other.held_out_text("big", "test")
 
 
 def test_equal_architectures_are_timed_once() -> None:

@@ -14,8 +14,8 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import miniature
+from distill.checks import parse_study
 from distill.columns import COLUMNS, MEASURED
-from distill.config import parse_study
 from distill.plan import Plan
 
 pytestmark = pytest.mark.workflow
@@ -28,6 +28,7 @@ AGGREGATES = {
     "plot_figure": 7,
     "write_report": 1,
 }
+TRAINED = 8  # runs of the finished miniature with samples > 0
 SHOWN = {"plot_figure": 7, "write_report": 1}
 
 
@@ -36,13 +37,37 @@ def _without(counts: dict[str, int], *names: str) -> dict[str, int]:
 
 
 def _finish_config(project: Path) -> None:
-    """The miniature with a second method, so that one can change alone."""
+    """The miniature with soft targets, a search and a second method, so that one can change alone."""
     config: dict[str, Any] = miniature.read_config(project)
-    config["methods"]["half"] = {"ce": 0.5}
+    block = {"students": ["gpt2"], "teachers": ["gpt2-xl"]}
+    config["prompts"]["validation"] = 8
+    config["caches"] = {
+        "exact": {"scheme": "final_hidden"},
+        "top": {
+            "scheme": "top_k",
+            "k": 4,
+            "hidden": {"layers": [2], "projection": "pca", "width": 4},
+        },
+    }
+    layers = {"weight": 0.1, "layers": {1: 2}}
+    config["methods"] |= {
+        "kd": {"ce": 0.5, "forward_kl": 0.5, "hidden": layers},
+        "rkl": {"reverse_kl": 1.0, "train": {"early_stopping": {"patience": 1}}},
+        "tuned": {"search": "rate"},
+        "half": {"ce": 0.5},
+    }
+    bounds = {"low": 1e-4, "high": 1e-2, "log": True}
+    config["searches"] = {
+        "rate": {"student": "gpt2", "teacher": "gpt2-xl", "method": "sft", "samples": 8,
+                 "trials": 2, "space": {"train.learning_rate": bounds}}
+    }  # fmt: skip
     config["train"] |= {"weight_decay": 0.01, "warmup_ratio": 0.1}
-    config["runs"].append(
-        {"students": ["gpt2"], "teachers": ["gpt2-xl"], "methods": ["half"], "samples": [8]}
-    )
+    config["runs"] += [
+        block | {"methods": ["kd"], "caches": ["top"], "samples": [16]},
+        block | {"methods": ["rkl"], "caches": ["exact"], "samples": [16]},
+        block | {"methods": ["tuned"], "samples": [8]},
+        block | {"methods": ["half"], "samples": [8]},
+    ]
     (project / miniature.CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
 
 
@@ -89,7 +114,10 @@ def test_every_promised_file_is_there_and_the_table_has_the_documented_columns(
     table = pd.read_parquet(results / "runs.parquet")
     assert list(table.columns) == list(COLUMNS)
     sizes = table.groupby("method")["samples"].apply(sorted).to_dict()
-    assert sizes == {"half": [8], "none": [0], "sft": [8, 8, 16, 32]}
+    assert sizes == {
+        "half": [8], "kd": [16], "none": [0], "rkl": [16], "sft": [8, 8, 16, 32], "tuned": [8],
+    }  # fmt: skip
+    assert set(table["cache"]) == {"none", "top", "exact"}
     assert set(table["draw"]) == {0, 1}
     untrained = table[table["samples"] == 0].iloc[0]
     assert untrained["unseen_token_share"] == 1
@@ -97,9 +125,64 @@ def test_every_promised_file_is_there_and_the_table_has_the_documented_columns(
     assert list(table.query("method == 'sft' and draw == 0")["updates"]) == [2, 4, 8]
 
 
+def test_soft_targets_are_recorded_with_their_cost_and_content(finished: Path) -> None:
+    table = pd.read_parquet(finished / f"results/{STUDY}/runs.parquet").set_index("method")
+    assert table.loc["kd", "target_flops"] > 0
+    assert table.loc["rkl", "target_flops"] == 0  # its states fell out of generation
+    assert table.loc["half", "target_flops"] == 0
+    assert 0.3 < table.loc["kd", "cache_kept_mass"] < 1
+    assert table.loc["rkl", "cache_kept_mass"] == 1
+    assert table.loc["kd", "cache_bytes_per_token"] < table.loc["rkl", "cache_bytes_per_token"]
+    assert 0 <= table["bleu"].min() <= table["bleu"].max() <= 1
+    assert table["ece"].between(0, 1).all()
+    for name in ("kd", "rkl"):
+        row = table.loc[name]
+        parts = row["train_flops"] + row["teacher_flops"] + row["target_flops"]
+        assert row["total_flops"] == pytest.approx(parts)
+
+
+def test_a_cache_says_whose_it_is_and_opens_as_a_data_set(finished: Path) -> None:
+    (manifest,) = finished.glob("resources/caches/*/top-k-*/manifest.json")
+    record = json.loads(manifest.read_text())
+    assert record["scheme"] == "top_k"
+    (teacher,) = record["teachers"]
+    assert teacher["teacher"] == "gpt2-xl"
+    (text,) = finished.glob("resources/text/*/train-00000.parquet")
+    digest = json.loads(datasets_metadata(text)["tokenizer_sha256"])
+    assert teacher["tokenizer_sha256"] == digest
+    part = datasets.load_dataset(
+        "parquet", data_files=str(manifest.with_name("train-00000.parquet")), split="train"
+    )
+    assert len(part) == 24
+    assert len(part[0]["ids"]) == 2 * 4 * part[0]["tokens"]
+
+
+def datasets_metadata(path: Path) -> dict[str, str]:
+    import pyarrow.parquet as pq
+
+    return {key.decode(): value.decode() for key, value in pq.read_schema(path).metadata.items()}
+
+
+def test_a_search_feeds_the_runs_that_name_it(finished: Path) -> None:
+    results = finished / "results" / STUDY
+    best = json.loads((results / "searches/rate/best.json").read_text())
+    assert len(best["trials"]) == 2
+    assert best["loss"] == min(trial["loss"] for trial in best["trials"])
+    (record,) = results.glob("students/gpt2/gpt2-xl/tuned/*/*/*/n8/training.json")
+    assert json.loads(record.read_text())["settings"] == best["settings"]
+
+
+def test_early_stopping_keeps_the_best_validation_loss(finished: Path) -> None:
+    folder = finished / "results" / STUDY / "students/gpt2/gpt2-xl/rkl"
+    (record,) = folder.glob("*/*/*/n16/training.json")
+    made = json.loads(record.read_text())
+    losses = {entry["update"]: entry["loss"] for entry in made["validation"]}
+    assert losses[made["best_update"]] == min(losses.values())
+
+
 def test_loss_minus_teacher_loss_is_the_kl_within_its_error(finished: Path) -> None:
     references = json.loads((finished / f"results/{STUDY}/references.json").read_text())
-    assert len(references["identity"]) == 6
+    assert len(references["identity"]) == TRAINED + 1
     assert max(abs(item["z"]) for item in references["identity"]) < 4
     teacher = references["teachers"]["gpt2-xl"]
     table = pd.read_parquet(finished / f"results/{STUDY}/runs.parquet")
@@ -191,7 +274,7 @@ def test_moving_the_checkout_and_touching_scripts_reruns_nothing(moved: Path) ->
         script.touch()
     assert miniature.dry_run(moved) == {}
     _edit(moved, lambda config: config["train"].update(learning_rate=1e-4))
-    assert miniature.dry_run(moved)["train_student"] == 5
+    assert miniature.dry_run(moved)["train_student"] == TRAINED
 
 
 def test_a_copy_without_snakemakes_memory_continues_but_names_a_changed_setting(
@@ -221,7 +304,7 @@ def test_comments_docstrings_and_key_order_rerun_nothing(moved: Path) -> None:
 
 def test_swapping_two_values_is_seen(moved: Path) -> None:
     _edit(moved, lambda c: c["train"].update(weight_decay=0.1, warmup_ratio=0.01))
-    assert miniature.dry_run(moved)["train_student"] == 5
+    assert miniature.dry_run(moved)["train_student"] == TRAINED
 
 
 def test_numbers_written_as_text_are_the_same_numbers(moved: Path) -> None:
@@ -259,6 +342,54 @@ def test_one_methods_weight_reruns_only_its_students(moved: Path) -> None:
     }  # fmt: skip
 
 
+AFTER_TRAINING = _without(AGGREGATES, "check_near_duplicates")
+
+
+def test_one_soft_methods_weight_reruns_neither_generation_nor_scoring(moved: Path) -> None:
+    _edit(moved, lambda config: config["methods"]["kd"].update(forward_kl=0.25))
+    assert miniature.dry_run(moved) == {
+        "train_student": 1, "evaluate_student": 1, **AFTER_TRAINING
+    }  # fmt: skip
+
+
+def test_a_caches_setting_reruns_its_parts_shard_and_student_alone(moved: Path) -> None:
+    _edit(moved, lambda config: config["caches"]["top"].update(k=5))
+    assert miniature.dry_run(moved) == {
+        "write_manifest": 1, "cache_targets": 1, "build_shard": 1, "train_student": 1,
+        "evaluate_student": 1, **AFTER_TRAINING,
+    }  # fmt: skip
+
+
+def test_other_stored_layers_leave_the_targets_as_they_are(moved: Path) -> None:
+    _edit(moved, lambda config: config["caches"]["top"]["hidden"].update(bits=16))
+    assert miniature.dry_run(moved) == {
+        "fit_projection": 1, "score_layers": 1, "build_shard": 1, "train_student": 1,
+        "evaluate_student": 1, **AFTER_TRAINING,
+    }  # fmt: skip
+
+
+def test_a_further_cache_costs_its_parts_shard_and_student(moved: Path) -> None:
+    def change(config: dict[str, Any]) -> None:
+        config["caches"]["draws"] = {"scheme": "sampled", "draws": 20}
+        config["methods"]["soft"] = {"forward_kl": 1.0}
+        block = {"students": ["gpt2"], "teachers": ["gpt2-xl"], "methods": ["soft"]}
+        config["runs"].append(block | {"caches": ["draws"], "samples": [16]})
+
+    _edit(moved, change)
+    assert miniature.dry_run(moved) == {
+        "write_manifest": 1, "cache_targets": 1, "write_card": 1, "build_shard": 1,
+        "train_student": 1, "evaluate_student": 1, **AFTER_TRAINING,
+    }  # fmt: skip
+
+
+def test_another_search_space_reruns_the_search_and_what_names_it(moved: Path) -> None:
+    space = {"method.ce": {"low": 0.1, "high": 2}}
+    _edit(moved, lambda config: config["searches"]["rate"].update(space=space))
+    assert miniature.dry_run(moved) == {
+        "search_settings": 1, "train_student": 1, "evaluate_student": 1, **AFTER_TRAINING
+    }  # fmt: skip
+
+
 def test_another_student_or_seed_adds_only_its_runs(moved: Path) -> None:
     _edit(moved, lambda config: config["runs"][0].update(seeds=[0, 1]))
     assert miniature.dry_run(moved) == {
@@ -267,11 +398,13 @@ def test_another_student_or_seed_adds_only_its_runs(moved: Path) -> None:
 
 
 def test_a_changed_loss_retrains_and_generates_nothing(moved: Path) -> None:
-    _replace(moved, "scripts/distill/losses.py", "return total / normaliser",
-             "return total / (normaliser + 0)")  # fmt: skip
+    with (moved / "scripts/distill/losses.py").open("a") as stream:
+        stream.write("\n_UNUSED = 1\n")
     counts = miniature.dry_run(moved)
-    assert counts["train_student"] == 6
-    assert not {"generate_text", "slice_prompts", "build_shard", "build_student"} & set(counts)
+    assert counts["train_student"] == TRAINED + 1
+    assert counts["search_settings"] == 1
+    teacher = {"generate_text", "score_text", "score_layers", "cache_targets", "slice_prompts"}
+    assert not (teacher | {"build_shard", "build_student"}) & set(counts)
 
 
 def test_changed_evaluation_trains_nothing(moved: Path) -> None:
@@ -279,7 +412,7 @@ def test_changed_evaluation_trains_nothing(moved: Path) -> None:
              "batch_size: int = 64")  # fmt: skip
     counts = miniature.dry_run(moved)
     assert counts == {
-        "evaluate_student": 6,
+        "evaluate_student": TRAINED + 1,
         "evaluate_teacher": 1,
         **_without(AGGREGATES, "check_near_duplicates"),
     }
@@ -300,20 +433,21 @@ def test_a_caption_rewrites_its_figure_and_the_report_alone(moved: Path) -> None
 def test_a_changed_teacher_setting_leaves_the_students_initial_weights(moved: Path) -> None:
     _edit(moved, lambda config: config["teachers"]["gpt2-xl"].update(temperature=0.9))
     counts = miniature.dry_run(moved)
-    assert counts["generate_text"] == 3
+    assert counts["generate_text"] == 4
     assert not {"build_student", "fetch_model", "slice_prompts", "filter_prompts"} & set(counts)
 
 
 def test_deleting_students_is_noticed(moved: Path) -> None:
     shutil.rmtree(moved / f"results/{STUDY}/students")
-    assert miniature.dry_run(moved)["train_student"] == 6
+    assert miniature.dry_run(moved)["train_student"] == TRAINED + 1
 
 
 def test_another_study_shares_the_teachers_work(moved: Path) -> None:
     _edit(moved, lambda config: config.update(study="second"))
     counts = miniature.dry_run(moved)
-    assert counts["train_student"] == 6
-    assert not {"generate_text", "score_text", "fetch_model", "build_student"} & set(counts)
+    assert counts["train_student"] == TRAINED + 1
+    shared = {"generate_text", "score_layers", "cache_targets", "fetch_model", "build_student"}
+    assert not shared & set(counts)
 
 
 def test_a_config_on_the_command_line_replaces_the_default(moved: Path) -> None:
@@ -323,7 +457,7 @@ def test_a_config_on_the_command_line_replaces_the_default(moved: Path) -> None:
 
 def test_a_setting_on_the_command_line_is_coerced_and_used(moved: Path) -> None:
     counts = miniature.dry_run(moved, miniature.CONFIG, "--config", "train={epochs: 3}")
-    assert counts["train_student"] == 5
+    assert counts["train_student"] == TRAINED
 
 
 # Mistakes: one sentence, before the first job.

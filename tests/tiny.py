@@ -127,6 +127,7 @@ def text_row(
         "prompt": prompt,
         "context": None,
         "response": response,
+        "reference": None,
         "prompt_ids": words(prompt, add_special_tokens=False).input_ids,
         "response_ids": [*ids, words.eos_token_id] if finished else ids,
         "finish_reason": "stop" if finished else "length",
@@ -179,7 +180,7 @@ def study() -> dict[str, Any]:
                     "config": {"num_hidden_layers": 2, "rope_parameters": {"a": 1, "b": 2}},
                 },
             },
-            "methods": {"sft": {}},
+            "methods": {"sft": {"ce": 1.0}},
             "evaluate": {"reference": {"source": "prose"}},
             "runs": [
                 {

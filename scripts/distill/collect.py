@@ -18,7 +18,7 @@ from distill.instructions import (
     instruction_sets,
     mcnemar,
 )
-from distill.parquet import read_table
+from distill.parquet import read_schema, read_table
 from distill.plan import Run
 
 
@@ -60,28 +60,61 @@ def combined_scores(
 
 
 def teacher_costs(shards: Mapping[Run, str | Path | None]) -> dict[Run, dict[str, float]]:
-    """Marginal and amortised cost of the teacher's text per run.
+    """Marginal and amortised cost of the teacher's text and soft targets per run.
 
     Marginal: all that the run's rows cost. Amortised: each row's cost is split evenly over the runs
-    with that teacher whose shard holds it, so that the runs' sum is what was spent.
+    whose shard holds it (with that teacher for text, with that cache for soft targets), so that the
+    runs' sum is what was spent.
     """
-    tables, users = {}, Counter[tuple[str, int]]()
+    tables: dict[Run, list[dict[str, Any]]] = {}
+    users: dict[str, Counter[tuple[Any, ...]]] = {"teacher": Counter(), "target": Counter()}
     for run, path in shards.items():
-        if path is not None:
-            columns = ["row", "teacher_flops", "teacher_seconds"]
-            tables[run] = read_table(path, columns).to_pylist()
-            users.update((run.teacher, row["row"]) for row in tables[run])
-    costs = {}
-    for run in shards:
-        rows = tables.get(run, [])
-        costs[run] = {
-            name + suffix: math.fsum(
-                row[name] / (users[run.teacher, row["row"]] if suffix else 1) for row in rows
+        if path is None:
+            continue
+        columns = ["row", "teacher_flops", "teacher_seconds"]
+        names = set(read_schema(path).names)
+        columns += [name for name in _TARGET_COLUMNS if name in names]
+        tables[run] = [
+            row
+            | {
+                f"target_{unit}": sum(
+                    row.get(name) or 0.0 for name in _TARGET_COLUMNS if unit in name
+                )
+                for unit in ("flops", "seconds")
+            }
+            for row in read_table(path, columns).to_pylist()
+        ]
+        users["teacher"].update(_user(run, row["row"], "teacher") for row in tables[run])
+        users["target"].update(_user(run, row["row"], "target") for row in tables[run])
+    return {
+        run: {
+            f"{kind}_{unit}{suffix}": math.fsum(
+                row[f"{kind}_{unit}"] / (users[kind][_user(run, row["row"], kind)] if suffix else 1)
+                for row in tables.get(run, [])
             )
-            for name in ("teacher_flops", "teacher_seconds")
+            for kind in ("teacher", "target")
+            for unit in ("flops", "seconds")
             for suffix in ("", "_amortised")
         }
-    return costs
+        for run in shards
+    }
+
+
+_TARGET_COLUMNS = ("target_flops", "layer_flops", "target_seconds", "layer_seconds")
+
+
+def _user(run: Run, row: int, kind: str) -> tuple[Any, ...]:
+    return (run.teacher, row) if kind == "teacher" else (run.teacher, run.cache, row)
+
+
+def _totals(training: Mapping[str, Any], costs: Mapping[str, float]) -> dict[str, float]:
+    """All FLOPs behind a run."""
+    return {
+        f"total_flops{suffix}": training["train_flops"]
+        + costs[f"teacher_flops{suffix}"]
+        + costs[f"target_flops{suffix}"]
+        for suffix in ("", "_amortised")
+    }
 
 
 def runs_table(
@@ -90,6 +123,7 @@ def runs_table(
     efficiency: Mapping[Run, dict[str, Any]],
     teacher_speed: Mapping[str, float | None],
     spec: dict[str, Any],
+    caches: Mapping[Run, dict[str, Any] | None],
 ) -> pd.DataFrame:
     """Build the runs table.
 
@@ -99,6 +133,7 @@ def runs_table(
         efficiency: Speed and memory of each run's architecture.
         teacher_speed: Tokens per second of each teacher that is a model.
         spec: study, task, init (per student) and weights (of the combined score).
+        caches: The record of each run's soft targets, None without.
 
     Raises:
         UserError: A required metric is missing or not finite.
@@ -108,6 +143,7 @@ def runs_table(
     for run, record in records.items():
         held, training, speed = record["heldout"], record["training"], efficiency[run]
         fixed, large = record["instructions"]["fixed"], record["instructions"]["large"]
+        cache, answers = caches.get(run) or {}, record["answers"] or {}
         teacher = held["loss_teacher"]
         score = None
         if teacher is not None:
@@ -142,7 +178,13 @@ def runs_table(
                     "bits_per_byte",
                     "kl_teacher",
                     "top1_agreement",
+                    "ece",
                 )
+            },
+            **{name: answers.get(name) for name in ("bleu", "rouge_l")},
+            **{
+                f"cache_{name}": cache.get(name)
+                for name in ("bytes_per_token", "kept_mass", "entropy")
             },
             "reference_loss": record["reference"]["loss"],
             "reference_bits_per_byte": record["reference"]["bits_per_byte"],
@@ -161,6 +203,7 @@ def runs_table(
                 )
             },
             **costs[run],
+            **_totals(training, costs[run]),
             **combined_scores(
                 spec["weights"],
                 held["perplexity"],
@@ -182,7 +225,7 @@ def runs_table(
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     for name in NULLABLE:
         table[name] = table[name].astype("float64")
-    for name in ("train_flops", "teacher_flops", "teacher_flops_amortised", "flops_per_token"):
+    for name in [name for name in COLUMNS if "flops" in name]:
         table[name] = table[name].astype("float64")
     keys = ["teacher", "student", "method", "curation", "cache", "samples", "draw", "seed"]
     return table.sort_values(keys, ignore_index=True)
@@ -264,7 +307,7 @@ def references(
         shown[name] = {
             **{
                 key: record["heldout"][key]
-                for key in ("loss", "loss_stderr", "perplexity", "bits_per_byte")
+                for key in ("loss", "loss_stderr", "perplexity", "bits_per_byte", "ece")
             },
             "reference_loss": record["reference"]["loss"],
             "reference_bits_per_byte": record["reference"]["bits_per_byte"],
@@ -355,20 +398,23 @@ def collect(
     efficiency: Sequence[str],
     teachers: Sequence[str],
     near_duplicates: str,
+    searches: Sequence[str],
     out: Mapping[str, str],
 ) -> None:
     """Read all records of a study and write its runs table, references and samples.
 
     Args:
         spec: study, task, init, weights, runs (values of `Run`, in the order of `metrics`),
-            shards (per run, its place in `shards` or None), efficiency (per run) and
-            teachers (name, place in `efficiency`), in the order of `teachers`.
+            shards (per run, its place in `shards` or None), efficiency (per run),
+            teachers (name, place in `efficiency`), in the order of `teachers`, searches (names)
+            and methods (the settings of each).
         metrics: metrics.json per run.
         responses: responses.jsonl per run, then per teacher.
         shards: Training sets, each once.
         efficiency: Speed records, each once.
         teachers: metrics.json per teacher that is a model.
         near_duplicates: Report on test and training prompts.
+        searches: best.json per search, in the order of spec's searches.
         out: Paths of runs (Parquet), csv, references and samples (JSON).
     """
     runs = [Run(*values) for values in spec["runs"]]
@@ -378,15 +424,25 @@ def collect(
     judged = {name: read_json(path) for name, path in zip(names, teachers, strict=True)}
     speed_of = {name: speeds[place] for name, place in spec["teachers"]}
     places = dict(zip(runs, spec["shards"], strict=True))
+    shard_of = {run: None if place is None else shards[place] for run, place in places.items()}
+    caches = {
+        run: None if path is None else read_json(Path(path).with_suffix(".json"))["cache"]
+        for run, path in shard_of.items()
+    }
     table = runs_table(
         records,
-        {run: None if place is None else shards[place] for run, place in places.items()},
+        shard_of,
         {run: speeds[place] for run, place in zip(runs, spec["efficiency"], strict=True)},
         {name: speed["tokens_per_second"] for name, speed in speed_of.items()},
         spec,
+        caches,
     )
     write_runs(table, out["runs"], out["csv"])
     beside = references(records, judged, speed_of, read_json(near_duplicates), table, spec["study"])
+    beside["methods"] = spec["methods"]
+    beside["caches"] = {run.cache: record for run, record in caches.items() if record}
+    found = zip(spec["searches"], searches, strict=True)
+    beside["searches"] = {name: read_json(path) for name, path in found}
     write_json(out["references"], beside)
     answers = [
         [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]

@@ -24,8 +24,11 @@ COLUMNS = {
     "reference_loss": "cross-entropy on the fixed reference text, nats per token",
     "perplexity": "exp(loss)",
     "bits_per_byte": "held-out loss per byte of text, EOS included",
-    "kl_teacher": "KL(teacher || student) on held-out text, nats per token",
+    "kl_teacher": "KL(q || student) on held-out text, whatever the method, nats per token",
     "top1_agreement": "share of held-out tokens at which both find the same token likeliest",
+    "ece": "expected calibration error of the likeliest held-out token, 15 bins of equal mass",
+    "bleu": "sentence BLEU of answers against the data set's own, mean (smoothing 4)",
+    "rouge_l": "ROUGE-L F-measure of the same answers, mean",
     "pass_rate": "share of the 50 fixed verifiable instructions met",
     "pass_rate_low": "lower end of its 95 % Wilson interval",
     "pass_rate_high": "upper end",
@@ -39,12 +42,21 @@ COLUMNS = {
     "train_flops": "FLOPs of training",
     "teacher_flops": "FLOPs of writing this run's prompts and responses, rejected ones included",
     "teacher_flops_amortised": "the same, each row's cost split over the runs that use it",
+    "target_flops": "FLOPs of this run's soft targets: scoring passes and output heads",
+    "target_flops_amortised": "the same, each row's cost split over the runs that read that cache",
+    "total_flops": "training, teacher text and soft targets together: this run alone",
+    "total_flops_amortised": "the same, what the teacher did split over the runs that use it",
+    "cache_bytes_per_token": "size of the soft targets in their files; null for text alone",
+    "cache_kept_mass": "mean share of q that the soft targets keep word by word",
+    "cache_entropy": "mean entropy of q at their tokens, nats",
     "train_seconds": "seconds of training",
     "combined": "w1 / perplexity + w2 * pass_rate + w3 * tokens_per_second, as published",
     "combined_normalised": "the same on fixed anchors, each part between 0 and 1",
     "combined_mean": "mean of the normalised perplexity and the pass rate",
     "teacher_seconds": "seconds of writing this run's prompts and responses",
     "teacher_seconds_amortised": "the same, split over the runs that use each row",
+    "target_seconds": "seconds of making this run's soft targets",
+    "target_seconds_amortised": "the same, split over the runs that use each row",
     "reference_bits_per_byte": "bits per byte on the reference text",
 }
 """Columns of the runs table, in order, with their meaning."""
@@ -59,9 +71,22 @@ MEASURED = [
     "combined_normalised",
     "teacher_seconds",
     "teacher_seconds_amortised",
+    "target_seconds",
+    "target_seconds_amortised",
 ]
 """Columns that depend on the clock or the machine: the only ones that may differ between identical
 runs."""
 
-NULLABLE = ["loss_teacher", "kl_teacher", "top1_agreement", "combined_normalised", "combined_mean"]
-"""Columns that are null where the teacher's tokens or model are not at hand."""
+NULLABLE = [
+    "loss_teacher",
+    "kl_teacher",
+    "top1_agreement",
+    "bleu",
+    "rouge_l",
+    "cache_bytes_per_token",
+    "cache_kept_mass",
+    "cache_entropy",
+    "combined_normalised",
+    "combined_mean",
+]
+"""Columns that are null without a teacher's tokens or model, reference answers or a cache."""

@@ -1,19 +1,14 @@
 """The study's config as typed models: what a key means, what it may hold, what it defaults to.
 
-`python scripts/distill/schema.py` writes the JSON schema for editors and the table in the docs
+`python scripts/write_schema.py` writes the JSON schema for editors and the table in the docs
 from these models.
 """
 
-import difflib
 import math
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic import model_validator as checked
-
-from distill.files import UserError
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -116,11 +111,15 @@ class Prompts(Section):
 
 
 class Teacher(Section):
-    """A sampling distribution: a model at a temperature. Or ready-made text of a data source."""
+    """A sampling distribution: a model at a temperature. Or ready-made text of a data source, with
+    a model to score it or without."""
 
-    source: Name | None = Field(None, description="Model source")
+    source: Name | None = Field(
+        None, description="Model source; without `text` it writes the responses"
+    )
     text: Name | None = Field(
-        None, description="Data source with a response field: ready-made teacher text"
+        None,
+        description="Data source with a response field: its own responses are the text, and the model (if any) only scores them",
     )
     temperature: Annotated[float, Field(gt=0)] = Field(
         1.0, description="Part of the teacher's name: text and soft targets are at it"
@@ -130,14 +129,25 @@ class Teacher(Section):
     max_tokens: Positive = Field(128, description="Longest response in tokens")
     batch_size: Positive = Field(128, description="Responses decoded at once")
     precision: Precision = "auto"
+    quantisation: Literal["none", "int8", "nf4"] = Field(
+        "none", description="8- or 4-bit weights by bitsandbytes: another, slightly worse teacher"
+    )
+    device_map: Literal["auto"] | None = Field(
+        None, description="`auto` spreads a teacher that is larger than one device"
+    )
     seed: NotNegative = 0
     threads: Threads = Field(1, description="CPU threads per job; results depend on it slightly")
 
     @checked(mode="after")
-    def _one_origin(self) -> "Teacher":
-        if (self.source is None) == (self.text is None):
-            raise ValueError("give exactly one of source (a model) and text (ready-made responses)")
+    def _an_origin(self) -> "Teacher":
+        if self.source is None and self.text is None:
+            raise ValueError("give source (a model), text (ready-made responses) or both")
         return self
+
+    @property
+    def writes(self) -> bool:
+        """Whether the model writes the text, rather than a data set."""
+        return self.text is None
 
 
 class Student(Section):
@@ -163,18 +173,191 @@ class Student(Section):
         return self
 
 
-class Method(Section):
-    """A weighted sum of losses."""
+class LayerStates(Section):
+    """Hidden states of chosen teacher layers, kept beside the soft targets."""
 
-    ce: Annotated[float, Field(gt=0)] = Field(
-        1.0, description="Weight of cross-entropy on the teacher's answer tokens"
+    layers: list[NotNegative] = Field(
+        min_length=1, description="0 is the embeddings, i the output of the i-th layer"
     )
+    projection: Literal["none", "random", "pca"] = Field(
+        "none", description="`random`: seeded Gaussian; `pca`: fitted on the first training part"
+    )
+    width: Positive | None = Field(None, description="Width after projection")
+    bits: Literal[8, 16] = Field(8, description="8: int8 with a scale per token; 16: bf16")
+    seed: NotNegative = Field(0, description="Of the random projection")
+
+    @checked(mode="after")
+    def _consistent(self) -> "LayerStates":
+        if (self.projection == "none") != (self.width is None):
+            raise ValueError("width goes with projection random or pca, and those need width")
+        if len(set(self.layers)) < len(self.layers):
+            raise ValueError(f"layers: {self.layers} names a layer twice; name it once")
+        return self
+
+
+class Cache(Section):
+    """What is stored of the teacher's distribution, once, for any number of students."""
+
+    scheme: Literal["final_hidden", "top_k", "top_k_tail", "sampled", "dense"] = Field(
+        description="`final_hidden`: last hidden states, exact; `top_k`: the k likeliest, renormalised; `top_k_tail`: with the rest as one bucket; `sampled`: draws with replacement, unbiased; `dense`: every word, for tiny vocabularies"
+    )
+    k: Positive | None = Field(None, description="top_k, top_k_tail: ids kept per token")
+    draws: Annotated[int, Field(gt=0, le=255)] | None = Field(
+        None, description="sampled: draws per token"
+    )
+    log_p: bool = Field(
+        False, description="sampled: store log p of the drawn ids, which other temperatures need"
+    )
+    bits: Literal[8, 16] = Field(8, description="Bits per stored log-probability")
+    temperatures: list[Annotated[float, Field(gt=0)]] = Field(
+        default_factory=list,
+        description="Further loss temperatures, relative to q, that top_k, top_k_tail or sampled must serve",
+    )
+    tokens: Literal["answer", "all"] = Field(
+        "answer", description="Positions scored: those of the answer, or the prompt's too"
+    )
+    teachers: dict[Name, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict,
+        description="Weights of several teachers whose mixture is the target; each scores the run's text (default: the run's own teacher)",
+    )
+    hidden: LayerStates | None = None
+    seed: NotNegative = Field(0, description="sampled: seed of the draws")
+
+    @checked(mode="after")
+    def _consistent(self) -> "Cache":
+        if (self.k is not None) != self.scheme.startswith("top_k"):
+            raise ValueError("k goes with scheme top_k or top_k_tail, and those need k")
+        if (self.draws is not None) != (self.scheme == "sampled"):
+            raise ValueError("draws goes with scheme sampled, and scheme sampled needs draws")
+        if self.log_p and self.scheme != "sampled":
+            raise ValueError("log_p goes with scheme sampled")
+        if self.temperatures and self.scheme in ("final_hidden", "dense"):
+            raise ValueError(f"{self.scheme} serves every temperature; remove temperatures")
+        if 1.0 in self.temperatures or len(set(self.temperatures)) < len(self.temperatures):
+            raise ValueError("temperatures: name each once, and not 1, which is always served")
+        if self.temperatures and self.scheme == "sampled" and not self.log_p:
+            raise ValueError("other temperatures of sampled targets need log_p: true")
+        if self.teachers and self.scheme == "final_hidden":
+            raise ValueError(
+                "hidden states of several teachers are no distribution; use top_k, top_k_tail, sampled or dense"
+            )
+        return self
+
+
+class LayerLoss(Section):
+    """Match hidden states of layers, through learned projections."""
+
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    loss: Literal["mse", "cosine"] = "mse"
+    layers: dict[NotNegative, NotNegative] = Field(
+        min_length=1,
+        description="Student layer: teacher layer, e.g. {1: 8, 2: 15}; 0 is the embeddings",
+    )
+
+
+class EmbeddingLoss(Section):
+    """Match the final hidden states, through a learned projection."""
+
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    loss: Literal["mse", "cosine"] = "mse"
+    head: Literal["own", "teacher"] = Field(
+        "own",
+        description="The trained student's output head: `own` is trained by its other losses alone; `teacher` is the teacher's applied to the projection, saved as the student's",
+    )
+
+
+Weight = Annotated[float, Field(ge=0)]
+
+
+class Method(Section):
+    """A weighted sum of losses, each averaged over its own tokens."""
+
+    ce: Weight = Field(0.0, description="Cross-entropy on the text's answer tokens")
+    forward_kl: Weight = Field(0.0, description="KL(teacher || student) (Hinton 2015)")
+    reverse_kl: Weight = Field(0.0, description="KL(student || teacher) (MiniLLM, Gu 2024)")
+    jsd: Weight = Field(
+        0.0, description="Generalised Jensen-Shannon divergence (GKD, Agarwal 2024)"
+    )
+    jsd_beta: Annotated[float, Field(ge=0, le=1)] = Field(0.5, description="Its beta")
+    total_variation: Weight = Field(0.0, description="Total variation (f-distill, Wen 2023)")
+    skew_kl: Weight = Field(
+        0.0, description="KL(teacher || mixture of teacher and student) (DistiLLM, Ko 2024)"
+    )
+    skew_alpha: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.1, description="The teacher's share of that mixture"
+    )
+    uld: Weight = Field(
+        0.0,
+        description="Universal logit distillation (Boizard 2024), for students with another tokenizer",
+    )
+    temperature: Annotated[float, Field(gt=0)] = Field(
+        1.0,
+        description="Divides both models' logits (the teacher's on top of its own temperature); soft losses are multiplied by its square",
+    )
+    tokens: Literal["answer", "all"] = Field(
+        "answer", description="Where soft losses act: on the answer, or on the prompt too"
+    )
+    hidden: LayerLoss | None = None
+    embedding: EmbeddingLoss | None = None
+    train: dict[str, Any] = Field(
+        default_factory=dict, description="Entries of `train` that differ for this method"
+    )
+    search: Name | None = Field(
+        None, description="Take method and settings from the best trial of this search"
+    )
+
+    @checked(mode="after")
+    def _some_loss(self) -> "Method":
+        given = self.weights or self.hidden or self.embedding
+        if self.search is not None:
+            if self.model_dump(exclude_defaults=True).keys() - {"search"}:
+                raise ValueError("a method with search has no other key: the search sets them")
+        elif not given:
+            raise ValueError("give at least one loss a weight above 0, such as ce: 1.0")
+        return self
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Losses on the distribution with a weight above 0."""
+        return {name: getattr(self, name) for name in LOSSES if getattr(self, name) > 0}
+
+    @property
+    def soft(self) -> list[str]:
+        """Its losses that need soft targets."""
+        found = [name for name in self.weights if name != "ce"]
+        return found + [name for name in ("hidden", "embedding") if getattr(self, name)]
+
+
+LOSSES = (
+    "ce", "forward_kl", "reverse_kl", "jsd", "total_variation", "skew_kl", "uld",
+)  # fmt: skip
+
+
+class EarlyStopping(Section):
+    """Stop when cross-entropy on validation answers no longer falls; keep the best checkpoint."""
+
+    patience: Positive = Field(4, description="Evaluations without a new best before it stops")
+    every: Positive | None = Field(
+        None, description="Updates between evaluations (default: an epoch)"
+    )
+
+
+class Lora(Section):
+    """Train low-rank adapters (Hu 2021) and save the merged weights."""
+
+    rank: Positive = 8
+    alpha: Annotated[float, Field(gt=0)] = 16.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    targets: list[str] | Literal["all-linear"] = "all-linear"
 
 
 class Train(Section):
     """Hyper-parameters, fixed for the study."""
 
     epochs: Positive = 2
+    max_updates: Positive | None = Field(
+        None, description="Stop (and end the schedule) after this many updates instead of epochs"
+    )
     batch_size: Positive = Field(16, description="Responses per update")
     micro_batch_size: Positive | None = Field(
         None,
@@ -190,6 +373,11 @@ class Train(Section):
         description="Longest prompt + response in tokens; longer responses are cut, and then carry no EOS",
     )
     precision: Precision = "auto"
+    gradient_checkpointing: bool = Field(
+        False, description="Recompute activations in the backward pass: less memory, more time"
+    )
+    lora: Lora | None = None
+    early_stopping: EarlyStopping | None = None
     checkpoint_updates: NotNegative = Field(
         500, description="Updates between checkpoints that a killed job resumes from; 0: none"
     )
@@ -200,6 +388,41 @@ class Train(Section):
         if self.micro_batch_size and self.batch_size % self.micro_batch_size:
             raise ValueError("batch_size must be a multiple of micro_batch_size")
         return self
+
+
+class Range(Section):
+    """Where a search looks for one setting."""
+
+    low: float
+    high: float
+    log: bool = Field(False, description="Uniform in the logarithm")
+
+    @checked(mode="after")
+    def _ordered(self) -> "Range":
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise ValueError("low must be below high, and above 0 with log: true")
+        return self
+
+
+class Search(Section):
+    """An Optuna search (TPE with pruning) over numeric settings of a method and of training.
+
+    It minimises unweighted cross-entropy at temperature 1 on validation answers.
+    """
+
+    student: Name
+    teacher: Name
+    method: Name = Field(description="The method whose settings are searched")
+    cache: Name | None = Field(None, description="Its soft targets")
+    samples: Positive
+    draw: NotNegative = 0
+    space: dict[str, Range] = Field(
+        min_length=1,
+        description="Settings, as method.<key> or train.<key>, e.g. {train.learning_rate: {low: 1e-5, high: 1e-3, log: true}}",
+    )
+    trials: Positive = 20
+    startup_trials: Positive = Field(5, description="Random trials before TPE and pruning begin")
+    seed: NotNegative = 0
 
 
 class Reference(Section):
@@ -234,6 +457,10 @@ class Evaluate(Section):
     instruction_tokens: Positive = Field(
         96, description="Longest answer to a verifiable instruction (greedy decoding)"
     )
+    reference_answers: NotNegative = Field(
+        100,
+        description="Held-out prompts answered for BLEU and ROUGE-L, where the data set has answers of its own",
+    )
     qualitative: NotNegative = Field(
         5, description="Held-out prompts shown in the report with every answer"
     )
@@ -258,6 +485,9 @@ class Block(Section):
     students: list[Name] = Field(min_length=1)
     teachers: list[Name] = Field(min_length=1)
     methods: list[Name] = Field(min_length=1)
+    caches: list[Name] = Field(
+        default_factory=list, description="Soft targets, for the methods that need them"
+    )
     samples: list[Positive] = Field(min_length=1)
     draws: list[NotNegative] = Field([0], description="0: the pool's order; others permute it")
     seeds: list[NotNegative] = Field([0], description="Optimiser noise: data order and dropout")
@@ -272,100 +502,21 @@ class Study(Section):
     prompts: Prompts
     teachers: dict[Name, Teacher] = Field(min_length=1)
     students: dict[Name, Student] = Field(min_length=1)
+    caches: dict[Name, Cache] = Field(default_factory=dict)
     methods: dict[Name, Method] = Field(min_length=1)
+    searches: dict[Name, Search] = Field(default_factory=dict)
     train: Train = Train()
     evaluate: Evaluate
     runs: list[Block] = Field(min_length=1)
 
-    @checked(mode="after")
-    def _references(self) -> "Study":
-        if problems := _problems(self):
-            raise ValueError("\n".join(problems))
-        return self
+    def method_of(self, name: str) -> Method:
+        """A method; of one that a search tunes, the method that the search starts from."""
+        method = self.methods[name]
+        return self.methods[self.searches[method.search].method] if method.search else method
 
-
-def _problems(study: Study) -> list[str]:
-    """Names that lead nowhere and combinations that cannot work, in words."""
-    found = []
-
-    def known(key: str, name: str, table: dict[str, Any], what: str) -> bool:
-        if name in table:
-            return True
-        close = difflib.get_close_matches(name, table, 1)
-        hint = f"; did you mean {close[0]}?" if close else f"; there are {', '.join(table)}"
-        found.append(f"{key}: there is no {what} {name!r}{hint}")
-        return False
-
-    def source(key: str, name: str, data: bool) -> None:
-        if known(key, name, study.sources, "source") and study.sources[name].is_data != data:
-            want = "data set (with fields)" if data else "model (without fields)"
-            found.append(f"{key}: the source {name!r} must be a {want}")
-
-    prompts = study.prompts
-    if prompts.source != MAGPIE:
-        source("prompts.source", prompts.source, data=True)
-        given = study.sources.get(prompts.source)
-        if given and given.fields and "prompt" not in given.fields:
-            found.append(f"sources.{prompts.source}.fields: name the prompt column")
-        if given and given.rows and (need := raw_rows_needed(prompts)) > given.rows:
-            found.append(
-                f"prompts.pool: {prompts.pool} training and {prompts.test + prompts.validation} "
-                f"held-out prompts with surplus {prompts.surplus:g} need {need} rows but "
-                f"{prompts.source} has {given.rows}; lower pool, test or surplus"
-            )
-    elif (
-        known("prompts.teacher", prompts.teacher or "", study.teachers, "teacher")
-        and study.teachers[prompts.teacher or ""].source is None
-    ):
-        found.append("prompts.teacher: Magpie needs a teacher that is a model, not ready-made text")
-    for name, teacher in study.teachers.items():
-        if teacher.source is not None:
-            source(f"teachers.{name}.source", teacher.source, data=False)
-        if teacher.text is not None:
-            source(f"teachers.{name}.text", teacher.text, data=True)
-            given = study.sources.get(teacher.text)
-            if given and given.fields and "response" not in given.fields:
-                found.append(
-                    f"sources.{teacher.text}.fields: ready-made teacher text needs a response column"
-                )
-            if prompts.source != teacher.text:
-                found.append(
-                    f"teachers.{name}.text: must be the study's prompts.source, {prompts.source!r}, whose prompts it answers"
-                )
-    for name, student in study.students.items():
-        source(f"students.{name}.source", student.source, data=False)
-    source("evaluate.reference.source", study.evaluate.reference.source, data=True)
-    given = study.sources.get(study.evaluate.reference.source)
-    if given and given.fields and "text" not in given.fields:
-        found.append(f"sources.{study.evaluate.reference.source}.fields: name the text column")
-    if given and given.rows and given.rows < study.evaluate.reference.passages:
-        found.append(
-            f"evaluate.reference.passages: {study.evaluate.reference.passages} are asked for but "
-            f"{study.evaluate.reference.source} has {given.rows} rows"
-        )
-    for number, block in enumerate(study.runs):
-        where = f"runs[{number}]"
-        for name in block.students:
-            known(f"{where}.students", name, study.students, "student")
-        for name in block.teachers:
-            known(f"{where}.teachers", name, study.teachers, "teacher")
-        for name in block.methods:
-            known(f"{where}.methods", name, study.methods, "method")
-        for key in ("students", "teachers", "methods", "samples", "draws", "seeds"):
-            values = getattr(block, key)
-            if len(set(values)) < len(values):
-                found.append(f"{where}.{key}: {values} names something twice; name it once")
-        largest = max(block.samples)
-        limit, setting = prompts.pool, "prompts.pool"
-        if any(block.draws) and prompts.draw_pool is not None:
-            limit, setting = prompts.draw_pool, "prompts.draw_pool (draws above 0 permute it)"
-        if largest > limit:
-            found.append(
-                f"{where}.samples: {largest} is larger than {setting}, {limit}; raise that or lower samples"
-            )
-    reserved = [name for name in study.methods if name == "none"]
-    found += ["methods.none: the name is reserved for the untrained student"] if reserved else []
-    return found
+    def train_of(self, name: str) -> Train:
+        """Training settings of a method."""
+        return Train.model_validate(self.train.model_dump() | self.method_of(name).train)
 
 
 def raw_rows_needed(prompts: Prompts) -> int:
@@ -384,99 +535,3 @@ def parts_of(rows: int, part_size: int) -> int:
 def raw_part_size(prompts: Prompts) -> int:
     """Candidates per part: the part's size with its surplus."""
     return math.ceil(prompts.part_size * prompts.surplus)
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """YAML that refuses a key given twice, which plain YAML lets the last one win."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str) and key in seen:
-                line = key_node.start_mark.line + 1
-                raise UserError(
-                    f"{key_node.start_mark.name}, line {line}: the key {key!r} is given twice; keep one"
-                )
-            if isinstance(key, str):
-                seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def check_yaml(path: str | Path) -> None:
-    """Check that a config file is YAML without repeated keys.
-
-    Raises:
-        UserError: It is missing, is no YAML, or gives a key twice.
-    """
-    try:
-        with Path(path).open(encoding="utf-8") as stream:
-            loaded = yaml.load(stream, _StrictLoader)
-    except FileNotFoundError:
-        raise UserError(f"the config file {path} does not exist") from None
-    except (yaml.YAMLError, ValueError) as error:
-        text = " ".join(str(error).split())
-        raise UserError(f"{path} is not readable YAML: {text}") from None
-    if not isinstance(loaded, dict):
-        raise UserError(f"{path} must hold a mapping with keys such as study, teachers and runs")
-
-
-def parse_study(config: dict[str, Any]) -> Study:
-    """Validate a config.
-
-    Raises:
-        UserError: One sentence per mistake, each naming its key and the remedy.
-    """
-    try:
-        return Study.model_validate(config)
-    except ValidationError as error:
-        raise UserError("\n".join(_sentence(item, config) for item in error.errors())) from None
-
-
-def _sentence(item: Any, config: Any) -> str:
-    location = [part for part in item["loc"] if part != "[key]"]
-    where = ".".join(str(part) for part in location)
-    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)[1:]
-    if item["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(str(location[-1]), _keys_at(location[:-1]), 1)
-        hint = f"; did you mean {close[0]}?" if close else "; remove it"
-        return f"config: {where!r} is not a known key{hint}"
-    if item["type"] == "missing":
-        return f"config: {where} is missing; {_description(location) or 'it has no default'}"
-    if item["type"] == "value_error":
-        lines = str(item["ctx"]["error"]).splitlines()
-        return "\n".join(
-            f"config: {where}: {line}" if where else f"config: {line}" for line in lines
-        )
-    if item["type"] == "string_pattern_mismatch" and item["ctx"]["pattern"].startswith(
-        "^[A-Za-z0-9][A"
-    ):
-        return f"config: {where}: {item['input']!r} cannot be a name; use at most 64 letters, digits, '_', '-' and '.', beginning with a letter or digit"
-    text = item["msg"][0].lower() + item["msg"][1:]
-    return f"config: {where}: {text}, but it is {item['input']!r}"
-
-
-def _section_at(location: list[Any]) -> type[BaseModel] | None:
-    """The model of the config section at a location such as ["teachers", "big"]."""
-    section: Any = Study
-    for part in location:
-        if isinstance(section, type) and issubclass(section, BaseModel):
-            if part not in section.model_fields:
-                return None
-            section = section.model_fields[part].annotation
-        elif arguments := get_args(section):  # `part` is a name or number in a dict or list
-            section = arguments[-1]
-        else:
-            return None
-    return section if isinstance(section, type) and issubclass(section, BaseModel) else None
-
-
-def _keys_at(location: list[Any]) -> list[str]:
-    section = _section_at(location)
-    return list(section.model_fields) if section else []
-
-
-def _description(location: list[Any]) -> str | None:
-    section = _section_at(location[:-1])
-    field = section.model_fields.get(str(location[-1])) if section else None
-    return field.description if field else None

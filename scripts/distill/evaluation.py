@@ -18,8 +18,8 @@ from distill.instructions import (
 )
 from distill.losses import chunk_rows
 from distill.sampling import Decoding, log_q, sample_batch
-from distill.scores import OutputHead, hidden_states
-from distill.statistics import token_mean, unigram_entropy
+from distill.states import OutputHead, hidden_states
+from distill.statistics import expected_calibration_error, token_mean, unigram_entropy
 
 GREEDY = Decoding(temperature=0.0)
 
@@ -31,6 +31,63 @@ def _by_length(examples: Sequence[Example], size: int) -> list[list[int]]:
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
+def _likeliest(scores: torch.Tensor) -> torch.Tensor:
+    """Each row's likeliest token, [rows, 1]; on CPU by numpy, as torch's takes longer than exp."""
+    if scores.device.type == "cpu":
+        return torch.from_numpy(scores.numpy().argmax(-1)).unsqueeze(1)
+    return scores.argmax(-1, keepdim=True)
+
+
+def _score_rows(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    teacher: torch.Tensor | None,
+    decoding: Decoding | None,
+    room: torch.Tensor,
+) -> dict[str, torch.Tensor]:
+    """Judge the distributions over a few tokens, in few passes over memory that stays in cache.
+
+    Args:
+        logits: The judged model's, [rows, vocabulary].
+        targets: int64 [rows, 1].
+        teacher: The teacher's logits [rows, its vocabulary], or None.
+        decoding: The teacher's sampling distribution q, or None.
+        room: float32 to work in, [3, at least rows, the larger vocabulary].
+
+    Returns:
+        [rows] each: nats, confidence, correct and, with a teacher, teacher_nats, kl and agree.
+    """
+    rows, words = logits.shape
+    own = room[0, :rows, :words].copy_(logits)
+    best = _likeliest(own)
+    confidence = torch.softmax(own, -1, out=room[1, :rows, :words]).gather(1, best)
+    log_mass = own.gather(1, best) - confidence.log()  # log of the sum of exponentials
+    found = {
+        "nats": log_mass - own.gather(1, targets),
+        "confidence": confidence,
+        "correct": best == targets,
+    }
+    if teacher is not None and decoding is not None:
+        theirs = room[2, :rows, : teacher.shape[1]]
+        if decoding.top_k or decoding.top_p < 1:
+            theirs.copy_(log_q(teacher, decoding))
+        else:
+            theirs.copy_(teacher)
+            if decoding.temperature != 1:
+                theirs.div_(decoding.temperature)
+        q = torch.softmax(theirs, -1, out=room[1, :rows, : teacher.shape[1]])
+        their_log_mass = theirs.amax(-1, keepdim=True) - q.amax(-1, keepdim=True).log()
+        found["teacher_nats"] = their_log_mass - theirs.gather(1, targets)
+        # Heads padded to different widths: ids beyond the tokenizer's are no text.
+        shared = min(words, teacher.shape[1])
+        q, theirs, own = q[:, :shared], theirs[:, :shared], own[:, :shared]
+        found["agree"] = _likeliest(theirs) == (best if shared == words else _likeliest(own))
+        log_ratio = theirs.sub_(own).add_(log_mass - their_log_mass)
+        # Where q is 0 (a cut tail), log q is -inf and the term is 0.
+        found["kl"] = q.mul_(log_ratio.clamp_min_(-1e9)).sum(-1, keepdim=True)
+    return {name: column.squeeze(1) for name, column in found.items()}
+
+
 @torch.inference_mode()
 def score_examples(
     model: Any,
@@ -40,8 +97,8 @@ def score_examples(
     teacher: Sequence[torch.Tensor] | None = None,
     head: OutputHead | None = None,
     decoding: Decoding | None = None,
-) -> list[dict[str, float]]:
-    """Sums over each example's answer tokens.
+) -> list[dict[str, Any]]:
+    """Score each example's answer tokens.
 
     Args:
         model: The model that is judged, in eval mode.
@@ -54,10 +111,12 @@ def score_examples(
         decoding: The teacher's sampling distribution q.
 
     Returns:
-        Per example: tokens, nats (cross-entropy), and with a teacher kl (KL(q || model), nats) and
-        agree (tokens at which both find the same token likeliest).
+        Per example the sums tokens, nats (cross-entropy) and, with a teacher, teacher_nats (-log q
+        of the text's tokens), kl (KL(q || model), nats) and agree (tokens at which both find the
+        same token likeliest); and per token confidence, the probability of the model's likeliest
+        token, and correct, whether that is the token in the text.
     """
-    results: list[dict[str, float]] = [{} for _ in examples]
+    results: list[dict[str, Any]] = [{} for _ in examples]
     for batch in tqdm(_by_length(examples, batch_size), desc="scoring", mininterval=5, leave=False):
         chosen = [examples[number] for number in batch]
         inputs = {key: value.to(model.device) for key, value in collate(chosen, pad).items()}
@@ -69,46 +128,48 @@ def score_examples(
             use_cache=False,
         ).logits
         targets = inputs["shift_labels"][keep]
-        columns = {name: torch.empty(len(targets)) for name in ("nats", "kl", "agree")}
+        names = ["nats", "confidence", "correct"]
+        if teacher is not None and head is not None and decoding is not None:
+            names += ["teacher_nats", "kl", "agree"]
+        columns = {name: torch.empty(len(targets), device=logits.device) for name in names}
         states = None if teacher is None else torch.cat([teacher[number] for number in batch])
         size = 2 * chunk_rows(logits)
         for first in range(0, len(targets), 512):  # the head wants many rows, the softmax few
-            block = slice(first, first + 512)
-            own_logits = None
+            last = min(first + 512, len(targets))
+            theirs = None
             if states is not None and head is not None:
-                own_logits = head.logits(states[block].to(logits.device))
-            for start in range(first, min(first + 512, len(targets)), size):
-                part = slice(start, min(start + size, first + 512))
-                logs = torch.log_softmax(logits[part].float(), dim=-1)
-                nats = -logs.gather(1, targets[part].unsqueeze(1)).squeeze(1)
-                columns["nats"][part] = nats.cpu()
-                if own_logits is not None and decoding is not None:
-                    own = log_q(own_logits[start - first : part.stop - first], decoding)
-                    # Heads padded to different widths: ids beyond the tokenizer's are no text.
-                    width = min(own.shape[-1], logs.shape[-1])
-                    own, logs = own[..., :width], logs[..., :width]
-                    columns["agree"][part] = (own.argmax(-1) == logs.argmax(-1)).float().cpu()
-                    # Where q is 0 (a cut tail), log q is -inf and the term is 0.
-                    columns["kl"][part] = (own.exp() * (own.clamp_min(-1e9) - logs)).sum(-1).cpu()
+                theirs = head.logits(states[first:last].to(logits.device))
+            widest = max(logits.shape[1], 0 if theirs is None else theirs.shape[1])
+            room = logits.new_empty(3, min(size, 512), widest, dtype=torch.float32)
+            for start in range(first, last, size):
+                part = slice(start, min(start + size, last))
+                near = None if theirs is None else theirs[start - first : part.stop - first]
+                found = _score_rows(logits[part], targets[part, None], near, decoding, room)
+                for name, column in found.items():
+                    columns[name][part] = column
         ends = torch.cumsum(keep.sum(1), 0).tolist()
         for place, number in enumerate(batch):
-            first = ends[place - 1] if place else 0
+            own = slice(ends[place - 1] if place else 0, ends[place])
             sums = {
-                name: float(column[first : ends[place]].double().sum())
+                name: float(column[own].double().sum())
                 for name, column in columns.items()
+                if name not in ("confidence", "correct")
             }
-            results[number] = {"tokens": ends[place] - first, **sums}
-            if states is None:
-                del results[number]["kl"], results[number]["agree"]
+            results[number] = {
+                "tokens": own.stop - own.start,
+                **sums,
+                "confidence": columns["confidence"][own].tolist(),
+                "correct": columns["correct"][own].bool().tolist(),
+            }
     return results
 
 
 def held_out_metrics(
-    scored: Sequence[dict[str, float]],
+    scored: Sequence[dict[str, Any]],
     examples: Sequence[Example],
     answer_bytes: int,
-    teacher_scores: Sequence[dict[str, Any]] | None,
     trained_types: set[int],
+    own_text: bool = True,
 ) -> dict[str, Any]:
     """Metrics on the teacher's held-out text.
 
@@ -117,11 +178,12 @@ def held_out_metrics(
         examples: The same examples.
         answer_bytes: UTF-8 bytes of the text that the scored tokens cover; the nats of EOS are in
             the loss, so they count in bits per byte too.
-        teacher_scores: Score rows of the teacher in the same order; None without its tokens.
         trained_types: Token ids that were targets in training.
+        own_text: Whether the text was drawn from the teacher's q, so that the identity holds.
 
     Returns:
-        loss (nats per token), loss_stderr (over prompts), perplexity, bits_per_byte,
+        loss (nats per token), loss_stderr (over prompts), perplexity, bits_per_byte, ece and
+        ece_bins (see `expected_calibration_error`; every token of the text is one prediction),
         unseen_token_share, unigram_entropy and, with a teacher, loss_teacher, kl_teacher,
         kl_stderr, top1_agreement and identity: loss - loss_teacher - kl_teacher, which is 0 in
         expectation, with its paired standard error.
@@ -134,6 +196,10 @@ def held_out_metrics(
     for token in flat:
         counts[token] = counts.get(token, 0) + 1
     unseen = sum(count for token, count in counts.items() if token not in trained_types)
+    calibration = expected_calibration_error(
+        [value for item in scored for value in item["confidence"]],
+        [value for item in scored for value in item["correct"]],
+    )
     metrics: dict[str, Any] = {
         "prompts": len(scored),
         "tokens": sum(tokens),
@@ -141,6 +207,8 @@ def held_out_metrics(
         "loss_stderr": stderr,
         "perplexity": math.exp(loss),
         "bits_per_byte": sum(nats) / math.log(2) / answer_bytes,
+        "ece": calibration["ece"],
+        "ece_bins": calibration["bins"],
         "unseen_token_share": unseen / len(flat),
         "unigram_entropy": unigram_entropy(list(counts.values())),
         "loss_teacher": None,
@@ -149,19 +217,20 @@ def held_out_metrics(
         "top1_agreement": None,
         "identity": None,
     }
-    if teacher_scores is not None:
-        own = [-sum(row["log_q"]) for row in teacher_scores]
+    if scored and "kl" in scored[0]:
+        own = [item["teacher_nats"] for item in scored]
         kl = [item["kl"] for item in scored]
         rest = [mine - yours - gap for mine, yours, gap in zip(nats, own, kl, strict=True)]
         difference, error = token_mean(rest, tokens)
         metrics["loss_teacher"] = token_mean(own, tokens)[0]
         metrics["kl_teacher"], metrics["kl_stderr"] = token_mean(kl, tokens)
         metrics["top1_agreement"] = sum(item["agree"] for item in scored) / sum(tokens)
-        metrics["identity"] = {
-            "difference": difference,
-            "stderr": error,
-            "z": difference / error if error > 0 else 0.0,
-        }
+        if own_text:
+            metrics["identity"] = {
+                "difference": difference,
+                "stderr": error,
+                "z": difference / error if error > 0 else 0.0,
+            }
     return metrics
 
 
@@ -238,7 +307,7 @@ def evaluate_model(
     model: Any,
     tokenizer: Any,
     rows: Sequence[dict[str, Any]],
-    scores: Sequence[dict[str, Any]],
+    states: Sequence[dict[str, Any]],
     head: OutputHead | None,
     text_tokenizer: str | None,
     passages: Sequence[str],
@@ -251,13 +320,14 @@ def evaluate_model(
         model: The model in eval mode.
         tokenizer: Its tokenizer.
         rows: The teacher's held-out text.
-        scores: The teacher's scores of it, empty for ready-made text.
-        head: The teacher's output head, None for ready-made text.
+        states: The teacher's final hidden states on it, empty without a teacher model.
+        head: The teacher's output head, None without a teacher model.
         text_tokenizer: Digest of the text's tokenizer.
         passages: The reference text.
         trained_types: Token ids that were targets in training.
-        spec: text, formatting, reference, generated_instructions, instruction_tokens,
-            qualitative and batch_size.
+        spec: distribution and written (with a teacher model), formatting, reference,
+            generated_instructions, instruction_tokens, reference_answers, qualitative and
+            batch_size.
 
     Returns:
         The metrics, and the responses to instructions and a few held-out prompts.
@@ -270,11 +340,10 @@ def evaluate_model(
     )
     decoding = None
     hidden: list[torch.Tensor] | None = None
-    if shared and head is not None and scores:
-        settings = spec["text"]["decoding"]
-        decoding = Decoding(settings["temperature"], settings["top_k"], settings["top_p"])
+    if shared and head is not None and states:
+        decoding = Decoding(**spec["distribution"])
         width = head.weight.shape[1]
-        hidden = [hidden_states(score["hidden"], width) for score in scores]
+        hidden = [hidden_states(row["hidden"], width) for row in states]
     logging.info("scoring %d held-out responses", len(examples))
     scored = score_examples(
         model, examples, tokenizer.pad_token_id, spec["batch_size"], hidden, head, decoding
@@ -282,7 +351,7 @@ def evaluate_model(
     covered = sum(len(row["response"].encode()) for row in rows)
     metrics: dict[str, Any] = {
         "heldout": held_out_metrics(
-            scored, examples, covered, scores if hidden is not None else None, trained_types
+            scored, examples, covered, trained_types, own_text=spec.get("written", False)
         ),
         "reference": reference_metrics(
             model, tokenizer, passages, spec["reference"]["max_tokens"], spec["batch_size"]
@@ -290,8 +359,9 @@ def evaluate_model(
     }
     sets = instruction_sets(spec["generated_instructions"])
     shown = list(rows[: spec["qualitative"]])
+    compared = [row for row in rows[: spec["reference_answers"]] if row["reference"]]
     asked = [(item.prompt, None) for items in sets.values() for item in items]
-    asked += [(row["prompt"], row["context"]) for row in shown]
+    asked += [(row["prompt"], row["context"]) for row in (*shown, *compared)]
     logging.info("answering %d prompts", len(asked))
     answers = answer_prompts(
         model, tokenizer, asked, spec["formatting"], spec["instruction_tokens"]
@@ -308,8 +378,17 @@ def evaluate_model(
             )
             place += 1
         metrics["instructions"][name] = _pass_rate(items, passed)
-    for row, answer in zip(shown, answers[place:], strict=True):
+    rest = [("test", row) for row in shown] + [("reference", row) for row in compared]
+    for (name, row), answer in zip(rest, answers[place:], strict=True):
         responses.append(
-            {"set": "test", "id": row["id"], "prompt": row["prompt"], **answer, "passed": None}
+            {"set": name, "id": row["id"], "prompt": row["prompt"], **answer, "passed": None}
+        )
+    metrics["answers"] = None
+    if compared:
+        from distill.text_metrics import text_similarity  # a second of imports, rarely needed
+
+        metrics["answers"] = text_similarity(
+            [row["reference"] for row in compared],
+            [answer["text"] for answer in answers[place + len(shown) :]],
         )
     return metrics, responses

@@ -37,8 +37,8 @@ def count_parameters(model: Any) -> tuple[int, int]:
     }
     total = body = 0
     for tensor in model.parameters():
-        total += tensor.numel()
-        body += 0 if id(tensor) in embedding else tensor.numel()
+        total += _numel(tensor)
+        body += 0 if id(tensor) in embedding else _numel(tensor)
     return total, body
 
 
@@ -85,9 +85,9 @@ class FlopModel:
         body = head = 0
         for module in _matrices(model):
             if id(module) in inside and module is not output:
-                body += 2 * module.weight.numel()
+                body += 2 * _elements(module)
             else:
-                head += 2 * module.weight.numel()
+                head += 2 * _elements(module)
         heads = int(config.num_attention_heads)
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
         attention = 4 * int(config.num_hidden_layers) * heads * int(head_dim)
@@ -159,6 +159,19 @@ def _matrices(model: Any) -> Iterator[Any]:
     for module in model.modules():
         if isinstance(module, nn.Linear | Conv1D):
             yield module
+
+
+def _elements(module: Any) -> int:
+    """Elements of a weight matrix; of a quantised one as if it were not packed."""
+    if hasattr(module, "in_features"):
+        return int(module.in_features * module.out_features)
+    return int(module.weight.numel())
+
+
+def _numel(tensor: Any) -> int:
+    """Elements of a parameter; 4-bit ones are stored two to a byte."""
+    state = getattr(tensor, "quant_state", None)
+    return int(tensor.numel() if state is None else state.shape.numel())
 
 
 def _refuse_unsupported(model: Any) -> None:

@@ -12,10 +12,10 @@ from distill.environment import git_revision, hardware, versions
 from distill.evaluation import evaluate_model
 from distill.files import read_json, write_json, write_text
 from distill.flops import count_parameters
-from distill.models import load_model, load_tokenizer, resolve_precision, use_threads
+from distill.models import load_model, load_teacher, load_tokenizer, resolve_precision, use_threads
 from distill.parquet import read_metadata, read_rows
-from distill.scores import load_head
 from distill.sources import sha256_of
+from distill.states import load_head
 
 _FROM_TRAINING = ("updates", "tokens_seen", "tokens_unique", "train_flops", "train_seconds")
 _BYTES_PER_MB = 1024**2
@@ -41,7 +41,7 @@ def _saved_size_mb(model: Any, folder: Path) -> float:
 def judge(
     model_file: str | Path,
     texts: Sequence[str | Path],
-    scores: Sequence[str | Path],
+    states: Sequence[str | Path],
     head: str | Path | None,
     reference: str | Path,
     training: str | Path | None,
@@ -55,8 +55,8 @@ def judge(
     Args:
         model_file: A file in the model's directory.
         texts: The teacher's held-out text.
-        scores: The teacher's scores of it, in the same order; none for ready-made text.
-        head: The teacher's output head; None for ready-made text.
+        states: The teacher's final hidden states on it, in the same order; none without a model.
+        head: The teacher's output head; None without a model.
         reference: Rows of the reference text's data set.
         training: The student's training record; None for a teacher.
         shard: The student's training data; None at n = 0 and for a teacher.
@@ -72,7 +72,10 @@ def judge(
     precision = resolve_precision(spec["precision"])
     longest = max(len(row["prompt_ids"] or []) + len(row["response_ids"] or []) for row in rows)
     longest = max(longest, spec["reference"]["max_tokens"] + 1)
-    model = load_model(folder, precision=precision, sequence=longest)
+    if training is None:
+        model = load_teacher(folder, spec["scorer"] | {"precision": precision}, sequence=longest)
+    else:
+        model = load_model(folder, precision=precision, sequence=longest)
     passages = [row["text"] for row in read_rows(reference)[: spec["reference"]["passages"]]]
     trained: set[int] = set()
     made = read_json(training) if training is not None else None
@@ -82,7 +85,7 @@ def judge(
         examples = encode_rows(read_rows(shard), tokenizer, spec["formatting"], digest, limit)
         trained = {token for example in examples for token in example.answer}
     found, answers = evaluate_model(
-        model, tokenizer, rows, read_rows(scores), load_head(head, model.device) if head else None,
+        model, tokenizer, rows, read_rows(states), load_head(head, model.device) if head else None,
         read_metadata(texts[0], "tokenizer_sha256"), passages, trained, spec,
     )  # fmt: skip
     total, body = count_parameters(model)

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from distill.attention import GROUPED
 from distill.files import UserError
+from distill.parquet import read_metadata
+from distill.tokens import tokenizer_sha256
 
 SAFE: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
 """No code from a model's repository, no network."""
@@ -82,6 +84,53 @@ def load_model(path: str | Path, *, precision: str, sequence: int) -> Any:
         **SAFE,
     )
     return model.to(device()).eval()
+
+
+def load_teacher(path: str | Path, spec: dict[str, Any], *, sequence: int) -> Any:
+    """Load a teacher as its spec says.
+
+    Args:
+        path: Directory with `config.json` and safetensors weights.
+        spec: precision, quantisation (`none`, `int8` or `nf4`) and device_map.
+        sequence: Longest sequence in tokens that will be run.
+
+    Raises:
+        UserError: The sequence does not fit the model's context.
+    """
+    precision = resolve_precision(spec["precision"])
+    if spec["quantisation"] == "none" and spec["device_map"] is None:
+        return load_model(path, precision=precision, sequence=sequence)
+    config = AutoConfig.from_pretrained(path, **SAFE)
+    check_context(config, sequence, str(path))
+    settings: dict[str, Any] = {"device_map": spec["device_map"] or {"": device()}}
+    if spec["quantisation"] == "nf4":  # QLoRA (Dettmers 2023)
+        settings["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype_of(precision)
+        )
+    elif spec["quantisation"] == "int8":  # LLM.int8() (Dettmers 2022)
+        settings["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)
+    model = AutoModelForCausalLM.from_pretrained(
+        path,
+        dtype=dtype_of(precision),
+        use_safetensors=True,
+        attn_implementation=attention_for(sequence),
+        **settings,
+        **SAFE,
+    )
+    return model.eval()
+
+
+def check_tokens(text: str | Path, folder: str | Path) -> None:
+    """Check that a text's tokens are those of the model in `folder`.
+
+    Raises:
+        UserError: They are not, so a score of them would mean nothing.
+    """
+    if read_metadata(text, "tokenizer_sha256") != tokenizer_sha256(load_tokenizer(folder)):
+        raise UserError(
+            f"the model in {folder} cannot score {text}: its tokenizer is not the one that the "
+            "text's tokens come from; name a teacher with the same tokenizer in the cache"
+        )
 
 
 def check_context(config: Any, sequence: int, name: str) -> None:

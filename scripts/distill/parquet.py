@@ -19,7 +19,11 @@ def write_rows(
     extra = {key: json.dumps(value) for key, value in metadata.items()}
     table = table.replace_schema_metadata({**(schema.metadata or {}), **extra})
     with replacing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        # Statistics and dictionaries would copy whole blobs into the page headers.
+        plain = [field.name for field in schema if not pa.types.is_large_binary(field.type)]
+        pq.write_table(
+            table, temporary, compression="zstd", use_dictionary=plain, write_statistics=plain
+        )
 
 
 def read_table(path: str | Path, columns: list[str] | None = None) -> pa.Table:
@@ -40,6 +44,11 @@ def read_table(path: str | Path, columns: list[str] | None = None) -> pa.Table:
             "run the workflow again"
         ) from None
     return table
+
+
+def read_schema(path: str | Path) -> pa.Schema:
+    """The schema of a Parquet file."""
+    return pq.read_schema(path)
 
 
 def read_rows(paths: Sequence[str | Path] | str | Path) -> list[dict[str, Any]]:

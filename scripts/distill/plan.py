@@ -45,11 +45,12 @@ class Run:
 def run_table(study: Study) -> list[Run]:
     """All runs of a study, without duplicates, each student's n = 0 run included."""
     runs = {
-        Run(student, teacher, method, RAW, NO_CACHE, samples, draw, seed)
+        Run(student, teacher, method, RAW, cache, samples, draw, seed)
         for block in study.runs
         for student in block.students
         for teacher in block.teachers
         for method in block.methods
+        for cache in (block.caches if study.method_of(method).soft else [NO_CACHE])
         for samples in block.samples
         for draw in block.draws
         for seed in block.seeds
@@ -78,6 +79,11 @@ def digest(spec: Any) -> str:
 
 def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40].strip("-")
+
+
+def _stem(key: str) -> str:
+    """A source's key without its digest."""
+    return re.sub(r"-[0-9a-f]{8}$", "", key)
 
 
 def _plain(value: Any) -> Any:
@@ -163,6 +169,7 @@ class Plan:
             spec["model"] = self.source_spec(teacher.source or "")
             spec["batch_size"], spec["threads"] = teacher.batch_size, teacher.threads
             spec["precision"] = teacher.precision
+            spec["quantisation"], spec["device_map"] = teacher.quantisation, teacher.device_map
             # A data set's prompts have no system turn; Magpie's are written after it.
             spec["system"] = prompts.system
         else:
@@ -233,7 +240,7 @@ class Plan:
             spec["candidates"] = math.ceil(self.part_rows(split, part) * prompts.surplus)
         return spec | {key: self.prompts_spec[key] for key in sorted(self.prompts_spec)}
 
-    # Teacher text and scores.
+    # Teacher text.
 
     def formatting_spec(self) -> dict[str, Any]:
         """How a prompt becomes a model's input."""
@@ -242,49 +249,193 @@ class Plan:
     def text_spec(self, teacher: str) -> dict[str, Any]:
         """What a teacher's text depends on."""
         entry = self.study.teachers[teacher]
-        spec = {"prompts": self.prompts_spec}
+        spec: dict[str, Any] = {"prompts": self.prompts_spec}
         if entry.text is not None:
-            return spec | {"text": self.source_spec(entry.text)}
-        decoding = entry.model_dump(exclude={"source", "text"})
+            spec["text"] = self.source_spec(entry.text)
+            if entry.source is not None:  # the text carries the tokens of the model that scores it
+                spec["model"] = self.source_spec(entry.source)
+                spec["formatting"] = self.formatting_spec()
+            return spec
         return spec | {
             "model": self.source_spec(entry.source or ""),
             "formatting": self.formatting_spec(),
-            "decoding": decoding,
+            "decoding": entry.model_dump(exclude={"source", "text"}),
         }
 
     def text_key(self, teacher: str) -> str:
         """Folder name of a teacher's text."""
         entry = self.study.teachers[teacher]
-        origin = self.source_key(entry.source) if entry.source else _slug(entry.text or "")
-        return f"{re.sub(r'-[0-9a-f]{8}$', '', origin)}-{digest(self.text_spec(teacher))}"
+        origin = _slug(entry.text) if entry.text else self.source_key(entry.source or "")
+        return f"{_stem(origin)}-{digest(self.text_spec(teacher))}"
 
     @cached_property
     def text_keys(self) -> dict[str, str]:
         """Teacher of each text, by key."""
         return {self.text_key(name): name for name in self.study.teachers}
 
+    def written_texts(self, written: bool) -> list[str]:
+        """Keys of the texts that a model writes, or of those that a data set holds."""
+        return [
+            key for key, name in self.text_keys.items()
+            if self.study.teachers[name].writes == written
+        ]  # fmt: skip
+
     def text_part(self, teacher: str, split: str, part: int) -> str:
         """A part of a teacher's text."""
         return f"{RESOURCES}/text/{self.text_key(teacher)}/{split}-{part:05d}.parquet"
 
-    def test_text(self, teacher: str) -> list[str]:
+    def held_out_text(self, teacher: str, split: str) -> list[str]:
         """The teacher's held-out text."""
-        return [self.text_part(teacher, "test", part) for part in self.held_out_parts("test")]
+        return [self.text_part(teacher, split, part) for part in self.held_out_parts(split)]
 
     def has_model(self, teacher: str) -> bool:
-        """Whether a teacher is a model (rather than ready-made text)."""
+        """Whether a teacher is or has a model (rather than ready-made text alone)."""
         return self.study.teachers[teacher].source is not None
+
+    # Soft targets.
+
+    def scorer_spec(self, teacher: str) -> dict[str, Any]:
+        """What a teacher's hidden states depend on beyond the text."""
+        entry = self.study.teachers[teacher]
+        spec = {"model": self.source_spec(entry.source or "")}
+        names = ("precision", "quantisation", "device_map", "threads")
+        return spec | {name: getattr(entry, name) for name in names}
+
+    def scorer_key(self, teacher: str) -> str:
+        """Name of a teacher's model as it is run."""
+        origin = self.source_key(self.study.teachers[teacher].source or "")
+        return f"{_stem(origin)}-{digest(self.scorer_spec(teacher))}"
+
+    @cached_property
+    def scorer_keys(self) -> dict[str, str]:
+        """A teacher of each scorer, by key."""
+        return {self.scorer_key(name): name for name in self.study.teachers if self.has_model(name)}
+
+    def scorer(self, key: str) -> dict[str, Any]:
+        """The spec of a scorer, by its key."""
+        return self.scorer_spec(self.scorer_keys[key])
+
+    def distribution_spec(self, teacher: str) -> dict[str, Any]:
+        """The sampling distribution q of a teacher, given its hidden states."""
+        entry = self.study.teachers[teacher]
+        return {name: getattr(entry, name) for name in ("temperature", "top_k", "top_p")}
 
     def head(self, teacher: str) -> str:
         """The teacher's saved output head."""
-        return f"{RESOURCES}/scores/{self.text_key(teacher)}/head.safetensors"
+        return f"{RESOURCES}/heads/{self.scorer_key(teacher)}.safetensors"
 
-    def test_scores(self, teacher: str) -> list[str]:
-        """The teacher's final hidden states on its held-out text; none for ready-made text."""
+    def states(self, text: str, scorer: str, tokens: str, split: str, part: int) -> str:
+        """Final hidden states of the teacher `scorer` on a part of the text of the teacher `text`.
+
+        A teacher's own text comes with them: they are what it was drawn from.
+        """
+        own = text == scorer and tokens == "answer" and self.study.teachers[text].writes
+        folder = "own" if own else f"{self.scorer_key(scorer)}-{tokens}"
+        return f"{RESOURCES}/states/{self.text_key(text)}/{folder}/{split}-{part:05d}.parquet"
+
+    def test_states(self, teacher: str) -> list[str]:
+        """The teacher's final hidden states on its held-out text; none without a model."""
         if not self.has_model(teacher):
             return []
-        folder = f"{RESOURCES}/scores/{self.text_key(teacher)}"
-        return [f"{folder}/test-{part:05d}.parquet" for part in self.held_out_parts("test")]
+        parts = self.held_out_parts("test")
+        return [self.states(teacher, teacher, "answer", "test", part) for part in parts]
+
+    def cache_teachers(self, teacher: str, cache: str) -> dict[str, float]:
+        """The teachers whose mixture a cache holds, with weights that sum to 1."""
+        given = self.study.caches[cache].teachers or {teacher: 1.0}
+        return {name: weight / sum(given.values()) for name, weight in sorted(given.items())}
+
+    def cache_spec(self, teacher: str, cache: str) -> dict[str, Any]:
+        """What the soft targets of a cache on a teacher's text depend on."""
+        entry = self.study.caches[cache]
+        spec: dict[str, Any] = {
+            "text": self.text_spec(teacher),
+            **entry.model_dump(exclude={"teachers", "hidden"}),
+            "scorers": [
+                {**self.scorer_spec(name), **self.distribution_spec(name), "weight": weight}
+                for name, weight in self.cache_teachers(teacher, cache).items()
+            ],
+        }
+        if entry.hidden is not None:
+            spec["hidden"] = self.layers_spec(teacher, cache)
+        return spec
+
+    def cache_key(self, teacher: str, cache: str) -> str:
+        """Folder name of a cache."""
+        spec = {
+            key: item for key, item in self.cache_spec(teacher, cache).items() if key != "hidden"
+        }
+        return f"{_slug(self.study.caches[cache].scheme)}-{digest(spec)}"
+
+    @cached_property
+    def cache_keys(self) -> dict[tuple[str, str], tuple[str, str]]:
+        """Teacher and cache by text key and cache key."""
+        return {
+            (self.text_key(teacher), self.cache_key(teacher, cache)): (teacher, cache)
+            for teacher in self.study.teachers
+            for cache in self.study.caches
+            if self.has_model(teacher)
+        }
+
+    def cache_states(self, teacher: str, cache: str, split: str, part: int) -> list[str]:
+        """Hidden states of each teacher of a cache on a part of the text."""
+        tokens = self.study.caches[cache].tokens
+        return [
+            self.states(teacher, name, tokens, split, part)
+            for name in self.cache_teachers(teacher, cache)
+        ]
+
+    def cache_heads(self, teacher: str, cache: str) -> list[str]:
+        """Output head of each teacher of a cache."""
+        return [self.head(name) for name in self.cache_teachers(teacher, cache)]
+
+    def cache_folder(self, teacher: str, cache: str) -> str:
+        """Where a cache lies, its manifest included."""
+        return f"{RESOURCES}/caches/{self.text_key(teacher)}/{self.cache_key(teacher, cache)}"
+
+    def cache_part(self, teacher: str, cache: str, split: str, part: int) -> str:
+        """Soft targets of a part of the text; for final_hidden the hidden states themselves."""
+        if self.study.caches[cache].scheme == "final_hidden":
+            return self.cache_states(teacher, cache, split, part)[0]
+        return f"{self.cache_folder(teacher, cache)}/{split}-{part:05d}.parquet"
+
+    def layers_spec(self, teacher: str, cache: str) -> dict[str, Any]:
+        """What the stored hidden states of layers depend on."""
+        entry = self.study.caches[cache]
+        chosen = entry.hidden.model_dump() if entry.hidden else {}
+        return {
+            "text": self.text_spec(teacher),
+            "scorer": self.scorer_spec(teacher),
+            "tokens": entry.tokens,
+            **chosen,
+        }
+
+    def layers_key(self, teacher: str, cache: str) -> str:
+        """Folder name of stored layers."""
+        return f"layers-{digest(self.layers_spec(teacher, cache))}"
+
+    @cached_property
+    def layers_keys(self) -> dict[tuple[str, str], tuple[str, str]]:
+        """Teacher and cache by text key and layers key."""
+        return {
+            (self.text_key(teacher), self.layers_key(teacher, cache)): (teacher, cache)
+            for teacher in self.study.teachers
+            for cache, entry in self.study.caches.items()
+            if self.has_model(teacher) and entry.hidden
+        }
+
+    def layers_part(self, teacher: str, cache: str, split: str, part: int) -> str:
+        """Stored hidden states of layers on a part of the text."""
+        folder = f"{RESOURCES}/layers/{self.text_key(teacher)}/{self.layers_key(teacher, cache)}"
+        return f"{folder}/{split}-{part:05d}.parquet"
+
+    def layers_projection(self, teacher: str, cache: str) -> list[str]:
+        """The fitted projection of stored layers, if there is one."""
+        entry = self.study.caches[cache].hidden
+        if entry is None or entry.projection != "pca":
+            return []
+        folder = f"{RESOURCES}/layers/{self.text_key(teacher)}/{self.layers_key(teacher, cache)}"
+        return [f"{folder}/projection.safetensors"]
 
     # Shards.
 
@@ -299,11 +450,34 @@ class Plan:
             return list(range(run.samples))
         return pool_order(run.draw, self.draw_pool(run), self.study.prompts.seed)[: run.samples]
 
+    def shard_parts(self, run: Run) -> list[int]:
+        """Parts of the pool that hold the shard's rows."""
+        size = self.study.prompts.part_size
+        return sorted({row // size for row in self.shard_rows(run)})
+
     def shard_texts(self, run: Run) -> list[str]:
         """Text parts that hold the shard's rows."""
-        size = self.study.prompts.part_size
-        parts = sorted({row // size for row in self.shard_rows(run)})
-        return [self.text_part(run.teacher, "train", part) for part in parts]
+        return [self.text_part(run.teacher, "train", part) for part in self.shard_parts(run)]
+
+    def shard_targets(self, run: Run) -> list[str]:
+        """Soft targets of those parts, in the same order; none without a cache."""
+        if run.cache == NO_CACHE:
+            return []
+        parts = self.shard_parts(run)
+        return [self.cache_part(run.teacher, run.cache, "train", part) for part in parts]
+
+    def shard_layers(self, run: Run) -> list[str]:
+        """Stored layers of those parts, in the same order, if the cache has any."""
+        if run.cache == NO_CACHE or self.study.caches[run.cache].hidden is None:
+            return []
+        parts = self.shard_parts(run)
+        return [self.layers_part(run.teacher, run.cache, "train", part) for part in parts]
+
+    def shard_manifest(self, run: Run) -> list[str]:
+        """Manifest of the run's cache, if it reads one."""
+        if run.cache == NO_CACHE:
+            return []
+        return [f"{self.cache_folder(run.teacher, run.cache)}/manifest.json"]
 
     def shard(self, run: Run) -> str:
         """The run's training data."""
@@ -320,6 +494,8 @@ class Plan:
         }
         if run.draw:
             spec["draw_pool"] = self.draw_pool(run)
+        if run.cache != NO_CACHE:
+            spec["cache"] = self.cache_spec(run.teacher, run.cache)
         return spec
 
     # Students.
@@ -338,7 +514,7 @@ class Plan:
     def student_key(self, name: str) -> str:
         """Folder name of a student before training."""
         student = self.study.students[name]
-        origin = re.sub(r"-[0-9a-f]{8}$", "", self.source_key(student.source))
+        origin = _stem(self.source_key(student.source))
         return f"{student.init}-{origin}-{digest(self.student_spec(name))}"
 
     @cached_property
@@ -362,12 +538,78 @@ class Plan:
         }
         if run.samples == 0:
             return spec
-        return spec | {
-            "shard": self.shard_spec(run),
-            "method": self.study.methods[run.method].model_dump(),
-            "train": self.study.train.model_dump(),
-            "seed": run.seed,
+        spec |= {"shard": self.shard_spec(run), **self.method_spec(run.method), "seed": run.seed}
+        if spec["train"]["early_stopping"]:
+            spec["validation"] = self.text_spec(run.teacher)
+        if search := self.study.methods[run.method].search:
+            spec["search"] = self.search_spec(search)
+        return spec
+
+    def method_spec(self, name: str) -> dict[str, Any]:
+        """A method's losses and training settings (before a search changes them)."""
+        method = self.study.method_of(name)
+        return {
+            "method": _plain(method.model_dump(exclude={"train", "search"})),
+            "train": _plain(self.study.train_of(name).model_dump()),
         }
+
+    def train_heads(self, run: Run) -> list[str]:
+        """Output heads that turn the shard's hidden states into distributions."""
+        if run.cache == NO_CACHE or self.study.caches[run.cache].scheme != "final_hidden":
+            return []
+        return self.cache_heads(run.teacher, run.cache)
+
+    def validation_text(self, run: Run) -> list[str]:
+        """Held-out text for early stopping, where the run's method asks for it."""
+        if run.samples == 0 or not self.study.train_of(run.method).early_stopping:
+            return []
+        return self.held_out_text(run.teacher, "validation")
+
+    # Searches.
+
+    def search_run(self, name: str) -> Run:
+        """The run whose settings a search varies."""
+        search = self.study.searches[name]
+        cache = search.cache or NO_CACHE
+        return Run(
+            search.student,
+            search.teacher,
+            search.method,
+            RAW,
+            cache,
+            search.samples,
+            search.draw,
+            0,
+        )
+
+    def search_spec(self, name: str) -> dict[str, Any]:
+        """What a search's best settings depend on."""
+        search, run = self.study.searches[name], self.search_run(name)
+        names = {"space", "trials", "startup_trials", "seed"}
+        return {
+            "student": self.student_spec(run.student),
+            "formatting": self.formatting_spec(),
+            "shard": self.shard_spec(run),
+            **self.method_spec(run.method),
+            "validation": self.text_spec(run.teacher),
+            **_plain(search.model_dump(include=names)),
+        }
+
+    def search_file(self, name: str) -> str:
+        """The best settings that a search found."""
+        return f"{self.results}/searches/{name}/best.json"
+
+    @cached_property
+    def searches(self) -> list[str]:
+        """Searches that a run of the study needs."""
+        methods = dict.fromkeys(run.method for run in self.runs if run.samples)
+        found = [self.study.methods[name].search for name in methods]
+        return list(dict.fromkeys(name for name in found if name))
+
+    def best_settings(self, run: Run) -> list[str]:
+        """The search result that a run reads, if its method names a search."""
+        search = self.study.methods[run.method].search if run.samples else None
+        return [self.search_file(search)] if search else []
 
     def run_record(self, run: Run) -> dict[str, Any]:
         """Names and numbers of a run, for its record and model card."""
@@ -386,12 +628,17 @@ class Plan:
         reference = entry.reference.model_dump() | {
             "source": self.source_spec(entry.reference.source)
         }
-        return {
+        spec = {
             "text": self.text_spec(teacher),
             "formatting": self.formatting_spec(),
             "reference": reference,
             **entry.model_dump(exclude=skipped),
         }
+        if self.has_model(teacher):
+            spec["scorer"] = self.scorer_spec(teacher)
+            spec["distribution"] = self.distribution_spec(teacher)
+            spec["written"] = self.study.teachers[teacher].writes
+        return spec
 
     def evaluate_run_spec(self, run: Run) -> dict[str, Any]:
         """What a student's metrics depend on: the evaluation, and how the student was made."""
@@ -400,9 +647,13 @@ class Plan:
     def architecture(self, kind: str, name: str) -> dict[str, Any]:
         """What a model's speed depends on: its architecture, not its weights."""
         if kind == "teachers":
-            return {"source": self.source_spec(self.study.teachers[name].source or "")}
+            entry = self.study.teachers[name]
+            spec = {"source": self.source_spec(entry.source or "")}
+            return spec | (
+                {"quantisation": entry.quantisation} if entry.quantisation != "none" else {}
+            )
         student = self.study.students[name]
-        spec: dict[str, Any] = {"source": self.source_spec(student.source)}
+        spec = {"source": self.source_spec(student.source)}
         if student.init == "cut":
             spec["layers"] = student.layers
         if student.init == "random":
@@ -489,6 +740,11 @@ class Plan:
                 for name in sorted({run.student for run in self.runs})
             },
             "weights": self.study.evaluate.combined_weights.model_dump(),
+            "searches": self.searches,
+            "methods": {
+                name: _plain(self.study.methods[name].model_dump(exclude_defaults=True))
+                for name in sorted({run.method for run in self.runs if run.samples})
+            },
         }
 
     def stored_specs(self) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -500,5 +756,7 @@ class Plan:
             yield self.student_file(run, "metrics.json"), self.evaluate_run_spec(run)
         for teacher in self.model_teachers:
             yield self.teacher_metrics(teacher), self.evaluate_spec(teacher)
+        for name in self.searches:
+            yield self.search_file(name), self.search_spec(name)
         for key in self.architectures:
             yield f"{self.results}/efficiency/{key}.json", self.efficiency_spec(key)

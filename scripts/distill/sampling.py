@@ -6,7 +6,8 @@ row's text does not depend on which rows share its batch, but for rounding in th
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -112,6 +113,19 @@ def pick(logits: torch.Tensor, decoding: Decoding, uniform: torch.Tensor | None)
     return invert(torch.softmax(_cut_scores(logits, decoding), dim=-1), uniform)
 
 
+@contextmanager
+def head_inputs(model: Any) -> Iterator[list[torch.Tensor]]:
+    """Collect what enters a model's output head at the last position: [rows, width] each time."""
+    entered: list[torch.Tensor] = []
+    watch = model.get_output_embeddings().register_forward_pre_hook(
+        lambda module, inputs: entered.append(inputs[0][:, -1])
+    )
+    try:
+        yield entered
+    finally:
+        watch.remove()
+
+
 @torch.inference_mode()
 def sample_batch(
     model: Any,
@@ -122,6 +136,7 @@ def sample_batch(
     decoding: Decoding,
     uniforms: np.ndarray | None,
     on_step: Callable[[int], None] = lambda tokens: None,
+    states: torch.Tensor | None = None,
 ) -> list[tuple[list[int], FinishReason]]:
     """Continue a batch of prompts with a cache, dropping rows from the batch as they finish.
 
@@ -133,6 +148,8 @@ def sample_batch(
         decoding: The sampling distribution.
         uniforms: [rows, max_new_tokens]; None for greedy decoding.
         on_step: Called with the number of tokens made at each step.
+        states: Filled with the final hidden state that each token was drawn from, if given:
+            bf16 [rows, max_new_tokens, width]; what lies behind a row's last token is undefined.
 
     Returns:
         Per row its new token ids, with the stop token if one was drawn, and why it ended.
@@ -169,35 +186,39 @@ def sample_batch(
     alive = torch.arange(rows, device=device)  # which row of `prompts` each row of the batch is
     running = torch.ones(rows, dtype=torch.bool, device=device)
     stops = torch.tensor(list(stop_ids), device=device)
-    for step in range(max_new_tokens):
-        logits = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
-        token = pick(logits, decoding, None if noise is None else noise[alive, step])
-        ended = torch.isin(token, stops)
-        for row, new, end, on in zip(
-            alive.tolist(), token.tolist(), ended.tolist(), running.tolist(), strict=True
-        ):
-            if on:
-                made[row].append(new)
-                if end:
-                    reasons[row] = "stop"
-        on_step(int(running.sum()))
-        running = running & ~ended
-        left = int(running.sum())
-        if left == 0:
-            break
-        positions = positions[:, -1:] + 1
-        ids = token.unsqueeze(1)
-        if left <= 0.9 * len(running):  # copying the cache costs, so not at every row that ends
-            keep = running.nonzero().squeeze(1)
-            cache.batch_select_indices(keep)
-            alive, ids, mask, positions = alive[keep], ids[keep], mask[keep], positions[keep]
-            running = running[keep]
-        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+    with head_inputs(model) as entered:
+        for step in range(max_new_tokens):
+            logits = model(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits[:, -1]
+            if states is not None:
+                states[alive.cpu(), step] = entered.pop().to(states)
+            entered.clear()
+            token = pick(logits, decoding, None if noise is None else noise[alive, step])
+            ended = torch.isin(token, stops)
+            for row, new, end, on in zip(
+                alive.tolist(), token.tolist(), ended.tolist(), running.tolist(), strict=True
+            ):
+                if on:
+                    made[row].append(new)
+                    if end:
+                        reasons[row] = "stop"
+            on_step(int(running.sum()))
+            running = running & ~ended
+            left = int(running.sum())
+            if left == 0:
+                break
+            positions = positions[:, -1:] + 1
+            ids = token.unsqueeze(1)
+            if left <= 0.9 * len(running):  # copying the cache costs, so not at every row that ends
+                keep = running.nonzero().squeeze(1)
+                cache.batch_select_indices(keep)
+                alive, ids, mask, positions = alive[keep], ids[keep], mask[keep], positions[keep]
+                running = running[keep]
+            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
     return list(zip(made, reasons, strict=True))

@@ -33,6 +33,7 @@ TEXT_SCHEMA = pa.schema(
         ("prompt", pa.large_string()),
         ("context", pa.large_string()),
         ("response", pa.large_string()),
+        ("reference", pa.large_string()),
         ("prompt_ids", pa.list_(pa.int32())),
         ("response_ids", pa.list_(pa.int32())),
         ("finish_reason", pa.string()),
@@ -40,6 +41,6 @@ TEXT_SCHEMA = pa.schema(
         ("teacher_seconds", pa.float64()),
     ]
 )
-"""A teacher's text. Token ids are the teacher's, with the token that ended the response; null for
-ready-made text. The costs are those of the row's prompt (rejected candidates included) and
-response."""
+"""A teacher's text. `reference` is the data set's own response, if any. Token ids are the
+teacher's, with the token that ended the response; null for ready-made text that no model scores.
+The costs are those of the row's prompt (rejected candidates included) and response."""

@@ -1,12 +1,15 @@
 """A shard: all that one student reads, a self-contained data set of prompts and responses."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from distill.files import UserError, write_json, write_text
-from distill.parquet import read_metadata, read_rows, write_rows
+import pyarrow as pa
+
+from distill.files import UserError, read_json, write_json, write_text
+from distill.parquet import read_metadata, read_rows, read_schema, read_table, write_rows
 from distill.schemas import TEXT_SCHEMA
+from distill.soft_targets import bytes_per_token, scheme_of, stored_bytes, summarise
 
 CARD = """---
 license: other
@@ -23,17 +26,42 @@ larger n of the same draw begins with the same rows; another draw permutes the p
 |---|---|
 | id, row | the prompt's name and its place in the pool |
 | prompt, context | the user's request |
-| response | the teacher's answer |
+| response | the text to learn |
+| reference | the data set's own answer, if any |
 | prompt_ids, response_ids | the teacher's tokens and end token; null for ready-made text |
 | finish_reason | `stop`, or `length` for an answer cut short (it carries no end token) |
 | teacher_flops, teacher_seconds | cost of writing prompt and answer, rejected prompts included |
+| target_tokens, target_flops, target_seconds | with a cache: positions scored, their cost |
+| hidden | cache `final_hidden`: the teacher's last hidden states, bf16 [tokens, width] |
+| ids, counts, lengths, log_p, tail_mass, entropy, log_z | other caches: see docs/soft_targets.md |
+| layers, scales, layer_flops, layer_seconds | caches with `hidden:`: states of chosen layers |
 
 The text is model-written and unchecked.
 """
 
 
+def _by_name(paths: Sequence[str | Path]) -> dict[str, dict[str, Any]]:
+    return {row["id"]: row for row in read_rows(paths)}
+
+
+def _columns(path: str | Path) -> list[pa.Field]:
+    """The columns that a part of a cache adds, as a shard names them."""
+    renamed = {name: f"target_{name}" for name in ("flops", "seconds", "tokens")}
+    return [
+        field.with_name(renamed.get(field.name, field.name)).remove_metadata()
+        for field in read_schema(path)
+        if field.name != "id"
+    ]
+
+
 def build_shard(
-    texts: Sequence[str | Path], rows: Sequence[int], spec: dict[str, Any], out: str | Path
+    texts: Sequence[str | Path],
+    rows: Sequence[int],
+    spec: dict[str, Any],
+    out: str | Path,
+    targets: Sequence[str | Path] = (),
+    layers: Sequence[str | Path] = (),
+    manifest: str | Path | None = None,
 ) -> None:
     """Write the given pool rows, in order, with a record of them beside the shard.
 
@@ -42,6 +70,9 @@ def build_shard(
         rows: Places in the pool.
         spec: What the shard depends on; stored in it and in its record.
         out: `….parquet`; the record is `….json`.
+        targets: Parts of a cache on the same rows, if there is one.
+        layers: Parts with hidden states of layers, if the cache has them.
+        manifest: The cache's manifest, copied into the record.
 
     Raises:
         UserError: A row is missing from the parts.
@@ -52,9 +83,25 @@ def build_shard(
             f"{out}: the teacher's text lacks pool row {missing[0]}; delete {texts[0]} and run "
             "again"
         )
-    chosen = [by_row[row] for row in rows]
-    tokenizer = read_metadata(texts[0], "tokenizer_sha256")
-    write_rows(out, chosen, TEXT_SCHEMA, spec=spec, tokenizer_sha256=tokenizer)
+    chosen = [dict(by_row[row]) for row in rows]
+    fields = list(TEXT_SCHEMA)
+    for parts in (targets, layers):
+        if not parts:
+            continue
+        columns, found = _columns(parts[0]), _by_name(parts)
+        names = [field.name for field in read_schema(parts[0]) if field.name != "id"]
+        for row in chosen:
+            if row["id"] not in found:
+                raise UserError(f"{out}: {parts[0]} lacks the row {row['id']}; delete it and run again")  # fmt: skip  # noqa: E501
+            for name, field in zip(names, columns, strict=True):
+                row[field.name] = found[row["id"]][name]
+        fields += columns
+    metadata: dict[str, Any] = {
+        "spec": spec, "tokenizer_sha256": read_metadata(texts[0], "tokenizer_sha256"),
+    }  # fmt: skip
+    if targets and "cache" in spec and spec["cache"]["scheme"] != "final_hidden":
+        metadata["vocabulary"] = read_metadata(targets[0], "vocabulary")
+    write_rows(out, chosen, pa.schema(fields), **metadata)
     record = {
         "schema": 1,
         "spec": spec,
@@ -63,8 +110,38 @@ def build_shard(
         "teacher_tokens": sum(len(row["response_ids"] or []) for row in chosen),
         "teacher_flops": sum(row["teacher_flops"] for row in chosen),
         "teacher_seconds": sum(row["teacher_seconds"] for row in chosen),
+        "target_flops": sum(target_cost(row) for row in chosen),
+        "cache": None,
     }
+    if targets:
+        record["cache"] = _cache_record(chosen, spec["cache"], targets, layers)
+        record["cache"]["manifest"] = read_json(manifest) if manifest else None
     write_json(Path(out).with_suffix(".json"), record)
+
+
+def target_cost(row: Mapping[str, Any]) -> float:
+    """FLOPs of a row's soft targets: scoring passes and output heads, stored layers included."""
+    return float(row.get("target_flops") or 0.0) + float(row.get("layer_flops") or 0.0)
+
+
+def _cache_record(
+    rows: Sequence[dict[str, Any]],
+    spec: dict[str, Any],
+    targets: Sequence[str | Path],
+    layers: Sequence[str | Path],
+) -> dict[str, Any]:
+    """What the soft targets hold, and their bytes per token in the cache's own files."""
+    record: dict[str, Any] = {"kept_mass": 1.0, "entropy": None, "distinct_ids": None}
+    if spec["scheme"] != "final_hidden":
+        record |= summarise(rows, scheme_of(spec))
+    tokens = sum(sum(read_table(path, ["tokens"])["tokens"].to_pylist()) for path in targets)
+    stored = [stored_bytes(path) for path in layers]
+    size = sum(sizes[name] for sizes in stored for name in ("layers", "scales"))
+    return record | {
+        "tokens": sum(row["target_tokens"] for row in rows),
+        "bytes_per_token": bytes_per_token(targets),
+        "layer_bytes_per_token": size / tokens if layers else None,
+    }
 
 
 def write_card(study: str, teacher: str, curation: str, cache: str, out: str | Path) -> None:

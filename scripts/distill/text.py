@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from distill.files import UserError
 from distill.flops import FlopModel
 from distill.formatting import encoder, magpie_prefix, turn_end
 from distill.sampling import Decoding, row_uniforms, sample_batch
+from distill.states import head_of, state_bytes
 
 
 def _bar(what: str, rows: int) -> Any:
@@ -76,10 +78,12 @@ def synthesise_prompts(
 
 def generate_text(
     model: Any, tokenizer: Any, prompts: Sequence[dict[str, Any]], spec: dict[str, Any]
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Answer one part of the prompts from the teacher's sampling distribution.
 
     Prompts of like length share a batch. Each row draws from noise keyed by its id and the seed.
+    The final hidden states that the tokens were drawn from are kept: soft targets then cost no
+    second pass of the teacher.
 
     Args:
         model: The teacher in eval mode.
@@ -88,8 +92,9 @@ def generate_text(
         spec: Holds formatting and decoding.
 
     Returns:
-        Rows of `TEXT_SCHEMA`, in the order of `prompts`.
+        Rows of `TEXT_SCHEMA` and rows of `STATES_SCHEMA`, in the order of `prompts`.
     """
+    head_of(model)  # refuses a head that hidden states do not suffice for
     decoding = spec["decoding"]
     encode = encoder(tokenizer, **spec["formatting"])
     encoded = [encode(row["prompt"], row["context"]) for row in prompts]
@@ -98,6 +103,8 @@ def generate_text(
     steps, size = decoding["max_tokens"], decoding["batch_size"]
     distribution = Decoding(decoding["temperature"], decoding["top_k"], decoding["top_p"])
     done: dict[int, dict[str, Any]] = {}
+    kept: dict[int, dict[str, Any]] = {}
+    width = model.get_output_embeddings().weight.shape[1]
     start, made = time.perf_counter(), 0
     with _bar("responses", len(prompts)) as bar:
         for first in range(0, len(order), size):
@@ -106,13 +113,21 @@ def generate_text(
                 [row_uniforms(prompts[row]["id"], decoding["seed"], steps) for row in batch]
             )
             began = time.perf_counter()
+            states = torch.empty(len(batch), steps, width, dtype=torch.bfloat16)
             answers = sample_batch(
                 model, [encoded[row] for row in batch], stop_ids=stops, max_new_tokens=steps,
-                decoding=distribution, uniforms=noise,
+                decoding=distribution, uniforms=noise, states=states,
             )  # fmt: skip
             seconds = (time.perf_counter() - began) / len(batch)
-            for row, (new, reason) in zip(batch, answers, strict=True):
+            for row, (new, reason), state in zip(batch, answers, states, strict=True):
                 source = prompts[row]
+                kept[row] = {
+                    "id": source["id"],
+                    "tokens": len(new),
+                    "hidden": state_bytes(state[: len(new)]),
+                    "flops": 0.0,
+                    "seconds": 0.0,
+                }
                 body = new[:-1] if reason == "stop" else new
                 done[row] = {
                     "id": source["id"],
@@ -120,6 +135,7 @@ def generate_text(
                     "prompt": source["prompt"],
                     "context": source["context"],
                     "response": tokenizer.decode(body, skip_special_tokens=True),
+                    "reference": source["reference"],
                     "prompt_ids": encoded[row],
                     "response_ids": new,
                     "finish_reason": reason,
@@ -130,26 +146,44 @@ def generate_text(
             made += sum(len(new) for new, _ in answers)
             bar.update(len(batch))
             bar.set_postfix_str(f"{made / (time.perf_counter() - start):.0f} tokens/s")
-    return [done[row] for row in range(len(prompts))]
+    return [done[row] for row in range(len(prompts))], [kept[row] for row in range(len(prompts))]
 
 
-def ready_made_text(prompts: Sequence[dict[str, Any]], name: str) -> list[dict[str, Any]]:
-    """Text rows from a data set's own responses: no tokens, no cost of ours.
+def ready_made_text(
+    prompts: Sequence[dict[str, Any]],
+    name: str,
+    tokenizer: Any = None,
+    formatting: dict[str, Any] | None = None,
+) -> list[dict[str, Any]]:
+    """Text rows from a data set's own responses, at no cost of ours.
+
+    Args:
+        prompts: Rows of a kept prompt part.
+        name: The teacher's name, for errors.
+        tokenizer: Of the teacher that is to score the text, whose tokens the rows then carry (each
+            response ends with EOS); None without such a teacher.
+        formatting: template and system, with a tokenizer.
 
     Raises:
         UserError: A response is empty.
     """
     rows = []
+    encode = encoder(tokenizer, **formatting) if tokenizer is not None and formatting else None
     for row in prompts:
         if not (row["reference"] or "").strip():
             raise UserError(
                 f"{name}: the prompt {row['prompt'][:60]!r} has an empty response; remove that row"
             )
+        ids: tuple[Any, Any] = (None, None)
+        if encode is not None:
+            answer = tokenizer(row["reference"], add_special_tokens=False).input_ids
+            ids = encode(row["prompt"], row["context"]), [*answer, tokenizer.eos_token_id]
         rows.append(
             {
                 "id": row["id"], "row": row["row"], "prompt": row["prompt"],
-                "context": row["context"], "response": row["reference"], "prompt_ids": None,
-                "response_ids": None, "finish_reason": "stop", "teacher_flops": 0.0,
+                "context": row["context"], "response": row["reference"],
+                "reference": row["reference"], "prompt_ids": ids[0],
+                "response_ids": ids[1], "finish_reason": "stop", "teacher_flops": 0.0,
                 "teacher_seconds": 0.0,
             }
         )  # fmt: skip

@@ -1,26 +1,30 @@
 """Train one student on one shard, through transformers' Trainer."""
 
 import logging
+import math
 import os
 import shutil
 import time
 from collections.abc import Sequence
-from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    EarlyStoppingCallback,
     PrinterCallback,
     Trainer,
+    TrainerState,
     TrainingArguments,
 )
 from transformers.trainer_utils import get_last_checkpoint
 
-from distill.encoding import Example, collate, encode_rows
-from distill.files import UserError, write_json, write_text
+from distill.encoding import collate, encode_rows
+from distill.files import UserError, read_json, write_json, write_text
 from distill.flops import FlopModel
 from distill.losses import cross_entropy
 from distill.models import (
@@ -31,7 +35,16 @@ from distill.models import (
     load_tokenizer,
     resolve_precision,
 )
+from distill.objective import Item, Objective, TargetReader
 from distill.parquet import read_metadata, read_rows
+from distill.states import OutputHead, load_head
+from distill.tokens import tokenizer_sha256
+
+PROJECTIONS = "distillation_projections"
+"""Name of the module with learned projections, inside the student while it is trained."""
+
+STATE = "trainer_state.json"
+"""The file of a checkpoint that is written last."""
 
 CARD = """---
 library_name: transformers
@@ -50,16 +63,24 @@ A student of the study `{study}`: initialisation `{init}`, method `{method}`, dr
 
 
 class DistillationTrainer(Trainer):
-    """Trainer whose loss is the method's, on the logits of answer tokens only."""
+    """Trainer whose loss is the method's, with the logits of the needed tokens only."""
 
-    # compute_loss divides by the token count of the whole batch, so nothing is left to scale.
+    # compute_loss divides by the token counts of the whole batch, so nothing is left to scale.
     loss_is_scaled_for_ga = True
 
-    def __init__(self, method: dict[str, Any], bf16: bool, **settings: Any) -> None:
+    def __init__(
+        self,
+        objective: Objective,
+        reader: TargetReader | None,
+        precision: str,
+        flop_model: FlopModel,
+        **settings: Any,
+    ) -> None:
         super().__init__(**settings)
-        self.method = method
-        self.bf16 = bf16
-        self.model_accepts_loss_kwargs = True  # makes the library count the batch's tokens
+        self.objective, self.reader = objective, reader
+        self.precision, self.flop_model = precision, flop_model
+        self.counts: dict[str, int] = {}
+        self.terms: dict[str, torch.Tensor] = {}
 
     def compute_loss_context_manager(self) -> Any:
         """bf16 autocast around the forward pass and the loss.
@@ -67,41 +88,158 @@ class DistillationTrainer(Trainer):
         The library's own flag converts all outputs to fp32, which on CPU cost a quarter of a step:
         a float32 copy of the logits and one of their gradient.
         """
-        if self.bf16:
+        if self.precision == "bf16":
             return torch.autocast(self.args.device.type, dtype=torch.bfloat16)
         return super().compute_loss_context_manager()
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
+        """The micro-batches of one update, whose tokens are counted together."""
+        batches = list(islice(epoch_iterator, num_batches))
+        counts = self.objective.counts(batches)
+        if self.args.world_size > 1:
+            mine = torch.tensor([counts["answer"], counts["soft"]], device=device)
+            both = self.accelerator.gather(mine.unsqueeze(0)).sum(0).tolist()
+            counts = {"answer": both[0], "soft": both[1]}
+        self.counts = counts
+        return batches, None
 
     def compute_loss(
         self,
         model: Any,
-        inputs: dict[str, torch.Tensor],
+        inputs: dict[str, Any],
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | None = None,
     ) -> Any:
-        """The method's loss over `num_items_in_batch` target tokens (of all micro-batches)."""
-        targets = inputs["shift_labels"]
-        keep = targets != -100
+        """The method's loss over the tokens of all micro-batches of the update."""
+        needs_states = self.objective.needs_states
         output = model(
             input_ids=inputs["input_ids"],
             attention_mask=inputs["attention_mask"],
-            logits_to_keep=keep,
+            logits_to_keep=self.objective.kept(inputs),
             use_cache=False,
+            output_hidden_states=needs_states,
         )
-        tokens = keep.sum() if num_items_in_batch is None else num_items_in_batch
-        loss = self.method["ce"] * cross_entropy(output.logits, targets[keep], tokens)
-        if self.args.average_tokens_across_devices and self.args.world_size > 1:
-            loss = loss * self.accelerator.num_processes  # gradients are averaged over processes
+        loss, terms = self.objective(
+            output.logits,
+            output.hidden_states if needs_states else None,
+            getattr(self.accelerator.unwrap_model(model), PROJECTIONS, None),
+            inputs,
+            self.counts,
+        )
+        for name, value in terms.items():
+            self.terms[name] = self.terms.get(name, 0.0) + value.detach()
+        if self.args.world_size > 1:
+            loss = loss * self.args.world_size  # gradients are averaged over processes
         return (loss, output) if return_outputs else loss
 
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log every term beside the loss (logging is once per update)."""
+        if "loss" in logs:
+            logs |= {f"terms/{name}": float(value) for name, value in self.terms.items()}
+            self.terms = {}
+            if not math.isfinite(logs["loss"]):
+                self.control.should_training_stop = True  # no later update could mend the weights
+        super().log(logs, start_time)
 
-def _arguments(train: dict[str, Any], precision: str, seed: int, resume: Path) -> TrainingArguments:
+    def train(self, resume_from_checkpoint: Any = None, **settings: Any) -> Any:
+        """Train, or take over a checkpoint of a training that had ended.
+
+        The library would go on where a training had stopped early.
+        """
+        if resume_from_checkpoint:
+            state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / STATE))
+            control = state.stateful_callbacks.get("TrainerControl", {})
+            if control.get("args", {}).get("should_training_stop"):
+                self.state = state
+                self._load_from_checkpoint(resume_from_checkpoint)
+                if self.args.load_best_model_at_end and state.best_model_checkpoint:
+                    self._load_best_model()
+                return None
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **settings)
+
+    @torch.no_grad()
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Unweighted cross-entropy at temperature 1 on validation answers, nats per token.
+
+        The library's own loop would average the means of batches.
+        """
+        self.model.eval()
+        nats, tokens = 0.0, 0
+        borrowed = self.objective.borrows_head
+        for inputs in self.get_eval_dataloader():
+            inputs = self._prepare_inputs(inputs)
+            keep = inputs["shift_labels"] != -100
+            with self.compute_loss_context_manager():
+                output = self.model(
+                    input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"],
+                    logits_to_keep=keep, use_cache=False, output_hidden_states=borrowed,
+                )  # fmt: skip
+                logits = output.logits
+                if borrowed:  # the head that the student is saved with
+                    projections = getattr(self.model, PROJECTIONS)
+                    logits = self.objective.borrowed(projections, output.hidden_states[-1][keep])
+            nats += float(cross_entropy(logits, inputs["shift_labels"][keep], 1.0))
+            tokens += int(keep.sum())
+        self.model.train()
+        metrics = {"eval_loss": nats / tokens}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """Projections get a file of their own: an adapter's checkpoint would leave them out."""
+        super()._save(output_dir, state_dict)
+        if (projections := getattr(self.model, PROJECTIONS, None)) is not None:
+            save_file(
+                projections.state_dict(), Path(output_dir or ".") / f"{PROJECTIONS}.safetensors"
+            )
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if (projections := getattr(self.model, PROJECTIONS, None)) is not None:
+            file = Path(resume_from_checkpoint) / f"{PROJECTIONS}.safetensors"
+            projections.load_state_dict(load_file(file))
+
+    def _load_best_model(self) -> None:
+        super()._load_best_model()
+        if (projections := getattr(self.model, PROJECTIONS, None)) is not None:
+            file = Path(str(self.state.best_model_checkpoint)) / f"{PROJECTIONS}.safetensors"
+            projections.load_state_dict(load_file(file))
+
+
+def _saving(train: dict[str, Any], keep: bool) -> dict[str, Any]:
+    """When to evaluate and to save: for resuming, for the best checkpoint, or never."""
+    stopping = train["early_stopping"]
+    if keep and not stopping:
+        if not train["checkpoint_updates"]:
+            return {"save_strategy": "no"}
+        return {"save_strategy": "steps", "save_steps": train["checkpoint_updates"]}
+    every, when = (stopping or {}).get("every"), "epoch"
+    settings: dict[str, Any] = {"metric_for_best_model": "eval_loss", "greater_is_better": False}
+    if every:
+        settings, when = settings | {"eval_steps": every, "save_steps": every}, "steps"
+    return settings | {
+        "eval_strategy": when,
+        "save_strategy": when if keep else "no",
+        "load_best_model_at_end": keep,
+    }
+
+
+def _arguments(
+    train: dict[str, Any], precision: str, seed: int, resume: Path, keep: bool
+) -> TrainingArguments:
     micro = train["micro_batch_size"] or train["batch_size"]
-    checkpoints = train["checkpoint_updates"]
     return TrainingArguments(
         output_dir=str(resume),
         num_train_epochs=train["epochs"],
+        max_steps=train["max_updates"] or -1,
         per_device_train_batch_size=micro,
+        per_device_eval_batch_size=micro,
         gradient_accumulation_steps=train["batch_size"] // micro,
+        activation_checkpointing=train["gradient_checkpointing"],
+        activation_checkpointing_kwargs={"use_reentrant": False},
         learning_rate=train["learning_rate"],
         lr_scheduler_type=train["schedule"],
         warmup_steps=train["warmup_ratio"],
@@ -112,21 +250,20 @@ def _arguments(train: dict[str, Any], precision: str, seed: int, resume: Path) -
         use_cpu=device().type == "cpu",
         seed=seed,
         data_seed=seed,
-        save_strategy="steps" if checkpoints else "no",
-        save_steps=checkpoints or 500,
         save_total_limit=1,
+        **_saving(train, keep),
         logging_steps=1,
         logging_nan_inf_filter=False,  # it would log a NaN loss as 0
-        report_to=["tensorboard"],
+        report_to=["tensorboard"] if keep else [],
         remove_unused_columns=False,
         dataloader_pin_memory=device().type == "cuda",
-        average_tokens_across_devices=True,
+        average_tokens_across_devices=False,  # get_batch_samples counts over all processes
         restore_callback_states_from_checkpoint=True,
         disable_tqdm=False,
     )
 
 
-def _prepare_folder(folder: Path, tag: str) -> Path:
+def prepare_folder(folder: Path, tag: str) -> Path:
     """Clear what an earlier spec left; keep checkpoints of the same spec. Returns `resume/`."""
     resume = folder / "resume"
     kept = (resume / "tag.txt").is_file() and (resume / "tag.txt").read_text() == tag
@@ -137,6 +274,18 @@ def _prepare_folder(folder: Path, tag: str) -> Path:
         shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
     write_text(resume / "tag.txt", tag)
     return resume
+
+
+def last_checkpoint(resume: Path) -> str | None:
+    """The last whole checkpoint; what a kill left of one that was being written is removed."""
+    while last := get_last_checkpoint(str(resume)):
+        try:
+            read_json(Path(last) / STATE)
+        except UserError:
+            shutil.rmtree(last)
+            continue
+        return str(last)
+    return None
 
 
 def _publish(model: Any, tokenizer: Any, folder: Path) -> None:
@@ -150,17 +299,203 @@ def _publish(model: Any, tokenizer: Any, folder: Path) -> None:
     scratch.rmdir()
 
 
-def _count(examples: Sequence[Example], flop_model: FlopModel, epochs: int) -> dict[str, Any]:
-    answers = sum(len(example.answer) for example in examples)
-    once = sum(
-        flop_model.sequence_training(len(example.prompt) + len(example.answer), len(example.answer))
-        for example in examples
-    )
+def _count(trainer: DistillationTrainer, train: dict[str, Any]) -> dict[str, Any]:
+    """Tokens and FLOPs of training, of as many rows as the updates saw.
+
+    Forward once and backward twice as much; with adapters the backward pass needs no gradients of
+    the frozen weights (once), with checkpointing the forward pass is done again.
+    """
+    objective, head = trainer.objective, trainer.objective.head
+    passes = 3 - bool(train["lora"]) + bool(train["gradient_checkpointing"])
+    items: Sequence[Item] = trainer.train_dataset
+    once = 0
+    for item in items:
+        answer = len(item.example.answer)
+        soft = 0
+        if trainer.reader is not None and item.row is not None:
+            soft = len(trainer.reader.positions(item.example, item.row)[0])
+        scored = max(answer, soft) if objective.soft else answer
+        length = len(item.example.prompt) + answer
+        once += passes * trainer.flop_model.sequence_forward(length, scored)
+        if objective.soft and head is not None:  # the teacher's head, in each forward pass
+            once += 2 * head.weight.numel() * soft
+    answers = sum(len(item.example.answer) for item in items)
+    epochs = trainer.state.global_step / math.ceil(len(items) / train["batch_size"])
     return {
-        "tokens_seen": answers * epochs,
+        "tokens_seen": round(answers * epochs),
         "tokens_unique": answers,
-        "train_flops": once * epochs,
+        "train_flops": round(once * epochs),
     }
+
+
+def load_items(
+    shard: str | Path, tokenizer: Any, spec: dict[str, Any], objective: Objective
+) -> tuple[list[Item], TargetReader | None]:
+    """Training examples of a shard, and the reader of their soft targets if the method has any.
+
+    Raises:
+        UserError: The soft targets are of another tokenizer than the student's.
+    """
+    rows, digest = read_rows(shard), read_metadata(shard, "tokenizer_sha256")
+    length = spec["train"]["max_length"]
+    examples = encode_rows(rows, tokenizer, spec["formatting"], digest, length)
+    if not objective.reads_targets:
+        return [Item(example) for example in examples], None
+    method, cache = spec["method"], spec["shard"]["cache"]
+    aligned = [name for name in objective.soft if name != "uld"] or objective.needs_states
+    if aligned and tokenizer_sha256(tokenizer) != digest:
+        raise UserError(
+            "the student's tokenizer is not the teacher's, so their distributions over tokens "
+            "cannot be compared; use the cross-tokenizer method (uld), or ce on the text alone"
+        )
+    head = objective.head
+    vocabulary, width = 0, 0
+    if cache["scheme"] == "final_hidden":
+        assert head is not None
+        width = head.weight.shape[1]
+    else:
+        vocabulary = read_metadata(shard, "vocabulary")
+    reader = TargetReader(method, cache, vocabulary, width)
+    return [Item(example, row) for example, row in zip(examples, rows, strict=True)], reader
+
+
+def _with_adapters(model: Any, lora: dict[str, Any]) -> Any:
+    """The model with low-rank adapters (Hu 2021, LoRA), all else frozen."""
+    from peft import LoraConfig, get_peft_model  # seconds of imports that other runs need not pay
+
+    settings = LoraConfig(
+        r=lora["rank"], lora_alpha=lora["alpha"], lora_dropout=lora["dropout"],
+        target_modules=lora["targets"], task_type="CAUSAL_LM",
+    )  # fmt: skip
+    return get_peft_model(model, settings)
+
+
+def _own_head(model: Any, projection: torch.nn.Linear, head: OutputHead) -> None:
+    """Make the teacher's head on the projected states the student's own: W_s = W_t P, exactly."""
+    weight = head.weight.float() @ projection.weight.detach().float()
+    config, old = model.config, model.get_output_embeddings()
+    if len(weight) != config.vocab_size:  # heads over one tokenizer are padded differently
+        model.resize_token_embeddings(len(weight), mean_resizing=False)
+    output = torch.nn.Linear(weight.shape[1], len(weight), bias=old.bias is not None)
+    output.weight = torch.nn.Parameter(weight)
+    if output.bias is not None:
+        torch.nn.init.zeros_(output.bias)
+    model.set_output_embeddings(output.to(model.device))
+    config.tie_word_embeddings = False
+    for name, none in (("final_logit_softcapping", None), ("logit_scale", 1), ("logits_scaling", 1)):  # fmt: skip  # noqa: E501
+        if getattr(config, name, None) is not None:
+            setattr(config, name, none)
+
+
+def build_trainer(
+    initial: str | Path,
+    shard: str | Path,
+    spec: dict[str, Any],
+    name: str,
+    resume: Path,
+    heads: Sequence[str | Path] = (),
+    validation: Sequence[str | Path] = (),
+    callbacks: Sequence[Any] = (),
+    keep: bool = True,
+) -> DistillationTrainer:
+    """A trainer of one student on one shard, with a device, precision and loss of its spec.
+
+    Args:
+        initial: Directory of the student before training.
+        shard: Its training data.
+        spec: formatting, method, train, shard and seed.
+        name: The student's name, for errors.
+        resume: Directory of checkpoints.
+        heads: The teacher's output head, for a final_hidden cache.
+        validation: Held-out text for early stopping or a search.
+        callbacks: Further callbacks of the library.
+        keep: False for a trial: evaluated on the validation text, but nothing is saved.
+
+    Raises:
+        UserError: The shard does not fit the student.
+    """
+    tokenizer, train = load_tokenizer(initial), spec["train"]
+    head = load_head(heads[0], device()) if heads else None
+    objective = Objective(spec["method"], spec["shard"].get("cache"), head)
+    items, reader = load_items(shard, tokenizer, spec, objective)
+    held_out: list[Item] = []
+    if validation:
+        digest = read_metadata(validation[0], "tokenizer_sha256")
+        rows = read_rows(validation)
+        held_out = [
+            Item(example)
+            for example in encode_rows(
+                rows, tokenizer, spec["formatting"], digest, train["max_length"]
+            )
+        ]
+    lengths = [len(item.example.prompt) + len(item.example.answer) for item in items + held_out]
+    length = max(lengths)
+    config = AutoConfig.from_pretrained(initial, **SAFE)
+    check_context(config, length, name)
+    attention = None if train["gradient_checkpointing"] else attention_for(length)
+    model = AutoModelForCausalLM.from_pretrained(
+        initial, dtype=torch.float32, use_safetensors=True, attn_implementation=attention, **SAFE
+    )
+    flop_model = FlopModel.from_model(model)
+    if train["lora"]:
+        torch.manual_seed(spec["seed"])
+        model = _with_adapters(model, train["lora"])
+    if objective.needs_states:
+        torch.manual_seed(spec["seed"])
+        layers = 0
+        if spec["method"]["hidden"] and reader is not None:
+            layers = reader.collate(items[:1], 0)["layers"].shape[-1]
+        model.add_module(PROJECTIONS, objective.projections(config.hidden_size, layers))
+    precision = resolve_precision(train["precision"])
+    if precision == "fp16" and device().type == "cpu":
+        raise UserError("fp16 needs a GPU to train; set train.precision to auto, bf16 or fp32")
+    pad = tokenizer.pad_token_id
+
+    def gather(batch: list[Item]) -> dict[str, Any]:
+        if reader is not None and batch[0].row is not None:
+            return reader.collate(batch, pad)
+        return collate([item.example for item in batch], pad)
+
+    stop = train["early_stopping"]
+    trainer = DistillationTrainer(
+        objective,
+        reader,
+        precision,
+        flop_model,
+        model=model,
+        args=_arguments(train, precision, spec["seed"], resume, keep),
+        train_dataset=items,
+        eval_dataset=held_out or None,
+        data_collator=gather,
+        callbacks=[
+            *([EarlyStoppingCallback(stop["patience"])] if stop else []), *callbacks,
+        ],
+    )  # fmt: skip
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def finished_model(trainer: DistillationTrainer) -> Any:
+    """The trained student as it is saved: adapters merged, projections gone or in its head."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    projections = getattr(model, PROJECTIONS, None)
+    if projections is not None:
+        delattr(model, PROJECTIONS)
+    if hasattr(model, "merge_and_unload"):
+        model = model.merge_and_unload()  # weights are fp32: merging in bf16 would move logits
+    if projections is not None and trainer.objective.borrows_head:
+        assert trainer.objective.head is not None
+        _own_head(model, projections["embedding"], trainer.objective.head)
+    return model
+
+
+def with_settings(spec: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """The spec with other values of some settings, named method.<key> or train.<key>."""
+    merged = dict(spec)
+    for key, value in settings.items():
+        section, _, name = key.partition(".")
+        merged[section] = {**merged[section], name: value}
+    return merged
 
 
 def train_student(
@@ -170,6 +505,9 @@ def train_student(
     spec: dict[str, Any],
     run: dict[str, Any],
     tag: str,
+    heads: Sequence[str | Path] = (),
+    validation: Sequence[str | Path] = (),
+    best: str | Path | None = None,
 ) -> None:
     """Train a student and write its directory; `out` is its training record, written last.
 
@@ -180,65 +518,82 @@ def train_student(
         spec: formatting, method, train and seed; stored in the record.
         run: The run's names and numbers, for the model card.
         tag: Names spec, data and code; a checkpoint with another tag is cleared.
+        heads: The teacher's output head, for a final_hidden cache.
+        validation: Held-out text for early stopping.
+        best: best.json of the search that the method names.
 
     Raises:
         UserError: The shard does not fit the student, or the loss is not a number.
     """
     folder = Path(out).parent
-    resume = _prepare_folder(folder, tag)
+    resume = prepare_folder(folder, tag)
     tokenizer = load_tokenizer(initial)
-    examples: list[Example] = []
-    length = 8
-    if shard is not None:
-        length = spec["train"]["max_length"]
-        examples = encode_rows(
-            read_rows(shard), tokenizer, spec["formatting"],
-            read_metadata(shard, "tokenizer_sha256"), length,
-        )  # fmt: skip
-        length = max(len(example.prompt) + len(example.answer) for example in examples)
-    check_context(AutoConfig.from_pretrained(initial, **SAFE), length, run["student"])
-    model = AutoModelForCausalLM.from_pretrained(
-        initial, dtype=torch.float32, use_safetensors=True,
-        attn_implementation=attention_for(length), **SAFE,
-    )  # fmt: skip
     record: dict[str, Any] = {"schema": 1, "spec": spec, "run": run, "updates": 0}
     record |= {"tokens_seen": 0, "tokens_unique": 0, "train_flops": 0, "train_seconds": 0.0}
-    if shard is not None:
-        train = spec["train"]
-        precision = resolve_precision(train["precision"])
-        os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder / "tensorboard")
-        trainer = DistillationTrainer(
-            spec["method"],
-            bf16=precision == "bf16",
-            model=model,
-            args=_arguments(train, precision, spec["seed"], resume),
-            train_dataset=examples,
-            data_collator=partial(collate, pad=tokenizer.pad_token_id),
+    if shard is None:
+        model = AutoModelForCausalLM.from_pretrained(
+            initial, dtype=torch.float32, use_safetensors=True, **SAFE
         )
-        trainer.remove_callback(PrinterCallback)
-        last = get_last_checkpoint(str(resume))
+    else:
+        settings = read_json(best)["settings"] if best else {}
+        used = with_settings(spec, settings)
+        os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder / "tensorboard")
+        trainer = build_trainer(initial, shard, used, run["student"], resume, heads, validation)
+        last = last_checkpoint(resume)
         start = time.perf_counter()
         trainer.train(resume_from_checkpoint=last)
         seconds = time.perf_counter() - start
-        losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-        if not all(loss == loss and abs(loss) != float("inf") for loss in losses):
+        state = trainer.state
+        if diverged(state):
             raise UserError(
                 f"the training loss of {run['student']} at n = {run['samples']} became NaN or "
                 "infinite; lower train.learning_rate, or use precision bf16 or fp32"
             )
-        if trainer.state.global_step < trainer.state.max_steps:
+        stopped = bool(used["train"]["early_stopping"])
+        if state.global_step < state.max_steps and not stopped:
             raise UserError("training was interrupted; the next run goes on from its checkpoint")
-        logging.info("trained for %d updates in %.1f s", trainer.state.global_step, seconds)
-        record |= _count(examples, FlopModel.from_model(model), train["epochs"])
+        logging.info("trained for %d updates in %.1f s", state.global_step, seconds)
+        record |= _count(trainer, used["train"])
         record |= {
-            "updates": trainer.state.global_step,
+            "updates": state.global_step,
             "train_seconds": seconds,
             "resumed_from": Path(last).name if last else None,
-            "precision": precision,
+            "precision": trainer.precision,
             "device": device().type,
-            "losses": losses,
+            "losses": [entry["loss"] for entry in state.log_history if "loss" in entry],
+            "terms": _curves(state.log_history),
+            "validation": [
+                {"update": entry["step"], "loss": entry["eval_loss"]}
+                for entry in state.log_history
+                if "eval_loss" in entry
+            ],
+            "best_update": _best_update(state) if stopped else None,
+            "settings": settings,
         }
+        model = finished_model(trainer)
     _publish(model, tokenizer, folder)
     write_text(folder / "README.md", CARD.format(**run))
     shutil.rmtree(resume)
     write_json(out, record)
+
+
+def diverged(state: Any) -> bool:
+    """Whether a loss of a training was not a number."""
+    found = [entry.get("loss", entry.get("eval_loss", 0.0)) for entry in state.log_history]
+    return not all(math.isfinite(loss) for loss in found)
+
+
+def _curves(history: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
+    """Each term of the loss, per update."""
+    curves: dict[str, list[float]] = {}
+    for entry in history:
+        for key, value in entry.items():
+            if key.startswith("terms/"):
+                curves.setdefault(key.removeprefix("terms/"), []).append(value)
+    return curves
+
+
+def _best_update(state: Any) -> int | None:
+    """The update whose weights were kept."""
+    path = state.best_model_checkpoint
+    return int(Path(path).name.rsplit("-", 1)[-1]) if path else None

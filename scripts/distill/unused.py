@@ -40,10 +40,17 @@ def unused_resources(plans: Iterable[Plan]) -> list[Path]:
         kept |= {Path(RESOURCES, "data", key) for key in plan.data_sources}
         kept |= {Path(RESOURCES, "prompts", plan.prompts_key)}
         kept |= {
-            Path(RESOURCES, kind, key) for kind in ("text", "scores") for key in plan.text_keys
+            Path(RESOURCES, kind, key) for kind in ("text", "states") for key in plan.text_keys
         }
+        kept |= {Path(RESOURCES, "caches", *key) for key in plan.cache_keys}
+        kept |= {Path(RESOURCES, "layers", *key) for key in plan.layers_keys}
+        kept |= {Path(RESOURCES, "heads", f"{key}.safetensors") for key in plan.scorer_keys}
         kept |= {Path(RESOURCES, "students", key) for key in plan.student_keys}
-    present = (path for kind in Path(RESOURCES).glob("*") for path in kind.glob("*"))
+    present = [
+        path
+        for kind in Path(RESOURCES).glob("*")
+        for path in kind.glob("*/*" if kind.name in ("caches", "layers") else "*")
+    ]
     return sorted(path for path in present if path not in kept)
 
 

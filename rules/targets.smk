@@ -1,0 +1,109 @@
+"""Soft targets: what is kept of the teachers' distributions, part by part beside the text."""
+
+CACHE = "resources/caches/{text}/{targets}"
+LAYERS = "resources/layers/{text}/{layers}"
+
+
+rule write_manifest:
+    """Whose soft targets a cache holds, and in which tokens."""
+    input:
+        models=lambda wildcards: [
+            PLAN.model_of("teachers", name)
+            for name in PLAN.cache_teachers(*cache_of(wildcards))
+        ],
+    output:
+        manifest=f"{CACHE}/manifest.json",
+    log:
+        "logs/write_manifest/{text}/{targets}.log",
+    conda:
+        "../envs/model.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        spec=lambda wildcards: PLAN.cache_spec(*cache_of(wildcards)),
+        teachers=lambda wildcards: list(PLAN.cache_teachers(*cache_of(wildcards))),
+        code=code("write_manifest"),
+    script:
+        "../scripts/write_manifest.py"
+
+
+rule cache_targets:
+    """Soft targets of one part of a text, from the final hidden states of its teachers."""
+    input:
+        states=lambda wildcards: PLAN.cache_states(
+            *cache_of(wildcards), wildcards.split, int(wildcards.part)
+        ),
+        heads=lambda wildcards: PLAN.cache_heads(*cache_of(wildcards)),
+    output:
+        part=f"{CACHE}/{{split}}-{{part}}.parquet",
+    log:
+        "logs/cache_targets/{text}/{targets}/{split}-{part}.log",
+    benchmark:
+        "logs/cache_targets/{text}/{targets}/{split}-{part}.tsv"
+    priority: 10
+    retries: 1
+    conda:
+        "../envs/model.yaml"
+    threads: lambda wildcards: PLAN.study.teachers[text_teacher(wildcards)].threads
+    resources:
+        device=1,
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
+    params:
+        spec=lambda wildcards: PLAN.cache_spec(*cache_of(wildcards)),
+        code=code("cache_targets"),
+    script:
+        "../scripts/cache_targets.py"
+
+
+rule fit_projection:
+    """Principal directions of a teacher's layers, from the first training part."""
+    input:
+        text="resources/text/{text}/train-00000.parquet",
+        model=text_model,
+    output:
+        projection=f"{LAYERS}/projection.safetensors",
+    log:
+        "logs/fit_projection/{text}/{layers}.log",
+    retries: 1
+    conda:
+        "../envs/model.yaml"
+    threads: lambda wildcards: PLAN.study.teachers[text_teacher(wildcards)].threads
+    resources:
+        device=1,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+    params:
+        spec=lambda wildcards: PLAN.layers_spec(*layers_of(wildcards)),
+        code=code("fit_projection"),
+    script:
+        "../scripts/fit_projection.py"
+
+
+rule score_layers:
+    """Projected hidden states of chosen layers on one part of a text."""
+    input:
+        text="resources/text/{text}/{split}-{part}.parquet",
+        model=text_model,
+        projection=lambda wildcards: PLAN.layers_projection(*layers_of(wildcards)),
+    output:
+        part=f"{LAYERS}/{{split}}-{{part}}.parquet",
+    log:
+        "logs/score_layers/{text}/{layers}/{split}-{part}.log",
+    benchmark:
+        "logs/score_layers/{text}/{layers}/{split}-{part}.tsv"
+    priority: 10
+    retries: 1
+    conda:
+        "../envs/model.yaml"
+    threads: lambda wildcards: PLAN.study.teachers[text_teacher(wildcards)].threads
+    resources:
+        device=1,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+    params:
+        spec=lambda wildcards: PLAN.layers_spec(*layers_of(wildcards)),
+        code=code("score_layers"),
+    script:
+        "../scripts/score_layers.py"

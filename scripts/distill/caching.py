@@ -1,0 +1,124 @@
+"""Make a cache: soft targets of a part of the text, and the manifest that says whose they are."""
+
+import hashlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from distill.files import UserError, write_json
+from distill.sampling import Decoding
+from distill.soft_encoding import encode_targets, mix_log_q
+from distill.soft_targets import scheme_of
+from distill.states import OutputHead, hidden_states, teacher_log_q
+from distill.tokens import tokenizer_sha256
+
+BLOCK = 512  # tokens at once: enough for the head's matrix product, 100 MB of log q at 49,152 words
+
+
+def decodings(spec: Mapping[str, Any]) -> list[Decoding]:
+    """The sampling distribution of each teacher of a cache."""
+    return [
+        Decoding(entry["temperature"], entry["top_k"], entry["top_p"]) for entry in spec["scorers"]
+    ]
+
+
+def _blocks(counts: Sequence[int]) -> Iterator[range]:
+    """Runs of rows of about `BLOCK` tokens."""
+    first, held = 0, 0
+    for number, count in enumerate(counts):
+        if held and held + count > BLOCK:
+            yield range(first, number)
+            first, held = number, 0
+        held += count
+    if counts:
+        yield range(first, len(counts))
+
+
+@torch.inference_mode()
+def cache_targets(
+    states: Sequence[Sequence[dict[str, Any]]], heads: Sequence[OutputHead], spec: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Soft targets of one part of the text.
+
+    Args:
+        states: Per teacher, rows of `STATES_SCHEMA`, all in the same order.
+        heads: Per teacher its output head.
+        spec: The cache: scheme and its settings, scorers with their distributions and weights.
+
+    Returns:
+        Rows of `target_schema`; their costs are those of the heads and of scoring, if any.
+
+    Raises:
+        UserError: The teachers' states are not of the same rows.
+    """
+    scheme, weights = scheme_of(spec), [entry["weight"] for entry in spec["scorers"]]
+    names = [row["id"] for row in states[0]]
+    if any([row["id"] for row in other] != names for other in states):
+        raise UserError("the teachers of a cache scored different rows; delete their states")
+    read = [
+        [hidden_states(row["hidden"], head.weight.shape[1]) for row in rows]
+        for rows, head in zip(states, heads, strict=True)
+    ]
+    counts = [len(own) for own in read[0]]
+    cost = sum(2 * head.weight.numel() for head in heads)
+    made: list[dict[str, Any]] = []
+    for block in tqdm(list(_blocks(counts)), desc="soft targets", mininterval=5, leave=False):
+        began = time.perf_counter()
+        each = [
+            teacher_log_q(head, torch.cat([own[number] for number in block]), decoding)
+            for own, head, decoding in zip(read, heads, decodings(spec), strict=True)
+        ]
+        logs = each[0] if len(each) == 1 else mix_log_q(each, weights)
+        start, first = 0, len(made)
+        for number in block:
+            own = logs[start : start + counts[number]]
+            start += counts[number]
+            made.append(
+                {
+                    "id": names[number],
+                    "tokens": counts[number],
+                    **encode_targets(own.cpu(), scheme, names[number]),
+                    "flops": cost * counts[number] + sum(rows[number]["flops"] for rows in states),
+                    "seconds": sum(rows[number]["seconds"] for rows in states),
+                }
+            )
+        spent = (time.perf_counter() - began) / len(block)
+        for row in made[first:]:
+            row["seconds"] += spent
+    return made
+
+
+def write_manifest(
+    tokenizers: Sequence[Any], names: Sequence[str], spec: dict[str, Any], out: str | Path
+) -> None:
+    """Write what a reader of a cache must know: whose targets they are, in which tokens.
+
+    Raises:
+        UserError: The teachers of a mixture have different tokenizers.
+    """
+    entries = [
+        {
+            "teacher": name,
+            "model": scorer["model"],
+            "revision": scorer["model"].get("revision"),
+            "weight": scorer["weight"],
+            "quantisation": scorer["quantisation"],
+            "distribution": {key: scorer[key] for key in ("temperature", "top_k", "top_p")},
+            "tokenizer_sha256": tokenizer_sha256(tokenizer),
+            "chat_template_sha256": hashlib.sha256(
+                str(tokenizer.chat_template or "").encode()
+            ).hexdigest(),
+        }
+        for name, scorer, tokenizer in zip(names, spec["scorers"], tokenizers, strict=True)
+    ]
+    if len({entry["tokenizer_sha256"] for entry in entries}) > 1:
+        raise UserError(
+            f"the teachers {', '.join(names)} of a cache have different tokenizers, so their "
+            "distributions cannot be mixed; mix teachers with the same tokenizer"
+        )
+    own = ("scheme", "k", "draws", "log_p", "bits", "temperatures", "tokens", "seed")
+    write_json(out, {"schema": 1, **{key: spec[key] for key in own}, "teachers": entries})

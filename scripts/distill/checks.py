@@ -1,0 +1,318 @@
+"""Checks of a config before the first job: each mistake one sentence with its key and remedy."""
+
+import difflib
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from distill.config import MAGPIE, Block, Method, Search, Study, Train, raw_rows_needed
+from distill.files import UserError
+from distill.soundness import unsound
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML that refuses a key given twice, which plain YAML lets the last one win."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str) and key in seen:
+                line = key_node.start_mark.line + 1
+                raise UserError(
+                    f"{key_node.start_mark.name}, line {line}: the key {key!r} is given twice; keep one"
+                )
+            if isinstance(key, str):
+                seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def check_yaml(path: str | Path) -> None:
+    """Check that a config file is YAML without repeated keys.
+
+    Raises:
+        UserError: It is missing, is no YAML, or gives a key twice.
+    """
+    try:
+        with Path(path).open(encoding="utf-8") as stream:
+            loaded = yaml.load(stream, _StrictLoader)
+    except FileNotFoundError:
+        raise UserError(f"the config file {path} does not exist") from None
+    except (yaml.YAMLError, ValueError) as error:
+        text = " ".join(str(error).split())
+        raise UserError(f"{path} is not readable YAML: {text}") from None
+    if not isinstance(loaded, dict):
+        raise UserError(f"{path} must hold a mapping with keys such as study, teachers and runs")
+
+
+def parse_study(config: dict[str, Any]) -> Study:
+    """Validate a config.
+
+    Raises:
+        UserError: One sentence per mistake, each naming its key and the remedy.
+    """
+    try:
+        study = Study.model_validate(config)
+    except ValidationError as error:
+        raise UserError("\n".join(_sentence(item) for item in error.errors())) from None
+    if found := _problems(study):
+        raise UserError("\n".join(f"config: {line}" for line in found))
+    return study
+
+
+def _problems(study: Study) -> list[str]:
+    """Names that lead nowhere and combinations that cannot work, in words."""
+    found: list[str] = []
+
+    def known(key: str, name: str, table: dict[str, Any], what: str) -> bool:
+        if name in table:
+            return True
+        close = difflib.get_close_matches(name, table, 1)
+        hint = f"; did you mean {close[0]}?" if close else f"; there are {', '.join(table)}"
+        found.append(f"{key}: there is no {what} {name!r}{hint}")
+        return False
+
+    def source(key: str, name: str, data: bool) -> None:
+        if known(key, name, study.sources, "source") and study.sources[name].is_data != data:
+            want = "data set (with fields)" if data else "model (without fields)"
+            found.append(f"{key}: the source {name!r} must be a {want}")
+
+    found += _part_problems(study)
+    prompts = study.prompts
+    if prompts.source != MAGPIE:
+        source("prompts.source", prompts.source, data=True)
+        given = study.sources.get(prompts.source)
+        if given and given.fields and "prompt" not in given.fields:
+            found.append(f"sources.{prompts.source}.fields: name the prompt column")
+        if given and given.rows and (need := raw_rows_needed(prompts)) > given.rows:
+            found.append(
+                f"prompts.pool: {prompts.pool} training and {prompts.test + prompts.validation} "
+                f"held-out prompts with surplus {prompts.surplus:g} need {need} rows but "
+                f"{prompts.source} has {given.rows}; lower pool, test or surplus"
+            )
+    elif (
+        known("prompts.teacher", prompts.teacher or "", study.teachers, "teacher")
+        and not study.teachers[prompts.teacher or ""].writes
+    ):
+        found.append("prompts.teacher: Magpie needs a teacher that is a model, not ready-made text")
+    for name, teacher in study.teachers.items():
+        if teacher.source is not None:
+            source(f"teachers.{name}.source", teacher.source, data=False)
+        if teacher.text is not None:
+            source(f"teachers.{name}.text", teacher.text, data=True)
+            given = study.sources.get(teacher.text)
+            if given and given.fields and "response" not in given.fields:
+                found.append(
+                    f"sources.{teacher.text}.fields: ready-made teacher text needs a response column"
+                )
+            if prompts.source != teacher.text:
+                found.append(
+                    f"teachers.{name}.text: must be the study's prompts.source, {prompts.source!r}, whose prompts it answers"
+                )
+    for name, student in study.students.items():
+        source(f"students.{name}.source", student.source, data=False)
+    source("evaluate.reference.source", study.evaluate.reference.source, data=True)
+    given = study.sources.get(study.evaluate.reference.source)
+    if given and given.fields and "text" not in given.fields:
+        found.append(f"sources.{study.evaluate.reference.source}.fields: name the text column")
+    if given and given.rows and given.rows < study.evaluate.reference.passages:
+        found.append(
+            f"evaluate.reference.passages: {study.evaluate.reference.passages} are asked for but "
+            f"{study.evaluate.reference.source} has {given.rows} rows"
+        )
+    for number, block in enumerate(study.runs):
+        where = f"runs[{number}]"
+        for name in block.students:
+            known(f"{where}.students", name, study.students, "student")
+        for name in block.teachers:
+            known(f"{where}.teachers", name, study.teachers, "teacher")
+        for name in block.methods:
+            known(f"{where}.methods", name, study.methods, "method")
+        for name in block.caches:
+            known(f"{where}.caches", name, study.caches, "cache")
+        for key in ("students", "teachers", "methods", "caches", "samples", "draws", "seeds"):
+            values = getattr(block, key)
+            if len(set(values)) < len(values):
+                found.append(f"{where}.{key}: {values} names something twice; name it once")
+        largest = max(block.samples)
+        limit, setting = prompts.pool, "prompts.pool"
+        if any(block.draws) and prompts.draw_pool is not None:
+            limit, setting = prompts.draw_pool, "prompts.draw_pool (draws above 0 permute it)"
+        if largest > limit:
+            found.append(
+                f"{where}.samples: {largest} is larger than {setting}, {limit}; raise that or lower samples"
+            )
+        if not found:
+            found += _block_problems(study, block, where)
+    reserved = [name for name in study.methods if name == "none"]
+    found += ["methods.none: the name is reserved for the untrained student"] if reserved else []
+    if "none" in study.caches:
+        found.append("caches.none: the name is reserved for runs without soft targets")
+    return found
+
+
+def _soft_problems(study: Study, teacher: str, method: Method, name: str, cache: str) -> list[str]:
+    """What keeps a method from reading a teacher's soft targets."""
+    entry = study.caches[cache]
+    if reason := unsound(method, entry):
+        return [f"methods.{name} with caches.{cache}: {reason}"]
+    if study.teachers[teacher].source is None:
+        return [
+            f"methods.{name} needs soft targets, but teachers.{teacher} has no model to score its "
+            "text; give it a source"
+        ]
+    return []
+
+
+def _block_problems(study: Study, block: Block, where: str) -> list[str]:
+    """Combinations of a block of runs that cannot work; its names are known to exist."""
+    found = []
+    for name in block.methods:
+        method = study.method_of(name)
+        if method.soft and not block.caches:
+            found.append(
+                f"{where}.caches: the method {name} needs soft targets; name a cache "
+                f"({', '.join(study.caches) or 'and define it under caches:'})"
+            )
+        if method.soft:
+            for teacher in block.teachers:
+                for cache in block.caches:
+                    found += _soft_problems(study, teacher, method, name, cache)
+        untrained_head = not method.weights and not (
+            method.embedding and method.embedding.head == "teacher"
+        )
+        for student in block.students:
+            if untrained_head and study.students[student].init == "random":
+                found.append(
+                    f"methods.{name}: nothing would train the output head of {student}, which "
+                    "begins at random; add ce, or embedding: {head: teacher}"
+                )
+        if study.train_of(name).early_stopping and not study.prompts.validation:
+            found.append(
+                f"methods.{name}: early stopping needs held-out validation prompts; set "
+                "prompts.validation, e.g. to 100"
+            )
+    if not any(study.method_of(name).soft for name in block.methods) and block.caches:
+        found.append(f"{where}.caches: none of its methods reads soft targets; remove caches")
+    return found
+
+
+def _part_problems(study: Study) -> list[str]:
+    """Mistakes inside caches, methods and searches."""
+    found: list[str] = []
+    for name, cache in study.caches.items():
+        for teacher in cache.teachers:
+            if teacher not in study.teachers:
+                found.append(f"caches.{name}.teachers: there is no teacher {teacher!r}")
+            elif study.teachers[teacher].source is None:
+                found.append(f"caches.{name}.teachers: {teacher} has no model; give it a source")
+    for name, method in study.methods.items():
+        if method.search is not None and method.search not in study.searches:
+            found.append(f"methods.{name}.search: there is no search {method.search!r}")
+        found += _train_problems(study, f"methods.{name}.train", method.train)
+    for name, search in study.searches.items():
+        found += _search_problems(study, name, search)
+    return found
+
+
+def _train_problems(study: Study, where: str, entries: dict[str, Any]) -> list[str]:
+    try:
+        Train.model_validate(study.train.model_dump() | entries)
+    except ValidationError as error:
+        lines = [_sentence(item, Train).removeprefix("config: ") for item in error.errors()]
+        return [f"{where}: {line}" for line in lines]
+    return []
+
+
+def _search_problems(study: Study, name: str, search: Search) -> list[str]:
+    where, found = f"searches.{name}", []
+    for key, table in (
+        ("student", study.students), ("teacher", study.teachers), ("method", study.methods),
+        ("cache", study.caches),
+    ):  # fmt: skip
+        value = getattr(search, key)
+        if value is not None and value not in table:
+            found.append(f"{where}.{key}: there is no {key} {value!r}")
+    if found:
+        return found
+    method = study.methods[search.method]
+    if method.search:
+        return [f"{where}.method: {search.method} is itself the result of a search; name another"]
+    if bool(method.soft) != (search.cache is not None):
+        verb = "needs soft targets; name a cache" if method.soft else "reads no cache; remove it"
+        found.append(f"{where}.cache: the method {search.method} {verb}")
+    elif search.cache is not None:
+        found += _soft_problems(study, search.teacher, method, search.method, search.cache)
+    limit = study.prompts.pool
+    if search.draw:
+        limit = study.prompts.draw_pool or limit
+    if search.samples > limit:
+        found.append(
+            f"{where}.samples: {search.samples} is larger than the pool of {limit} prompts"
+        )
+    if not study.prompts.validation:
+        found.append(f"{where}: a search needs prompts.validation, e.g. 100 held-out prompts")
+    for key in search.space:
+        section, _, setting = key.partition(".")
+        model = {"method": Method, "train": Train}.get(section)
+        field = model.model_fields.get(setting) if model else None
+        numeric = field is not None and isinstance(
+            getattr(method if section == "method" else study.train, setting), (int, float)
+        )
+        if not numeric or isinstance(field and field.default, bool):
+            found.append(
+                f"{where}.space: {key} is no numeric setting; use method.<key> or train.<key>, such "
+                "as method.forward_kl or train.learning_rate"
+            )
+    return found
+
+
+def _sentence(item: Any, root: type[BaseModel] = Study) -> str:
+    location = [part for part in item["loc"] if part != "[key]"]
+    where = ".".join(str(part) for part in location)
+    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)[1:]
+    if item["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(str(location[-1]), _keys_at(location[:-1], root), 1)
+        hint = f"; did you mean {close[0]}?" if close else "; remove it"
+        return f"config: {where!r} is not a known key{hint}"
+    if item["type"] == "missing":
+        return f"config: {where} is missing; {_description(location, root) or 'it has no default'}"
+    if item["type"] == "value_error":
+        lines = str(item["ctx"]["error"]).splitlines()
+        return "\n".join(
+            f"config: {where}: {line}" if where else f"config: {line}" for line in lines
+        )
+    if item["type"] == "string_pattern_mismatch" and item["ctx"]["pattern"].startswith(
+        "^[A-Za-z0-9][A"
+    ):
+        return f"config: {where}: {item['input']!r} cannot be a name; use at most 64 letters, digits, '_', '-' and '.', beginning with a letter or digit"
+    text = item["msg"][0].lower() + item["msg"][1:]
+    return f"config: {where}: {text}, but it is {item['input']!r}"
+
+
+def _section_at(location: list[Any], root: type[BaseModel]) -> type[BaseModel] | None:
+    """The model of the config section at a location such as ["teachers", "big"]."""
+    section: Any = root
+    for part in location:
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            if part not in section.model_fields:
+                return None
+            section = section.model_fields[part].annotation
+        elif arguments := get_args(section):  # `part` is a name or number in a dict or list
+            section = arguments[-1]
+        else:
+            return None
+    return section if isinstance(section, type) and issubclass(section, BaseModel) else None
+
+
+def _keys_at(location: list[Any], root: type[BaseModel]) -> list[str]:
+    section = _section_at(location, root)
+    return list(section.model_fields) if section else []
+
+
+def _description(location: list[Any], root: type[BaseModel]) -> str | None:
+    section = _section_at(location[:-1], root)
+    field = section.model_fields.get(str(location[-1])) if section else None
+    return field.description if field else None

@@ -1,0 +1,361 @@
+"""What a student minimises: the method's losses, summed with its weights, each over its own tokens.
+
+    loss = ce * CE + T^2 * sum_d weight_d * D_d(p_T || s_T) + hidden + embedding
+
+CE is averaged over the answer's tokens; the soft losses over the tokens that the method names; all
+counts are those of the whole batch, so that accumulation changes nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from distill.encoding import Example, collate
+from distill.files import UserError
+from distill.layers import decode_layers
+from distill.losses import (
+    DIVERGENCES,
+    WITH_PARAMETER,
+    coarse_divergence,
+    coarse_uld,
+    dense_divergence,
+    hidden_cosine,
+    hidden_mse,
+    sparse_cross_entropy,
+    uld,
+)
+from distill.sampling import Decoding
+from distill.soft_targets import Targets, decode_targets, scheme_of
+from distill.states import OutputHead, hidden_states, teacher_log_q
+
+MATCH = {"mse": hidden_mse, "cosine": hidden_cosine}
+_PARAMETER = {"jsd": "jsd_beta", "skew_kl": "skew_alpha"}
+
+
+@dataclass(frozen=True)
+class Item:
+    """One training example and, where the method reads soft targets, its row of the shard."""
+
+    example: Example
+    row: Mapping[str, Any] | None = None
+
+
+def soft_losses(method: Mapping[str, Any]) -> list[str]:
+    """The method's losses on the teacher's distribution, in a fixed order."""
+    return [name for name in (*DIVERGENCES, "uld") if method[name] > 0]
+
+
+class TargetReader:
+    """Reads a batch's soft targets off the rows of a shard.
+
+    Args:
+        method: The method's settings.
+        cache: The cache's spec, as stored in the shard.
+        vocabulary: Width of the cached distribution (any number for final_hidden).
+        width: Width of the teacher's final hidden states (final_hidden).
+    """
+
+    def __init__(
+        self, method: Mapping[str, Any], cache: Mapping[str, Any], vocabulary: int, width: int
+    ) -> None:
+        self.method, self.cache = method, cache
+        self.vocabulary, self.width = vocabulary, width
+
+    def positions(self, example: Example, row: Mapping[str, Any]) -> tuple[range, int]:
+        """Positions of the student's tokens with soft targets, and where they begin in the cache.
+
+        Across tokenizers (ULD) the i-th answer token of one is taken with the i-th of the other,
+        as far as both go (Boizard 2024).
+        """
+        prompt, answer = len(example.prompt), len(example.answer)
+        own = len(row["prompt_ids"])
+        if self.method["uld"] > 0:
+            length = min(answer, len(row["response_ids"]))
+            start = own - 1 if self.cache["tokens"] == "all" else 0
+            return range(prompt - 1, prompt - 1 + length), start
+        if self.method["tokens"] == "all":
+            return range(prompt + answer - 1), 0
+        start = prompt - 1 if self.cache["tokens"] == "all" else 0
+        return range(prompt - 1, prompt + answer - 1), start
+
+    def collate(self, items: Sequence[Item], pad: int) -> dict[str, Any]:
+        """A padded batch with `soft_mask` [batch, length] and the targets at its True positions.
+
+        Targets lie one after another, row by row: `states` bf16 [tokens, width] for final_hidden;
+        else `ids` and `p` [tokens, k], `entropy` [tokens] and for top_k_tail `tail` [tokens];
+        `layers` [tokens, layers, width] where the method matches layers.
+        """
+        batch: dict[str, Any] = collate([item.example for item in items], pad)
+        mask = torch.zeros_like(batch["input_ids"], dtype=torch.bool)
+        states, layers, decoded = [], [], []
+        for number, item in enumerate(items):
+            assert item.row is not None
+            where, start = self.positions(item.example, item.row)
+            mask[number, where.start : where.stop] = True
+            part = slice(start, start + len(where))
+            if self.cache["scheme"] == "final_hidden":
+                states.append(hidden_states(item.row["hidden"], self.width)[part])
+            elif soft_losses(self.method):
+                targets = decode_targets(
+                    item.row, scheme_of(self.cache), self.vocabulary, self.method["temperature"]
+                )
+                decoded.append((targets, part))
+            if self.method["hidden"]:
+                kept = self.cache["hidden"]
+                layers.append(decode_layers(item.row, len(kept["layers"]), kept["bits"])[part])
+        batch["soft_mask"] = mask
+        if states:
+            batch["states"] = torch.cat(states)
+        if decoded:
+            batch |= _packed(decoded)
+        if layers:
+            batch["layers"] = torch.cat(layers)
+        return batch
+
+
+def _packed(decoded: Sequence[tuple[Targets, slice]]) -> dict[str, torch.Tensor]:
+    """Targets of several rows one after another, padded to the widest token."""
+    widest = max(targets.ids.shape[1] for targets, _ in decoded)
+
+    def wide(array: np.ndarray) -> np.ndarray:
+        return np.pad(array, ((0, 0), (0, widest - array.shape[1])))
+
+    packed = {
+        "ids": np.concatenate([wide(targets.ids[part]) for targets, part in decoded]),
+        "p": np.concatenate([wide(targets.p[part]) for targets, part in decoded]),
+        "entropy": np.concatenate([targets.entropy[part] for targets, part in decoded]),
+    }
+    if decoded[0][0].tail is not None:
+        tails = [targets.tail[part] for targets, part in decoded if targets.tail is not None]
+        packed["tail"] = np.concatenate(tails)
+    return {name: torch.from_numpy(array) for name, array in packed.items()}
+
+
+class Objective:
+    """The method's loss as a function of a model's output and a batch.
+
+    Args:
+        method: The method's settings.
+        cache: The cache's spec; None for cross-entropy alone.
+        head: The teacher's output head, for final_hidden.
+
+    Raises:
+        UserError: The embedding loss is to use a head that cannot become the student's.
+    """
+
+    def __init__(
+        self,
+        method: Mapping[str, Any],
+        cache: Mapping[str, Any] | None = None,
+        head: OutputHead | None = None,
+    ) -> None:
+        self.method, self.cache, self.head = method, cache, head
+        self.soft = soft_losses(method)
+        self.needs_states = bool(method["hidden"] or method["embedding"])
+        if cache is not None:
+            scorer = cache["scorers"][0]
+            self.decoding = Decoding(scorer["temperature"], scorer["top_k"], scorer["top_p"])
+        if self.borrows_head and head is not None and not head.is_matrix:
+            raise UserError(
+                "embedding.head: teacher needs an output head that is a matrix alone, but the "
+                "teacher's has a bias, a scale or a soft cap; use head: own with some ce"
+            )
+
+    @property
+    def reads_targets(self) -> bool:
+        """Whether batches must carry soft targets."""
+        return bool(self.soft) or self.needs_states
+
+    @property
+    def borrows_head(self) -> bool:
+        """Whether the trained student's head is the teacher's on projected states."""
+        entry = self.method["embedding"]
+        return bool(entry) and entry["head"] == "teacher"
+
+    def borrowed(self, projections: torch.nn.ModuleDict, states: torch.Tensor) -> torch.Tensor:
+        """Logits of such a student [tokens, vocabulary] from its final hidden states."""
+        assert self.head is not None
+        own = projections["embedding"](states)
+        return torch.nn.functional.linear(own, self.head.weight.to(own.dtype))
+
+    def projections(self, student_width: int, layer_width: int) -> torch.nn.ModuleDict:
+        """Learned projections from the student's width to the teacher's, to be trained with it."""
+        made = torch.nn.ModuleDict()
+        if self.method["hidden"]:
+            for own in self.method["hidden"]["layers"]:
+                made[f"layer_{own}"] = torch.nn.Linear(student_width, layer_width)
+        if self.method["embedding"]:
+            assert self.head is not None
+            made["embedding"] = torch.nn.Linear(
+                student_width, self.head.weight.shape[1], bias=False
+            )
+            if student_width == self.head.weight.shape[1]:  # begin where a cut student is right
+                torch.nn.init.eye_(made["embedding"].weight)
+        return made
+
+    def kept(self, batch: Mapping[str, Any]) -> torch.Tensor:
+        """Positions [batch, length] whose logits are needed."""
+        answers: torch.Tensor = batch["shift_labels"] != -100
+        return answers | batch["soft_mask"] if self.soft else answers
+
+    def counts(self, batches: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+        """Answer tokens and tokens with soft targets of all micro-batches of a batch."""
+        answers = sum(int((batch["shift_labels"] != -100).sum()) for batch in batches)
+        soft = sum(int(batch["soft_mask"].sum()) for batch in batches if "soft_mask" in batch)
+        return {"answer": answers, "soft": soft}
+
+    def __call__(
+        self,
+        logits: torch.Tensor,
+        states: Sequence[torch.Tensor] | None,
+        projections: torch.nn.ModuleDict | None,
+        batch: Mapping[str, Any],
+        counts: Mapping[str, int],
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The loss of a micro-batch, and each term unweighted (nats per token; T^2 not in it).
+
+        Args:
+            logits: [kept positions, vocabulary], in the order of `kept`.
+            states: The student's hidden states per layer [batch, length, width], if needed.
+            projections: From `projections`, if needed.
+            batch: From `TargetReader.collate` or `collate`.
+            counts: From `counts`, of the whole batch.
+        """
+        method, terms = self.method, {}
+        keep = self.kept(batch)
+        labels = batch["shift_labels"][keep]
+        answers = labels != -100
+        loss = logits.new_zeros((), dtype=torch.float32)
+        merged = self._merges()
+        ids = labels.clamp_min(0).unsqueeze(1)
+        share = answers.float().unsqueeze(1) / counts["answer"]
+        if merged:  # one softmax serves cross-entropy and the sparse forward KL
+            weights = self._spread(batch, keep, batch["p"]) / counts["soft"]
+            ids = torch.cat([ids, self._spread(batch, keep, batch["ids"])], 1)
+            both = torch.cat([method["ce"] * share, method["forward_kl"] * weights], 1)
+            loss, nll = sparse_cross_entropy(logits, ids, both)
+            if method["ce"] > 0:
+                terms["ce"] = (nll[:, :1] * share).sum()
+            cross = (nll[:, 1:] * weights).sum()
+            terms["forward_kl"] = cross - self._entropy(batch).sum() / counts["soft"]
+        elif method["ce"] > 0:
+            loss, nll = sparse_cross_entropy(logits, ids, method["ce"] * share)
+            terms["ce"] = (nll * share).sum()
+        if others := [name for name in self.soft if not (merged and name == "forward_kl")]:
+            soft = batch["soft_mask"][keep]
+            at = logits if bool(soft.all()) else logits[soft]
+            for name in others:
+                scale = method[name] * method["temperature"] ** 2 / counts["soft"]
+                part, each = self._soft(name, at, batch, scale)
+                loss = loss + part
+                terms[name] = each.sum() / counts["soft"]
+        if states is not None and projections is not None:
+            for name, part in self._matched(states, projections, batch):
+                value = part.sum() / counts["soft"]
+                loss = loss + method[name]["weight"] * value
+                terms[name] = value.detach()
+        return loss, terms
+
+    def _merges(self) -> bool:
+        """Whether forward KL is a weighted cross-entropy at T = 1, to be merged with CE."""
+        return (
+            "forward_kl" in self.soft
+            and self.method["temperature"] == 1
+            and self.cache is not None
+            and self.cache["scheme"] in ("top_k", "sampled")
+        )
+
+    def _spread(self, batch: Mapping[str, Any], keep: torch.Tensor, packed: Any) -> Any:
+        """Rows of targets at the kept positions; zeros where a kept position has none."""
+        soft = batch["soft_mask"][keep]
+        if bool(soft.all()):
+            return packed
+        spread = packed.new_zeros(len(soft), packed.shape[1])
+        spread[soft] = packed
+        return spread
+
+    def _entropy(self, batch: Mapping[str, Any]) -> torch.Tensor:
+        """What a forward KL subtracts per token: of the renormalised top-k its own entropy, of
+        draws the teacher's."""
+        assert self.cache is not None
+        if self.cache["scheme"] == "sampled":
+            entropy: torch.Tensor = batch["entropy"]
+            return entropy
+        return -torch.special.xlogy(batch["p"], batch["p"]).sum(1)
+
+    def _teacher(self, batch: Mapping[str, Any], rows: slice) -> torch.Tensor:
+        """log p_T float32 [rows, vocabulary] of the teacher."""
+        temperature = self.method["temperature"]
+        if "states" in batch:
+            assert self.head is not None
+            states = batch["states"][rows]
+            with torch.autocast(states.device.type, enabled=False):  # q in the teacher's precision
+                logs = teacher_log_q(self.head, states, self.decoding)
+            return logs if temperature == 1 else torch.log_softmax(logs / temperature, -1)
+        return batch["p"][rows].log()  # dense targets come at the temperature
+
+    def _soft(
+        self, name: str, logits: torch.Tensor, batch: Mapping[str, Any], scale: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """One soft loss and its value per token."""
+        assert self.cache is not None
+        scheme, temperature = self.cache["scheme"], self.method["temperature"]
+        weights = torch.full((len(logits),), scale, device=logits.device)
+        if scheme in ("final_hidden", "dense"):
+            teacher = partial(self._teacher, batch)
+            if name == "uld":
+                return uld(logits, teacher, weights, temperature)
+            if name == "reverse_kl" or (name == "jsd" and self.method["jsd_beta"] == 1):
+                logits = logits[:, : self._width(batch)]  # infinite at ids that the teacher lacks
+            return dense_divergence(logits, teacher, self._divergence(name), weights, temperature)
+        if scheme == "top_k_tail":
+            if name == "uld":
+                return coarse_uld(logits, batch["p"], batch["tail"], weights, temperature)
+            return coarse_divergence(
+                logits, batch["ids"], batch["p"].log(), batch["tail"].log(),
+                self._divergence(name), weights, temperature,
+            )  # fmt: skip
+        loss, nll = sparse_cross_entropy(
+            logits, batch["ids"], batch["p"] * weights.unsqueeze(1), temperature
+        )
+        return loss, (nll * batch["p"]).sum(1) - self._entropy(batch)
+
+    def _width(self, batch: Mapping[str, Any]) -> int:
+        """Width of the teacher's distribution."""
+        if "states" in batch:
+            assert self.head is not None
+            return len(self.head.weight)
+        return int(batch["p"].shape[1])
+
+    def _divergence(self, name: str) -> Any:
+        if name in WITH_PARAMETER:
+            key = _PARAMETER[name]
+            return partial(DIVERGENCES[name], **{key.split("_")[-1]: self.method[key]})
+        return DIVERGENCES[name]
+
+    def _matched(
+        self,
+        states: Sequence[torch.Tensor],
+        projections: torch.nn.ModuleDict,
+        batch: Mapping[str, Any],
+    ) -> Any:
+        """Distances of hidden states per token, by loss."""
+        mask = batch["soft_mask"]
+        if entry := self.method["hidden"]:
+            assert self.cache is not None
+            places = {layer: place for place, layer in enumerate(self.cache["hidden"]["layers"])}
+            each = [
+                MATCH[entry["loss"]](
+                    projections[f"layer_{own}"](states[int(own)][mask]),
+                    batch["layers"][:, places[int(theirs)]],
+                )
+                for own, theirs in entry["layers"].items()
+            ]
+            yield "hidden", torch.stack(each).mean(0)
+        if entry := self.method["embedding"]:
+            own = projections["embedding"](states[-1][mask])
+            yield "embedding", MATCH[entry["loss"]](own, batch["states"])

@@ -1,0 +1,117 @@
+"""The reference pages that are written from the code: config keys, runs table, sound pairs."""
+
+import json
+from typing import Any
+
+from distill.columns import COLUMNS, MEASURED, NULLABLE
+from distill.config import Study
+from distill.soundness import table
+
+_SECTIONS = {
+    "sources": "Source",
+    "prompts": "Prompts",
+    "teachers": "Teacher",
+    "students": "Student",
+    "caches": "Cache",
+    "caches.<name>.hidden": "LayerStates",
+    "methods": "Method",
+    "methods.<name>.hidden": "LayerLoss",
+    "methods.<name>.embedding": "EmbeddingLoss",
+    "searches": "Search",
+    "searches.<name>.space.<setting>": "Range",
+    "train": "Train",
+    "train.early_stopping": "EarlyStopping",
+    "train.lora": "Lora",
+    "evaluate": "Evaluate",
+    "evaluate.reference": "Reference",
+    "evaluate.combined_weights": "Weights",
+    "runs": "Block",
+}
+_NAMED = {"sources", "teachers", "students", "caches", "methods", "searches"}
+
+
+def schema_text() -> str:
+    """The JSON schema of a config."""
+    return json.dumps(Study.model_json_schema(), indent=1, ensure_ascii=False) + "\n"
+
+
+def _type(entry: dict[str, Any]) -> str:
+    if "anyOf" in entry:
+        kinds = [_type(option) for option in entry["anyOf"] if option.get("type") != "null"]
+        return " or ".join(kinds)
+    if "$ref" in entry:
+        return "section"
+    if "enum" in entry:
+        return ", ".join(f"`{value}`" for value in entry["enum"])
+    if "const" in entry:
+        return f"`{entry['const']}`"
+    if entry.get("type") == "array":
+        return f"list of {_type(entry['items'])}"
+    return {
+        "string": "text",
+        "integer": "whole number",
+        "number": "number",
+        "object": "mapping",
+        "boolean": "yes or no",
+    }[entry["type"]]
+
+
+def page_text() -> str:
+    """The page that lists every key."""
+    definitions = Study.model_json_schema()["$defs"]
+    lines = [
+        "# Every key of a config",
+        "",
+        "One config file is one study. Unknown keys, names that lead nowhere and impossible",
+        "combinations are refused before the first job. For completion in an editor, put",
+        "`# yaml-language-server: $schema=docs/config.schema.json` on the first line.",
+        "",
+        "Top level: `study` (a name: letters, digits, `_`, `-`, `.`), `task` (`instruction`), and",
+        "the sections below. This page is written by `python scripts/write_schema.py`.",
+    ]
+    for section, model in _SECTIONS.items():
+        definition = definitions[model]
+        mark = f"{section}.<name>" if section in _NAMED else section
+        lines += ["", f"## `{mark}`", "", definition["description"].split("\n\n")[0], ""]
+        lines += ["| key | kind | default | meaning |", "|---|---|---|---|"]
+        required = definition.get("required", [])
+        for key, entry in definition["properties"].items():
+            default = "required" if key in required else f"`{json.dumps(entry.get('default'))}`"
+            if "default" not in entry and key not in required:
+                default = "none"
+            meaning = entry.get("description", "").replace("|", "\\|")
+            lines.append(f"| `{key}` | {_type(entry)} | {default} | {meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def table_text() -> str:
+    """The page that describes the columns of the runs table."""
+    lines = [
+        "# The runs table",
+        "",
+        "`results/<study>/runs.parquet` and `runs.csv`: one row per run, the same columns in every",
+        "study. MEASURED columns depend on the clock or the machine: the only ones that may",
+        "differ between two runs of the same study. A column is null where it does not apply.",
+        "This page is written by `python scripts/write_schema.py`.",
+        "",
+        "| column | meaning | |",
+        "|---|---|---|",
+    ]
+    for name, meaning in COLUMNS.items():
+        marks = ["MEASURED"] * (name in MEASURED) + ["may be null"] * (name in NULLABLE)
+        lines.append(f"| `{name}` | {meaning} | {', '.join(marks)} |")
+    return "\n".join(lines) + "\n"
+
+
+def sound_pairs_text() -> str:
+    """The page that says which loss may read which soft targets."""
+    lines = [
+        "# Which losses may read which soft targets",
+        "",
+        "Pairs that are not in the table are refused before the first job, with the remedy. Losses",
+        "are keys of a method, schemes those of a cache; temperatures are relative to q, the",
+        "teacher's sampling distribution. This page comes from `python scripts/write_schema.py`.",
+        "",
+        table(),
+    ]
+    return "\n".join(lines)

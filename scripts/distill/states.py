@@ -1,0 +1,175 @@
+"""The teacher's distribution, exact: its final hidden states, and the output head they enter.
+
+A hidden state in bf16 takes two bytes per unit of width and token, and with the saved output head
+it gives back q over the whole vocabulary at any temperature, so that no student runs the teacher.
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from distill.files import UserError, replacing
+from distill.flops import FlopModel
+from distill.sampling import Decoding, log_q
+
+STATES_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("tokens", pa.int32()),
+        ("hidden", pa.large_binary()),
+        ("flops", pa.float64()),
+        ("seconds", pa.float64()),
+    ]
+)
+"""Per row of text: the final hidden states at the positions that predict its tokens, bf16
+[tokens, width] as bytes, and the FLOPs and seconds of computing them (0 where they fell out of
+generation)."""
+
+
+class OutputHead:
+    """A saved output head: logits = softcap(scale * (hidden W^T + b))."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, cap: float, scale: float):
+        self.weight, self.bias, self.cap, self.scale = weight, bias, cap, scale
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether logits are hidden W^T and nothing more."""
+        return self.bias is None and not self.cap and self.scale == 1
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Logits [tokens, vocabulary] of hidden states [tokens, width]."""
+        logits = torch.nn.functional.linear(hidden.to(self.weight.dtype), self.weight, self.bias)
+        if self.scale != 1.0:
+            logits = logits * self.scale
+        return torch.tanh(logits / self.cap) * self.cap if self.cap else logits
+
+
+def head_of(model: Any) -> OutputHead:
+    """The output head of a causal language model.
+
+    Raises:
+        UserError: The head is more than a matrix with optional bias, scale and soft cap: its
+            logits differ from the model's own.
+    """
+    module = model.get_output_embeddings()
+    config = model.config
+    scale = getattr(config, "logit_scale", None) or 1.0
+    if getattr(config, "logits_scaling", None):
+        scale = 1.0 / config.logits_scaling
+    cap = getattr(config, "final_logit_softcapping", None) or 0.0
+    head = OutputHead(module.weight.detach(), getattr(module, "bias", None), cap, scale)
+    ids = torch.arange(8, device=model.device).unsqueeze(0) % config.vocab_size
+    with torch.inference_mode():
+        own = model(input_ids=ids).logits[0]
+        ours = head.logits(final_hidden(model, ids, None)[0])
+    if not torch.allclose(own.float(), ours.float(), atol=1e-2, rtol=1e-2):
+        raise UserError(
+            f"the output head of {config.model_type} is more than a matrix, so soft targets "
+            "cannot be had from its hidden states; use another teacher architecture"
+        )
+    return head
+
+
+def final_hidden(model: Any, ids: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """What a causal language model hands to its output head: [batch, tokens, width]."""
+    output = model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
+    hidden: torch.Tensor = output.last_hidden_state
+    return hidden
+
+
+def save_head(head: OutputHead, path: str | Path) -> None:
+    """Write an output head as safetensors (bf16 or fp32, as loaded)."""
+    tensors = {"weight": head.weight.contiguous()}
+    if head.bias is not None:
+        tensors["bias"] = head.bias.detach().contiguous()
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, {"cap": str(head.cap), "scale": str(head.scale)})
+
+
+def load_head(path: str | Path, device: torch.device) -> OutputHead:
+    """Read an output head."""
+    with safe_open(path, framework="pt", device=str(device)) as file:
+        marks = file.metadata()
+        bias = file.get_tensor("bias") if "bias" in file.keys() else None  # noqa: SIM118
+        return OutputHead(
+            file.get_tensor("weight"), bias, float(marks["cap"]), float(marks["scale"])
+        )
+
+
+def scored_positions(row: dict[str, Any], tokens: str) -> range:
+    """Positions of a row whose next token is scored: the answer's, or all but the last."""
+    prompt, answer = len(row["prompt_ids"]), len(row["response_ids"])
+    return range(prompt - 1 if tokens == "answer" else 0, prompt + answer - 1)
+
+
+def batches(rows: Sequence[dict[str, Any]], size: int) -> list[list[int]]:
+    """Batches of row numbers of like length, longest first."""
+    lengths = [len(row["prompt_ids"]) + len(row["response_ids"]) for row in rows]
+    order = sorted(range(len(rows)), key=lambda number: -lengths[number])
+    return [order[first : first + size] for first in range(0, len(order), size)]
+
+
+def padded(rows: Sequence[dict[str, Any]], device: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and mask [rows, length] of prompts with their answers, padded on the right."""
+    each = [torch.tensor(list(row["prompt_ids"]) + list(row["response_ids"])) for row in rows]
+    mask = [torch.ones(len(ids), dtype=torch.long) for ids in each]
+    pad = torch.nn.utils.rnn.pad_sequence
+    return pad(each, batch_first=True).to(device), pad(mask, batch_first=True).to(device)
+
+
+@torch.inference_mode()
+def score_text(
+    model: Any, rows: Sequence[dict[str, Any]], tokens: str = "answer", batch_size: int = 16
+) -> list[dict[str, Any]]:
+    """Final hidden states of a teacher on text, its own or another's.
+
+    Args:
+        model: The teacher in eval mode.
+        rows: Rows of a text part, with token ids.
+        tokens: `answer` or `all`: which positions.
+        batch_size: Rows per forward pass.
+
+    Returns:
+        Rows of `STATES_SCHEMA`, in the order of `rows`.
+    """
+    head_of(model)  # refuses a head that hidden states do not suffice for
+    flop_model = FlopModel.from_model(model)
+    scored: dict[int, dict[str, Any]] = {}
+    for batch in batches(rows, batch_size):
+        start = time.perf_counter()
+        hidden = final_hidden(model, *padded([rows[number] for number in batch], model.device))
+        for place, number in enumerate(batch):
+            row = rows[number]
+            where = scored_positions(row, tokens)
+            length = len(row["prompt_ids"]) + len(row["response_ids"])
+            scored[number] = {
+                "id": row["id"],
+                "tokens": len(where),
+                "hidden": state_bytes(hidden[place, where.start : where.stop]),
+                "flops": float(flop_model.sequence_forward(length, 0)),
+                "seconds": (time.perf_counter() - start) / len(batch),
+            }
+    return [scored[number] for number in range(len(rows))]
+
+
+def state_bytes(states: torch.Tensor) -> bytes:
+    """bf16 [tokens, width] as bytes."""
+    blob: bytes = states.to(torch.bfloat16).cpu().contiguous().view(torch.int16).numpy().tobytes()
+    return blob
+
+
+def hidden_states(blob: bytes, width: int) -> torch.Tensor:
+    """bf16 [tokens, width] from the bytes of a row."""
+    return torch.frombuffer(bytearray(blob), dtype=torch.bfloat16).view(-1, width)
+
+
+def teacher_log_q(head: OutputHead, states: torch.Tensor, decoding: Decoding) -> torch.Tensor:
+    """log q float32 [tokens, vocabulary] from final hidden states [tokens, width]."""
+    return log_q(head.logits(states.to(head.weight.device)), decoding)

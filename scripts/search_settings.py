@@ -1,0 +1,24 @@
+"""Search the best settings of a method for one student and shard."""
+
+from pathlib import Path
+
+from distill.job import job
+from distill.models import use_threads
+from distill.plan import digest
+from distill.search import search_settings
+from distill.sources import sha256_of
+
+with job(snakemake):
+    spec, files = snakemake.params.spec, snakemake.input
+    use_threads(spec["train"]["threads"])
+    read = [sha256_of(Path(path)) for path in (files.shard, *files.validation)]
+    search_settings(
+        Path(files.initial).parent,
+        files.shard,
+        snakemake.output.best,
+        spec,
+        snakemake.params.student,
+        tag=digest([spec, snakemake.params.code, read]),
+        heads=list(files.heads),
+        validation=list(files.validation),
+    )

@@ -1,0 +1,18 @@
+"""Take over a data set's own answers, with the tokens of the teacher that scores them, if any."""
+
+from pathlib import Path
+
+from distill.job import job
+from distill.models import load_tokenizer
+from distill.parquet import read_rows, write_rows
+from distill.schemas import TEXT_SCHEMA
+from distill.text import ready_made_text
+from distill.tokens import tokenizer_sha256
+
+with job(snakemake):
+    spec, prompts = snakemake.params.spec, read_rows(snakemake.input.prompts)
+    model = snakemake.input.model
+    tokenizer = load_tokenizer(Path(model[0]).parent) if model else None
+    rows = ready_made_text(prompts, snakemake.params.teacher, tokenizer, spec.get("formatting"))
+    digest = tokenizer_sha256(tokenizer) if tokenizer else None
+    write_rows(snakemake.output.part, rows, TEXT_SCHEMA, spec=spec, tokenizer_sha256=digest)

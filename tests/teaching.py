@@ -1,0 +1,143 @@
+"""All that one student's training reads, made on the spot: specs, text, soft targets and head."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import tiny
+from distill.caching import cache_targets
+from distill.checks import parse_study
+from distill.layers import LAYERS_SCHEMA, fit_pca, layer_states, score_layers
+from distill.parquet import read_rows, write_rows
+from distill.plan import NO_CACHE, RAW, Plan, Run
+from distill.schemas import TEXT_SCHEMA
+from distill.shards import build_shard
+from distill.soft_targets import scheme_of, target_schema
+from distill.states import STATES_SCHEMA, head_of, load_head, save_head, score_text
+from distill.tokens import tokenizer_sha256
+
+CPU = torch.device("cpu")
+
+
+def plan(
+    method: dict[str, Any],
+    cache: dict[str, Any] | None = None,
+    train: dict[str, Any] | None = None,
+    teacher: dict[str, Any] | None = None,
+    search: dict[str, Any] | None = None,
+) -> Plan:
+    """The plan of a study with one student, teacher, method and cache, checked as any config."""
+    config = tiny.study()
+    config["prompts"]["template"] = "{prompt}"
+    config["teachers"] = {"big": {"source": "base", **(teacher or {})}, "other": {"source": "base"}}
+    config["students"] = {"small": {"init": "cut", "source": "base", "layers": 2}}
+    config["methods"] = {"own": method}
+    config["caches"] = {"soft": cache} if cache else {}
+    settings = {"precision": "fp32", "learning_rate": 1e-3, "epochs": 1, "max_length": 200}
+    config["train"] = settings | {"checkpoint_updates": 0} | (train or {})
+    block = {"students": ["small"], "teachers": ["big"], "methods": ["own"], "samples": [16]}
+    config["runs"] = [block | ({"caches": ["soft"]} if cache else {})]
+    if search:
+        own = {"student": "small", "teacher": "big", "method": "own", "samples": 16}
+        config["searches"] = {"find": own | ({"cache": "soft"} if cache else {}) | search}
+        config["methods"]["found"] = {"search": "find"}
+        config["runs"][0]["methods"] = ["found"]
+    return Plan(parse_study(config))
+
+
+def run_of(study: Plan, seed: int = 0) -> Run:
+    """Its run."""
+    cache = "soft" if study.study.caches else NO_CACHE
+    method = "found" if study.study.searches else "own"
+    return Run("small", "big", method, RAW, cache, 16, 0, seed)
+
+
+def spec_of(study: Plan, seed: int = 0) -> dict[str, Any]:
+    """What its trained student depends on."""
+    return study.train_spec(run_of(study, seed))
+
+
+@dataclass
+class Files:
+    """What a job of training is handed."""
+
+    shard: Path
+    heads: list[Path] = field(default_factory=list)
+    validation: list[Path] = field(default_factory=list)
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """Heads and validation text, as keyword arguments."""
+        return {"heads": self.heads, "validation": self.validation}
+
+
+def write_text(path: Path, rows: Sequence[dict[str, Any]], words: Any) -> Path:
+    """A part of a teacher's text."""
+    write_rows(path, rows, TEXT_SCHEMA, spec={}, tokenizer_sha256=tokenizer_sha256(words))
+    return path
+
+
+def teach(
+    folder: Path,
+    spec: dict[str, Any],
+    teacher: Any,
+    words: Any,
+    rows: Sequence[dict[str, Any]],
+    held_out: Sequence[dict[str, Any]] = (),
+) -> Files:
+    """Score the rows by the teacher, make its cache's parts and the shard, as the workflow does."""
+    text = write_text(folder / "text.parquet", rows, words)
+    made = Files(folder / "shard" / "n.parquet")
+    if held_out:
+        made.validation = [write_text(folder / "validation.parquet", held_out, words)]
+    cache = spec.get("cache")
+    targets: list[Path] = []
+    layers: list[Path] = []
+    if cache:
+        head, targets = folder / "head.safetensors", [folder / "targets.parquet"]
+        save_head(head_of(teacher), head)
+        states = score_text(teacher, rows, cache["tokens"])
+        if cache["scheme"] == "final_hidden":
+            made.heads = [head]
+            write_rows(targets[0], states, STATES_SCHEMA, spec={})
+        else:
+            soft = cache_targets([states], [load_head(head, CPU)], cache)
+            schema = target_schema(scheme_of(cache))
+            size = len(teacher.get_output_embeddings().weight)
+            write_rows(targets[0], soft, schema, spec={}, vocabulary=size)
+    if cache and cache.get("hidden"):
+        kept, layers, projection = cache["hidden"], [folder / "layers.parquet"], None
+        if kept["projection"] == "pca":
+            wide = layer_states(teacher, rows, kept["layers"], kept["tokens"])
+            projection = fit_pca(wide, kept["width"])
+        write_rows(layers[0], score_layers(teacher, rows, kept, projection), LAYERS_SCHEMA, spec={})
+    order = [row["row"] for row in rows]
+    build_shard([text], order, spec, made.shard, targets=targets, layers=layers)
+    return made
+
+
+def shard_rows(files: Files) -> list[dict[str, Any]]:
+    """Rows of the shard."""
+    return read_rows(files.shard)
+
+
+def big(kind: str = "llama", **settings: Any) -> Any:
+    """A teacher."""
+    return tiny.model(kind, seed=1, initializer_range=0.1, **settings)
+
+
+def small(folder: Path, words: Any, kind: str = "llama", **settings: Any) -> Path:
+    """A saved student of width 16."""
+    narrow = {"n_embd": 16, "n_layer": 2} if kind == "gpt2" else {}
+    narrow |= {"hidden_size": 16, "num_hidden_layers": 2} if kind != "gpt2" else {}
+    made = tiny.model(kind, **{"seed": 2, "initializer_range": 0.1, **narrow, **settings})
+    return tiny.save(folder / "initial", made, words)
+
+
+RUN = {
+    "study": "demo", "student": "small", "teacher": "big", "init": "random", "method": "own",
+    "samples": 16, "draw": 0, "seed": 0,
+}  # fmt: skip
