@@ -18,6 +18,10 @@ BASE = Path(workflow.basedir)
 FIGURES = [
     "perplexity",
     "kl_gap",
+    "flops",
+    "cache_cost",
+    "search",
+    "calibration",
     "pass_rate",
     "combined",
     "training_time",

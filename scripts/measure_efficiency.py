@@ -19,6 +19,7 @@ with job(snakemake):
         threads=spec["threads"],
         precision=resolve_precision(spec["precision"]),
         device=device().type,
+        quantisation=spec["architecture"].get("quantisation", "none"),
     )
     record = {"schema": 1, "spec": spec, **record, "hardware": hardware(), "versions": versions()}
     write_json(snakemake.output.record, record)

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from distill.figures import draw_figure
+from distill.drawing import draw_figure
 from distill.files import read_json
 from distill.job import job
 

@@ -1,6 +1,8 @@
 """A made-up study in the contract's form: two students, two methods, losses on a power law."""
 
 import math
+from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,13 @@ STUDENTS = {
         "speed": 190,
     },
 }
+CACHES: dict[str, dict[str, Any]] = {
+    "top64": {"scheme": "top_k_tail", "k": 64, "bytes": 131.0, "kept": 0.985, "gap": 1.0},
+    "hidden": {"scheme": "final_hidden", "bytes": 1152.0, "kept": 1.0, "gap": 1.0},
+    "drawn50": {"scheme": "sampled", "draws": 50, "bytes": 96.5, "kept": 0.955, "gap": 1.004},
+    "top4": {"scheme": "top_k", "k": 4, "bytes": 12.25, "kept": 0.84, "gap": 1.2},
+}
+"""Caches, each with the factor by which it makes the gap to the teacher larger."""
 EVIL = (
     "<script>document.title='owned';fetch('https://evil.example/x')</script>"
     "<img src=https://evil.example/pixel.png onerror=alert(1)>\x1b[31mred\x1b[0m "
@@ -29,15 +38,27 @@ EVIL = (
 )
 
 
-def make_runs(noise: float = 0.01, seed: int = 1) -> pd.DataFrame:
-    """Return runs with gap(n) = gap·(64/n)^0.35 + noise (nats); two draws for n ≤ 256."""
+def make_runs(
+    noise: float = 0.01, seed: int = 1, caches: Sequence[str] = ("top64",)
+) -> pd.DataFrame:
+    """Return runs with gap(n) = gap·(64/n)^0.35 + noise (nats); two draws for n ≤ 256.
+
+    Of the noise, a part belongs to student, size and draw: runs that share these share it.
+    """
+    return _runs(noise, seed, tuple(caches)).copy()
+
+
+@cache
+def _runs(noise: float, seed: int, caches: tuple[str, ...]) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     rows = []
     for student, facts in STUDENTS.items():
-        for method in ("none", "sft", "kd"):
+        for method, read in (("none", "none"), ("sft", "none"), *(("kd", c) for c in caches)):
             for samples in (0,) if method == "none" else SIZES:
                 for draw in range(2 if 0 < samples <= 256 else 1):
-                    rows.append(_row(student, facts, method, samples, draw, rng, noise))
+                    shared = np.random.default_rng([seed, int(facts["params"]), samples, draw])
+                    own = noise * (shared.normal() + 0.3 * rng.normal())
+                    rows.append(_row(student, facts, method, read, samples, draw, own))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -45,13 +66,14 @@ def _row(
     student: str,
     facts: dict[str, Any],
     method: str,
+    cache: str,
     samples: int,
     draw: int,
-    rng: np.random.Generator,
     noise: float,
 ) -> dict[str, Any]:
+    soft = CACHES.get(cache)
     gap = 8.5 if samples == 0 else facts["gap"] * (64 / samples) ** 0.35
-    gap = gap * (0.93 if method == "kd" else 1.0) + noise * rng.normal()
+    gap = gap * (0.93 * soft["gap"] if soft else 1.0) + noise
     loss = LOSS_TEACHER + gap
     rate = (
         0.06
@@ -60,6 +82,8 @@ def _row(
     )
     rate += 0.02 * (method == "kd")
     score = loss / 100 + 0.01 * (method == "kd")
+    train, teacher = 6.0 * facts["params"] * 170 * samples, 2.7e8 * 85 * samples
+    target = teacher * 0.9 if soft else 0.0
     seconds = samples * (0.21 if student == "layers-4" else 0.13) * (1.3 if method == "kd" else 1)
     return {
         "study": "synthetic",
@@ -69,7 +93,7 @@ def _row(
         "init": "cut",
         "method": method,
         "curation": "none",
-        "cache": "top64" if method == "kd" else "none",
+        "cache": cache,
         "samples": samples,
         "seed": 0,
         "draw": draw,
@@ -87,6 +111,9 @@ def _row(
         "bits_per_byte": loss / 3,
         "kl_teacher": gap + 0.002,
         "top1_agreement": 0.7 - 0.2 * gap / 8.5,
+        "ece": 0.9 if samples == 0 else 0.04 + 0.05 * gap - 0.01 * (method == "kd"),
+        "bleu": 0.02 + 0.08 * LOSS_TEACHER / loss,
+        "rouge_l": 0.1 + 0.2 * LOSS_TEACHER / loss,
         "pass_rate": rate,
         "pass_rate_low": max(0.0, rate - 0.08),
         "pass_rate_high": rate + 0.12,
@@ -97,15 +124,24 @@ def _row(
         "size_mb": facts["params"] * 4 / 1024**2,
         "peak_memory_mb": 812.0,
         "flops_per_token": 2 * facts["params"],
-        "train_flops": 6 * facts["params"] * 170 * samples,
-        "teacher_flops": 2.7e8 * 85 * samples,
-        "teacher_flops_amortised": 0.3e8 * 85 * samples,
+        "train_flops": train,
+        "teacher_flops": teacher,
+        "teacher_flops_amortised": teacher / 9,
+        "target_flops": target,
+        "target_flops_amortised": target / 4,
+        "total_flops": train + teacher + target,
+        "total_flops_amortised": train + teacher / 9 + target / 4,
+        "cache_bytes_per_token": soft["bytes"] if soft else None,
+        "cache_kept_mass": soft["kept"] if soft else None,
+        "cache_entropy": 0.9 if soft else None,
         "train_seconds": seconds,
         "combined": 0.4 / math.exp(loss) + 0.3 * rate + 0.3 * facts["speed"],
         "combined_normalised": 0.3 - score + 0.05 * math.log2(max(samples, 32) / 32),
         "combined_mean": 0.25 - score + 0.04 * math.log2(max(samples, 32) / 32),
         "teacher_seconds": 0.4 * samples,
         "teacher_seconds_amortised": 0.05 * samples,
+        "target_seconds": 0.1 * samples if soft else 0.0,
+        "target_seconds_amortised": 0.02 * samples if soft else 0.0,
         "reference_bits_per_byte": 1.5,
     }
 
@@ -123,6 +159,7 @@ def make_references() -> dict[str, Any]:
                 "perplexity": math.exp(LOSS_TEACHER),
                 "reference_loss": 2.4,
                 "bits_per_byte": 0.41,
+                "ece": 0.021,
                 "pass_rate": 0.34,
                 "pass_rate_low": 0.22,
                 "pass_rate_high": 0.48,
@@ -163,6 +200,66 @@ def make_references() -> dict[str, Any]:
         "hardware": ["2 cores, x86_64"],
         "warnings": ["rows mix two versions of torch: 2.8.0 and 2.9.0"],
         "largest_samples": 1024,
+        "methods": {
+            "sft": {"ce": 1.0},
+            "kd": {"ce": 0.5, "forward_kl": 0.5, "temperature": 2.0},
+        },
+        "caches": {name: _cache(facts) for name, facts in CACHES.items()},
+        "searches": {"rates": make_search()},
+    }
+
+
+def _cache(facts: dict[str, Any]) -> dict[str, Any]:
+    teacher = {
+        "teacher": "smol",
+        "model": {"source": "smollm2"},
+        "revision": None,
+        "weight": 1.0,
+        "quantisation": "none",
+        "distribution": {"temperature": 0.7, "top_k": 0, "top_p": 1.0},
+        "tokenizer_sha256": "0" * 64,
+    }
+    return {
+        "bytes_per_token": facts["bytes"],
+        "kept_mass": facts["kept"],
+        "entropy": 0.9,
+        "distinct_ids": None if facts["scheme"] == "final_hidden" else 20.5,
+        "tokens": 87_040,
+        "layer_bytes_per_token": None,
+        "manifest": {
+            "scheme": facts["scheme"],
+            "k": facts.get("k"),
+            "draws": facts.get("draws"),
+            "bits": 8,
+            "temperatures": [2.0] if "k" in facts else [],
+            "tokens": "answer",
+            "teachers": [teacher],
+        },
+    }
+
+
+def make_search(trials: int = 12) -> dict[str, Any]:
+    """Return a search's record: random rates, loss quadratic in log rate, some pruned."""
+    rng = np.random.default_rng(3)
+    rates = 10 ** rng.uniform(-4.5, -2, trials)
+    losses = 1.6 + 0.4 * (np.log10(rates) + 3.2) ** 2 + 0.02 * rng.random(trials)
+    pruned = (losses > np.median(losses)) & (np.arange(trials) > 4)
+    best = int(np.where(pruned, np.inf, losses).argmin())
+    return {
+        "schema": 1,
+        "spec": {
+            "method": {"ce": 0.5, "forward_kl": 0.5, "temperature": 1.0},
+            "space": {"train.learning_rate": {"low": 3e-5, "high": 1e-2, "log": True}},
+            "trials": trials,
+        },
+        "settings": {"train.learning_rate": float(rates[best])},
+        "loss": float(losses[best]),
+        "trials": [
+            {"trial": k, "pruned": bool(pruned[k]), "loss": float(losses[k])}
+            | {"settings": {"train.learning_rate": float(rates[k])}, "updates": 32}
+            | {"seconds": 4.5, "best": k == best}
+            for k in range(trials)
+        ],
     }
 
 

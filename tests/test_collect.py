@@ -1,5 +1,6 @@
 import copy
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,29 @@ def test_teachers_do_not_share_costs(tmp_path: Path) -> None:
     assert {cost["teacher_flops_amortised"] for cost in costs.values()} == {11.0}
 
 
+def test_soft_targets_are_shared_by_the_runs_of_their_cache(tmp_path: Path) -> None:
+    schema = SCHEMA
+    for name in ("target_flops", "target_seconds", "layer_flops", "layer_seconds"):
+        schema = schema.append(pa.field(name, pa.float64()))
+    rows: list[dict[str, Any]] = [
+        {"row": row, "teacher_flops": 1.0, "teacher_seconds": 1.0, "target_flops": 10.0**row}
+        | {"target_seconds": row + 1.0, "layer_flops": 2.0, "layer_seconds": None}
+        for row in range(2)
+    ]
+    path, text = tmp_path / "soft.parquet", shard(tmp_path, range(2))
+    write_rows(path, rows, schema)
+    soft, small = replace(run(2), cache="c"), replace(run(2, "other"), cache="c")
+    other = replace(soft, cache="d")
+    costs = teacher_costs({soft: path, small: path, other: path, run(2): text})
+    assert costs[run(2)]["target_flops"] == 0
+    assert costs[soft]["target_flops"] == 1 + 10 + 2 * 2
+    assert costs[soft]["target_seconds"] == 1 + 2
+    assert costs[soft]["target_flops_amortised"] == pytest.approx(15 / 2)
+    assert costs[other]["target_flops_amortised"] == pytest.approx(15)
+    # Text is shared by all four, whatever they read beside it.
+    assert costs[other]["teacher_flops_amortised"] == pytest.approx(2 / 4)
+
+
 def test_combined_scores_by_hand() -> None:
     scores = combined_scores(WEIGHTS, 4.0, 0.5, 100.0, 0.8, 300.0)
     assert scores["combined"] == pytest.approx(0.5 / 4 + 0.3 * 0.5 + 0.2 * 100)
@@ -99,7 +123,8 @@ RECORD: dict[str, Any] = {
                  "train_seconds": 2.5},
     "heldout": {"unseen_token_share": 0.1, "loss": 2.0, "loss_stderr": 0.1, "loss_teacher": 1.0,
                 "perplexity": math.exp(2), "bits_per_byte": 0.9, "kl_teacher": 1.1,
-                "top1_agreement": 0.5, "unigram_entropy": 5.0},
+                "top1_agreement": 0.5, "ece": 0.07, "unigram_entropy": 5.0},
+    "answers": None,
     "reference": {"loss": 3.0, "bits_per_byte": 1.2},
     "instructions": {"fixed": {"rate": 0.2, "low": 0.1, "high": 0.3}, "large": {"rate": 0.25}},
 }  # fmt: skip
@@ -108,7 +133,12 @@ SPEED = {"tokens_per_second": 100.0, "tokens_per_second_median": 101.0, "ttft_ms
 SPEC = {"study": "demo", "task": "instruction", "init": {"small": "cut"}, "weights": WEIGHTS}
 
 
-def table(tmp_path: Path, record: dict[str, Any], teacher: float | None = 300.0) -> Any:
+def table(
+    tmp_path: Path,
+    record: dict[str, Any],
+    teacher: float | None = 300.0,
+    caches: dict[Run, dict[str, Any] | None] | None = None,
+) -> Any:
     runs = [run(2), run(0)]
     return runs_table(
         {runs[0]: record, runs[1]: RECORD},
@@ -116,6 +146,7 @@ def table(tmp_path: Path, record: dict[str, Any], teacher: float | None = 300.0)
         dict.fromkeys(runs, SPEED),
         {"big": teacher},
         SPEC,
+        caches or {},
     )
 
 
@@ -141,7 +172,9 @@ def test_the_runs_table_has_a_row_per_run(tmp_path: Path) -> None:
         ("heldout", "kl_teacher", float("nan")),
         ("heldout", "bits_per_byte", float("inf")),
         ("heldout", "loss_stderr", None),
-        ("training", "train_flops", None),
+        ("heldout", "ece", None),
+        ("training", "train_flops", float("nan")),
+        ("training", "train_seconds", None),
     ],
 )
 def test_a_metric_that_is_no_number_is_refused_with_its_run(
@@ -158,8 +191,21 @@ def test_a_ready_made_teacher_leaves_its_columns_null(tmp_path: Path) -> None:
     record["heldout"] |= dict.fromkeys(("loss_teacher", "kl_teacher", "top1_agreement"))
     made = table(tmp_path, record, teacher=None)
     nulls = ["loss_teacher", "kl_teacher", "top1_agreement", "combined_normalised", "combined_mean"]
+    nulls += ["bleu", "rouge_l", "cache_bytes_per_token", "cache_kept_mass", "cache_entropy"]
     assert made.iloc[1][nulls].isna().all()
     assert made.iloc[1].drop(nulls).notna().all()
+
+
+def test_totals_caches_and_answers_are_in_the_row(tmp_path: Path) -> None:
+    record = copy.deepcopy(RECORD)
+    record["answers"] = {"bleu": 0.12, "rouge_l": 0.3}
+    cache = {"bytes_per_token": 96.5, "kept_mass": 0.97, "entropy": 1.1, "tokens": 9}
+    row = table(tmp_path, record, caches={run(2): cache}).iloc[1]
+    assert row["total_flops"] == row["train_flops"] + row["teacher_flops"] == 10**12 + 11
+    assert row["total_flops_amortised"] == 10**12 + 11
+    assert (row["bleu"], row["rouge_l"], row["ece"]) == (0.12, 0.3, 0.07)
+    kept = (row["cache_bytes_per_token"], row["cache_kept_mass"], row["cache_entropy"])
+    assert kept == (96.5, 0.97, 1.1)
 
 
 def test_samples_show_draw_zero_and_the_first_seed() -> None:

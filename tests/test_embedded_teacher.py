@@ -16,17 +16,23 @@ SMALL = "studies/small.yaml"
 
 
 def _small(project: Path) -> None:
-    """The default study with one student, three sizes and fewer held-out prompts."""
+    """The default study with one student, three sizes and fewer held-out prompts.
+
+    Its soft targets come exact, and as the default keeps them.
+    """
     config: dict[str, Any] = yaml.safe_load((project / "config.yaml").read_text())
     config["study"] = "small"
     config["prompts"] |= {"test": 48, "part_size": 48, "pool": 96, "draw_pool": 96}
     config["teachers"]["smollm2"] |= {"max_tokens": 48}
     config["evaluate"] |= {"instruction_tokens": 24, "qualitative": 2, "latency_tokens": 32}
     config["evaluate"]["reference"] |= {"passages": 20, "max_tokens": 64}
+    (default,) = config["caches"]
+    config["caches"]["exact"] = {"scheme": "final_hidden"}
+    block = {"students": ["layers2"], "teachers": ["smollm2"]}
     config["runs"] = [
-        {"students": ["layers2"], "teachers": ["smollm2"], "methods": ["sft"],
-         "samples": [16, 48, 96]}
-    ]  # fmt: skip
+        block | {"methods": ["sft"], "samples": [16, 48, 96]},
+        block | {"methods": ["kd"], "caches": [default, "exact"], "samples": [96]},
+    ]
     (project / SMALL).write_text(yaml.safe_dump(config, sort_keys=False))
 
 
@@ -34,10 +40,11 @@ def _check(results: Path) -> pd.DataFrame:
     """What must hold of any study on this teacher; returns the runs table."""
     table = pd.read_parquet(results / "runs.parquet")
     references = json.loads((results / "references.json").read_text())
-    means = table.groupby(["student", "samples"])["perplexity"].mean()
+    means = table.groupby(["student", "method", "samples"])["perplexity"].mean()
     for student in set(table["student"]):
-        falling = means[student].sort_index()
-        assert falling.is_monotonic_decreasing, falling
+        for method in set(table["method"]) - {"none"}:
+            falling = pd.concat([means[student]["none"], means[student][method].sort_index()])
+            assert falling.is_monotonic_decreasing, falling
         assert falling.iloc[-1] > references["teachers"]["smollm2"]["perplexity"]
     assert max(abs(item["z"]) for item in references["identity"]) < 4
     assert references["near_duplicates"]["pairs"] == []
@@ -59,7 +66,17 @@ def test_the_default_study_in_small(tmp_path: Path) -> None:
     _small(project)
     miniature.snakemake(project, "--configfile", SMALL)
     table = _check(project / "results/small")
-    assert sorted(table["samples"]) == [0, 16, 48, 96]
+    assert sorted(table["samples"]) == [0, 16, 48, 96, 96, 96]
+    largest = table[table["samples"] == 96].set_index("cache")
+    exact, kept = largest.loc["exact"], largest.drop(["none", "exact"]).iloc[0]
+    assert kept["loss"] < largest.loc["none", "loss"]
+    assert kept["loss"] == pytest.approx(exact["loss"], rel=0.02)
+    assert kept["cache_bytes_per_token"] <= 64
+    assert kept["cache_bytes_per_token"] < exact["cache_bytes_per_token"] / 10
+    assert 0.8 < kept["cache_kept_mass"] <= 1
+    assert 0.3 < kept["cache_entropy"] < 3
+    assert exact["target_flops"] == 0  # the states fell out of generation
+    assert 0 < kept["target_flops"] < kept["teacher_flops"]
     assert table["params"].nunique() == 1
     assert miniature.dry_run(project, SMALL) == {}
     prompts = [

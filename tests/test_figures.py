@@ -1,44 +1,23 @@
-import hashlib
+import io
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from distill.figures import FIGURES, draw_figure, drawable, figure_table, read_caption
+from distill.cache_costs import compare_caches
+from distill.figures import FIGURES, drawable, figure_table, read_caption
 from distill.files import UserError
-from synthetic_runs import make_references, make_runs
+from distill.lines import lines_of, prepare_runs
+from synthetic_runs import CACHES, make_references, make_runs
 
 CAPTIONS = Path(__file__).parent.parent / "report"
 
 
-def draw(name: str, folder: Path, runs: pd.DataFrame, references: dict | None) -> list[Path]:
-    paths = [folder / f"{name}.{end}" for end in ("svg", "png", "csv")]
-    draw_figure(name, runs, references, *paths)
-    return paths
-
-
-@pytest.mark.parametrize("name", FIGURES)
-def test_figures_are_drawn_with_and_without_references(name: str, tmp_path: Path) -> None:
-    for folder, references in (("with", make_references()), ("without", None)):
-        svg, png, csv = draw(name, tmp_path / folder, make_runs(), references)
-        assert svg.read_text().rstrip().endswith("</svg>")
-        assert png.read_bytes().startswith(b"\x89PNG")
-        assert len(pd.read_csv(csv)) > 0
-
-
-def test_the_same_table_gives_the_same_bytes(tmp_path: Path) -> None:
-    digests = []
-    for folder in ("one", "two"):
-        paths = draw("perplexity", tmp_path / folder, make_runs(), make_references())
-        digests.append([hashlib.sha256(path.read_bytes()).hexdigest() for path in paths])
-    assert digests[0] == digests[1]
-
-
-def test_csv_is_the_aggregated_table(tmp_path: Path) -> None:
+def test_csv_is_the_aggregated_table() -> None:
     runs = make_runs()
-    *_, path = draw("perplexity", tmp_path, runs, make_references())
-    drawn = pd.read_csv(path)
+    text = figure_table("perplexity", runs, make_references()).to_csv(index=False)
+    drawn = pd.read_csv(io.StringIO(text))
     means = drawn[drawn["kind"] == "mean"].set_index(["label", "samples"])
     trained = runs[runs["samples"] > 0]
     wanted = trained.assign(label=trained["student"] + " · " + trained["method"])
@@ -64,13 +43,6 @@ def test_the_floors_are_those_of_their_sets() -> None:
     assert floors.to_dict() == {"pass_rate": 0.08, "pass_rate_large": 0.07}
 
 
-def test_a_table_of_four_columns_is_enough_for_perplexity(tmp_path: Path) -> None:
-    runs = make_runs()[["student", "method", "samples", "loss"]]
-    draw("perplexity", tmp_path, runs, None)
-    draw("perplexity", tmp_path, runs[runs["samples"] == 64], None)
-    assert [name for name in FIGURES if drawable(name, runs)] == ["perplexity"]
-
-
 @pytest.mark.parametrize(
     ("name", "column"),
     [
@@ -80,29 +52,87 @@ def test_a_table_of_four_columns_is_enough_for_perplexity(tmp_path: Path) -> Non
         ("training_time", "train_seconds"),
         ("quality_speed", "tokens_per_second"),
         ("quality_size", "size_mb"),
+        ("flops", "total_flops"),
+        ("calibration", "ece"),
+        ("cache_cost", "cache"),
     ],
 )
-def test_a_missing_column_is_named(name: str, column: str, tmp_path: Path) -> None:
+def test_a_missing_column_is_named(name: str, column: str) -> None:
     runs = make_runs()[["student", "method", "samples", "loss"]]
-    with pytest.raises(UserError, match=column):
-        draw(name, tmp_path, runs, None)
-    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(UserError, match=f"needs column {column}"):
+        figure_table(name, runs, None)
+    assert not drawable(name, runs)
 
 
-def test_a_metric_that_does_not_apply_says_so(tmp_path: Path) -> None:
-    runs = make_runs().assign(kl_teacher=None)
-    *_, csv = draw("kl_gap", tmp_path, runs, make_references())
-    assert pd.read_csv(csv).empty
-    assert not drawable("kl_gap", runs)
+def test_what_can_be_drawn() -> None:
+    few = make_runs()[["student", "method", "samples", "loss"]]
+    assert [name for name in FIGURES if drawable(name, few)] == ["perplexity"]
+    runs, references = make_runs(caches=tuple(CACHES)), make_references()
+    assert all(drawable(name, runs, references) for name in FIGURES)
+    assert not drawable("search", runs)
+    assert not drawable("cache_cost", make_runs(), references)
+    assert not drawable("kl_gap", runs.assign(kl_teacher=None))
 
 
-def test_many_lines_and_hostile_values_are_drawn(tmp_path: Path) -> None:
-    runs = pd.concat(
-        [make_runs(seed=k).assign(student=f"a-rather-long-name-{k}") for k in range(8)]
-    )
-    runs.loc[runs["samples"] == 64, "kl_teacher"] = 0.0
-    for name in ("kl_gap", "pass_rate", "quality_size"):
-        draw(name, tmp_path, runs, make_references())
+def test_a_metric_that_does_not_apply_has_no_numbers() -> None:
+    assert figure_table("kl_gap", make_runs().assign(kl_teacher=None)).empty
+
+
+def test_flops_are_those_of_the_runs() -> None:
+    runs = make_runs()
+    drawn = figure_table("flops", runs, make_references())
+    means = drawn[drawn["kind"] == "mean"].set_index(["label", "samples"])
+    trained = runs[runs["samples"] > 0]
+    cells = trained.groupby([trained["student"] + " · " + trained["method"], "samples"])
+    np.testing.assert_allclose(means["x"], cells["total_flops"].mean().loc[means.index])
+    np.testing.assert_allclose(means["y"], cells["loss"].mean().loc[means.index])
+    assert drawn.loc[drawn["kind"] == "teacher", "y"].tolist() == [0.95]
+    assert (drawn["kind"] != "before").all()
+
+
+def test_calibration_has_the_teachers_own() -> None:
+    drawn = figure_table("calibration", make_runs(), make_references())
+    assert drawn.loc[drawn["kind"] == "teacher", "y"].tolist() == [0.021]
+
+
+def test_cache_costs_are_those_of_the_answers() -> None:
+    runs, references = make_runs(caches=tuple(CACHES)), make_references()
+    drawn = figure_table("cache_cost", runs, references)
+    answers = compare_caches(lines_of(prepare_runs(runs)), references)
+    for panel in ("loss_percent", "kl_percent"):
+        for answer in answers:
+            mine = drawn[(drawn["panel"] == panel) & (drawn["label"] == answer["label"])]
+            reference = mine[mine["kind"] == "reference"]
+            assert (reference["mark"].item(), reference["y"].item()) == ("hidden", 0)
+            assert reference["x"].item() == CACHES["hidden"]["bytes"]
+            others = mine[mine["kind"] == "difference"].set_index("mark")
+            assert len(others) == 3
+            for cost in answer["numbers"]["caches"]:
+                row = others.loc[cost["cache"]]
+                assert row["y"] == cost[panel]
+                assert (row["low"], row["high"]) == (cost[f"{panel}_low"], cost[f"{panel}_high"])
+                assert (row["x"], row["runs"]) == (cost["bytes_per_token"], 8)
+
+
+def test_trials_are_drawn_as_they_went() -> None:
+    references = make_references()
+    trials = [(3.0, False), (2.0, True), (2.5, False), (float("nan"), True), (2.2, False)]
+    references["searches"] = {
+        "s": {
+            "trials": [
+                {"trial": k, "loss": loss, "pruned": pruned, "best": k == 4}
+                for k, (loss, pruned) in enumerate(trials)
+            ]
+        }
+    }
+    drawn = figure_table("search", make_runs(), references)
+    found = dict(list(drawn.groupby("kind")))
+    assert list(zip(found["trial"]["x"], found["trial"]["y"], strict=True)) == [(1, 3.0), (3, 2.5)]
+    assert list(zip(found["pruned"]["x"], found["pruned"]["y"], strict=True)) == [(2, 2.0)]
+    assert list(zip(found["best"]["x"], found["best"]["y"], strict=True)) == [(5, 2.2)]
+    # A pruned trial never is the best so far, nor is one without a number drawn.
+    best = found["best so far"]
+    assert list(zip(best["x"], best["y"], strict=True)) == [(1, 3.0), (2, 3.0), (3, 2.5), (5, 2.2)]
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -1,7 +1,7 @@
 """The objective against a float64 reference that loops over rows, positions and words."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,8 @@ from distill.files import UserError
 from distill.layers import decode_layers, encode_layers
 from distill.objective import Item, Objective, TargetReader, soft_losses
 from distill.sampling import Decoding
-from distill.soft_targets import decode_targets, encode_targets, scheme_of
+from distill.soft_encoding import encode_targets
+from distill.soft_targets import decode_targets, scheme_of
 from distill.soundness import VERDICTS
 from distill.states import OutputHead, hidden_states, state_bytes, teacher_log_q
 
@@ -108,7 +109,9 @@ def softmax(scores: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
     return torch.softmax(scores / temperature, -1)
 
 
-def divergence(name: str, p: torch.Tensor, s: torch.Tensor, method: dict[str, Any]) -> torch.Tensor:
+def divergence(
+    name: str, p: torch.Tensor, s: torch.Tensor, method: Mapping[str, Any]
+) -> torch.Tensor:
     """D(p, s) of two distributions over the same classes, p > 0 where it matters."""
 
     def kl(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -183,13 +186,16 @@ def reference(made: Case) -> tuple[torch.Tensor, dict[str, float], torch.Tensor]
     answers = sum(answer for _, answer in LENGTHS)
     terms: dict[str, torch.Tensor] = {}
     if method["ce"]:
-        terms["ce"] = torch.stack(
-            [
-                -softmax(full[number, place])[token].log()
-                for number, item in enumerate(made.items)
-                for place, token in enumerate(item.example.answer, len(item.example.prompt) - 1)
-            ]
-        ).sum() / answers
+        terms["ce"] = (
+            torch.stack(
+                [
+                    -softmax(full[number, place])[token].log()
+                    for number, item in enumerate(made.items)
+                    for place, token in enumerate(item.example.answer, len(item.example.prompt) - 1)
+                ]
+            ).sum()
+            / answers
+        )
     each = list(places(made))
     for name in soft_losses(method):
         values = [
@@ -202,17 +208,17 @@ def reference(made: Case) -> tuple[torch.Tensor, dict[str, float], torch.Tensor]
     assert isinstance(loss, torch.Tensor)
     loss.backward()
     assert full.grad is not None
-    return loss.detach(), {name: float(value) for name, value in terms.items()}, full.grad
+    return loss.detach(), {name: value.item() for name, value in terms.items()}, full.grad
 
 
 def check(made: Case) -> None:
     """Loss, terms and gradient are the reference's."""
     loss, terms, gradient = made.run()
     expected, expected_terms, expected_gradient = reference(made)
-    assert float(loss) == pytest.approx(float(expected), rel=2e-5)
+    assert loss.item() == pytest.approx(float(expected), rel=2e-5)
     assert terms.keys() == expected_terms.keys()
     for name, value in terms.items():
-        assert float(value) == pytest.approx(expected_terms[name], rel=3e-5, abs=1e-6), name
+        assert value.item() == pytest.approx(expected_terms[name], rel=3e-5, abs=1e-6), name
     scale = float(expected_gradient.abs().max())
     assert scale > 1e-3
     torch.testing.assert_close(gradient, expected_gradient, rtol=1e-4, atol=1e-5 * scale)
@@ -248,8 +254,10 @@ def test_cross_entropy_and_kl_are_each_averaged_over_their_own_tokens() -> None:
     assert made.objective.counts([made.batch]) == {"answer": answers, "soft": everything}
     assert answers < everything
     check(made)
-    (one,) = (Objective({**made.reader.method, "forward_kl": 0.0}).kept(made.batch),)
-    assert int(one.sum()) == answers
+    hard = Objective({**made.reader.method, "forward_kl": 0.0})
+    assert int(hard.kept(made.batch).sum()) == answers
+    neither = Objective({**made.reader.method, "forward_kl": 0.0, "ce": 0.0})
+    assert int(neither.kept(made.batch).sum()) == 0
     assert int(made.objective.kept(made.batch).sum()) == everything
 
 
@@ -264,7 +272,7 @@ def test_one_softmax_for_both_equals_the_two_apart(scheme: str, tokens: str) -> 
     apart = case({**method, "ce": 0.0}, cache)
     apart.objective._merges = lambda: False  # type: ignore[method-assign]
     soft, soft_terms, soft_gradient = apart.run()
-    assert float(loss) == pytest.approx(float(hard + soft), rel=1e-6)
+    assert loss.item() == pytest.approx(float(hard + soft), rel=1e-6)
     assert terms.keys() == {"ce", "forward_kl"}
     assert float(terms["ce"]) == pytest.approx(float(hard_terms["ce"]), rel=1e-6)
     assert float(terms["forward_kl"]) == pytest.approx(float(soft_terms["forward_kl"]), rel=1e-6)
@@ -291,6 +299,13 @@ def test_the_teachers_own_temperature_and_the_losss_multiply() -> None:
     torch.testing.assert_close(p.double(), expected, rtol=1e-5, atol=1e-8)
 
 
+def test_mixed_precision_of_the_student_leaves_the_teacher_alone() -> None:
+    made = case(*specs({"forward_kl": 1.0}, "final_hidden"))
+    exact = made.objective._teacher(made.batch, slice(None))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(made.objective._teacher(made.batch, slice(None)), exact)
+
+
 def test_a_cut_teacher_is_cut_at_every_temperature() -> None:
     method, cache = specs({"forward_kl": 1.0, "temperature": 2.0}, "final_hidden")
     cache["scorers"][0]["top_k"] = 3
@@ -300,7 +315,7 @@ def test_a_cut_teacher_is_cut_at_every_temperature() -> None:
     p = made.objective._teacher({"states": hidden_states(row["hidden"], WIDTH)}, slice(None)).exp()
     assert (p > 0).sum(1).tolist() == [3] * len(p)
     loss, _, gradient = made.run()
-    assert math.isfinite(float(loss))
+    assert math.isfinite(loss.item())
     assert bool(gradient.isfinite().all())
 
 
@@ -324,7 +339,8 @@ def test_padding_never_counts(scheme: str, tokens: str) -> None:
 
 
 def test_the_end_token_counts_although_it_is_the_pad_token() -> None:
-    made = case(*specs({"ce": 1.0}, "dense")[:1], specs({"forward_kl": 1.0}, "dense")[1])
+    method, cache = specs({"ce": 1.0, "forward_kl": 1.0}, "dense")
+    made = case({**method, "forward_kl": 0.0}, cache)
     _, _, gradient = made.run()
     answers = sum(a for _, a in LENGTHS)
     assert made.objective.counts([made.batch])["answer"] == answers
@@ -343,9 +359,7 @@ def test_the_end_token_counts_although_it_is_the_pad_token() -> None:
 def test_matched_layers_equal_brute_force(loss: str, tokens: str, bits: int) -> None:
     entry = {"weight": 2.5, "loss": loss, "layers": {1: 3, 2: 1}}
     hidden = {"layers": [1, 3], "bits": bits}
-    method, cache = specs(
-        {"ce": 0.5, "hidden": entry, "tokens": tokens}, "top_k", hidden=hidden
-    )
+    method, cache = specs({"ce": 0.5, "hidden": entry, "tokens": tokens}, "top_k", hidden=hidden)
     made = case(method, cache, layers=2)
     torch.manual_seed(0)
     projections = made.objective.projections(5, 7).double()
@@ -370,8 +384,8 @@ def test_matched_layers_equal_brute_force(loss: str, tokens: str, bits: int) -> 
     mean = torch.stack(distances).mean()
     (2.5 * mean).backward()
     assert terms.keys() == {"ce", "hidden"}
-    assert float(terms["hidden"]) == pytest.approx(float(mean), rel=1e-5)
-    assert float(value) == pytest.approx(0.5 * float(terms["ce"]) + 2.5 * float(mean), rel=1e-5)
+    assert float(terms["hidden"]) == pytest.approx(mean.item(), rel=1e-5)
+    assert value.item() == pytest.approx(0.5 * float(terms["ce"]) + 2.5 * mean.item(), rel=1e-5)
     expected = [state.grad for state in other]
     expected += [weight.grad for weight in projections.parameters() if weight.grad is not None]
     assert len(found) == len(expected) == 8
@@ -408,8 +422,8 @@ def test_matched_final_states_equal_brute_force(loss: str) -> None:
         distances.append(((a - b) ** 2).mean() if loss == "mse" else 1 - cosine)
     mean = torch.stack(distances).mean()
     (0.5 * mean).backward()
-    assert float(terms["embedding"]) == pytest.approx(float(mean), rel=1e-5)
-    assert float(value) == pytest.approx(0.25 * float(terms["ce"]) + 0.5 * float(mean), rel=1e-5)
+    assert float(terms["embedding"]) == pytest.approx(mean.item(), rel=1e-5)
+    assert value.item() == pytest.approx(0.25 * float(terms["ce"]) + 0.5 * mean.item(), rel=1e-5)
     for one, two in zip(found, (last.grad, weight.grad), strict=True):
         assert one is not None
         assert two is not None
@@ -435,7 +449,7 @@ def test_heads_padded_to_other_widths_give_finite_losses(
         return  # no kept id lies beyond the student's words where the tokenizer is shared
     made = case(method, cache, VOCABULARY + wider)
     value, _, gradient = made.run()
-    assert math.isfinite(float(value))
+    assert math.isfinite(value.item())
     assert bool(gradient.isfinite().all())
 
 
@@ -456,6 +470,18 @@ def test_across_tokenizers_answers_are_paired_from_their_beginning() -> None:
         for row, length in zip(rows, (3, 2, 2), strict=True)
     ]
     np.testing.assert_array_equal(batch["p"].numpy(), np.concatenate(expected))
+
+
+@pytest.mark.parametrize("tokens", ["answer", "all"])
+def test_an_answer_that_was_cut_reads_the_targets_of_what_is_left(tokens: str) -> None:
+    method, cache = specs({"forward_kl": 1.0, "tokens": tokens}, "dense", tokens)
+    item = case(method, cache).items[2]
+    short = Item(Example(item.example.prompt, item.example.answer[:4]), item.row)
+    batch = TargetReader(method, cache, VOCABULARY, WIDTH).collate([short], EOS)
+    whole = decode_targets(item.row or {}, scheme_of(cache), VOCABULARY).p
+    expected = whole[: 4 if tokens == "answer" else 4 + 4 - 1]
+    np.testing.assert_array_equal(batch["p"].numpy(), expected)
+    assert int(batch["soft_mask"].sum()) == len(expected)
 
 
 def test_a_cache_of_all_tokens_serves_losses_on_the_answer() -> None:
@@ -480,17 +506,11 @@ def test_draws_of_different_rows_are_padded_with_weightless_ids() -> None:
 
 
 def test_a_batch_without_soft_losses_carries_no_targets() -> None:
-    method, _ = specs({"ce": 1.0}, "dense") if False else (teaching_method(ce=1.0), None)
-    objective = Objective(method)
+    objective = Objective(teaching.spec_of(teaching.plan({"ce": 1.0}))["method"])
     assert not objective.reads_targets
     batch = collate([Example([1, 2], [3, EOS])], EOS)
     assert objective.kept(batch).tolist() == [[False, True, True, False]]
     assert objective.counts([batch, batch]) == {"answer": 4, "soft": 0}
-
-
-def teaching_method(**settings: Any) -> dict[str, Any]:
-    method: dict[str, Any] = teaching.spec_of(teaching.plan(settings))["method"]
-    return method
 
 
 def test_counts_are_those_of_all_micro_batches() -> None:

@@ -6,12 +6,13 @@ import pandas as pd
 import pytest
 
 from distill.columns import COLUMNS, MEASURED
-from distill.figures import FIGURES, draw_figure, drawable
+from distill.drawing import draw_figure
+from distill.figures import FIGURES, drawable
 from distill.files import UserError
 from distill.report import visible, write_report
 from distill.verdict import diminishing_returns
 from synthetic_runs import COLUMNS as TABLE_COLUMNS
-from synthetic_runs import make_references, make_runs, make_samples
+from synthetic_runs import EVIL, make_references, make_runs, make_samples
 
 REPORT = Path(__file__).parent.parent / "report"
 
@@ -26,7 +27,7 @@ def make_report(
 ) -> Path:
     """Write a report in `folder`, with figures of its own or those drawn in `pictures`."""
     for name in FIGURES if pictures is None else ():
-        if drawable(name, runs):
+        if drawable(name, runs, references):
             paths = (folder / f"{name}.{end}" for end in ("svg", "png", "csv"))
             draw_figure(name, runs, references, *paths)
     answers = diminishing_returns(runs, references, cost)
@@ -39,7 +40,8 @@ def make_report(
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
-    make_report(folder, make_runs(), make_references(), make_samples())
+    runs = make_runs(caches=("top64", "hidden"))
+    make_report(folder, runs, make_references(), make_samples())
     return folder
 
 
@@ -102,6 +104,7 @@ def test_sections_come_in_order(page: str) -> None:
         "Do returns diminish?",
         "Other figures",
         "Students compared",
+        "Methods and soft targets",
         "All runs",
         "Pass rates",
         "What they write",
@@ -152,12 +155,73 @@ def test_a_failed_check_is_told(tmp_path: Path, pictures: Path) -> None:
     assert "Perplexity does not fall everywhere for layers-2 · kd" in page
 
 
+def test_methods_and_soft_targets_are_shown(page: str) -> None:
+    start, end = page.index("Methods and soft targets"), page.index("<h2>All runs")
+    section = page[start:end]
+    for text in (
+        "0.5 CE(text) + 0.5 T² KL(q ‖ s), T = 2",
+        "likeliest words and the rest as one",
+        "98.50 %",
+        "At equal samples",
+        "sft − kd · top64",
+        "At equal FLOPs",
+        "What a smaller cache costs",
+        "The cheapest cache equivalent to hidden is top64: 131.0 bytes per token against 1,152",
+        "train.learning_rate",
+        'id="figure-flops"',
+        'id="figure-cache_cost"',
+        'id="figure-search"',
+    ):
+        assert text in section, text
+    for name in ("flops", "cache_cost", "search"):
+        assert page.count(f'id="figure-{name}"') == 1
+    assert "Do soft targets beat plain text at equal samples?" in page[: page.index("<h2>")]
+    assert "ROUGE" in page
+    assert "Answers compared with the data set&#39;s own" in page
+
+
+def test_scores_without_reference_answers_are_left_out(tmp_path: Path, pictures: Path) -> None:
+    runs = make_runs(caches=("top64", "hidden")).assign(bleu=None, rouge_l=None)
+    page = make_report(tmp_path, runs, make_references(), None, pictures=pictures).read_text()
+    assert "Answers compared with" not in page
+
+
+def test_an_older_study_is_reported(tmp_path: Path, pictures: Path) -> None:
+    references = make_references()
+    for name in ("methods", "caches", "searches"):
+        del references[name]
+    del references["teachers"]["smol"]["ece"]
+    page = make_report(tmp_path, make_runs(), references, None, pictures=pictures).read_text()
+    assert "At equal samples" in page
+    assert "<h3>Searches" not in page
+    assert "What a smaller cache costs" not in page
+
+
+def test_hostile_settings_are_escaped(tmp_path: Path, pictures: Path) -> None:
+    runs = make_runs(caches=("top64", "hidden"))
+    runs["cache"] = runs["cache"].replace("top64", EVIL)
+    references = make_references()
+    references["caches"][EVIL] = references["caches"].pop("top64")
+    references["caches"][EVIL]["manifest"] |= {"scheme": EVIL, "k": EVIL}
+    references["caches"][EVIL]["manifest"]["teachers"][0]["teacher"] = EVIL
+    references["methods"][EVIL] = {"ce": 1.0, "search": EVIL, "train": {EVIL: EVIL}}
+    search = references["searches"].pop("rates")
+    search["settings"][EVIL] = 1.0
+    references["searches"][EVIL] = search
+    page = make_report(tmp_path, runs, references, None, pictures=pictures).read_text("utf-8")
+    assert "<script" not in page
+    assert "<img src=https" not in page
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e]", page)
+    assert page.count("&lt;script&gt;") > 5
+
+
 def test_a_table_of_ones_own_is_reported(tmp_path: Path) -> None:
     runs = make_runs()[["student", "method", "samples", "loss"]]
     page = make_report(tmp_path, runs, None, None).read_text("utf-8")
     assert "came without the teacher's own scores" in page
     assert "Pass rates" not in page
     assert "What they write" not in page
+    assert "column total_flops is missing" in page
 
 
 def test_hostile_names_are_escaped(tmp_path: Path, pictures: Path) -> None:

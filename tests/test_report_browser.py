@@ -31,7 +31,9 @@ def test_the_report_in_a_phone_sized_browser(tmp_path: Path) -> None:
         pytest.importorskip("playwright.sync_api")
     from playwright.sync_api import sync_playwright
 
-    report = make_report(tmp_path, make_runs(), make_references(), make_samples())
+    runs = make_runs(caches=("top64", "hidden", "top4"))
+    runs["method"] = runs["method"].replace("kd", "forward-kl-at-temperature-2-with-cross-entropy")
+    report = make_report(tmp_path, runs, make_references(), make_samples())
     console: list[str] = []
     errors: list[str] = []
     requests: list[str] = []
@@ -46,6 +48,9 @@ def test_the_report_in_a_phone_sized_browser(tmp_path: Path) -> None:
         page.wait_for_load_state("load")
         title = page.title()
         width = page.evaluate("document.documentElement.scrollWidth")
+        names = page.evaluate(
+            "[...document.querySelectorAll('tbody th')].map(x => x.getBoundingClientRect().width)"
+        )
         images = page.evaluate("[...document.images].map(image => image.naturalWidth)")
         pdf = page.pdf()
         browser.close()
@@ -54,6 +59,7 @@ def test_the_report_in_a_phone_sized_browser(tmp_path: Path) -> None:
     assert (console, errors) == ([], [])
     assert title == "synthetic: distillation report"
     assert width <= WIDTH
+    assert max(names) < WIDTH / 2  # the first column stays in sight and leaves room for others
     assert images
     assert all(size > 0 for size in images)
     assert pdf.startswith(b"%PDF-")

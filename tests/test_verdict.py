@@ -1,11 +1,13 @@
 import json
 import math
 
-import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
+from distill.cache_costs import CACHES as COST_OF_CACHES
+from distill.comparisons import METHODS
+from distill.equal_flops import METHODS_FLOPS
 from distill.files import UserError
 from distill.verdict import (
     DOUBLING,
@@ -13,17 +15,11 @@ from distill.verdict import (
     FALLING,
     FORECAST,
     LARGEST,
-    METHODS,
-    STUDENTS,
     SUMMARY,
     SWEET_SPOT,
     diminishing_returns,
-    lines_of,
-    number,
-    pooled_spread,
-    prepare_runs,
 )
-from synthetic_runs import make_references, make_runs
+from synthetic_runs import CACHES, make_references, make_runs
 
 LOSSES = {100: [2.0, 2.1], 200: [1.7, 1.6], 400: [1.5]}
 
@@ -130,29 +126,6 @@ def test_a_cost_of_a_missing_column_is_refused() -> None:
         diminishing_returns(make_runs(), None, {"energy": 1.0})
 
 
-def test_students_are_compared_draw_by_draw() -> None:
-    runs = make_runs()
-    answer = ask(runs, STUDENTS)[0]
-    sft = runs[(runs["method"] == "sft") & (runs["samples"] == 64)]
-    two, four = (sft[sft["student"] == f"layers-{k}"]["loss"].to_numpy() for k in (2, 4))
-    first = answer["numbers"]["differences"][0]
-    assert first["loss_difference"] == pytest.approx((two - four).mean())
-    assert first["runs"] == 2
-    assert answer["answer"] == "Better: layers-4 at every size."
-    assert "parameters (35,400,000 against 42,480,000)" in answer["evidence"]
-    assert answer["numbers"]["pooled_df"] == 3
-
-
-def test_two_reasons_cannot_be_told_apart() -> None:
-    runs = make_runs()
-    runs.loc[runs["student"] == "layers-2", "init"] = "random"
-    assert "cannot say which of these is the cause" in ask(runs, STUDENTS)[0]["evidence"]
-
-
-def test_methods_are_compared() -> None:
-    assert [answer["student"] for answer in ask(make_runs(), METHODS)] == ["layers-2", "layers-4"]
-
-
 def test_a_rise_of_perplexity_is_a_warning() -> None:
     runs = small_table()
     runs.loc[runs["samples"] == 400, "loss"] = 2.6
@@ -185,51 +158,31 @@ def test_one_size_cannot_tell() -> None:
     assert ask(runs, FORECAST)[0]["answer"].startswith("Cannot tell")
 
 
-def test_a_table_of_ones_own_is_checked() -> None:
-    with pytest.raises(UserError, match="no column loss"):
-        prepare_runs(small_table().drop(columns="loss"))
-    broken = small_table()
-    broken.loc[0, "loss"] = np.nan
-    with pytest.raises(UserError, match="column loss"):
-        prepare_runs(broken)
-    with pytest.raises(UserError, match="samples > 0"):
-        prepare_runs(small_table().assign(samples=0))
+def test_soft_targets_are_answered_for() -> None:
+    record = diminishing_returns(make_runs(caches=tuple(CACHES)), make_references())
+    asked = [answer["question"] for answer in record["answers"]]
+    assert asked.count(METHODS) == 8
+    assert asked.count(METHODS_FLOPS) == 20
+    assert asked.count(COST_OF_CACHES) == 2
+    json.dumps(record, allow_nan=False)
+    summary = record["answers"][0]
+    assert "Do soft targets beat plain text at equal samples?" in summary["answer"]
+    assert summary["numbers"]["soft_targets"]["comparisons"] == 8
+    assert "10 combinations of student, method and cache" in summary["answer"]
 
 
-def test_lines_are_told_apart_by_what_they_need() -> None:
-    runs = make_runs()
-    assert [line.label for line in lines_of(prepare_runs(runs))][:2] == [
-        "layers-2 · sft",
-        "layers-2 · kd",
-    ]
-    other = runs.assign(cache=runs["cache"].replace("top64", "dense"))
-    labels = [line.label for line in lines_of(prepare_runs(pd.concat([runs, other])))]
-    assert "layers-2 · kd · dense" in labels
-    assert len(set(labels)) == len(labels)
+def test_a_table_without_the_new_columns_is_answered() -> None:
+    runs = make_runs()[["student", "method", "samples", "draw", "loss"]]
+    record = diminishing_returns(runs)
+    (first, *_) = [a for a in record["answers"] if a["question"] == METHODS_FLOPS]
+    assert "column total_flops is missing" in first["answer"]
+    assert not [a for a in record["answers"] if a["question"] == COST_OF_CACHES]
+    assert record["answers"][0]["numbers"]["soft_targets"] is None
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (134515008, "134,515,008"),
-        (12345.6, "12,300"),
-        (0.034567, "0.0346"),
-        (-2.0, "−2.00"),
-        (3.7e13, "3.70 × 10¹³"),
-        (2.6e-5, "2.60 × 10⁻⁵"),
-        (0.9996, "1.00"),
-        (None, "–"),
-        (math.nan, "–"),
-        (0.0, "0"),
-        (True, "yes"),
-    ],
-)
-def test_numbers_are_readable(value: float | None, text: str) -> None:
-    assert number(value) == text
-
-
-def test_pooling_needs_two_runs_in_a_cell() -> None:
-    assert pooled_spread([[1.0], [2.0]]) is None
-    spread = pooled_spread([[1.0, 3.0], [2.0, 2.0, 2.0], [9.0]])
-    assert spread is not None
-    assert (spread.sd, spread.df, spread.cells) == (pytest.approx(math.sqrt(2 / 3)), 3, 2)
+def test_references_of_an_older_study_are_enough() -> None:
+    references = make_references()
+    for name in ("methods", "caches", "searches"):
+        del references[name]
+    record = diminishing_returns(make_runs(caches=tuple(CACHES)), references)
+    assert any(a["question"] == COST_OF_CACHES for a in record["answers"])

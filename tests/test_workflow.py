@@ -37,7 +37,7 @@ def _without(counts: dict[str, int], *names: str) -> dict[str, int]:
 
 
 def _finish_config(project: Path) -> None:
-    """The miniature with soft targets, a search and a second method, so that one can change alone."""
+    """The miniature with soft targets, a search and methods that can change alone."""
     config: dict[str, Any] = miniature.read_config(project)
     block = {"students": ["gpt2"], "teachers": ["gpt2-xl"]}
     config["prompts"]["validation"] = 8
@@ -130,7 +130,7 @@ def test_soft_targets_are_recorded_with_their_cost_and_content(finished: Path) -
     assert table.loc["kd", "target_flops"] > 0
     assert table.loc["rkl", "target_flops"] == 0  # its states fell out of generation
     assert table.loc["half", "target_flops"] == 0
-    assert 0.3 < table.loc["kd", "cache_kept_mass"] < 1
+    assert 0 < table.loc["kd", "cache_kept_mass"] < 1
     assert table.loc["rkl", "cache_kept_mass"] == 1
     assert table.loc["kd", "cache_bytes_per_token"] < table.loc["rkl", "cache_bytes_per_token"]
     assert 0 <= table["bleu"].min() <= table["bleu"].max() <= 1

@@ -1,7 +1,7 @@
 """Numbers with their spread: pooled standard deviations, 90 % intervals, and numbers in words."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +45,11 @@ def percent(share: float) -> str:
     return f"{sign}{number(100 * share, 2)} %"
 
 
+def sizes_text(sizes: Iterable[int]) -> str:
+    """Write sample counts as n = 64, 128."""
+    return "n = " + ", ".join(f"{n:,}" for n in sizes)
+
+
 def span(values: Iterable[float]) -> str:
     """Write the lowest and highest of some values, or the one if they look the same."""
     values = list(values)
@@ -57,7 +62,7 @@ class Spread:
     """A standard deviation between runs and its degrees of freedom, pooled over `cells` cells."""
 
     sd: float
-    df: int
+    df: float
     cells: int
 
 
@@ -116,7 +121,7 @@ class Estimate:
         )
 
 
-def read_estimate(numbers: dict[str, Any], name: str) -> Estimate:
+def read_estimate(numbers: Mapping[str, Any], name: str) -> Estimate:
     """Return the estimate that `Estimate.numbers` wrote under `name`."""
     ends = (numbers[f"{name}_{end}"] for end in ("stderr", "low", "high"))
     return Estimate(numbers[name], *ends)

@@ -19,6 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 
 from distill.files import UserError
 from distill.flops import BYTES_PER_MB, FlopModel, count_parameters, model_size_mb
+from distill.models import quantised
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 FLOPS_CONTEXT = 128
@@ -47,6 +48,7 @@ def measure_efficiency(
     threads: int,
     precision: str,
     device: str,
+    quantisation: str = "none",
 ) -> dict[str, Any]:
     """Measure the speed, memory and cost of greedy generation at batch 1 with a key-value cache.
 
@@ -65,6 +67,7 @@ def measure_efficiency(
         threads: PyTorch's intra-op threads; the earlier number is put back afterwards.
         precision: "fp32" or "bf16", the type of weights, activations and cache.
         device: "cpu" or "cuda".
+        quantisation: "none", "int8" or "nf4".
 
     Returns:
         A plain JSON record:
@@ -100,7 +103,7 @@ def measure_efficiency(
     try:
         gc.collect()
         baseline = _memory_now(device)
-        model = _load(model_dir, PRECISIONS[precision], device)
+        model = _load(model_dir, PRECISIONS[precision], device, quantisation)
         flops = FlopModel.from_model(model)
         gc.collect()
         span = "generation" if _reset_peak(device) else "process"
@@ -242,7 +245,8 @@ def _check_context(model_dir: str | Path, prompt_tokens: int, new_tokens: int) -
         )
 
 
-def _load(model_dir: str | Path, dtype: torch.dtype, device: str) -> Any:
+def _load(model_dir: str | Path, dtype: torch.dtype, device: str, quantisation: str) -> Any:
+    settings = quantised(quantisation, dtype)
     try:
         model = AutoModelForCausalLM.from_pretrained(
             model_dir,
@@ -250,10 +254,12 @@ def _load(model_dir: str | Path, dtype: torch.dtype, device: str) -> Any:
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
+            device_map={"": device},
+            **settings,
         )
     except (OSError, ValueError) as error:
         raise _unloadable(model_dir, error) from error
-    return model.to(device).eval()
+    return model.eval()
 
 
 def _unloadable(model_dir: str | Path, error: Exception) -> UserError:

@@ -1,5 +1,6 @@
 """The runs table as lines: the runs of one student by one method, over samples, draws and seeds."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,9 @@ from distill.files import UserError
 
 GROUP = ["teacher", "student", "method", "curation", "cache"]
 """The columns that name one line of a figure; runs of a line differ by samples, draw and seed."""
+
+Run = tuple[int, Any, Any]
+"""Samples, draw and seed: what pairs the runs of two lines."""
 
 NO_CACHE = ("", "none")
 """Names of the cache of a method that reads text alone."""
@@ -101,11 +105,19 @@ class Line:
         values = pd.to_numeric(self.runs[column], errors="coerce")
         return list(values.groupby(self.runs["samples"]))
 
-    def by_run(self, column: str) -> pd.Series:
-        """Return a column's values indexed by samples, draw and seed, nulls left out."""
-        values = pd.to_numeric(self.runs[column], errors="coerce")
-        keys = [self.runs[name] for name in ("samples", "draw", "seed")]
-        return values.groupby(keys).mean().dropna()
+    def by_run(self, column: str) -> dict[Run, float]:
+        """Return a column's values by run, smallest size first, nulls left out.
+
+        Rows that samples, draw and seed do not tell apart are averaged.
+        """
+        keys = zip(*(self.runs[name].tolist() for name in ("samples", "draw", "seed")), strict=True)
+        values = pd.to_numeric(self.runs[column], errors="coerce").tolist()
+        found: dict[Run, list[float]] = {}
+        for key, value in zip(keys, values, strict=True):
+            if math.isfinite(value):
+                found.setdefault(key, []).append(value)
+        ordered = sorted(found, key=lambda key: key[0])
+        return {key: math.fsum(found[key]) / len(found[key]) for key in ordered}
 
 
 def lines_of(table: pd.DataFrame) -> list[Line]:

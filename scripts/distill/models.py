@@ -86,6 +86,21 @@ def load_model(path: str | Path, *, precision: str, sequence: int) -> Any:
     return model.to(device()).eval()
 
 
+def quantised(quantisation: str, dtype: torch.dtype) -> dict[str, Any]:
+    """What `from_pretrained` needs for 4- or 8-bit weights by bitsandbytes; nothing for `none`.
+
+    nf4: QLoRA (Dettmers 2023); int8: LLM.int8() (Dettmers 2022).
+    """
+    if quantisation == "nf4":
+        settings = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
+        )
+        return {"quantization_config": settings}
+    if quantisation == "int8":
+        return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
+    return {}
+
+
 def load_teacher(path: str | Path, spec: dict[str, Any], *, sequence: int) -> Any:
     """Load a teacher as its spec says.
 
@@ -102,13 +117,8 @@ def load_teacher(path: str | Path, spec: dict[str, Any], *, sequence: int) -> An
         return load_model(path, precision=precision, sequence=sequence)
     config = AutoConfig.from_pretrained(path, **SAFE)
     check_context(config, sequence, str(path))
-    settings: dict[str, Any] = {"device_map": spec["device_map"] or {"": device()}}
-    if spec["quantisation"] == "nf4":  # QLoRA (Dettmers 2023)
-        settings["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype_of(precision)
-        )
-    elif spec["quantisation"] == "int8":  # LLM.int8() (Dettmers 2022)
-        settings["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)
+    settings = quantised(spec["quantisation"], dtype_of(precision))
+    settings["device_map"] = spec["device_map"] or {"": device()}
     model = AutoModelForCausalLM.from_pretrained(
         path,
         dtype=dtype_of(precision),

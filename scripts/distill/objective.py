@@ -198,9 +198,11 @@ class Objective:
         return made
 
     def kept(self, batch: Mapping[str, Any]) -> torch.Tensor:
-        """Positions [batch, length] whose logits are needed."""
-        answers: torch.Tensor = batch["shift_labels"] != -100
-        return answers | batch["soft_mask"] if self.soft else answers
+        """Positions [batch, length] whose logits are needed: none to match hidden states alone."""
+        kept = batch["shift_labels"] != -100
+        if self.method["ce"] == 0:
+            kept = torch.zeros_like(kept)
+        return kept | batch["soft_mask"] if self.soft else kept
 
     def counts(self, batches: Sequence[Mapping[str, Any]]) -> dict[str, int]:
         """Answer tokens and tokens with soft targets of all micro-batches of a batch."""
@@ -240,8 +242,9 @@ class Objective:
             loss, nll = sparse_cross_entropy(logits, ids, both)
             if method["ce"] > 0:
                 terms["ce"] = (nll[:, :1] * share).sum()
-            cross = (nll[:, 1:] * weights).sum()
-            terms["forward_kl"] = cross - self._entropy(batch).sum() / counts["soft"]
+            entropy = self._entropy(batch).sum() / counts["soft"]
+            loss = loss - method["forward_kl"] * entropy
+            terms["forward_kl"] = (nll[:, 1:] * weights).sum() - entropy
         elif method["ce"] > 0:
             loss, nll = sparse_cross_entropy(logits, ids, method["ce"] * share)
             terms["ce"] = (nll * share).sum()
@@ -322,7 +325,8 @@ class Objective:
         loss, nll = sparse_cross_entropy(
             logits, batch["ids"], batch["p"] * weights.unsqueeze(1), temperature
         )
-        return loss, (nll * batch["p"]).sum(1) - self._entropy(batch)
+        entropy = self._entropy(batch)
+        return loss - (weights * entropy).sum(), (nll * batch["p"]).sum(1) - entropy
 
     def _width(self, batch: Mapping[str, Any]) -> int:
         """Width of the teacher's distribution."""

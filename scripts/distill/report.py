@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from distill import verdict
+from distill import cache_costs, comparisons, verdict
 from distill.columns import COLUMNS, MEASURED
+from distill.estimates import number, percent
 from distill.figures import FIGURES, drawable, read_caption
 from distill.files import UserError, write_text
-from distill.verdict import Line, has_values, lines_of, number, percent, prepare_runs
+from distill.lines import Line, has_values, lines_of, prepare_runs
+from distill.method_tables import soft_section
 
 RUN_TABLES: dict[str, list[str]] = {
     "Quality": [
@@ -26,20 +29,42 @@ RUN_TABLES: dict[str, list[str]] = {
         "perplexity",
         "kl_teacher",
         "top1_agreement",
+        "ece",
         "bits_per_byte",
         "reference_loss",
     ],
+    "Answers compared with the data set's own": ["bleu", "rouge_l"],
     "Training": ["updates", "tokens_seen", "tokens_unique", "unseen_token_share", "train_seconds"],
     "Scores": ["combined_normalised", "combined_mean", "combined"],
 }
-COST_COLUMNS = [
-    "train_flops",
-    "teacher_flops",
-    "teacher_flops_amortised",
-    "train_seconds",
-    "teacher_seconds",
-    "teacher_seconds_amortised",
-]
+COST_TABLES: dict[str, list[str]] = {
+    "FLOPs": [
+        "train_flops",
+        "teacher_flops",
+        "teacher_flops_amortised",
+        "target_flops",
+        "target_flops_amortised",
+        "total_flops",
+        "total_flops_amortised",
+    ],
+    "Seconds": [
+        "train_seconds",
+        "teacher_seconds",
+        "teacher_seconds_amortised",
+        "target_seconds",
+        "target_seconds_amortised",
+    ],
+}
+QUESTIONS = {
+    "SUMMARY": verdict.SUMMARY,
+    "DOUBLING": verdict.DOUBLING,
+    "ERROR_BARS": verdict.ERROR_BARS,
+    "SWEET_SPOT": verdict.SWEET_SPOT,
+    "STUDENTS": comparisons.STUDENTS,
+    "METHODS": comparisons.METHODS,
+    "CACHES": cache_costs.CACHES,
+}
+"""Questions whose answers the template shows as text, by the name it knows them by."""
 STUDENT_COLUMNS = [
     "init",
     "params",
@@ -61,6 +86,8 @@ def visible(text: str) -> str:
 
     They become their code points, ESC is ⟨U+001B⟩; line breaks and tabs stay.
     """
+    if text.isprintable():  # most text, and figures, which are long
+        return text
     return "".join(map(_visible_character, text.replace("\r\n", "\n")))
 
 
@@ -110,14 +137,16 @@ def write_report(
     environment.filters["number"] = number
     page = environment.from_string(source.read_text(encoding="utf-8"))
     context = _context(runs, references or {}, answers, samples or {})
-    context["figures"] = _figures(runs, Path(figures_dir), captions_dir)
+    context["figures"] = _figures(runs, references or {}, Path(figures_dir), captions_dir)
     write_text(out, page.render(context))
 
 
-def _figures(runs: pd.DataFrame, figures: Path, captions: str | Path) -> dict[str, dict[str, str]]:
+def _figures(
+    runs: pd.DataFrame, references: dict[str, Any], figures: Path, captions: str | Path
+) -> dict[str, dict[str, str]]:
     out = {}
     for name, figure in FIGURES.items():
-        if not drawable(name, runs):
+        if not drawable(name, runs, references):
             continue
         path = figures / f"{name}.svg"
         if not path.is_file():
@@ -147,23 +176,11 @@ def _context(
         "study": name or "Knowledge distillation",
         "facts": _facts(table, lines, references),
         "asked": asked,
-        "questions": {
-            key: getattr(verdict, key)
-            for key in (
-                "SUMMARY",
-                "LARGEST",
-                "DOUBLING",
-                "ERROR_BARS",
-                "SWEET_SPOT",
-                "FORECAST",
-                "FALLING",
-                "STUDENTS",
-                "METHODS",
-            )
-        },
+        "questions": QUESTIONS,
         "gains": _gains_table(asked.get(verdict.DOUBLING, [])),
         "forecasts": _forecasts_table(asked.get(verdict.FORECAST, [])),
         "falls": _fall_warnings(asked.get(verdict.FALLING, [])),
+        "soft": soft_section(lines, references, asked),
         "students": _students_table(table, lines, references),
         "run_tables": _run_tables(lines),
         "passes": _pass_section(table, lines, references),
@@ -196,7 +213,7 @@ def _by_question(answers: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
 
 
 def _columns(names: list[str]) -> list[dict[str, Any]]:
-    return [{"name": name, "measured": name in MEASURED} for name in names]
+    return [{"name": name, "measured": name in MEASURED, "text": False} for name in names]
 
 
 def _facts(
@@ -210,6 +227,7 @@ def _facts(
         ("Teacher", ", ".join(t for t in trained["teacher"].unique() if t)),
         ("Students", ", ".join(trained["student"].unique())),
         ("Methods", ", ".join(trained["method"].unique())),
+        ("Soft targets", ", ".join(dict.fromkeys(x.cache for x in lines if x.reads_cache))),
         ("Training samples", ", ".join(f"{n:,}" for n in sizes)),
         (
             "Runs",
@@ -332,16 +350,18 @@ def _run_tables(lines: list[Line]) -> list[dict[str, Any]]:
 
 def _mean_text(rows: pd.DataFrame, column: str) -> str:
     """Write the mean of a column, with its standard deviation where rows differ."""
-    if not has_values(rows, column):
+    values = np.empty(0)
+    if column in rows:
+        values = pd.to_numeric(rows[column], errors="coerce").dropna().to_numpy(float)
+    if not len(values):
         return "–"
-    values = pd.to_numeric(rows[column], errors="coerce").dropna()
-    mean = values.mean()
+    mean = float(values.mean())
     digits = 4 if column in ("loss", "kl_teacher", "reference_loss", "bits_per_byte") else 3
-    whole = (values % 1 == 0).all() and mean % 1 == 0 and abs(mean) < 1e9
-    text = number(int(mean)) if whole else number(float(mean), digits)
-    sd = float(values.std()) if len(values) > 1 else 0.0
-    if sd == 0:
+    whole = bool((values % 1 == 0).all()) and mean % 1 == 0 and abs(mean) < 1e9
+    text = number(int(mean)) if whole else number(mean, digits)
+    if np.ptp(values) == 0:
         return text
+    sd = float(values.std(ddof=1))
     if whole or "×" in text:
         return f"{text} ± {number(sd, 2)}"
     return f"{text} ± {sd:,.{len(text.partition('.')[2])}f}"
@@ -439,7 +459,9 @@ def _prompts(samples: dict[str, Any]) -> list[dict[str, Any]]:
             for name, text in entry.get("teacher", {}).items()
         ]
         for answer in entry.get("students", []):
-            who = f"{answer['student']} · {answer['method']}, n = {answer['samples']:,}"
+            cache = answer.get("cache") or "none"
+            read = "" if cache == "none" else f" · {cache}"
+            who = f"{answer['student']} · {answer['method']}{read}, n = {answer['samples']:,}"
             passed = verdicts.get(answer.get("passed"), "")
             answers.append({"who": who, "verdict": passed, "text": answer["text"]})
         out.append({"id": str(entry["id"]), "prompt": entry["prompt"], "answers": answers})
@@ -479,17 +501,18 @@ def _checks(references: dict[str, Any]) -> dict[str, Any]:
 
 def _costs(lines: list[Line], references: dict[str, Any]) -> dict[str, Any]:
     """Return what each line's largest run cost, and the study's own totals."""
-    columns = [c for c in COST_COLUMNS if any(has_values(line.runs, c) for line in lines)]
-    rows = []
-    for line in lines:
-        cell = line.runs[line.runs["samples"] == line.sizes[-1]]
-        texts = [_mean_text(cell, column) for column in columns]
-        rows.append([line.label, f"{line.sizes[-1]:,}", *texts])
-    names = ["student · method", "samples", *columns]
-    return {
-        "table": {"columns": _columns(names), "rows": rows} if columns else None,
-        "totals": _flat(references.get("costs") or {}),
-    }
+    tables = []
+    for title, wanted in COST_TABLES.items():
+        columns = [c for c in wanted if any(has_values(line.runs, c) for line in lines)]
+        rows = []
+        for line in lines:
+            cell = line.runs[line.runs["samples"] == line.sizes[-1]]
+            texts = [_mean_text(cell, column) for column in columns]
+            rows.append([line.label, f"{line.sizes[-1]:,}", *texts])
+        if columns:
+            names = ["student · method", "samples", *columns]
+            tables.append({"title": title, "columns": _columns(names), "rows": rows})
+    return {"tables": tables, "totals": _flat(references.get("costs") or {})}
 
 
 def _flat(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -97,8 +97,8 @@ def search_settings(
         storage=storage, study_name="search", direction="minimize", load_if_exists=True,
         pruner=optuna.pruners.MedianPruner(n_startup_trials=spec["startup_trials"]),
     )  # fmt: skip
-    for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-        study.tell(trial.number, state=TrialState.FAIL)  # left by a killed job
+    for orphan in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+        study.tell(orphan.number, state=TrialState.FAIL)  # left by a killed job
     while (done := len(study.get_trials(deepcopy=False, states=_DONE))) < spec["trials"]:
         study.sampler = _sampler(spec, done)
         trial = study.ask()

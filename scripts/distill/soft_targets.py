@@ -124,6 +124,7 @@ def target_schema(scheme: Scheme) -> pa.Schema:
 
 
 def blob_names(scheme: Scheme) -> list[str]:
+    """The blob columns of a scheme, in order."""
     if scheme.scheme == "dense":
         return ["log_p", "entropy"]
     sampled = scheme.scheme == "sampled"
@@ -135,10 +136,12 @@ def blob_names(scheme: Scheme) -> list[str]:
 
 
 def id_type(vocabulary: int) -> np.dtype[Any]:
+    """16 bits per id where the vocabulary allows."""
     return np.dtype("<u2" if vocabulary <= 65_536 else "<u4")
 
 
 def log_p_type(scheme: Scheme) -> np.dtype[Any]:
+    """What a log-probability is stored as."""
     return np.dtype("<f2" if scheme.bits == 16 or scheme.scheme == "dense" else "u1")
 
 

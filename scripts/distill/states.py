@@ -2,6 +2,8 @@
 
 A hidden state in bf16 takes two bytes per unit of width and token, and with the saved output head
 it gives back q over the whole vocabulary at any temperature, so that no student runs the teacher.
+States of a teacher run in bf16 are kept as they are. Those of one run in fp32 are rounded, which
+cost a KL of 2e-5 nats per token on SmolLM2-135M.
 """
 
 import time

@@ -67,6 +67,7 @@ class DistillationTrainer(Trainer):
 
     # compute_loss divides by the token counts of the whole batch, so nothing is left to scale.
     loss_is_scaled_for_ga = True
+    control: Any
 
     def __init__(
         self,
@@ -314,7 +315,8 @@ def _count(trainer: DistillationTrainer, train: dict[str, Any]) -> dict[str, Any
         soft = 0
         if trainer.reader is not None and item.row is not None:
             soft = len(trainer.reader.positions(item.example, item.row)[0])
-        scored = max(answer, soft) if objective.soft else answer
+        hard = answer if objective.method["ce"] > 0 else 0
+        scored = max(hard, soft) if objective.soft else hard
         length = len(item.example.prompt) + answer
         once += passes * trainer.flop_model.sequence_forward(length, scored)
         if objective.soft and head is not None:  # the teacher's head, in each forward pass
@@ -387,6 +389,15 @@ def _own_head(model: Any, projection: torch.nn.Linear, head: OutputHead) -> None
             setattr(config, name, none)
 
 
+def _check_layers(config: Any, layers: Sequence[int], name: str) -> None:
+    deepest = config.num_hidden_layers
+    if wrong := [layer for layer in layers if layer > deepest]:
+        raise UserError(
+            f"{name} has layers 0 to {deepest} but the method matches its layer {wrong[0]}; "
+            "correct hidden.layers, which reads {student layer: teacher layer}"
+        )
+
+
 def build_trainer(
     initial: str | Path,
     shard: str | Path,
@@ -432,6 +443,8 @@ def build_trainer(
     length = max(lengths)
     config = AutoConfig.from_pretrained(initial, **SAFE)
     check_context(config, length, name)
+    if spec["method"]["hidden"]:
+        _check_layers(config, [int(own) for own in spec["method"]["hidden"]["layers"]], name)
     attention = None if train["gradient_checkpointing"] else attention_for(length)
     model = AutoModelForCausalLM.from_pretrained(
         initial, dtype=torch.float32, use_safetensors=True, attn_implementation=attention, **SAFE

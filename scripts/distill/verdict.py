@@ -9,19 +9,28 @@ them together; it is reported beside the gains and is not part of their error ba
 """
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
+from distill.cache_costs import compare_caches
+from distill.comparisons import compare_methods, compare_students, soft_against_plain
+from distill.equal_flops import compare_at_equal_flops
+from distill.estimates import Estimate, Spread, estimate, number, percent, sizes_text, span
 from distill.files import UserError
-
-LEVEL = 0.90
-"""Coverage of the intervals (a share)."""
+from distill.lines import (
+    Line,
+    has_values,
+    lines_of,
+    mean_of,
+    noise_sources,
+    pooled_over,
+    prepare_runs,
+    record,
+)
 
 SUMMARY = "What did more teacher text buy?"
 LARGEST = "What is the largest size measured?"
@@ -30,236 +39,6 @@ ERROR_BARS = "Where do the error bars come from?"
 SWEET_SPOT = "Is there a sweet spot?"
 FORECAST = "Was the largest size predicted from the smaller ones?"
 FALLING = "Does perplexity fall with every larger size?"
-STUDENTS = "Which student is better?"
-METHODS = "Which method is better?"
-
-GROUP = ["teacher", "student", "method", "curation", "cache"]
-"""The columns that name one line of a figure; runs of a line differ by samples, draw and seed."""
-
-
-# --- the runs table --------------------------------------------------------------------------
-
-
-def prepare_runs(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return a checked copy of a runs table, whoever made it.
-
-    Needed columns: student, method, samples and loss (nats per token). Names that are missing
-    become empty, `draw` counts the runs of a cell, `perplexity` is exp(loss).
-
-    Raises:
-        UserError: a needed column is missing or has an impossible value.
-    """
-    for name in ("student", "method", "samples", "loss"):
-        if name not in runs:
-            raise UserError(f"the runs table has no column {name}; add it")
-    table = runs.copy().reset_index(drop=True)
-    for name in GROUP:
-        table[name] = table[name].fillna("").astype(str) if name in table else ""
-    for name in ("samples", "loss"):
-        values = pd.to_numeric(table[name], errors="coerce")
-        if not np.isfinite(values.to_numpy(float)).all() or (values < 0).any():
-            raise UserError(
-                f"column {name} of the runs table holds a value that is missing, negative or not "
-                "a number; correct it or remove its row"
-            )
-        table[name] = values
-    table["samples"] = table["samples"].astype(int)
-    if table.empty or not (table["samples"] > 0).any():
-        raise UserError("the runs table has no row with samples > 0; add at least one trained run")
-    if "draw" not in table and "seed" not in table:
-        table["draw"] = table.groupby([*GROUP, "samples"]).cumcount()
-    for name in ("draw", "seed"):
-        table[name] = table[name].fillna(0) if name in table else 0
-    if not has_values(table, "perplexity"):
-        table["perplexity"] = np.exp(table["loss"])
-    return table
-
-
-def has_values(table: pd.DataFrame, column: str) -> bool:
-    """Tell whether a table has a column with at least one number in it."""
-    return column in table and bool(pd.to_numeric(table[column], errors="coerce").notna().any())
-
-
-@dataclass(frozen=True)
-class Line:
-    """The runs of one student by one method: a line of a figure.
-
-    `runs` are its trained runs (samples > 0), `before` its student before training (samples = 0).
-    """
-
-    teacher: str
-    student: str
-    method: str
-    curation: str
-    cache: str
-    label: str
-    runs: pd.DataFrame
-    before: pd.DataFrame
-
-    @property
-    def sizes(self) -> list[int]:
-        """The sample counts measured, smallest first."""
-        return sorted(int(n) for n in self.runs["samples"].unique())
-
-    def cells(self, column: str) -> pd.DataFrame:
-        """Return mean, sd (null for one run) and count of a column, one row per sample count."""
-        values = pd.to_numeric(self.runs[column], errors="coerce")
-        grouped = values.groupby(self.runs["samples"]).agg(["mean", "std", "count"])
-        return grouped[grouped["count"] > 0].rename(columns={"std": "sd"})
-
-
-def lines_of(table: pd.DataFrame) -> list[Line]:
-    """Split a prepared table into lines, in the table's order.
-
-    A label names student and method, and teacher, curation or cache only where needed to tell two
-    lines apart.
-    """
-    trained = table[table["samples"] > 0]
-    keys = trained[GROUP].drop_duplicates()
-    # A student named by itself is clearest; other parts only where they tell two lines apart.
-    shown = ["student", "method"]
-    for name in ("teacher", "curation", "cache"):
-        if keys.duplicated(shown).any() and keys.groupby(shown)[name].nunique().gt(1).any():
-            shown.append(name)
-    lines = []
-    for values in keys.itertuples(index=False):
-        key = dict(zip(GROUP, values, strict=True))
-        same = (trained[GROUP] == pd.Series(key)).all(axis=1)
-        start = (
-            (table["samples"] == 0)
-            & (table["student"] == key["student"])
-            & table["teacher"].isin([key["teacher"], ""])
-        )
-        label = " · ".join(key[name] for name in shown if key[name])
-        lines.append(Line(**key, label=label, runs=trained[same], before=table[start]))
-    return lines
-
-
-# --- numbers and their spread ----------------------------------------------------------------
-
-
-def number(value: Any, digits: int = 3) -> str:
-    """Write a number for a reader: `digits` significant, thousands separated, 10ⁿ when extreme.
-
-    Whole numbers given as int are written in full; null becomes an en dash.
-    """
-    if value is None or value is pd.NA:
-        return "–"
-    if isinstance(value, (bool, np.bool_)):
-        return "yes" if value else "no"
-    if isinstance(value, (int, np.integer)):
-        return f"{value:,}".replace("-", "−")
-    value = float(value)
-    if math.isnan(value):
-        return "–"
-    if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
-    if value == 0:
-        return "0"
-    mantissa, power = f"{value:.{digits - 1}e}".split("e")
-    if not -3 <= int(power) < 7:
-        raised = str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-        return f"{mantissa} × 10{raised}".replace("-", "−")
-    rounded = float(f"{mantissa}e{power}")
-    return f"{rounded:,.{max(0, digits - 1 - int(power))}f}".replace("-", "−")
-
-
-def percent(share: float) -> str:
-    """Write a signed share as per cent, two significant digits."""
-    sign = "+" if share > 0 else ""
-    return f"{sign}{number(100 * share, 2)} %"
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A standard deviation between runs and its degrees of freedom, pooled over `cells` cells."""
-
-    sd: float
-    df: int
-    cells: int
-
-
-def pooled_spread(groups: Iterable[Any]) -> Spread | None:
-    """Pool the variance within groups of runs; None when no group has two runs."""
-    arrays = [np.asarray(group, dtype=float) for group in groups]
-    arrays = [array[np.isfinite(array)] for array in arrays]
-    arrays = [array for array in arrays if len(array) >= 2]
-    df = sum(len(array) - 1 for array in arrays)
-    if df == 0:
-        return None
-    squares = sum(float(((array - array.mean()) ** 2).sum()) for array in arrays)
-    return Spread(math.sqrt(squares / df), df, len(arrays))
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A value with its standard error and 90 % interval; all but the value None without spread."""
-
-    value: float
-    stderr: float | None
-    low: float | None
-    high: float | None
-
-    @property
-    def sign(self) -> int:
-        """+1 or −1 when the interval lies on one side of zero, else 0."""
-        if self.low is None or self.high is None:
-            return 0
-        return 1 if self.low > 0 else -1 if self.high < 0 else 0
-
-    def numbers(self, name: str) -> dict[str, float | None]:
-        """Return the estimate as plain JSON numbers under `name`."""
-        return {
-            name: self.value,
-            f"{name}_stderr": self.stderr,
-            f"{name}_low": self.low,
-            f"{name}_high": self.high,
-        }
-
-    def text(self, unit: str = "") -> str:
-        """Write the value with its interval."""
-        end = f" {unit}" if unit else ""
-        if self.low is None or self.high is None:
-            return f"{number(self.value)}{end} (no error bar)"
-        return (
-            f"{number(self.value)}{end} (90 % interval {number(self.low)} to {number(self.high)})"
-        )
-
-
-def _estimate(value: float, variance_share: float, spread: Spread | None) -> Estimate:
-    """Return value ± t · sd · √share; `variance_share` is Σ weight²/runs."""
-    if spread is None:
-        return Estimate(value, None, None, None)
-    stderr = spread.sd * math.sqrt(variance_share)
-    half = float(stats.t.ppf((1 + LEVEL) / 2, spread.df)) * stderr
-    return Estimate(value, stderr, value - half, value + half)
-
-
-def _contrast(cells: pd.DataFrame, weights: Mapping[int, float], spread: Spread | None) -> Estimate:
-    """Estimate Σ weight·mean over cells whose runs are independent.
-
-    Smaller sizes are prefixes of larger ones, which can only make the error of a difference
-    between sizes smaller than this.
-    """
-    value = sum(weight * float(cells.loc[n, "mean"]) for n, weight in weights.items())
-    share = sum(weight**2 / float(cells.loc[n, "count"]) for n, weight in weights.items())
-    return _estimate(value, share, spread)
-
-
-def _pooled_over(lines: list[Line], column: str) -> Spread | None:
-    return pooled_spread(
-        group for line in lines for _, group in _by_size(line, column) if column in line.runs
-    )
-
-
-def _by_size(line: Line, column: str) -> list[tuple[Any, pd.Series]]:
-    if column not in line.runs:
-        return []
-    values = pd.to_numeric(line.runs[column], errors="coerce")
-    return list(values.groupby(line.runs["samples"]))
-
-
-# --- the answers -----------------------------------------------------------------------------
 
 
 def diminishing_returns(
@@ -284,50 +63,38 @@ def diminishing_returns(
     """
     table = prepare_runs(runs)
     lines = lines_of(table)
-    spread = _pooled_over(lines, "loss")
-    gap_spread = _pooled_over(lines, "kl_teacher")
+    spread = pooled_over(lines, "loss")
+    gap_spread = pooled_over(lines, "kl_teacher")
     gains = [_doubling(line, spread, gap_spread) for line in lines]
     sweet = _sweet_spots(lines, cost)
+    at_samples, at_flops = compare_methods(lines), compare_at_equal_flops(lines, spread)
+    soft = soft_against_plain(at_samples, at_flops, noise_sources(table))
     answers = [
-        _summary(lines, gains, sweet, references),
+        _summary(lines, gains, sweet, references, soft),
         _largest(table),
         *gains,
         _error_bars(table, spread),
         *sweet,
         *(_forecast(line, spread) for line in lines),
         *(_falling(line, spread) for line in lines),
-        *_comparisons(lines, STUDENTS),
-        *_comparisons(lines, METHODS),
+        *compare_students(lines),
+        *at_samples,
+        *at_flops,
+        *compare_caches(lines, references),
     ]
     return {"schema": 1, "answers": answers}
-
-
-def _answer(
-    question: str, line: Line | None, answer: str, evidence: str, numbers: dict[str, Any]
-) -> dict[str, Any]:
-    return {
-        "question": question,
-        "teacher": line.teacher if line else None,
-        "student": line.student if line else None,
-        "method": line.method if line else None,
-        "label": line.label if line else None,
-        "answer": answer,
-        "evidence": evidence,
-        "numbers": numbers,
-    }
 
 
 def _error_bars(table: pd.DataFrame, spread: Spread | None) -> dict[str, Any]:
     """Say where the error bars of the gains come from, and what they leave out."""
     trained = table[table["samples"] > 0]
-    heldout = _mean(trained, "loss_stderr")
+    heldout = mean_of(trained, "loss_stderr")
     if spread is None:
         answer = "There are none: no cell of the table has two runs."
     else:
-        sources = [f"{name}s" for name in ("draw", "seed") if trained[name].nunique() > 1]
         answer = (
-            f"From {' and '.join(sources) or 'repeated runs'}: pooled over the {spread.cells} "
-            f"cells with at least two runs ({spread.df} degrees of freedom, standard deviation "
+            f"From {noise_sources(trained)}: pooled over the {spread.cells} cells "
+            f"with at least two runs ({spread.df} degrees of freedom, standard deviation "
             f"{number(spread.sd)} nats) and taken to be the same in all cells, those with a "
             "single run included."
         )
@@ -341,7 +108,18 @@ def _error_bars(table: pd.DataFrame, spread: Spread | None) -> dict[str, Any]:
         "pooled_cells": spread.cells if spread else 0,
         "heldout_stderr": heldout,
     }
-    return _answer(ERROR_BARS, None, answer, evidence, numbers)
+    return record(ERROR_BARS, None, answer, evidence, numbers)
+
+
+def _contrast(cells: pd.DataFrame, weights: Mapping[int, float], spread: Spread | None) -> Estimate:
+    """Estimate Σ weight·mean over cells whose runs are independent.
+
+    Smaller sizes are prefixes of larger ones, which can only make the error of a difference
+    between sizes smaller than this.
+    """
+    value = sum(weight * float(cells.loc[n, "mean"]) for n, weight in weights.items())
+    share = sum(weight**2 / float(cells.loc[n, "count"]) for n, weight in weights.items())
+    return estimate(value, share, spread)
 
 
 def _doubling(line: Line, spread: Spread | None, gap_spread: Spread | None) -> dict[str, Any]:
@@ -367,14 +145,14 @@ def _doubling(line: Line, spread: Spread | None, gap_spread: Spread | None) -> d
         "gains_per_doubling": steps,
         "pooled_sd": spread.sd if spread else None,
         "pooled_df": spread.df if spread else 0,
-        "heldout_stderr": _mean(line.runs, "loss_stderr"),
-        "loss_before_training": _mean(line.before, "loss"),
+        "heldout_stderr": mean_of(line.runs, "loss_stderr"),
+        "loss_before_training": mean_of(line.before, "loss"),
         "loss_at_largest": float(loss.loc[largest, "mean"]),
         "gap_at_largest": float(gap.loc[largest, "mean"]) if gap is not None else None,
         "largest_samples": largest,
     }
     if not steps:
-        return _answer(
+        return record(
             DOUBLING,
             line,
             f"Cannot tell: only {largest:,} samples were measured.",
@@ -402,7 +180,7 @@ def _doubling(line: Line, spread: Spread | None, gap_spread: Spread | None) -> d
             f"{first.text('nats')}. A straight line through all sizes against the logarithm of "
             f"samples falls by {number(trend.value)} nats per doubling."
         )
-    return _answer(DOUBLING, line, answer, evidence, numbers)
+    return record(DOUBLING, line, answer, evidence, numbers)
 
 
 def _last_step(gain: Estimate, largest: int) -> str:
@@ -439,7 +217,7 @@ def _sweet_spots(lines: list[Line], cost: Mapping[str, float] | None) -> list[di
     """Answer where loss plus a stated cost is lowest; claimed only in the interior."""
     if not cost:
         return [
-            _answer(
+            record(
                 SWEET_SPOT,
                 line,
                 f"Not reached by n = {line.sizes[-1]:,}: no cost was stated.",
@@ -460,7 +238,7 @@ def _sweet_spots(lines: list[Line], cost: Mapping[str, float] | None) -> list[di
                 )
             total += price * pd.to_numeric(line.runs[column], errors="coerce")
         totals.append(Line(**{**vars(line), "runs": line.runs.assign(total=total)}))
-    spread = _pooled_over(totals, "total")
+    spread = pooled_over(totals, "total")
     return [_sweet_spot(line, spread, cost) for line in totals]
 
 
@@ -480,10 +258,10 @@ def _sweet_spot(line: Line, spread: Spread | None, cost: Mapping[str, float]) ->
     }
     if best == largest:
         answer = f"Not reached by n = {largest:,}: loss plus the stated cost is still falling."
-        return _answer(SWEET_SPOT, line, answer, evidence + ", the largest size.", numbers)
+        return record(SWEET_SPOT, line, answer, evidence + ", the largest size.", numbers)
     if best == smallest:
         answer = f"Not within the sizes measured: the smallest, n = {smallest:,}, is the cheapest."
-        return _answer(SWEET_SPOT, line, answer, evidence + ", the smallest size.", numbers)
+        return record(SWEET_SPOT, line, answer, evidence + ", the smallest size.", numbers)
     below = _contrast(cells, {smallest: 1, best: -1}, spread)
     above = _contrast(cells, {largest: 1, best: -1}, spread)
     numbers |= below.numbers("smallest_minus_best") | above.numbers("largest_minus_best")
@@ -499,13 +277,13 @@ def _sweet_spot(line: Line, spread: Spread | None, cost: Mapping[str, float]) ->
             f"Cannot tell: the lowest point, n = {best:,}, is not clear of the smallest and "
             "largest size by more than the noise."
         )
-    return _answer(SWEET_SPOT, line, answer, evidence, numbers)
+    return record(SWEET_SPOT, line, answer, evidence, numbers)
 
 
 def _forecast(line: Line, spread: Spread | None) -> dict[str, Any]:
     """Answer how well a log-log line through the last two smaller sizes meets the largest."""
     if len(line.sizes) < 3:
-        return _answer(
+        return record(
             FORECAST,
             line,
             "Cannot tell: a forecast of the largest size needs two smaller ones.",
@@ -534,7 +312,7 @@ def _forecast(line: Line, spread: Spread | None) -> dict[str, Any]:
         target: -1.0,
     }
     share = sum(slope**2 / float(loss.loc[n, "count"]) for n, slope in slopes.items())
-    miss = _estimate(predicted - measured, share, spread)
+    miss = estimate(predicted - measured, share, spread)
     numbers |= miss.numbers("miss_nats")
     gap_text = ""
     if has_values(line.runs, "kl_teacher"):
@@ -562,7 +340,7 @@ def _forecast(line: Line, spread: Spread | None) -> dict[str, Any]:
         f"n = {second:,} would have missed the loss by "
         f"{percent(numbers['relative_error_loss_no_change'])}.{gap_text}"
     )
-    return _answer(FORECAST, line, answer, evidence, numbers)
+    return record(FORECAST, line, answer, evidence, numbers)
 
 
 def _log_log(means: pd.Series, first: int, second: int, target: int) -> float:
@@ -588,13 +366,13 @@ def _falling(line: Line, spread: Spread | None) -> dict[str, Any]:
             clear = "without an error bar" if rise.stderr is None else clear
             rises.append({"from": small, "to": large, "clear": clear, **rise.numbers("loss_rise")})
     if not rises:
-        return _answer(FALLING, line, "Yes.", "Every step lowered it.", {"rises": []})
+        return record(FALLING, line, "Yes.", "Every step lowered it.", {"rises": []})
     told = "; ".join(
         f"{r['from']:,} → {r['to']:,} samples raised the loss by {number(r['loss_rise'])} nats "
         f"({r['clear']})"
         for r in rises
     )
-    return _answer(
+    return record(
         FALLING,
         line,
         "Warning: no.",
@@ -603,130 +381,9 @@ def _falling(line: Line, spread: Spread | None) -> dict[str, Any]:
     )
 
 
-def _comparisons(lines: list[Line], question: str) -> list[dict[str, Any]]:
-    """Compare lines that share all else: each student with the next larger, or each method with
-    the first.
-    """
-    shared = ["teacher", "curation"]
-    shared += ["method", "cache"] if question == STUDENTS else ["student"]
-    groups: dict[tuple[str, ...], list[Line]] = {}
-    for line in lines:
-        groups.setdefault(tuple(getattr(line, name) for name in shared), []).append(line)
-    answers = []
-    for group in groups.values():
-        if question == STUDENTS:
-            pairs = list(pairwise(sorted(group, key=lambda x: _mean(x.runs, "params") or 0.0)))
-        else:
-            pairs = [(group[0], line) for line in group if line.method != group[0].method]
-        for one, other in pairs:
-            compared = _compare(one, other, question)
-            answers.extend([compared] if compared else [])
-    return answers
-
-
-def _compare(one: Line, other: Line, question: str) -> dict[str, Any] | None:
-    """Compare the losses of two lines at each size, run by run where draw and seed agree."""
-    on = ["samples", "draw", "seed"]
-    left, right = (line.runs.groupby(on)["loss"].mean() for line in (one, other))
-    differences = (left - right).dropna().groupby("samples")
-    if differences.ngroups == 0:
-        return None
-    spread = pooled_spread(group for _, group in differences)
-    same_method = question == STUDENTS
-    names = (one.student, other.student) if same_method else (one.method, other.method)
-    steps, better = [], {names[0]: [], names[1]: [], "cannot tell": []}  # type: ignore[var-annotated]
-    for n, group in differences:
-        size = int(n)
-        difference = _estimate(float(group.mean()), 1 / len(group), spread)
-        side = difference.sign if difference.stderr is not None else int(np.sign(difference.value))
-        winner = {-1: names[0], 1: names[1], 0: "cannot tell"}[side]
-        better[winner].append(size)
-        steps.append(
-            {"samples": size, "runs": len(group), "better": winner}
-            | difference.numbers("loss_difference")
-        )
-    told = []
-    for name in names:
-        if better[name]:
-            everywhere = len(better[name]) == len(steps)
-            told.append(f"{name} at {'every size' if everywhere else _sizes(better[name])}")
-    if better["cannot tell"]:
-        told.append(f"cannot tell at {_sizes(better['cannot tell'])}")
-    answer = "; ".join(told)
-    answer = answer[0].upper() + answer[1:] if answer.startswith("cannot") else answer
-    last = steps[-1]
-    estimate = Estimate(
-        *(last[f"loss_difference{end}"] for end in ("", "_stderr", "_low", "_high"))  # type: ignore[arg-type]
-    )
-    evidence = (
-        f"At n = {last['samples']:,} the loss of {names[0]} minus that of {names[1]} is "
-        f"{estimate.text('nats')}; runs with the same draw and seed are compared with each other"
-    )
-    evidence += (
-        f", their spread pooled over {spread.cells} sizes. "
-        if spread
-        else "; no size has two such pairs, so better means lower, untested. "
-    )
-    if same_method:
-        evidence += _explanation(one, other)
-    else:
-        evidence += "Equal samples are not equal work: compare FLOPs and seconds before choosing."
-    numbers = {
-        "compared": list(names),
-        "differences": steps,
-        "params": [_mean(one.runs, "params"), _mean(other.runs, "params")],
-        "pooled_sd": spread.sd if spread else None,
-        "pooled_df": spread.df if spread else 0,
-    }
-    record = _answer(question, one, f"Better: {answer}.", evidence, numbers)
-    record["label"] = f"{one.label} or {other.label}"
-    record["student"] = f"{names[0]} vs {names[1]}" if same_method else one.student
-    record["method"] = one.method if same_method else f"{names[0]} vs {names[1]}"
-    return record
-
-
-def _sizes(sizes: list[int]) -> str:
-    return "n = " + ", ".join(f"{n:,}" for n in sizes)
-
-
-def _explanation(one: Line, other: Line) -> str:
-    """Say what two students differ in, the explanations to check."""
-    parts = []
-    for column, name in (("params", "parameters"), ("params_non_embedding", "without embeddings")):
-        sizes = [_mean(line.runs, column) for line in (one, other)]
-        if None not in sizes and sizes[0] != sizes[1]:
-            counts = [f"{size:,.0f}" for size in sizes]
-            parts.append(f"{name} ({' against '.join(counts)})")
-    starts = [
-        set(line.runs["init"].dropna().astype(str)) if "init" in line.runs else set[str]()
-        for line in (one, other)
-    ]
-    if starts[0] != starts[1]:
-        parts.append(
-            "initialisation (" + " against ".join("/".join(sorted(s)) or "?" for s in starts) + ")"
-        )
-        if len(parts) > 1:
-            return (
-                f"They differ in {', '.join(parts)}: these runs cannot say which of these is the "
-                "cause; a pair that differs in one of them would."
-            )
-    if not parts:
-        return "The table does not say what they differ in."
-    first = [_mean(line.before, "loss") for line in (one, other)]
-    text = f"The plain explanation to check: they differ in {', '.join(parts)}."
-    if None not in first:
-        text += f" Before training their losses were {number(first[0])} and {number(first[1])}."
-    return text
-
-
-def _mean(rows: pd.DataFrame, column: str) -> float | None:
-    """Return the mean of a column, None where it holds nothing."""
-    return float(pd.to_numeric(rows[column]).mean()) if has_values(rows, column) else None
-
-
 def _largest(table: pd.DataFrame) -> dict[str, Any]:
     largest = int(table["samples"].max())
-    return _answer(
+    return record(
         LARGEST,
         None,
         f"{largest:,} samples.",
@@ -740,6 +397,7 @@ def _summary(
     gains: list[dict[str, Any]],
     sweet: list[dict[str, Any]],
     references: dict[str, Any] | None,
+    soft: tuple[str, dict[str, Any] | None],
 ) -> dict[str, Any]:
     """Say the whole answer in one paragraph of plain words."""
     largest = max(line.sizes[-1] for line in lines)
@@ -754,13 +412,14 @@ def _summary(
         if len(lines) == 1:
             whom = "for the one student measured"
         else:
-            whom = f"across {len(lines)} combinations of student and method"
+            kinds = "student, method and cache" if _several_caches(lines) else "student and method"
+            whom = f"across {len(lines)} combinations of {kinds}"
         text += (
             f"Going up to {largest:,} samples, a doubling of the teacher's text lowered the loss "
-            f"by {_range(values)} nats per token in the last step {whom}"
+            f"by {span(values)} nats per token in the last step {whom}"
         )
         text += " (below zero: raised it)" if min(values) < 0 else ""
-        text += f", against {_range(firsts)} in the first step. " if firsts else ". "
+        text += f", against {span(firsts)} in the first step. " if firsts else ". "
         text += (
             f"In {helped} of {len(lasts)} the last gain is clear of the noise between runs. "
             if tested
@@ -768,7 +427,7 @@ def _summary(
         )
     else:
         text += f"Only one size, {largest:,} samples, was measured. "
-    numbers: dict[str, Any] = {"largest_samples": largest, "best": []}
+    numbers: dict[str, Any] = {"largest_samples": largest, "best": [], "soft_targets": soft[1]}
     for teacher in dict.fromkeys(line.teacher for line in lines):
         mine = [line for line in lines if line.teacher == teacher and largest in line.sizes]
         if not mine:
@@ -779,6 +438,7 @@ def _summary(
         numbers["best"].append({"teacher": teacher, "label": best.label, "loss": loss})
         text += f"The lowest perplexity at that size is {number(math.exp(loss))} ({best.label}"
         text += f"; the teacher {teacher}'s own is {number(floor)}). " if floor else "). "
+    text += soft[0]
     spots = sorted({s["numbers"]["samples"] for s in sweet if s["numbers"]["samples"]})
     if not spots:
         text += f"A sweet spot was not reached by n = {largest:,}"
@@ -787,12 +447,13 @@ def _summary(
     else:
         claimed = sum(bool(s["numbers"]["samples"]) for s in sweet)
         text += (
-            f"At the stated cost there is a sweet spot at {_sizes(spots)} "
+            f"At the stated cost there is a sweet spot at {sizes_text(spots)} "
             f"({claimed} of {len(sweet)} lines)."
         )
-    return _answer(SUMMARY, None, text, "Details and error bars are below.", numbers)
+    return record(SUMMARY, None, text, "Details and error bars are below.", numbers)
 
 
-def _range(values: list[float]) -> str:
-    low, high = number(min(values), 2), number(max(values), 2)
-    return low if low == high else f"{low} to {high}"
+def _several_caches(lines: list[Line]) -> bool:
+    """Tell whether a method of a student reads one cache here and another there."""
+    names = [(x.teacher, x.student, x.method, x.curation) for x in lines]
+    return len(set(names)) < len(names)
