@@ -12,12 +12,12 @@ rule generate_text:
     output:
         part="resources/text/{text}/{split}-{part}.parquet",
         states="resources/states/{text}/own/{split}-{part}.parquet",
-    wildcard_constraints:
-        text=WRITTEN,
     log:
         "logs/generate_text/{text}/{split}-{part}.log",
     benchmark:
         "logs/generate_text/{text}/{split}-{part}.tsv"
+    wildcard_constraints:
+        text=WRITTEN,
     priority: 15
     retries: 1
     conda:
@@ -41,10 +41,10 @@ rule take_text:
         model=text_model,
     output:
         part="resources/text/{text}/{split}-{part}.parquet",
-    wildcard_constraints:
-        text=READY_MADE,
     log:
         "logs/take_text/{text}/{split}-{part}.log",
+    wildcard_constraints:
+        text=READY_MADE,
     conda:
         "../envs/model.yaml"
     resources:

@@ -18,8 +18,16 @@ ROOT = Path(__file__).resolve().parent.parent
 CONFIG = "studies/miniature/gpt2_alpaca.yaml"
 PROJECT = ("Snakefile", "rules", "scripts", "envs", "profiles", "report", "studies", "config.yaml")
 
-_VERBS = ("Describe", "Explain", "List facts about", "Write a poem about", "Summarise", "Compare",
-          "Define", "Sketch")
+_VERBS = (
+    "Describe",
+    "Explain",
+    "List facts about",
+    "Write a poem about",
+    "Summarise",
+    "Compare",
+    "Define",
+    "Sketch",
+)
 _THINGS = ("rivers", "bread", "lighthouses", "boats", "spring weather", "gulls", "old mills",
            "the blue sky", "ovens", "poems", "cities", "forests", "bicycles", "music", "chess",
            "winter", "gardens", "maps", "bridges", "coffee", "clouds", "letters")  # fmt: skip

@@ -226,6 +226,10 @@ def _train_problems(study: Study, where: str, entries: dict[str, Any]) -> list[s
     return []
 
 
+def _keys_of(section: BaseModel | None) -> list[str]:
+    return [] if section is None else list(type(section).model_fields)
+
+
 def _search_problems(study: Study, name: str, search: Search) -> list[str]:
     where, found = f"searches.{name}", []
     for key, table in (
@@ -256,12 +260,9 @@ def _search_problems(study: Study, name: str, search: Search) -> list[str]:
         found.append(f"{where}: a search needs prompts.validation, e.g. 100 held-out prompts")
     for key in search.space:
         section, _, setting = key.partition(".")
-        model = {"method": Method, "train": Train}.get(section)
-        field = model.model_fields.get(setting) if model else None
-        numeric = field is not None and isinstance(
-            getattr(method if section == "method" else study.train, setting), (int, float)
-        )
-        if not numeric or isinstance(field and field.default, bool):
+        own = {"method": method, "train": study.train}.get(section)
+        value = getattr(own, setting, None) if setting in _keys_of(own) else None
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
             found.append(
                 f"{where}.space: {key} is no numeric setting; use method.<key> or train.<key>, such "
                 "as method.forward_kl or train.learning_rate"

@@ -239,6 +239,9 @@ def write_runs(table: pd.DataFrame, parquet: str | Path, csv: str | Path) -> Non
         table.to_csv(temporary, index=False)
 
 
+_RUN_KEYS = ("student", "method", "cache", "samples", "draw", "seed")
+
+
 def _floor(items: Sequence[Instruction]) -> float:
     """Pass rate of one fixed plain sentence: what knowing nothing scores."""
     return sum(check_response(item, DUMMY_RESPONSE) for item in items) / len(items)
@@ -264,9 +267,7 @@ def paired_tests(records: Mapping[Run, dict[str, Any]], sets: Mapping[str, Any])
         for name in sets:
             own = records[run]["instructions"][name]["results"]
             test = mcnemar([own[key] for key in own], [other[name][key] for key in own])
-            head = {
-                key: getattr(run, key) for key in ("student", "method", "samples", "draw", "seed")
-            }
+            head = {key: getattr(run, key) for key in _RUN_KEYS}
             tests.append({**head, "against": against, "set": name, **test})
 
     for run in records:
@@ -335,7 +336,7 @@ def references(
     warnings += ["rows come from several machines"] if len(machines) > 1 else []
     identity = [
         {
-            **{key: getattr(run, key) for key in ("student", "method", "samples", "draw", "seed")},
+            **{key: getattr(run, key) for key in _RUN_KEYS},
             **record["heldout"]["identity"],
         }
         for run, record in records.items()
@@ -384,7 +385,7 @@ def qualitative_samples(
     for run, answers in responses.items():
         for answer in answers:
             if answer["set"] == "test" and run.draw == 0 and run.seed == first_seed:
-                head = {key: getattr(run, key) for key in ("student", "method", "samples")}
+                head = {key: getattr(run, key) for key in ("student", "method", "cache", "samples")}
                 shown = {**head, "text": answer["text"], "passed": answer["passed"]}
                 entry(answer)["students"].append(shown)
     return {"schema": 1, "prompts": list(prompts.values())}

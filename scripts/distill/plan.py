@@ -648,12 +648,12 @@ class Plan:
         """What a model's speed depends on: its architecture, not its weights."""
         if kind == "teachers":
             entry = self.study.teachers[name]
-            spec = {"source": self.source_spec(entry.source or "")}
-            return spec | (
-                {"quantisation": entry.quantisation} if entry.quantisation != "none" else {}
+            quantised = entry.quantisation != "none"
+            return {"source": self.source_spec(entry.source or "")} | (
+                {"quantisation": entry.quantisation} if quantised else {}
             )
         student = self.study.students[name]
-        spec = {"source": self.source_spec(student.source)}
+        spec: dict[str, Any] = {"source": self.source_spec(student.source)}
         if student.init == "cut":
             spec["layers"] = student.layers
         if student.init == "random":

@@ -139,7 +139,11 @@ def search_settings(
                 {
                     "trial": number,
                     "pruned": trial.state == TrialState.PRUNED,
-                    "loss": _least(trial.intermediate_values.values()),
+                    "loss": _least(
+                        [trial.value]
+                        if trial.value is not None and trial.state == TrialState.COMPLETE
+                        else trial.intermediate_values.values()
+                    ),
                     "settings": trial.params,
                     "updates": trial.user_attrs["updates"],
                     "seconds": trial.user_attrs["seconds"],
