@@ -565,3 +565,24 @@ def test_the_cache_is_compact_and_opens_as_a_data_set(
     targets = decode_targets(opened[3], schemes[40], vocabulary)
     assert targets.p.shape[0] == tokens
     np.testing.assert_allclose(targets.p.sum(1), 1, rtol=1e-5)
+
+
+def test_systematic_draws_are_unbiased_and_within_one_of_their_mean() -> None:
+    log_q = torch.log_softmax(
+        3 * torch.randn(1, 400, generator=torch.Generator().manual_seed(3)), 1
+    )
+    q = log_q[0].exp().double().numpy()
+    draws, rows = 40, 4000
+    scheme = Scheme("sampled", draws=draws, systematic=True)
+    counts = np.zeros((rows, 400))
+    for number in range(rows):
+        targets = decode_targets(encode_targets(log_q, scheme, str(number)), scheme, 400)
+        np.add.at(counts[number], targets.ids[0], targets.p[0] * draws)
+    assert np.abs(counts - draws * q).max() < 1 + 1e-4
+    assert counts.sum(1) == pytest.approx(np.full(rows, draws))
+    # A count is floor or ceil of its mean, so its variance is that of one toss.
+    fraction = draws * q - np.floor(draws * q)
+    error = np.sqrt(np.maximum(fraction * (1 - fraction), 1e-12) / rows)
+    z = (counts.mean(0) - draws * q) / np.maximum(error, 1e-4)
+    assert np.abs(z).max() < 5
+    assert counts.var(0).sum() < 0.6 * (draws * q * (1 - q)).sum()

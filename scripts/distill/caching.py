@@ -120,5 +120,5 @@ def write_manifest(
             f"the teachers {', '.join(names)} of a cache have different tokenizers, so their "
             "distributions cannot be mixed; mix teachers with the same tokenizer"
         )
-    own = ("scheme", "k", "draws", "log_p", "bits", "temperatures", "tokens", "seed")
-    write_json(out, {"schema": 1, **{key: spec[key] for key in own}, "teachers": entries})
+    own = ("scheme", "k", "draws", "systematic", "log_p", "bits", "temperatures", "tokens", "seed")
+    write_json(out, {"schema": 1, **{key: spec.get(key) for key in own}, "teachers": entries})

@@ -205,6 +205,10 @@ class Cache(Section):
     draws: Annotated[int, Field(gt=0, le=255)] | None = Field(
         None, description="sampled: draws per token"
     )
+    systematic: bool = Field(
+        False,
+        description="sampled: evenly spaced draws from one uniform per token, as unbiased as independent ones and less noisy",
+    )
     log_p: bool = Field(
         False, description="sampled: store log p of the drawn ids, which other temperatures need"
     )
@@ -229,8 +233,8 @@ class Cache(Section):
             raise ValueError("k goes with scheme top_k or top_k_tail, and those need k")
         if (self.draws is not None) != (self.scheme == "sampled"):
             raise ValueError("draws goes with scheme sampled, and scheme sampled needs draws")
-        if self.log_p and self.scheme != "sampled":
-            raise ValueError("log_p goes with scheme sampled")
+        if (self.log_p or self.systematic) and self.scheme != "sampled":
+            raise ValueError("log_p and systematic go with scheme sampled")
         if self.temperatures and self.scheme in ("final_hidden", "dense"):
             raise ValueError(f"{self.scheme} serves every temperature; remove temperatures")
         if 1.0 in self.temperatures or len(set(self.temperatures)) < len(self.temperatures):

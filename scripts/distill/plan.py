@@ -356,6 +356,8 @@ class Plan:
                 for name, weight in self.cache_teachers(teacher, cache).items()
             ],
         }
+        if not entry.systematic:
+            del spec["systematic"]
         if entry.hidden is not None:
             spec["hidden"] = self.layers_spec(teacher, cache)
         return spec

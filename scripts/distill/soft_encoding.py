@@ -43,8 +43,12 @@ def encode_targets(log_q: torch.Tensor, scheme: Scheme, row_id: str) -> dict[str
     parts: dict[str, list[np.ndarray]] = {name: [] for name in blob_names(scheme)}
     uniforms = torch.empty(tokens, 0)
     if scheme.scheme == "sampled":
-        noise = row_uniforms(f"targets\0{row_id}", scheme.seed, tokens * scheme.draws)
-        uniforms = torch.from_numpy(noise).view(tokens, scheme.draws).to(log_q.device)
+        each = 1 if scheme.systematic else scheme.draws
+        noise = row_uniforms(f"targets\0{row_id}", scheme.seed, tokens * each)
+        uniforms = torch.from_numpy(noise).view(tokens, each).to(log_q.device)
+        if scheme.systematic:
+            steps = torch.arange(scheme.draws, device=log_q.device, dtype=torch.float64)
+            uniforms = (steps + uniforms) / scheme.draws
     size = _CHUNK if log_q.device.type == "cpu" else 64 * _CHUNK
     for first in range(0, tokens, size):
         logs = log_q[first : first + size].float()

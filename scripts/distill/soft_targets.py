@@ -38,6 +38,10 @@ class Scheme:
     """top_k, top_k_tail: ids kept per token (all, if the vocabulary is smaller)."""
     draws: int = 0
     """sampled: draws per token, 1 to 255."""
+    systematic: bool = False
+    """sampled: draw at (i + u) / draws for one uniform u per token (systematic sampling, Madow
+    1949) instead of at independent uniforms. Each count has the same mean, draws * q, and lies
+    within 1 of it: likely ids carry hardly any noise, the others are drawn as often as before."""
     log_p: bool = False
     """sampled: also store log p of the drawn ids, which other temperatures need."""
     bits: int = 8
@@ -301,4 +305,5 @@ def scheme_of(spec: Mapping[str, Any]) -> Scheme:
     return Scheme(
         scheme=spec["scheme"], k=spec["k"] or 0, draws=spec["draws"] or 0, log_p=spec["log_p"],
         bits=spec["bits"], temperatures=tuple(spec["temperatures"]), seed=spec["seed"],
+        systematic=spec.get("systematic", False),
     )  # fmt: skip
