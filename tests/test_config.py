@@ -291,6 +291,15 @@ def test_sound_soft_targets_are_accepted(method: dict[str, Any], caches: list[st
     assert parse_study(_soft(method, caches)).methods["kd"].soft
 
 
+def test_a_cut_teacher_has_no_reverse_divergence() -> None:
+    study = _soft({"reverse_kl": 1}, ["exact"])
+    study["teachers"]["big"] |= {"top_p": 0.9}
+    with pytest.raises(UserError, match="infinite where top_k or top_p cut"):
+        parse_study(study)
+    study["methods"]["kd"] = {"jsd": 1, "jsd_beta": 0.5}
+    assert parse_study(study).methods["kd"].soft == ["jsd"]
+
+
 def test_text_alone_has_no_soft_targets() -> None:
     study = _soft({"forward_kl": 1}, ["top"])
     study["prompts"] = {
@@ -329,12 +338,20 @@ SEARCH: dict[str, Any] = {
         ({"space": {"train.schedule": {"low": 0, "high": 1}}}, "train.schedule is no numeric"),
         ({"space": {"train.lr": {"low": 0, "high": 1}}}, "train.lr is no numeric setting"),
         ({"space": {"method.ce": {"low": 1, "high": 1}}}, "low must be below high"),
+        (
+            {
+                "method": "soft",
+                "cache": "top",
+                "space": {"method.temperature": {"low": 1, "high": 3}},
+            },
+            "method.temperature varies freely, which caches.top does not serve",
+        ),
         ({"method": "tuned"}, "tuned is itself the result of a search"),
     ],
 )
 def test_a_search_that_cannot_run_is_refused(change: dict[str, Any], sentence: str) -> None:
     study = tiny.study() | {"searches": {"tune": SEARCH | change}, "caches": CACHES}
-    study["methods"] |= {"tuned": {"search": "tune"}}
+    study["methods"] |= {"tuned": {"search": "tune"}, "soft": {"forward_kl": 1.0}}
     with pytest.raises(UserError, match=sentence):
         parse_study(study)
 

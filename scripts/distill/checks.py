@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from distill.config import MAGPIE, Block, Method, Search, Study, Train, raw_rows_needed
 from distill.files import UserError
-from distill.soundness import unsound
+from distill.soundness import EVERY_WORD, unsound
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -163,6 +163,15 @@ def _soft_problems(study: Study, teacher: str, method: Method, name: str, cache:
             f"methods.{name} needs soft targets, but teachers.{teacher} has no model to score its "
             "text; give it a source"
         ]
+    scorers = [
+        study.teachers[name] for name in entry.teachers or [teacher] if name in study.teachers
+    ]
+    cut = any(scorer.top_k or scorer.top_p < 1 for scorer in scorers)
+    if cut and (method.reverse_kl or (method.jsd and method.jsd_beta == 1)):
+        return [
+            f"methods.{name}: KL(student || teacher) is infinite where top_k or top_p cut the "
+            f"teacher's distribution; use another loss, or a teacher without a cut"
+        ]
     return []
 
 
@@ -258,6 +267,12 @@ def _search_problems(study: Study, name: str, search: Search) -> list[str]:
         )
     if not study.prompts.validation:
         found.append(f"{where}: a search needs prompts.validation, e.g. 100 held-out prompts")
+    every_word = search.cache is None or study.caches[search.cache].scheme in EVERY_WORD
+    if "method.temperature" in search.space and not every_word:
+        found.append(
+            f"{where}.space: method.temperature varies freely, which caches.{search.cache} does not "
+            "serve; use a cache with scheme final_hidden"
+        )
     for key in search.space:
         section, _, setting = key.partition(".")
         own = {"method": method, "train": study.train}.get(section)

@@ -199,7 +199,7 @@ class Cache(Section):
     """What is stored of the teacher's distribution, once, for any number of students."""
 
     scheme: Literal["final_hidden", "top_k", "top_k_tail", "sampled", "dense"] = Field(
-        description="`final_hidden`: last hidden states, exact; `top_k`: the k likeliest, renormalised; `top_k_tail`: with the rest as one bucket; `sampled`: draws with replacement, unbiased; `dense`: every word, for tiny vocabularies"
+        description="`final_hidden`: last hidden states in bf16, exact but for their rounding; `top_k`: the k likeliest, renormalised; `top_k_tail`: with the rest as one bucket; `sampled`: draws with replacement, unbiased; `dense`: every word, for tiny vocabularies"
     )
     k: Positive | None = Field(None, description="top_k, top_k_tail: ids kept per token")
     draws: Annotated[int, Field(gt=0, le=255)] | None = Field(
