@@ -93,7 +93,7 @@ def test_numbers_as_text_are_numbers(value: Any) -> None:
         ("caches.a", {"scheme": "top_k"}, "caches.a: k goes with scheme top_k"),
         ("caches.a", {"scheme": "final_hidden", "k": 3}, "caches.a: k goes with scheme top_k"),
         ("caches.a", {"scheme": "sampled"}, "scheme sampled needs draws"),
-        ("caches.a", {"scheme": "sampled", "draws": 300}, "caches.a.draws: .*255"),
+        ("caches.a", {"scheme": "sampled", "draws": 70000}, "caches.a.draws: .*65535"),
         ("caches.a", {"scheme": "dense", "temperatures": [2]}, "serves every temperature"),
         ("caches.a", {"scheme": "top_k", "k": 2, "temperatures": [1]}, "and not 1"),
         (

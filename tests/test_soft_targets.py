@@ -273,7 +273,7 @@ def test_a_temperature_that_is_not_stored_is_refused(scheme: Scheme) -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"scheme": "sampled", "draws": 256},
+        {"scheme": "sampled", "draws": 65_536},
         {"scheme": "sampled"},
         {"scheme": "top_k"},
         {"scheme": "top_k", "k": 4, "bits": 4},
@@ -586,3 +586,15 @@ def test_systematic_draws_are_unbiased_and_within_one_of_their_mean() -> None:
     z = (counts.mean(0) - draws * q) / np.maximum(error, 1e-4)
     assert np.abs(z).max() < 5
     assert counts.var(0).sum() < 0.6 * (draws * q * (1 - q)).sum()
+
+
+def test_more_draws_than_a_byte_holds_take_two() -> None:
+    log_q = torch.tensor([[-torch.inf, 0.0, -torch.inf]])
+    scheme = Scheme("sampled", draws=600)
+    row = encode_targets(log_q, scheme, "a")
+    assert (row["counts"], row["lengths"]) == (b"\x58\x02", b"\1\0")
+    assert decode_targets(row, scheme, 3).p.tolist() == [[1.0]]
+    spread = torch.log_softmax(torch.randn(3, 700, generator=torch.Generator().manual_seed(1)), 1)
+    wide = decode_targets(encode_targets(spread, scheme, "b"), scheme, 700)
+    assert wide.p.sum(1) == pytest.approx([1, 1, 1])
+    assert (wide.p > 0).sum(1).min() > 255

@@ -202,7 +202,7 @@ class Cache(Section):
         description="`final_hidden`: last hidden states in bf16, exact but for their rounding; `top_k`: the k likeliest, renormalised; `top_k_tail`: with the rest as one bucket; `sampled`: draws with replacement, unbiased; `dense`: every word, for tiny vocabularies"
     )
     k: Positive | None = Field(None, description="top_k, top_k_tail: ids kept per token")
-    draws: Annotated[int, Field(gt=0, le=255)] | None = Field(
+    draws: Annotated[int, Field(gt=0, le=65_535)] | None = Field(
         None, description="sampled: draws per token"
     )
     systematic: bool = Field(

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from distill.sampling import row_uniforms
-from distill.soft_targets import RANGE, ZERO, Scheme, blob_names, id_type, log_p_type
+from distill.soft_targets import RANGE, ZERO, Scheme, blob_names, count_type, id_type, log_p_type
 
 _BLOCK = 64  # ids per block of the two-level search for the likeliest or drawn ones
 _CHUNK = 16  # tokens worked on at once on a CPU: 16 x 49,152 floats stay near its cache
@@ -73,7 +73,9 @@ def encode_targets(log_q: torch.Tensor, scheme: Scheme, row_id: str) -> dict[str
     dtypes = {"ids": id_type(vocabulary), "log_p": log_p_type(scheme), "log_z": np.dtype("<f4")}
     dtypes |= {name: np.dtype("<f2") for name in ("tail_mass", "entropy")}
     return {
-        name: b"".join(part.astype(dtypes.get(name, np.dtype("u1"))).tobytes() for part in several)
+        name: b"".join(
+            part.astype(dtypes.get(name, count_type(scheme))).tobytes() for part in several
+        )
         for name, several in parts.items()
     }
 

@@ -37,7 +37,7 @@ class Scheme:
     k: int = 0
     """top_k, top_k_tail: ids kept per token (all, if the vocabulary is smaller)."""
     draws: int = 0
-    """sampled: draws per token, 1 to 255."""
+    """sampled: draws per token, 1 to 65,535; up to 255 a count takes one byte."""
     systematic: bool = False
     """sampled: draw at (i + u) / draws for one uniform u per token (systematic sampling, Madow
     1949) instead of at independent uniforms. Each count has the same mean, draws * q, and lies
@@ -53,8 +53,8 @@ class Scheme:
 
     def __post_init__(self) -> None:
         sampled = self.scheme == "sampled"
-        if sampled and not 1 <= self.draws <= 255:
-            raise ValueError("sampled targets need 1 to 255 draws")
+        if sampled and not 1 <= self.draws <= 65_535:
+            raise ValueError("sampled targets need 1 to 65,535 draws")
         if self.scheme.startswith("top_k") and self.k < 1:
             raise ValueError(f"{self.scheme} targets need k")
         if self.bits not in (8, 16):
@@ -90,8 +90,8 @@ def target_schema(scheme: Scheme) -> pa.Schema:
     - `ids`: uint16, uint32 if V > 65,536. top_k, top_k_tail: [n, min(k, V)] by descending
       probability. sampled: the distinct drawn ids of all tokens one after another, each token's
       by descending count, then ascending id.
-    - `counts`: uint8, sampled only: how often each of `ids` was drawn.
-    - `lengths`: uint8 [n], sampled only: distinct ids per token.
+    - `counts`: uint8 (uint16 if draws > 255), sampled only: how often each of `ids` was drawn.
+    - `lengths`: like `counts`, [n], sampled only: distinct ids per token.
     - `log_p`: log q of each of `ids` (dense: [n, V]). bits 16 and dense: float16. bits 8: uint8
       codes c, log p = -24 (c / 254)^2 nats, and p = 0 at c = 255. Their errors are below.
     - `tail_mass`: float16 [n], mass of q outside `ids`; precise where it is small.
@@ -111,8 +111,8 @@ def target_schema(scheme: Scheme) -> pa.Schema:
     log_p = "float16" if log_p_type(scheme) == np.dtype("<f2") else "uint8 code"
     about = {
         "ids": ("uint16 (uint32 if vocabulary > 65536)", n_ids),
-        "counts": ("uint8", n_ids),
-        "lengths": ("uint8", "tokens"),
+        "counts": (str(count_type(scheme)), n_ids),
+        "lengths": (str(count_type(scheme)), "tokens"),
         "log_p": (log_p, "tokens, vocabulary" if scheme.scheme == "dense" else n_ids),
         "tail_mass": ("float16", "tokens"),
         "entropy": ("float16", moments),
@@ -142,6 +142,11 @@ def blob_names(scheme: Scheme) -> list[str]:
 def id_type(vocabulary: int) -> np.dtype[Any]:
     """16 bits per id where the vocabulary allows."""
     return np.dtype("<u2" if vocabulary <= 65_536 else "<u4")
+
+
+def count_type(scheme: Scheme) -> np.dtype[Any]:
+    """A byte per count and length of sampled targets, while draws fit into it."""
+    return np.dtype("u1" if scheme.draws <= 255 else "<u2")
 
 
 def log_p_type(scheme: Scheme) -> np.dtype[Any]:
@@ -183,8 +188,8 @@ def decode_targets(
         log_z = _matrix(row["log_z"], "<f4", len(scheme.temperatures))[:, [column - 1]]
     ids = np.frombuffer(row["ids"], id_type(vocabulary)).astype(np.int64)
     if scheme.scheme == "sampled":
-        lengths = np.frombuffer(row["lengths"], np.uint8)
-        weights = np.frombuffer(row["counts"], np.uint8).astype(np.float32) / scheme.draws
+        lengths = np.frombuffer(row["lengths"], count_type(scheme))
+        weights = np.frombuffer(row["counts"], count_type(scheme)).astype(np.float32) / scheme.draws
         if column:
             log_p = _restored(row["log_p"], scheme)
             drift = np.repeat(log_z[:, 0], lengths)
@@ -288,7 +293,7 @@ def summarise(rows: Iterable[Mapping[str, Any]], scheme: Scheme) -> dict[str, fl
         if scheme.scheme != "dense":
             tail += float(np.frombuffer(row["tail_mass"], "<f2").sum(dtype=float))
         if scheme.scheme == "sampled":
-            distinct += int(np.frombuffer(row["lengths"], np.uint8).sum(dtype=int))
+            distinct += int(np.frombuffer(row["lengths"], count_type(scheme)).sum(dtype=int))
         else:
             distinct += int(np.isfinite(_restored(row["log_p"], scheme)).sum())
     count = max(tokens, 1)
