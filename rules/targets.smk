@@ -21,7 +21,7 @@ rule write_manifest:
         mem_mb=1000,
         runtime=10,
     params:
-        spec=lambda wildcards: PLAN.cache_spec(*cache_of(wildcards)),
+        spec=lambda wildcards: PLAN.targets_spec(*cache_of(wildcards)),
         teachers=lambda wildcards: list(PLAN.cache_teachers(*cache_of(wildcards))),
         code=code("write_manifest"),
     script:
@@ -51,7 +51,7 @@ rule cache_targets:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
-        spec=lambda wildcards: PLAN.cache_spec(*cache_of(wildcards)),
+        spec=lambda wildcards: PLAN.targets_spec(*cache_of(wildcards)),
         code=code("cache_targets"),
     script:
         "../scripts/cache_targets.py"

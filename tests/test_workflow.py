@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import miniature
 from distill.checks import parse_study
 from distill.columns import COLUMNS
+from distill.figures import FIGURES
 from distill.plan import Plan
 
 pytestmark = pytest.mark.workflow
@@ -25,11 +26,11 @@ AGGREGATES = {
     "check_near_duplicates": 1,
     "collect_runs": 1,
     "answer_questions": 1,
-    "plot_figure": 7,
+    "plot_figure": len(FIGURES),
     "write_report": 1,
 }
 TRAINED = 8  # runs of the finished miniature with samples > 0
-SHOWN = {"plot_figure": 7, "write_report": 1}
+SHOWN = {"plot_figure": len(FIGURES), "write_report": 1}
 
 
 def _without(counts: dict[str, int], *names: str) -> dict[str, int]:
@@ -250,6 +251,7 @@ def test_ready_made_text_is_a_teacher_too(moved: Path) -> None:
     def change(config: dict[str, Any]) -> None:
         config["study"] = "ready_made"
         config["teachers"] = {"authors": {"text": "alpaca"}}
+        del config["searches"], config["methods"]["tuned"]
         config["runs"] = [
             {"students": ["gpt2"], "teachers": ["authors"], "methods": ["sft"], "samples": [8, 16]}
         ]

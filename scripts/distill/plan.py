@@ -345,8 +345,8 @@ class Plan:
         given = self.study.caches[cache].teachers or {teacher: 1.0}
         return {name: weight / sum(given.values()) for name, weight in sorted(given.items())}
 
-    def cache_spec(self, teacher: str, cache: str) -> dict[str, Any]:
-        """What the soft targets of a cache on a teacher's text depend on."""
+    def targets_spec(self, teacher: str, cache: str) -> dict[str, Any]:
+        """What the distributions in a cache on a teacher's text depend on."""
         entry = self.study.caches[cache]
         spec: dict[str, Any] = {
             "text": self.text_spec(teacher),
@@ -358,16 +358,19 @@ class Plan:
         }
         if not entry.systematic:
             del spec["systematic"]
-        if entry.hidden is not None:
+        return spec
+
+    def cache_spec(self, teacher: str, cache: str) -> dict[str, Any]:
+        """What a cache depends on: its distributions and, if it has any, its stored layers."""
+        spec = self.targets_spec(teacher, cache)
+        if self.study.caches[cache].hidden is not None:
             spec["hidden"] = self.layers_spec(teacher, cache)
         return spec
 
     def cache_key(self, teacher: str, cache: str) -> str:
-        """Folder name of a cache."""
-        spec = {
-            key: item for key, item in self.cache_spec(teacher, cache).items() if key != "hidden"
-        }
-        return f"{_slug(self.study.caches[cache].scheme)}-{digest(spec)}"
+        """Folder name of a cache's distributions."""
+        digits = digest(self.targets_spec(teacher, cache))
+        return f"{_slug(self.study.caches[cache].scheme)}-{digits}"
 
     @cached_property
     def cache_keys(self) -> dict[tuple[str, str], tuple[str, str]]:
