@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 
 from distill.attention import GROUPED
 from distill.files import UserError
-from distill.parquet import read_metadata
+from distill.parquet import read_metadata, read_rows
 from distill.tokens import tokenizer_sha256
 
 SAFE: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
@@ -128,6 +128,26 @@ def load_teacher(path: str | Path, spec: dict[str, Any], *, sequence: int) -> An
         **SAFE,
     )
     return model.eval()
+
+
+def open_scoring(
+    text: str | Path, model_file: str | Path, spec: dict[str, Any]
+) -> tuple[list[dict[str, Any]], Any]:
+    """Rows of a text part, and the teacher that is to score them.
+
+    Args:
+        text: The part.
+        model_file: A file in the teacher's directory.
+        spec: Of the teacher: precision, quantisation, device_map and threads, which are set.
+
+    Raises:
+        UserError: The text's tokens are not the teacher's, or exceed its context.
+    """
+    use_threads(spec["threads"])
+    rows, folder = read_rows(text), Path(model_file).parent
+    check_tokens(text, folder)
+    length = max(len(row["prompt_ids"]) + len(row["response_ids"]) for row in rows)
+    return rows, load_teacher(folder, spec, sequence=length)
 
 
 def check_tokens(text: str | Path, folder: str | Path) -> None:
