@@ -290,8 +290,9 @@ def _sentence(item: Any, root: type[BaseModel] = Study) -> str:
     where = ".".join(str(part) for part in location)
     where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)[1:]
     if item["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(str(location[-1]), _keys_at(location[:-1], root), 1)
-        hint = f"; did you mean {close[0]}?" if close else "; remove it"
+        keys = _keys_at(location[:-1], root)
+        close = difflib.get_close_matches(str(location[-1]), keys, 1)
+        hint = f"; did you mean {close[0]}?" if close else f"; the keys there are {', '.join(keys)}"
         return f"config: {where!r} is not a known key{hint}"
     if item["type"] == "missing":
         return f"config: {where} is missing; {_description(location, root) or 'it has no default'}"
