@@ -113,6 +113,14 @@ def _problems(study: Study) -> list[str]:
                 )
     for name, student in study.students.items():
         source(f"students.{name}.source", student.source, data=False)
+        if student.vocabulary is not None:
+            where = f"students.{name}.vocabulary"
+            known(f"{where}.teacher", student.vocabulary.teacher, study.teachers, "teacher")
+            if not prompts.validation:
+                found.append(
+                    f"{where}: ids are counted in text for validation prompts; set "
+                    "prompts.validation, e.g. to 100"
+                )
     source("evaluate.reference.source", study.evaluate.reference.source, data=True)
     given = study.sources.get(study.evaluate.reference.source)
     if given and given.fields and "text" not in given.fields:
@@ -175,6 +183,18 @@ def _soft_problems(study: Study, teacher: str, method: Method, name: str, cache:
     return []
 
 
+def _unsound_trimmed(study: Study, method: Method, block: Block) -> str | None:
+    """Why a student with a trimmed vocabulary cannot learn by a method, with the remedy."""
+    remedy = "use another loss, or remove the student's vocabulary"
+    if method.uld or (method.embedding and method.embedding.head == "teacher"):
+        return f"uld and the teacher's own head need the full vocabulary; {remedy}"
+    if method.soft and method.temperature != 1:
+        return f"at a temperature other than 1 dropped words are no class of their own; {remedy}"
+    if method.soft and any(study.caches[name].scheme == "top_k_tail" for name in block.caches):
+        return f"the tail of top_k_tail and the dropped words overlap; use another scheme, {remedy}"
+    return None
+
+
 def _block_problems(study: Study, block: Block, where: str) -> list[str]:
     """Combinations of a block of runs that cannot work; its names are known to exist."""
     found = []
@@ -193,6 +213,9 @@ def _block_problems(study: Study, block: Block, where: str) -> list[str]:
             method.embedding and method.embedding.head == "teacher"
         )
         for student in block.students:
+            trimmed = study.students[student].vocabulary is not None
+            if trimmed and (reason := _unsound_trimmed(study, method, block)):
+                found.append(f"methods.{name} with students.{student}: {reason}")
             if untrained_head and study.students[student].init == "random":
                 found.append(
                     f"methods.{name}: nothing would train the output head of {student}, which "
