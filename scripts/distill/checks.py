@@ -2,7 +2,7 @@
 
 import difflib
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -10,6 +10,8 @@ from pydantic import BaseModel, ValidationError
 from distill.config import MAGPIE, Block, Method, Search, Study, Train, raw_rows_needed
 from distill.files import UserError
 from distill.soundness import EVERY_WORD, unsound
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -47,16 +49,25 @@ def check_yaml(path: str | Path) -> None:
         raise UserError(f"{path} must hold a mapping with keys such as study, teachers and runs")
 
 
+def validate(model: type[Model], config: dict[str, Any]) -> Model:
+    """A config as one of its typed models.
+
+    Raises:
+        UserError: One sentence per mistake, each naming its key and the remedy.
+    """
+    try:
+        return model.model_validate(config)
+    except ValidationError as error:
+        raise UserError("\n".join(_sentence(item, model) for item in error.errors())) from None
+
+
 def parse_study(config: dict[str, Any]) -> Study:
     """Validate a config.
 
     Raises:
         UserError: One sentence per mistake, each naming its key and the remedy.
     """
-    try:
-        study = Study.model_validate(config)
-    except ValidationError as error:
-        raise UserError("\n".join(_sentence(item) for item in error.errors())) from None
+    study = validate(Study, config)
     if found := _problems(study):
         raise UserError("\n".join(f"config: {line}" for line in found))
     return study

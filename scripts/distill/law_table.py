@@ -31,7 +31,7 @@ def law_table(runs: pd.DataFrame, references: Mapping[str, Any] | None) -> pd.Da
         The columns `COLUMNS`, in the order of the runs table. `tokens` are unique training tokens,
         `epochs` tokens seen over unique ones, `loss` and `gap` nats per token.
     """
-    trained = runs[runs["samples"] > 0]
+    trained = runs[runs["samples"].fillna(1) > 0]  # null in a table of one's own
     teachers = (references or {}).get("teachers", {})
     out = pd.DataFrame(index=trained.index)
     for key in KEYS:
