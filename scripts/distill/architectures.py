@@ -68,7 +68,7 @@ def template_tokens(folder: str | Path, formatting: dict[str, Any]) -> int:
 
 
 def prefix_tokens(folder: str | Path, system: str | None) -> int:
-    """Tokens before a Magpie prompt."""
+    """Tokens of the chat template before the user's words."""
     return len(magpie_prefix(load_tokenizer(folder), system))
 
 
@@ -86,22 +86,22 @@ def read_models(plan: Plan, root: str | Path = ".") -> Models:
             raise UserError(f"{manifest} is missing; run the rule plan, which fetches it first")
         return manifest.parent
 
-    names = {run.teacher: None for run in plan.runs}
+    runs = [*plan.runs, *(plan.search_run(name) for name in plan.searches)]
+    names = {run.teacher: None for run in runs}
     used = [*names, *(name for cache in study.caches.values() for name in cache.teachers)]
     used += [prompts.teacher] if prompts.source == "magpie" and prompts.teacher else []
-    teachers, template = {}, dict.fromkeys(names, 0)
+    teachers, template, prefix = {}, dict.fromkeys(names, 0), dict.fromkeys(used, 0)
     for name in dict.fromkeys(used):
         source = study.teachers[name].source
-        if source is not None:
-            teachers[name] = read_architecture(folder(source))
-            if name in names:
-                template[name] = template_tokens(folder(source), plan.formatting_spec())
+        if source is None:
+            continue
+        teachers[name] = read_architecture(folder(source))
+        if name in names:
+            template[name] = template_tokens(folder(source), plan.formatting_spec())
+        if prompts.template == "chat" or (prompts.source == "magpie" and name == prompts.teacher):
+            prefix[name] = prefix_tokens(folder(source), prompts.system)
     students = {
         name: read_architecture(folder(study.students[name].source), plan.student_spec(name))
-        for name in dict.fromkeys(run.student for run in plan.runs)
+        for name in dict.fromkeys(run.student for run in runs)
     }
-    prefix = 0
-    if prompts.source == "magpie":
-        source = study.teachers[prompts.teacher or ""].source
-        prefix = prefix_tokens(folder(source or ""), prompts.system)
     return Models(teachers, students, template, prefix)

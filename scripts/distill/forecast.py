@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from distill.costing import (
+    HALF,
     SINGLE,
     Architecture,
     Lengths,
@@ -65,14 +66,14 @@ class Job:
 class Models:
     """Architectures of the models of a study, by name.
 
-    `template` counts the tokens that each teacher's template puts around a prompt, and `prefix`
-    those before a prompt that it writes.
+    By teacher, `template` counts the tokens that its template puts around a prompt, and `prefix`
+    those before the user's words (0 where the template is not the tokenizer's own).
     """
 
     teachers: Mapping[str, Architecture]
     students: Mapping[str, Architecture]
     template: Mapping[str, int]
-    prefix: int = 0
+    prefix: Mapping[str, int]
 
 
 def read_lengths(plan: Plan, teacher: str, template: int, root: str | Path = ".") -> Lengths:
@@ -90,8 +91,10 @@ def read_lengths(plan: Plan, teacher: str, template: int, root: str | Path = "."
             rows = zip(table["row"].to_pylist(), *columns, strict=True)
             known |= {row: (a, b) for row, a, b in rows if a is not None and b is not None}
     if known:
-        means = (sum(pair[side] for pair in known.values()) / len(known) for side in (0, 1))
-        return Lengths(*means, measured=True, known=known)
+        prompt, answer = (
+            sum(pair[side] for pair in known.values()) / len(known) for side in (0, 1)
+        )
+        return Lengths(prompt, answer, measured=True, known=known)
     words = 1.0 if prompts.source == "magpie" else WORD_TOKENS
     prompt = prompts.max_tokens * words + template
     answer = entry.max_tokens if entry.writes else plan.study.train.max_length - prompt
@@ -151,6 +154,13 @@ class Forecast:
         probe = Probe(kind, model.width, model.vocabulary, **at)
         return self.machine.speed(probe).seconds(work)
 
+    def _decoding(
+        self, model: Architecture, work: Work, answers: float, prefix: int, **at: Any
+    ) -> float:
+        """Seconds of generating answers: what all prompts begin with is computed only once."""
+        shared = Work(model.flops.body_per_token * prefix * answers)
+        return self._seconds("decode", model, work + shared * -1, **at)
+
     def _of(self, teacher: str) -> dict[str, Any]:
         """Precision and threads of a teacher's jobs."""
         entry = self.study.teachers[teacher]
@@ -195,17 +205,18 @@ class Forecast:
                 name = prompts.teacher or ""
                 model, at = self.models.teachers[name], self._of(name)
                 entry, threads = self.study.teachers[name], at["threads"]
-                work = generation_work(model.flops, self.models.prefix, prompts.max_tokens)
+                prefix = self.models.prefix[name]
+                turn = generation_work(model.flops, prefix, prompts.max_tokens)
                 # Prompts that exist say how many turns were closed, and how long they were.
+                turns = rows * prompts.surplus / CLOSED
                 if measured:
-                    work = work * (sum(measured) / len(measured) * rows / work.flops)
-                else:
-                    work = work * (rows * prompts.surplus / CLOSED)
-                seconds = self.machine.start + self._seconds(
-                    "decode", model, work, **at, rows=entry.batch_size
+                    turns = sum(measured) / len(measured) * rows / turn.flops
+                work = turn * turns
+                seconds = self.machine.start + self._decoding(
+                    model, work, turns, prefix, **at, rows=entry.batch_size
                 )
                 memory = decoding_memory(
-                    model, entry.batch_size, self.models.prefix + prompts.max_tokens,
+                    model, entry.batch_size, prefix + prompts.max_tokens,
                     at["precision"], self.machine.runtime,
                 )  # fmt: skip
             raw = self.plan.prompts_part(split, part, raw=True)
@@ -232,7 +243,8 @@ class Forecast:
             model, at = self.models.teachers[teacher], self._of(teacher)
             work = _sum(generation_work(model.flops, *pair) for pair in each)
             size = min(entry.batch_size, len(each))
-            seconds = self._seconds("decode", model, work, **at, rows=entry.batch_size)
+            prefix = self.models.prefix[teacher]
+            seconds = self._decoding(model, work, len(each), prefix, **at, rows=entry.batch_size)
             longest = self.lengths[teacher].prompt + entry.max_tokens
             self._add(
                 "text", file, work=work, seconds=self.machine.start + seconds,
@@ -398,12 +410,19 @@ class Forecast:
         asked = INSTRUCTIONS + entry.generated_instructions + entry.qualitative + compared
         answers = generation_work(model.flops, lengths.prompt, entry.instruction_tokens) * asked
         seconds = self._seconds("score", model, scored + theirs, **at)
-        seconds += self._seconds("decode", model, answers, **at, rows=ANSWERED_AT_ONCE)
-        memory += decoding_memory(
-            model, ANSWERED_AT_ONCE, lengths.prompt + entry.instruction_tokens, at["precision"],
-            self.machine.runtime,
+        prefix = self.models.prefix.get(teacher, 0)
+        seconds += self._decoding(model, answers, asked, prefix, **at, rows=ANSWERED_AT_ONCE)
+        size = SINGLE if at["precision"] == "fp32" else HALF
+        positions = entry.batch_size * max(passage, lengths.answer)
+        base = self.machine.runtime + memory
+        peak = max(
+            base + size * (model.params + positions * model.vocabulary),
+            decoding_memory(
+                model, ANSWERED_AT_ONCE, lengths.prompt + entry.instruction_tokens,
+                at["precision"], base,
+            ),
         )  # fmt: skip
-        return scored + theirs + answers, seconds, memory
+        return scored + theirs + answers, seconds, peak
 
     def _run(self, run: Run) -> None:
         """Training and evaluation of one run."""
