@@ -23,6 +23,7 @@ include: "rules/targets.smk"
 include: "rules/students.smk"
 include: "rules/evaluation.smk"
 include: "rules/results.smk"
+include: "rules/plan.smk"
 
 
 rule all:

@@ -158,3 +158,22 @@ def build_student(
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     write_json(manifest, {"schema": 1, "spec": spec, "layers": model.config.num_hidden_layers})
+
+
+def empty_student(spec: dict[str, Any], source_dir: str | Path) -> Any:
+    """A student (or, with init `pretrained`, its source) without weights, on the meta device.
+
+    Args:
+        spec: init, layers, config and seed, as in the config.
+        source_dir: Directory of the model that it comes from; its weights are not read.
+
+    Raises:
+        UserError: The student cannot be built as asked.
+    """
+    config = AutoConfig.from_pretrained(source_dir, **SAFE)
+    with torch.device("meta"):
+        if spec["init"] == "random":
+            tokenizer = AutoTokenizer.from_pretrained(source_dir, **SAFE)
+            return _random(config, spec["config"], tokenizer, spec["seed"])
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        return _cut(model, spec["layers"]) if spec["init"] == "cut" else model

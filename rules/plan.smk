@@ -1,0 +1,21 @@
+"""What a study will cost, before it runs."""
+
+
+rule plan:
+    """Print the run table with estimated FLOPs, time, disk and memory."""
+    input:
+        models=[PLAN.model_manifest(source) for source in PLAN.model_sources.values()],
+    log:
+        f"logs/plan/{RESULTS}.log",
+    conda:
+        "../envs/model.yaml"
+    resources:
+        device=999,
+        mem_mb=4000,
+        runtime=30,
+    params:
+        study=config,
+        figures=FIGURES,
+        cores=workflow.cores or 1,
+    script:
+        "../scripts/plan_study.py"

@@ -1,0 +1,491 @@
+"""From a study's plan to the jobs that it takes, each with its cost, and what is done already."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+
+from distill.costing import (
+    HALF,
+    SINGLE,
+    Architecture,
+    Lengths,
+    Machine,
+    Probe,
+    Work,
+    cache_bytes_per_token,
+    checkpoint_bytes,
+    decoding_memory,
+    forward_work,
+    generation_work,
+    layer_bytes_per_token,
+    student_bytes,
+    training_memory,
+    training_work,
+    updates_of,
+)
+from distill.parquet import read_table
+from distill.plan import NO_CACHE, Plan, Run
+
+STAGES = (
+    "prompts", "text", "soft targets", "students", "searches", "training", "evaluation",
+    "latency", "results",
+)  # fmt: skip
+
+INSTRUCTIONS = 50
+"""Instructions of the first set, answered beside the generated ones."""
+
+ANSWERED_AT_ONCE = 128
+CLOSED = 0.5
+"""Share of Magpie turns taken to be closed in time where no prompts exist yet."""
+
+TEXT_BYTES = 4.0
+"""Bytes per token of text and its ids in Parquet (3.8 in the default study)."""
+
+WORD_TOKENS = 1.4
+"""Tokens taken per word of a data set's prompts, whose limit is in words."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job: its cost, what it leaves on disk and whether that is there already."""
+
+    stage: str
+    output: str
+    work: Work = field(default_factory=Work)
+    seconds: float = 0.0
+    threads: int = 1
+    disk: float = 0.0
+    memory: float = 0.0
+    done: bool = False
+
+
+@dataclass(frozen=True)
+class Models:
+    """Architectures of the models of a study, by name.
+
+    By teacher, `template` counts the tokens that its template puts around a prompt, and `prefix`
+    those before the user's words (0 where the template is not the tokenizer's own).
+    """
+
+    teachers: Mapping[str, Architecture]
+    students: Mapping[str, Architecture]
+    template: Mapping[str, int]
+    prefix: Mapping[str, int]
+
+
+def read_lengths(plan: Plan, teacher: str, template: int, root: str | Path = ".") -> Lengths:
+    """Lengths of a teacher's text: those of the parts that exist, else the config's limits.
+
+    A data set's answers have no limit of their own but `train.max_length`.
+    """
+    entry, prompts, known = plan.study.teachers[teacher], plan.study.prompts, dict[int, Any]()
+    parts = sorted({part for run in plan.runs if run.samples for part in plan.shard_parts(run)})
+    for part in parts:
+        file = Path(root, plan.text_part(teacher, "train", part))
+        if file.is_file():
+            table = read_table(file, ["row", "prompt_ids", "response_ids"])
+            columns = [pc.list_value_length(table[name]).to_pylist() for name in table.column_names[1:]]  # fmt: skip  # noqa: E501
+            rows = zip(table["row"].to_pylist(), *columns, strict=True)
+            known |= {row: (a, b) for row, a, b in rows if a is not None and b is not None}
+    if known:
+        prompt, answer = (
+            sum(pair[side] for pair in known.values()) / len(known) for side in (0, 1)
+        )
+        return Lengths(prompt, answer, measured=True, known=known)
+    words = 1.0 if prompts.source == "magpie" else WORD_TOKENS
+    prompt = prompts.max_tokens * words + template
+    answer = entry.max_tokens if entry.writes else plan.study.train.max_length - prompt
+    return Lengths(prompt, max(answer, 1))
+
+
+class Forecast:
+    """The jobs of a study.
+
+    Args:
+        plan: The study's plan.
+        models: Its models.
+        lengths: By teacher.
+        machine: What this machine takes.
+        figures: Names of the study's figures.
+        root: Where results and resources lie.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        models: Models,
+        lengths: Mapping[str, Lengths],
+        machine: Machine,
+        figures: Sequence[str] = (),
+        root: str | Path = ".",
+    ) -> None:
+        self.plan, self.study, self.models = plan, plan.study, models
+        self.lengths, self.machine, self.root = lengths, machine, Path(root)
+        self.jobs: dict[str, Job] = {}
+        self.texts: dict[tuple[str, str, int], None] = {}
+        self.rows: list[dict[str, Any]] = []
+        self._text_parts()
+        self._prompts()
+        for teacher, split, part in self.texts:
+            self._text(teacher, split, part)
+        for run in plan.runs:
+            self._student(run)
+            self._shard(run)
+        for name in plan.searches:
+            self._search(name)
+        for run in plan.runs:
+            self._run(run)
+        self._references()
+        self._results(figures)
+
+    def _exists(self, *paths: str) -> bool:
+        return all((self.root / path).exists() for path in paths)
+
+    def _add(self, stage: str, output: str, *also: str, **cost: Any) -> Job:
+        """Add a job once; its parts may be asked for by several runs."""
+        if output not in self.jobs:
+            self.jobs[output] = Job(stage, output, done=self._exists(output, *also), **cost)
+        return self.jobs[output]
+
+    def _seconds(self, kind: Any, model: Architecture, work: Work, **at: Any) -> float:
+        probe = Probe(kind, model.width, model.vocabulary, **at)
+        return self.machine.speed(probe).seconds(work)
+
+    def _decoding(
+        self, model: Architecture, work: Work, answers: float, prefix: int, **at: Any
+    ) -> float:
+        """Seconds of generating answers: what all prompts begin with is computed only once."""
+        shared = Work(model.flops.body_per_token * prefix * answers)
+        return self._seconds("decode", model, work + shared * -1, **at)
+
+    def _of(self, teacher: str) -> dict[str, Any]:
+        """Precision and threads of a teacher's jobs."""
+        entry = self.study.teachers[teacher]
+        return {"precision": self.machine.precision(entry.precision), "threads": entry.threads}
+
+    @property
+    def _judged(self) -> dict[str, Any]:
+        """Precision and threads of an evaluation."""
+        entry = self.study.evaluate
+        return {"precision": self.machine.precision(entry.precision), "threads": entry.threads}
+
+    def _text_parts(self) -> None:
+        """All parts of text that the study reads."""
+        used = [run for run in self.plan.runs if run.samples]
+        used += [self.plan.search_run(name) for name in self.plan.searches]
+        for run in used:
+            self.texts |= {(run.teacher, "train", p): None for p in self.plan.shard_parts(run)}
+            if self.plan.validation_text(run):
+                self._held_out(run.teacher, "validation")
+        for name in self.plan.searches:
+            self._held_out(self.study.searches[name].teacher, "validation")
+        for teacher in {run.teacher for run in self.plan.runs}:
+            self._held_out(teacher, "test")
+        self.texts = dict.fromkeys(sorted(self.texts))
+
+    def _held_out(self, teacher: str, split: str) -> None:
+        self.texts |= {(teacher, split, p): None for p in self.plan.held_out_parts(split)}
+
+    def _prompts(self) -> None:
+        """Prompts: every held-out part, and train parts up to the last that is read."""
+        prompts, most = self.study.prompts, max((p for _, s, p in self.texts if s == "train"), default=-1)  # fmt: skip  # noqa: E501
+        parts = [("train", part) for part in range(most + 1)]
+        parts += [(s, p) for s in ("test", "validation") for p in self.plan.held_out_parts(s)]
+        kept = [self.root / self.plan.prompts_part(*part) for part in parts]
+        made = [read_table(file, ["prompt_flops"])["prompt_flops"] for file in kept if file.is_file()]  # fmt: skip  # noqa: E501
+        measured = [value for column in made for value in column.to_pylist()]
+        self.prompts_measured = bool(measured)
+        for split, part in parts:
+            work, seconds, threads, memory = Work(), self.machine.analysis_start, 1, 0.0
+            rows = self.plan.part_rows(split, part)
+            if prompts.source == "magpie":
+                name = prompts.teacher or ""
+                model, at = self.models.teachers[name], self._of(name)
+                entry, threads = self.study.teachers[name], at["threads"]
+                prefix = self.models.prefix[name]
+                turn = generation_work(model.flops, prefix, prompts.max_tokens)
+                # Prompts that exist say how many turns were closed, and how long they were.
+                turns = rows * prompts.surplus / CLOSED
+                if measured:
+                    turns = sum(measured) / len(measured) * rows / turn.flops
+                work = turn * turns
+                seconds = self.machine.start + self._decoding(
+                    model, work, turns, prefix, **at, rows=entry.batch_size
+                )
+                memory = decoding_memory(
+                    model, entry.batch_size, prefix + prompts.max_tokens,
+                    at["precision"], self.machine.runtime,
+                )  # fmt: skip
+            raw = self.plan.prompts_part(split, part, raw=True)
+            self._add("prompts", raw, work=work, seconds=seconds, threads=threads, memory=memory)
+            self._add("prompts", self.plan.prompts_part(split, part),
+                      seconds=self.machine.analysis_start)  # fmt: skip
+
+    def _part_tokens(self, teacher: str, split: str, part: int) -> list[tuple[float, float]]:
+        """(prompt, answer) of the rows of a part."""
+        first, limit = part * self.study.prompts.part_size, float("inf")
+        rows = self.plan.part_rows(split, part)
+        numbers = range(first, first + rows) if split == "train" else [-1] * rows
+        return self.lengths[teacher].rows(numbers, limit)
+
+    def _text(self, teacher: str, split: str, part: int) -> None:
+        """One part of a teacher's text with its hidden states."""
+        each, entry = self._part_tokens(teacher, split, part), self.study.teachers[teacher]
+        file = self.plan.text_part(teacher, split, part)
+        disk = TEXT_BYTES * sum(prompt + answer for prompt, answer in each)
+        if not entry.writes:
+            seconds = self.machine.analysis_start
+            self._add("text", file, seconds=seconds, disk=disk)
+        else:
+            model, at = self.models.teachers[teacher], self._of(teacher)
+            work = _sum(generation_work(model.flops, *pair) for pair in each)
+            size = min(entry.batch_size, len(each))
+            prefix = self.models.prefix[teacher]
+            seconds = self._decoding(model, work, len(each), prefix, **at, rows=entry.batch_size)
+            longest = self.lengths[teacher].prompt + entry.max_tokens
+            self._add(
+                "text", file, work=work, seconds=self.machine.start + seconds,
+                threads=at["threads"],
+                disk=disk + 2 * model.width * sum(answer for _, answer in each),
+                memory=decoding_memory(model, size, longest, at["precision"], self.machine.runtime),
+            )  # fmt: skip
+        if split == "test" and self.plan.has_model(teacher):
+            self._states(teacher, teacher, "answer", split, part)
+            self._head(teacher)
+
+    def _states(self, text: str, scorer: str, tokens: str, split: str, part: int) -> None:
+        """A scoring pass, unless the states fell out of generation."""
+        file = self.plan.states(text, scorer, tokens, split, part)
+        if "/own/" in file:
+            return
+        each, model, at = self._part_tokens(text, split, part), self.models.teachers[scorer], self._of(scorer)  # fmt: skip  # noqa: E501
+        work = _sum(forward_work(model.flops, sum(pair), 0) for pair in each)
+        seconds = self.machine.start + self._seconds("score", model, work, **at)
+        kept = _scored(each, tokens)
+        self._add("soft targets", file, work=work, seconds=seconds, threads=at["threads"],
+                  disk=2 * model.width * kept,
+                  memory=self.machine.runtime + SINGLE * model.params)  # fmt: skip
+
+    def _head(self, teacher: str) -> None:
+        model = self.models.teachers[teacher]
+        size = SINGLE * model.width * model.vocabulary
+        self._add("soft targets", self.plan.head(teacher), seconds=self.machine.start, disk=size,
+                  memory=self.machine.runtime + SINGLE * model.params + size)  # fmt: skip
+
+    def _cache(self, teacher: str, cache: str, part: int) -> float:
+        """Soft targets of a part; returns their bytes per token."""
+        entry, plan = self.study.caches[cache], self.plan
+        names = list(plan.cache_teachers(teacher, cache))
+        each = self._part_tokens(teacher, "train", part)
+        tokens, model = _scored(each, entry.tokens), self.models.teachers[names[0]]
+        at = self._of(teacher)
+        for name in names:
+            self._states(teacher, name, entry.tokens, "train", part)
+            self._head(name)
+        size = cache_bytes_per_token(entry.model_dump(), model.width, model.vocabulary)
+        if entry.scheme != "final_hidden":
+            work = Work(0.0, sum(self.models.teachers[n].flops.head_per_token for n in names) * tokens)  # fmt: skip  # noqa: E501
+            spec = entry.model_dump(exclude={"teachers", "hidden", "tokens"})
+            seconds = self._seconds("score", model, work, **at)
+            seconds += tokens * self.machine.encoding(spec, model.vocabulary, at["threads"])
+            folder = plan.cache_folder(teacher, cache)
+            self._add("soft targets", f"{folder}/manifest.json", seconds=self.machine.start)
+            self._add("soft targets", plan.cache_part(teacher, cache, "train", part), work=work,
+                      seconds=self.machine.start + seconds, threads=at["threads"],
+                      disk=size * tokens, memory=self._cache_memory(names, tokens))  # fmt: skip
+        if entry.hidden:
+            model, layers = self.models.teachers[teacher], entry.hidden.model_dump()
+            extra = layer_bytes_per_token(layers, model.width)
+            work = _sum(forward_work(model.flops, sum(pair), 0) for pair in each)
+            cost = {
+                "work": work, "threads": at["threads"],
+                "seconds": self.machine.start + self._seconds("score", model, work, **at),
+                "memory": self.machine.runtime + SINGLE * model.params,
+            }  # fmt: skip
+            for file in plan.layers_projection(teacher, cache):
+                self._add("soft targets", file, **cost)
+            self._add("soft targets", plan.layers_part(teacher, cache, "train", part), **cost,
+                      disk=extra * tokens)  # fmt: skip
+            size += extra
+        return size
+
+    def _cache_memory(self, names: Iterable[str], tokens: float) -> float:
+        """Runtime, heads, hidden states, and three copies of a block's logits."""
+        models = [self.models.teachers[name] for name in names]
+        held = sum(SINGLE * m.width * m.vocabulary + 4 * m.width * tokens for m in models)
+        return self.machine.runtime + held + 3 * SINGLE * 512 * models[0].vocabulary
+
+    def _student(self, run: Run) -> None:
+        """A student before training."""
+        file, model = self.plan.initial_student(run.student), self.models.students[run.student]
+        source = self.study.students[run.student].source
+        whole = [self.models.teachers[name].params for name, t in self.study.teachers.items()
+                 if t.source == source and name in self.models.teachers]  # fmt: skip
+        self._add("students", file, seconds=self.machine.start, disk=student_bytes(model),
+                  memory=self.machine.runtime + SINGLE * max([model.params, *whole]))  # fmt: skip
+
+    def _shard(self, run: Run) -> None:
+        if not run.samples:
+            return
+        size, tokens = 0.0, "answer"
+        if run.cache != NO_CACHE:
+            tokens = self.study.caches[run.cache].tokens
+            size = max(self._cache(run.teacher, run.cache, p) for p in self.plan.shard_parts(run))
+        each = self.lengths[run.teacher].rows(self.plan.shard_rows(run), float("inf"))
+        disk = TEXT_BYTES * sum(map(sum, each)) + size * _scored(each, tokens)
+        self._add("students", self.plan.shard(run), seconds=self.machine.analysis_start, disk=disk)
+
+    def training(self, run: Run) -> dict[str, Any]:
+        """What training a run takes: updates, tokens, work, seconds and peak memory."""
+        model = self.models.students[run.student]
+        if not run.samples:
+            memory = self.machine.runtime + 2 * SINGLE * model.params
+            return {"updates": 0, "tokens": 0.0, "work": Work(), "seconds": 0.0, "threads": 1,
+                    "memory": memory, "checkpoint": 0}  # fmt: skip
+        settings, method = self.study.train_of(run.method), self.study.method_of(run.method)
+        train, lengths = settings.model_dump(), self.lengths[run.teacher]
+        each = lengths.rows(self.plan.shard_rows(run), settings.max_length)
+        heads = [self.models.teachers[run.teacher]] if self.plan.train_heads(run) else []
+        head = sum(own.width * own.vocabulary for own in heads)
+        losses = method.model_dump() | {"soft": [name for name in method.weights if name != "ce"]}
+        work, updates = training_work(model.flops, each, losses, train, head), updates_of(run.samples, train)  # fmt: skip  # noqa: E501
+        at = {"precision": self.machine.precision(train["precision"]), "threads": train["threads"]}
+        trained = self.machine.optimiser * model.params + self.machine.update
+        seconds = self._seconds("train", model, work, **at) + updates * trained
+        if stop := settings.early_stopping:
+            epoch = -(-run.samples // settings.batch_size)
+            looks = updates / (stop.every or epoch)
+            seconds += looks * self._validation(run, model, at)
+        longest = max((sum(pair) for pair in each), default=0.0)
+        if not lengths.measured:
+            longest = min(longest, settings.max_length)
+        base = self.machine.runtime + SINGLE * head
+        epochs = updates / -(-run.samples // settings.batch_size)
+        return {
+            "updates": updates, "work": work, "seconds": seconds, "threads": settings.threads,
+            "tokens": sum(answer for _, answer in each) * epochs,
+            "memory": training_memory(model, train, longest, max(a for _, a in each),
+                                      at["precision"], base),
+            "checkpoint": checkpoint_bytes(model, train, updates),
+        }  # fmt: skip
+
+    def _validation(self, run: Run, model: Architecture, at: Mapping[str, Any]) -> float:
+        """Seconds of one look at the validation text."""
+        lengths = self.lengths[run.teacher]
+        one = forward_work(model.flops, lengths.prompt + lengths.answer, lengths.answer)
+        return self._seconds("score", model, one * self.study.prompts.validation, **at)
+
+    def _search(self, name: str) -> None:
+        """All trials to their end; pruning makes it cheaper."""
+        run, search = self.plan.search_run(name), self.study.searches[name]
+        self._shard(run)
+        cost, model = self.training(run), self.models.students[run.student]
+        at = {"precision": self.machine.precision(self.study.train.precision),
+              "threads": cost["threads"]}  # fmt: skip
+        looks = self.study.train_of(run.method).epochs * self._validation(run, model, at)
+        self._add("searches", self.plan.search_file(name), work=cost["work"] * search.trials,
+                  seconds=self.machine.start + search.trials * (cost["seconds"] + looks),
+                  threads=cost["threads"], memory=cost["memory"])  # fmt: skip
+
+    def _evaluation(self, model: Architecture, teacher: str) -> tuple[Work, float, float]:
+        """Work, seconds and peak memory of judging a model."""
+        entry, lengths, at = self.study.evaluate, self.lengths[teacher], self._judged
+        scored = forward_work(model.flops, lengths.prompt + lengths.answer, lengths.answer)
+        scored = scored * self.study.prompts.test
+        passage = entry.reference.max_tokens
+        scored += forward_work(model.flops, passage, passage) * entry.reference.passages
+        theirs, memory = Work(), 0.0
+        if self.plan.has_model(teacher):
+            own = self.models.teachers[teacher]
+            tokens = lengths.answer * self.study.prompts.test
+            theirs = Work(0.0, own.flops.head_per_token * tokens)
+            memory = SINGLE * own.width * own.vocabulary + 4 * own.width * tokens
+        compared = 0
+        source = self.study.sources.get(self.study.prompts.source)
+        if source is not None and "response" in (source.fields or {}):
+            compared = min(entry.reference_answers, self.study.prompts.test)
+        asked = INSTRUCTIONS + entry.generated_instructions + entry.qualitative + compared
+        answers = generation_work(model.flops, lengths.prompt, entry.instruction_tokens) * asked
+        seconds = self._seconds("score", model, scored + theirs, **at)
+        prefix = self.models.prefix.get(teacher, 0)
+        seconds += self._decoding(model, answers, asked, prefix, **at, rows=ANSWERED_AT_ONCE)
+        size = SINGLE if at["precision"] == "fp32" else HALF
+        positions = entry.batch_size * max(passage, lengths.answer)
+        base = self.machine.runtime + memory
+        peak = max(
+            base + size * (model.params + positions * model.vocabulary),
+            decoding_memory(
+                model, ANSWERED_AT_ONCE, lengths.prompt + entry.instruction_tokens,
+                at["precision"], base,
+            ),
+        )  # fmt: skip
+        return scored + theirs + answers, seconds, peak
+
+    def _run(self, run: Run) -> None:
+        """Training and evaluation of one run."""
+        model, plan = self.models.students[run.student], self.plan
+        cost = self.training(run)
+        trained = self._add(
+            "training", plan.student_file(run, "training.json"),
+            plan.student_file(run, "model.safetensors"),
+            work=cost["work"], seconds=self.machine.start + cost["seconds"],
+            threads=cost["threads"], disk=student_bytes(model), memory=cost["memory"],
+        )  # fmt: skip
+        work, seconds, memory = self._evaluation(model, run.teacher)
+        judged = self._add(
+            "evaluation", plan.student_file(run, "metrics.json"), work=work,
+            seconds=self.machine.start + seconds, threads=self._judged["threads"], memory=memory,
+        )  # fmt: skip
+        self.rows.append(
+            {
+                "student": run.student, "teacher": run.teacher, "method": run.method,
+                "curation": run.curation, "cache": run.cache, "samples": run.samples,
+                "draw": run.draw, "seed": run.seed, "params": model.params,
+                "params_non_embedding": model.body_params,
+                "tokens_seen": round(cost["tokens"]),
+                "tokens_basis": "measured" if self.lengths[run.teacher].measured else "limit",
+                "updates": cost["updates"], "train_flops": round(cost["work"].flops),
+                "train_seconds": cost["seconds"], "train_job_seconds": trained.seconds,
+                "evaluate_job_seconds": judged.seconds, "checkpoint_bytes": cost["checkpoint"],
+                "student_bytes": student_bytes(model),
+                "shard_bytes": round(self.jobs[plan.shard(run)].disk) if run.samples else 0,
+                "train_memory_bytes": round(cost["memory"]), "evaluate_memory_bytes": round(memory),
+                "trained": trained.done, "evaluated": judged.done,
+            }
+        )  # fmt: skip
+
+    def _references(self) -> None:
+        """Teachers' own metrics, speed of each architecture, and the aggregates."""
+        entry, plan = self.study.evaluate, self.plan
+        for name in plan.model_teachers:
+            work, seconds, memory = self._evaluation(self.models.teachers[name], name)
+            self._add("evaluation", plan.teacher_metrics(name), work=work,
+                      seconds=self.machine.start + seconds, threads=entry.threads, memory=memory)  # fmt: skip  # noqa: E501
+        for key, (kind, name) in plan.architectures.items():
+            model = (self.models.teachers if kind == "teachers" else self.models.students)[name]
+            work = generation_work(model.flops, 32, entry.latency_tokens)
+            work = work * (entry.latency_repeats + 1)
+            at = {"precision": self._judged["precision"], "threads": entry.latency_threads}
+            seconds = self.machine.start + self._seconds("single", model, work, **at)
+            self._add("latency", f"{plan.results}/efficiency/{key}.json", work=work,
+                      seconds=seconds, threads=entry.latency_threads,
+                      memory=self.machine.runtime + SINGLE * model.params)  # fmt: skip
+
+    def _results(self, figures: Sequence[str]) -> None:
+        """Table, answers, figures and report: little but their imports."""
+        names = ["near_duplicates.json", "runs.parquet", "answers.json", "report.html"]
+        for name in (*names, *(f"figures/{figure}.svg" for figure in figures)):
+            file = f"{self.plan.results}/{name}"
+            self._add("results", file, seconds=self.machine.analysis_start)
+
+
+def _sum(works: Iterable[Work]) -> Work:
+    return sum(works, Work())
+
+
+def _scored(rows: Iterable[tuple[float, float]], tokens: str) -> float:
+    """Positions whose next token is scored: the answer's, or all but the last."""
+    return sum(a if tokens == "answer" else p + a - 1 for p, a in rows)

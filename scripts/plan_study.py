@@ -1,0 +1,24 @@
+"""Print and write what a study will cost on this machine."""
+
+import os
+from pathlib import Path
+
+from distill.job import job
+
+with job(snakemake):
+    from distill.architectures import read_models
+    from distill.calibration import Calibration
+    from distill.checks import parse_study
+    from distill.cost_table import write_plan
+    from distill.forecast import Forecast, read_lengths
+    from distill.plan import Plan
+
+    params = snakemake.params
+    plan = Plan(parse_study(params.study))
+    models = read_models(plan)
+    lengths = {name: read_lengths(plan, name, models.template[name]) for name in models.template}
+    calibration = Calibration(plan.study.train.threads)
+    forecast = Forecast(plan, models, lengths, calibration.machine, params.figures)
+    cores = [params.cores, os.cpu_count() or 1]
+    device, folder = snakemake.resources.device, Path(plan.results)
+    print(write_plan(forecast, calibration.record(), cores, device, folder))
