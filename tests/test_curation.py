@@ -148,8 +148,7 @@ def made(order: list[int], samples: int, rows: int = 120, **entries: Any) -> Any
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("draw", [0, 1, 2])
-@pytest.mark.parametrize("kind", ["shuffle_words", "replace_response"])
+@pytest.mark.parametrize(("draw", "kind"), [(0, "shuffle_words"), (2, "replace_response")])
 def test_every_size_is_a_prefix_of_every_larger_one(draw: int, kind: str) -> None:
     order = pool_order(draw, 120, 0)
     entries = EVERY | {"corrupt": {"share": 0.3, "kind": kind}}
@@ -157,7 +156,7 @@ def test_every_size_is_a_prefix_of_every_larger_one(draw: int, kind: str) -> Non
     assert len(whole) == record["kept"] == 25
     assert record["corrupted"] > 2
     assert record["read"] == len(decisions) > 30
-    for samples in range(1, 26):
+    for samples in (1, 2, 7, 16, 24):
         # As few candidates as may be, too: what comes later decides nothing.
         read = [each["row"] for each in decisions]
         last = read.index(whole[samples - 1]["row"]) + 1
@@ -167,9 +166,11 @@ def test_every_size_is_a_prefix_of_every_larger_one(draw: int, kind: str) -> Non
             assert shorter == decisions[:last]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
-    st.lists(st.sampled_from(["a b c d e", "a b c d f", "x y z", "one two three four"])),
+    st.lists(
+        st.sampled_from(["a b c d e", "a b c d f", "x y z", "one two three four"]), max_size=7
+    ),
     st.floats(0.1, 1.0),
     st.integers(0, 3),
 )
