@@ -97,9 +97,10 @@ def test_the_shards_hold_what_was_kept_and_say_what_was_not(finished: Path) -> N
     assert (losses[above["id"]] > cut).all()
     soft = pd.read_parquet(results / "shards/gpt2-xl/likely/exact/draw0/n12.parquet")
     assert list(soft["id"]) == list(likely["id"])
-    assert f"| draw0/n12 | {len(decisions)} | 12 | 0 |" in (
-        results / "shards/gpt2-xl/likely/none/README.md"
-    ).read_text()
+    assert (
+        f"| draw0/n12 | {len(decisions)} | 12 | 0 |"
+        in (results / "shards/gpt2-xl/likely/none/README.md").read_text()
+    )
     (entry,) = (
         item
         for item in json.loads((results / "references.json").read_text())["curations"]
