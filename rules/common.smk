@@ -74,7 +74,8 @@ wildcard_constraints:
     student="|".join(PLAN.study.students),
     teacher="|".join(PLAN.study.teachers),
     method="|".join([*PLAN.study.methods, "none"]),
-    curation="raw",
+    curation="|".join(["raw", *PLAN.study.curations]),
+    loss="|".join({key for _, key in PLAN.loss_keys}) or "none",
     cache="|".join([*PLAN.study.caches, "none"]),
 
 
@@ -94,7 +95,7 @@ def run_of(wildcards):
         wildcards.teacher,
         wildcards.get("method", ""),
         wildcards.curation,
-        wildcards.cache,
+        wildcards.get("cache", "none"),
         int(wildcards.samples),
         int(wildcards.draw),
         int(wildcards.get("seed", 0)),
@@ -153,6 +154,11 @@ def cache_of(wildcards):
 def layers_of(wildcards):
     """Teacher and cache that a stored-layers path names."""
     return PLAN.layers_keys[wildcards.text, wildcards.layers]
+
+
+def loss_of(wildcards):
+    """Teacher whose own losses a path names."""
+    return PLAN.loss_keys[wildcards.text, wildcards.loss]
 
 
 def shard_of(wildcards):

@@ -32,6 +32,7 @@ rule collect_runs:
             for name in PLAN.model_teachers
         ],
         shards=PLAN.shards,
+        decisions=PLAN.all_decisions,
         efficiency=PLAN.efficiencies,
         teachers=[PLAN.teacher_metrics(name) for name in PLAN.model_teachers],
         near_duplicates=f"{RESULTS}/near_duplicates.json",

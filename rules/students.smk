@@ -1,10 +1,37 @@
 """Students: what they read, what they are before training, and training."""
 
+CURATED = f"{RESULTS}/curated/{{teacher}}/{{curation}}/draw{{draw}}/n{{samples}}"
 SHARDS = f"{RESULTS}/shards/{{teacher}}/{{curation}}/{{cache}}"
 STUDENT = (
     f"{RESULTS}/students/{{student}}/{{teacher}}/{{method}}/{{curation}}/{{cache}}/"
     "draw{draw}-seed{seed}/n{samples}"
 )
+
+
+rule curate_rows:
+    """The rows that a curation keeps, in the order of a draw, and what it decided on each."""
+    input:
+        texts=lambda wildcards: PLAN.candidate_texts(run_of(wildcards)),
+        losses=lambda wildcards: PLAN.curation_losses(run_of(wildcards)),
+        donors=lambda wildcards: PLAN.donor_text(run_of(wildcards)),
+    output:
+        text=f"{CURATED}.text.parquet",
+        decisions=f"{CURATED}.decisions.parquet",
+    log:
+        f"logs/curate_rows/{CURATED}.log",
+    priority: 12  # too few rows kept is told before their soft targets are made
+    conda:
+        "../envs/analysis.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=30,
+    params:
+        spec=lambda wildcards: PLAN.rows_spec(run_of(wildcards)),
+        rows=lambda wildcards: PLAN.shard_rows(run_of(wildcards)),
+        name=lambda wildcards: wildcards.curation,
+        code=code("curate_rows"),
+    script:
+        "../scripts/curate_rows.py"
 
 
 rule build_shard:
@@ -14,6 +41,7 @@ rule build_shard:
         targets=lambda wildcards: PLAN.shard_targets(run_of(wildcards)),
         layers=lambda wildcards: PLAN.shard_layers(run_of(wildcards)),
         manifest=lambda wildcards: PLAN.shard_manifest(run_of(wildcards)),
+        decisions=lambda wildcards: PLAN.decisions(run_of(wildcards)),
     output:
         shard=f"{SHARDS}/draw{{draw}}/n{{samples}}.parquet",
         record=f"{SHARDS}/draw{{draw}}/n{{samples}}.json",
@@ -27,7 +55,11 @@ rule build_shard:
         runtime=30,
     params:
         spec=lambda wildcards: PLAN.shard_spec(run_of(wildcards)),
-        rows=lambda wildcards: PLAN.shard_rows(run_of(wildcards)),
+        rows=lambda wildcards: (
+            []
+            if PLAN.curation(run_of(wildcards))
+            else PLAN.shard_rows(run_of(wildcards))
+        ),
         code=code("build_shard"),
     script:
         "../scripts/build_shard.py"
@@ -35,6 +67,10 @@ rule build_shard:
 
 rule write_card:
     """The data-set card of a folder of shards."""
+    input:
+        records=lambda wildcards: PLAN.card_records(
+            wildcards.teacher, wildcards.curation, wildcards.cache
+        ),
     output:
         card=f"{SHARDS}/README.md",
     log:

@@ -106,3 +106,37 @@ rule save_head:
         code=code("save_head"),
     script:
         "../scripts/save_head.py"
+
+
+rule score_loss:
+    """The teacher's own mean loss on each answer of a part, from its hidden states."""
+    input:
+        text="resources/text/{text}/{split}-{part}.parquet",
+        states=lambda wildcards: PLAN.states(
+            loss_of(wildcards),
+            loss_of(wildcards),
+            "answer",
+            wildcards.split,
+            int(wildcards.part),
+        ),
+        head=lambda wildcards: PLAN.head(loss_of(wildcards)),
+    output:
+        part="resources/losses/{text}/{loss}/{split}-{part}.parquet",
+    log:
+        "logs/score_loss/{text}/{loss}/{split}-{part}.log",
+    benchmark:
+        "logs/score_loss/{text}/{loss}/{split}-{part}.tsv"
+    priority: 13
+    retries: 1
+    conda:
+        "../envs/model.yaml"
+    threads: lambda wildcards: PLAN.study.teachers[loss_of(wildcards)].threads
+    resources:
+        device=1,
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
+    params:
+        spec=lambda wildcards: PLAN.loss_spec(loss_of(wildcards)),
+        code=code("score_loss"),
+    script:
+        "../scripts/score_loss.py"

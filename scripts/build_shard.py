@@ -12,4 +12,5 @@ with job(snakemake):
         targets=list(snakemake.input.targets),
         layers=list(snakemake.input.layers),
         manifest=snakemake.input.manifest[0] if snakemake.input.manifest else None,
+        decisions=snakemake.input.decisions[0] if snakemake.input.decisions else None,
     )

@@ -10,6 +10,7 @@ with job(snakemake):
         metrics=list(files.metrics),
         responses=list(files.responses),
         shards=list(files.shards),
+        decisions=list(files.decisions),
         efficiency=list(files.efficiency),
         teachers=list(files.teachers),
         near_duplicates=files.near_duplicates,

@@ -4,4 +4,5 @@ from distill.job import job
 from distill.shards import write_card
 
 with job(snakemake):
-    write_card(**snakemake.params.spec, out=snakemake.output.card)
+    records = list(snakemake.input.records)
+    write_card(**snakemake.params.spec, out=snakemake.output.card, records=records)

@@ -16,6 +16,7 @@ from distill.collect import (
     write_runs,
 )
 from distill.columns import COLUMNS
+from distill.curation import DECISIONS_SCHEMA
 from distill.files import UserError
 from distill.parquet import write_rows
 from distill.plan import Run
@@ -86,6 +87,52 @@ def test_soft_targets_are_shared_by_the_runs_of_their_cache(tmp_path: Path) -> N
     assert costs[other]["target_flops_amortised"] == pytest.approx(15)
     # Text is shared by all four, whatever they read beside it.
     assert costs[other]["teacher_flops_amortised"] == pytest.approx(2 / 4)
+
+
+def chosen(path: Path, read: dict[int, str | None], filter_flops: float) -> Path:
+    """Decisions of a curation: why each row was dropped, None where it was kept."""
+    rows = [
+        {"id": str(row), "row": row, "dropped": reason, "corrupted": False, "teacher_loss": None,
+         "teacher_flops": 10.0**row, "teacher_seconds": row + 1.0, "filter_flops": filter_flops,
+         "filter_seconds": filter_flops / 100}
+        for row, reason in read.items()
+    ]  # fmt: skip
+    write_rows(path, rows, DECISIONS_SCHEMA)
+    return path
+
+
+def test_rows_that_a_curation_dropped_are_counted_and_shared(tmp_path: Path) -> None:
+    raw = run(3)
+    clean, scored = (replace(run(2), curation=name) for name in ("clean", "scored"))
+    shards: dict[Run, str | Path | None] = {
+        raw: shard(tmp_path, range(3)),
+        clean: shard(tmp_path, [0, 3]),
+        scored: shard(tmp_path, [1, 3]),
+    }
+    dropped = {0: None, 1: "too long", 2: "too long", 3: None}
+    unlikely = {0: "high teacher loss", 1: None, 3: None}
+    decisions: dict[Run, str | Path | None] = {
+        raw: None,
+        clean: chosen(tmp_path / "clean.parquet", dropped, 0.0),
+        scored: chosen(tmp_path / "scored.parquet", unlikely, 5.0),
+    }
+    costs = teacher_costs(shards, decisions)
+    assert costs[raw]["teacher_flops"] == 111
+    assert costs[clean]["teacher_flops"] == 1111
+    assert costs[scored]["teacher_flops"] == 1011 + 3 * 5
+    assert costs[scored]["teacher_seconds"] == pytest.approx(1 + 2 + 4 + 3 * 0.05)
+    # Rows 0 and 1 are used by all three, 2 by raw and clean, 3 by clean and scored.
+    share = 1 / 3 + 10 / 3 + 100 / 2
+    assert costs[raw]["teacher_flops_amortised"] == pytest.approx(share)
+    assert costs[clean]["teacher_flops_amortised"] == pytest.approx(share + 1000 / 2)
+    total = sum(cost["teacher_flops_amortised"] for cost in costs.values())
+    assert total == pytest.approx(1111 + 3 * 5)
+    again = replace(scored, student="other")
+    twice = teacher_costs(
+        {**shards, again: shards[scored]}, {**decisions, again: decisions[scored]}
+    )
+    total = sum(cost["teacher_flops_amortised"] for cost in twice.values())
+    assert total == pytest.approx(1111 + 3 * 5)
 
 
 def test_combined_scores_by_hand() -> None:

@@ -375,3 +375,76 @@ def test_a_search_needs_validation_prompts() -> None:
     study["train"] = {"early_stopping": {"patience": 2}}
     with pytest.raises(UserError, match="early stopping needs held-out validation prompts"):
         parse_study(study)
+
+
+def _curated(entries: dict[str, Any], **block: Any) -> dict[str, Any]:
+    config = tiny.study()
+    config["curations"] = {"own": entries}
+    config["runs"][0] |= {"curations": ["own"], "samples": [16], **block}
+    return config
+
+
+ENDED = {"length": {"finished": True}}
+
+
+@pytest.mark.parametrize(
+    ("entries", "block", "sentence"),
+    [
+        ({}, {}, "curations.own: give at least one of length, language"),
+        ({"lenght": {}}, {}, "'curations.own.lenght' is not a known key; did you mean length?"),
+        ({"length": {"min": 3}}, {}, "the keys there are min_tokens, max_tokens, finished"),
+        ({"length": {"min_tokens": 9, "max_tokens": 3}}, {}, "min_tokens must not exceed"),
+        ({"length": {}}, {}, "give min_tokens, max_tokens or finished"),
+        ({"language": {"keep": ["english"]}}, {}, "'english' is no language known here"),
+        ({"teacher_loss": {}}, {}, "min_quantile must be below max_quantile"),
+        ({"teacher_loss": {"max_quantile": 0.5}}, {}, "surplus must be at least 2; raise it"),
+        (ENDED, {"curations": ["owns"]}, "no curation 'owns'; did you mean own?"),
+        (ENDED, {"curations": ["own", "own"]}, "names something twice"),
+        (ENDED, {"samples": [48]}, r"48 rows kept by curations.own are chosen from 72.*pool, 64"),
+        (ENDED, {"samples": [65]}, "65 is larger than prompts.pool, 64"),
+    ],
+)
+def test_a_curation_that_cannot_work_is_refused(
+    entries: dict[str, Any], block: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(UserError, match=sentence) as caught:
+        parse_study(_curated(entries, **block))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_draws_are_chosen_from_their_own_pool() -> None:
+    config = _curated(ENDED)
+    config["prompts"]["draw_pool"] = 20
+    with pytest.raises(UserError, match=r"chosen from 24.*prompts.draw_pool"):
+        parse_study(config)
+    config["runs"][0]["draws"] = [0]
+    assert parse_study(config).curations["own"].candidates(16) == 24
+
+
+def test_raw_is_no_curation_of_ones_own() -> None:
+    config = tiny.study()
+    config["curations"] = {"raw": ENDED}
+    with pytest.raises(UserError, match=r"curations.raw: the name is reserved"):
+        parse_study(config)
+
+
+def test_corrupted_answers_have_no_soft_targets() -> None:
+    corrupt = {"corrupt": {"share": 0.1, "kind": "shuffle_words"}}
+    config = _soft({"ce": 0.5, "forward_kl": 0.5}, ["exact"])
+    config["curations"] = {"own": corrupt, "clean": ENDED}
+    config["runs"][0] |= {"curations": ["own"], "samples": [16]}
+    with pytest.raises(UserError, match=r"curations.own: a corrupted answer has no soft targets"):
+        parse_study(config)
+    config["runs"][0]["curations"] = ["raw", "clean"]
+    assert len(Plan(parse_study(config)).runs) > 2
+
+
+def test_text_alone_cannot_be_chosen_by_tokens() -> None:
+    for key, entry in (("teacher_loss", {"max_quantile": 0.9}), ("length", {"max_tokens": 9})):
+        config = _curated({key: entry}, teachers=["authors"])
+        config["prompts"] |= {"source": "faq"}
+        config["teachers"]["authors"] = {"text": "faq"}
+        with pytest.raises(UserError, match=rf"curations.own.{key} needs the tokens of a model"):
+            parse_study(config)
+        config["curations"]["own"] = ENDED
+        assert parse_study(config).runs[0].curations == ["own"]

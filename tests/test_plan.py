@@ -191,3 +191,88 @@ def test_equal_architectures_are_timed_once() -> None:
     assert made.efficiency("students", "fresh") == made.efficiency("students", "again")
     assert made.initial_student("fresh") != made.initial_student("again")
     assert made.initial_student("small") == made.initial_student("small-again")
+
+
+def curated(**changes: Any) -> Plan:
+    """The valid study with two curations, one block of runs each, and `raw`."""
+    curations = {
+        "clean": {"surplus": 2.0, "teacher_loss": {"max_quantile": 0.8}, "near_duplicates": {}},
+        "noisy": {"corrupt": {"share": 0.1, "kind": "replace_response"}},
+    }
+    for name, entries in changes.items():
+        curations[name] = curations[name] | entries
+    block = BLOCK | {"students": ["small"], "samples": [8, 20]}
+    runs = [block | {"curations": ["raw", "clean"]}, block | {"curations": ["noisy"]}]
+    config = tiny.study() | {"curations": curations, "runs": runs}
+    return Plan(parse_study(config))
+
+
+def test_curations_are_crossed_and_raw_is_the_default() -> None:
+    made = curated()
+    found = {(run.curation, run.samples, run.draw) for run in made.runs if run.samples}
+    assert len(found) == 3 * 2 * 2
+    assert {run.curation for run in made.runs if not run.samples} == {"raw"}
+    assert {run.curation for run in plan().runs} == {"raw"}
+
+
+@pytest.mark.parametrize(
+    ("name", "entries"),
+    [
+        ("clean", {"near_duplicates": {"threshold": 0.9}}),
+        ("clean", {"length": {"finished": True}}),
+        ("noisy", {"corrupt": {"share": 0.2, "kind": "replace_response"}}),
+    ],
+)
+def test_a_curations_settings_change_its_own_results_alone(
+    name: str, entries: dict[str, Any]
+) -> None:
+    before, after = results(curated()), results(curated(**{name: entries}))
+    assert before.keys() == after.keys()
+    changed = {path for path in before if before[path] != after[path]}
+    own = {
+        path for path in before
+        if f"/{name}/" in path and path.endswith((".json", ".parquet"))
+    }  # fmt: skip
+    specs = {path for path in own if path.endswith(".json")}
+    assert changed == specs
+    assert specs
+
+
+def test_a_curation_reads_more_parts_than_its_rows_fill() -> None:
+    made = curated()
+    for run in made.runs:
+        if run.samples:
+            places = made.shard_rows(run)
+            need = {"raw": run.samples, "clean": 2 * run.samples, "noisy": run.samples}
+            assert len(places) == need[run.curation]
+            parts = [made.text_part("big", "train", part) for part in made.shard_parts(run)]
+            assert made.candidate_texts(run) == parts
+            losses = made.curation_losses(run)
+            if run.curation == "clean":
+                # The cut points come from the first part, in every draw.
+                assert losses[0] == made.loss_part("big", "train", 0)
+                assert len(losses) == len({0, *made.shard_parts(run)})
+            assert bool(losses) == (run.curation == "clean")
+            assert bool(made.donor_text(run)) == (run.curation == "noisy")
+            own = [made.curated(run)] if run.curation != "raw" else parts
+            assert made.shard_texts(run) == own
+    assert len(made.all_decisions) == len(set(made.all_decisions)) == 2 * 2 * 2
+
+
+def test_a_size_in_between_reads_no_new_part() -> None:
+    made = curated()
+    runs = [run for run in made.runs if run.curation == "clean" and run.draw == 1]
+    small, large = sorted(runs, key=lambda run: run.samples)
+    assert made.shard_rows(large)[: len(made.shard_rows(small))] == made.shard_rows(small)
+    assert set(made.candidate_texts(small)) <= set(made.candidate_texts(large))
+    assert set(made.curation_losses(small)) <= set(made.curation_losses(large))
+
+
+def test_a_surplus_changes_no_spec() -> None:
+    before, after = curated(), curated(clean={"surplus": 3.0})
+    assert dict(before.stored_specs()) == dict(after.stored_specs())
+    sizes = [
+        sum(len(made.shard_rows(run)) for run in made.runs if run.curation == "clean")
+        for made in (before, after)
+    ]
+    assert sizes[1] == 1.5 * sizes[0]

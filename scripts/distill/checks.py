@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from distill.config import MAGPIE, Block, Method, Search, Study, Train, raw_rows_needed
 from distill.files import UserError
+from distill.plan import RAW
 from distill.soundness import EVERY_WORD, unsound
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -151,7 +152,10 @@ def _problems(study: Study) -> list[str]:
             known(f"{where}.methods", name, study.methods, "method")
         for name in block.caches:
             known(f"{where}.caches", name, study.caches, "cache")
-        for key in ("students", "teachers", "methods", "caches", "samples", "draws", "seeds"):
+        for name in block.curations:
+            known(f"{where}.curations", name, {RAW: None, **study.curations}, "curation")
+        keys = ("students", "teachers", "methods", "curations", "caches")
+        for key in (*keys, "samples", "draws", "seeds"):
             values = getattr(block, key)
             if len(set(values)) < len(values):
                 found.append(f"{where}.{key}: {values} names something twice; name it once")
@@ -163,10 +167,21 @@ def _problems(study: Study) -> list[str]:
             found.append(
                 f"{where}.samples: {largest} is larger than {setting}, {limit}; raise that or lower samples"
             )
+        for name in block.curations:
+            curation = study.curations.get(name)
+            need = curation.candidates(largest) if curation else largest
+            if curation and largest <= limit < need:
+                found.append(
+                    f"{where}.samples: {largest} rows kept by curations.{name} are chosen from {need} "
+                    f"(surplus {curation.surplus:g}), more than {setting}, {limit}; raise that or "
+                    "lower samples or surplus"
+                )
         if not found:
             found += _block_problems(study, block, where)
     reserved = [name for name in study.methods if name == "none"]
     found += ["methods.none: the name is reserved for the untrained student"] if reserved else []
+    if RAW in study.curations:
+        found.append("curations.raw: the name is reserved for all rows as they are")
     if "none" in study.caches:
         found.append("caches.none: the name is reserved for runs without soft targets")
     return found
@@ -209,6 +224,9 @@ def _unsound_trimmed(study: Study, method: Method, block: Block) -> str | None:
 def _block_problems(study: Study, block: Block, where: str) -> list[str]:
     """Combinations of a block of runs that cannot work; its names are known to exist."""
     found = []
+    for name in block.curations:
+        if name in study.curations:
+            found += _curation_problems(study, block, name)
     for name in block.methods:
         method = study.method_of(name)
         if method.soft and not block.caches:
@@ -239,6 +257,28 @@ def _block_problems(study: Study, block: Block, where: str) -> list[str]:
             )
     if not any(study.method_of(name).soft for name in block.methods) and block.caches:
         found.append(f"{where}.caches: none of its methods reads soft targets; remove caches")
+    return found
+
+
+def _curation_problems(study: Study, block: Block, name: str) -> list[str]:
+    """What keeps a block's teachers and methods from using a curation."""
+    found, curation = [], study.curations[name]
+    counts = curation.length and (curation.length.min_tokens or curation.length.max_tokens)
+    needs = {"teacher_loss": curation.teacher_loss, "length": counts}
+    for teacher in block.teachers:
+        for key, needed in needs.items():
+            if needed and study.teachers[teacher].source is None:
+                found.append(
+                    f"curations.{name}.{key} needs the tokens of a model, but teachers.{teacher} is "
+                    "text alone; give it a source, or use another filter"
+                )
+    for method in block.methods:
+        if curation.corrupt and study.method_of(method).soft:
+            found.append(
+                f"methods.{method} with curations.{name}: a corrupted answer has no soft targets, as "
+                "the teacher's distributions go with the text that it wrote; use a method with ce "
+                "alone, or a curation without corrupt"
+            )
     return found
 
 
@@ -347,6 +387,7 @@ def _section_at(location: list[Any], root: type[BaseModel]) -> type[BaseModel] |
     """The model of the config section at a location such as ["teachers", "big"]."""
     section: Any = root
     for part in location:
+        section = _required(section)
         if isinstance(section, type) and issubclass(section, BaseModel):
             if part not in section.model_fields:
                 return None
@@ -355,7 +396,14 @@ def _section_at(location: list[Any], root: type[BaseModel]) -> type[BaseModel] |
             section = arguments[-1]
         else:
             return None
+    section = _required(section)
     return section if isinstance(section, type) and issubclass(section, BaseModel) else None
+
+
+def _required(kind: Any) -> Any:
+    """A kind without its `| None`."""
+    given = [option for option in get_args(kind) if option is not type(None)]
+    return given[0] if len(given) == 1 < len(get_args(kind)) else kind
 
 
 def _keys_at(location: list[Any], root: type[BaseModel]) -> list[str]:

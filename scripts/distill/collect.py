@@ -59,15 +59,27 @@ def combined_scores(
     }
 
 
-def teacher_costs(shards: Mapping[Run, str | Path | None]) -> dict[Run, dict[str, float]]:
+def teacher_costs(
+    shards: Mapping[Run, str | Path | None],
+    decisions: Mapping[Run, str | Path | None] | None = None,
+) -> dict[Run, dict[str, float]]:
     """Marginal and amortised cost of the teacher's text and soft targets per run.
+
+    Text counts the rows that a curation read and dropped for the run, and the teacher's own loss
+    on all rows read where it chose by that. Soft targets count the rows kept: they could be made
+    after.
 
     Marginal: all that the run's rows cost. Amortised: each row's cost is split evenly over the runs
     whose shard holds it (with that teacher for text, with that cache for soft targets), so that the
-    runs' sum is what was spent.
+    runs' sum is what was spent. A row dropped for a run is split as one that its shard holds.
+
+    Args:
+        shards: Training data per run, None for n = 0.
+        decisions: Of the curation that chose the run's rows, if one did.
     """
     tables: dict[Run, list[dict[str, Any]]] = {}
-    users: dict[str, Counter[tuple[Any, ...]]] = {"teacher": Counter(), "target": Counter()}
+    kinds = ("teacher", "target", "filter")
+    users: dict[str, Counter[tuple[Any, ...]]] = {kind: Counter() for kind in kinds}
     for run, path in shards.items():
         if path is None:
             continue
@@ -84,14 +96,25 @@ def teacher_costs(shards: Mapping[Run, str | Path | None]) -> dict[Run, dict[str
             }
             for row in read_table(path, columns).to_pylist()
         ]
-        users["teacher"].update(_user(run, row["row"], "teacher") for row in tables[run])
         users["target"].update(_user(run, row["row"], "target") for row in tables[run])
+        if chosen := (decisions or {}).get(run):
+            tables[run] = _with_dropped(tables[run], chosen)
+        users["teacher"].update(_user(run, row["row"], "teacher") for row in tables[run])
+        scored = (row["row"] for row in tables[run] if row.get("filter_flops"))
+        users["filter"].update(_user(run, row, "filter") for row in scored)
+
+    def total(run: Run, kind: str, unit: str, suffix: str) -> float:
+        name = f"{kind}_{unit}"
+        return math.fsum(
+            row[name] / (users[kind][_user(run, row["row"], kind)] if suffix else 1)
+            for row in tables.get(run, [])
+            if row.get(name)
+        )
+
     return {
         run: {
-            f"{kind}_{unit}{suffix}": math.fsum(
-                row[f"{kind}_{unit}"] / (users[kind][_user(run, row["row"], kind)] if suffix else 1)
-                for row in tables.get(run, [])
-            )
+            f"{kind}_{unit}{suffix}": total(run, kind, unit, suffix)
+            + (total(run, "filter", unit, suffix) if kind == "teacher" else 0.0)
             for kind in ("teacher", "target")
             for unit in ("flops", "seconds")
             for suffix in ("", "_amortised")
@@ -104,7 +127,17 @@ _TARGET_COLUMNS = ("target_flops", "layer_flops", "target_seconds", "layer_secon
 
 
 def _user(run: Run, row: int, kind: str) -> tuple[Any, ...]:
-    return (run.teacher, row) if kind == "teacher" else (run.teacher, run.cache, row)
+    return (run.teacher, run.cache, row) if kind == "target" else (run.teacher, row)
+
+
+def _with_dropped(rows: list[dict[str, Any]], decisions: str | Path) -> list[dict[str, Any]]:
+    """A shard's rows with the costs of choosing them, and after them the rows dropped."""
+    columns = ["row", "dropped", "teacher_flops", "teacher_seconds"]
+    read = read_table(decisions, [*columns, "filter_flops", "filter_seconds"]).to_pylist()
+    costs = {row["row"]: row for row in read}
+    filters = ("filter_flops", "filter_seconds")
+    kept = [row | {name: costs[row["row"]][name] for name in filters} for row in rows]
+    return kept + [row for row in read if row["dropped"]]
 
 
 def _totals(training: Mapping[str, Any], costs: Mapping[str, float]) -> dict[str, float]:
@@ -124,6 +157,7 @@ def runs_table(
     teacher_speed: Mapping[str, float | None],
     spec: dict[str, Any],
     caches: Mapping[Run, dict[str, Any] | None],
+    decisions: Mapping[Run, str | Path | None] | None = None,
 ) -> pd.DataFrame:
     """Build the runs table.
 
@@ -134,11 +168,12 @@ def runs_table(
         teacher_speed: Tokens per second of each teacher that is a model.
         spec: study, task, init (per student) and weights (of the combined score).
         caches: The record of each run's soft targets, None without.
+        decisions: Of the curation that chose each run's rows, if one did.
 
     Raises:
         UserError: A required metric is missing or not finite.
     """
-    costs = teacher_costs(shards)
+    costs = teacher_costs(shards, decisions)
     rows = []
     for run, record in records.items():
         held, training, speed = record["heldout"], record["training"], efficiency[run]
@@ -240,7 +275,7 @@ def write_runs(table: pd.DataFrame, parquet: str | Path, csv: str | Path) -> Non
         table.to_csv(temporary, index=False)
 
 
-_RUN_KEYS = ("student", "method", "cache", "samples", "draw", "seed")
+_RUN_KEYS = ("student", "method", "curation", "cache", "samples", "draw", "seed")
 
 
 def _floor(items: Sequence[Instruction]) -> float:
@@ -386,10 +421,22 @@ def qualitative_samples(
     for run, answers in responses.items():
         for answer in answers:
             if answer["set"] == "test" and run.draw == 0 and run.seed == first_seed:
-                head = {key: getattr(run, key) for key in ("student", "method", "cache", "samples")}
+                keys = ("student", "method", "curation", "cache", "samples")
+                head = {key: getattr(run, key) for key in keys}
                 shown = {**head, "text": answer["text"], "passed": answer["passed"]}
                 entry(answer)["students"].append(shown)
     return {"schema": 1, "prompts": list(prompts.values())}
+
+
+def _curations(shards: Mapping[Run, dict[str, Any]]) -> list[dict[str, Any]]:
+    """What each curation read, kept and dropped, per training set (whatever its soft targets)."""
+    keys = ("teacher", "curation", "draw", "samples")
+    found = {
+        tuple(getattr(run, key) for key in keys): record["curation"]
+        for run, record in shards.items()
+        if record.get("curation")
+    }
+    return [dict(zip(keys, key, strict=True)) | found[key] for key in sorted(found)]
 
 
 def collect(
@@ -397,6 +444,7 @@ def collect(
     metrics: Sequence[str],
     responses: Sequence[str],
     shards: Sequence[str],
+    decisions: Sequence[str],
     efficiency: Sequence[str],
     teachers: Sequence[str],
     near_duplicates: str,
@@ -407,12 +455,14 @@ def collect(
 
     Args:
         spec: study, task, init, weights, runs (values of `Run`, in the order of `metrics`),
-            shards (per run, its place in `shards` or None), efficiency (per run),
-            teachers (name, place in `efficiency`), in the order of `teachers`, searches (names)
+            shards (per run, its place in `shards` or None), decisions (likewise), efficiency
+            (per run), teachers (name, place in `efficiency`), in the order of `teachers`,
+            searches (names)
             and methods (the settings of each).
         metrics: metrics.json per run.
         responses: responses.jsonl per run, then per teacher.
         shards: Training sets, each once.
+        decisions: What curations decided, each once.
         efficiency: Speed records, each once.
         teachers: metrics.json per teacher that is a model.
         near_duplicates: Report on test and training prompts.
@@ -427,10 +477,12 @@ def collect(
     speed_of = {name: speeds[place] for name, place in spec["teachers"]}
     places = dict(zip(runs, spec["shards"], strict=True))
     shard_of = {run: None if place is None else shards[place] for run, place in places.items()}
-    caches = {
-        run: None if path is None else read_json(Path(path).with_suffix(".json"))["cache"]
+    shown = {
+        run: {} if path is None else read_json(Path(path).with_suffix(".json"))
         for run, path in shard_of.items()
     }
+    caches = {run: record.get("cache") for run, record in shown.items()}
+    chosen = dict(zip(runs, spec["decisions"], strict=True))
     table = runs_table(
         records,
         shard_of,
@@ -438,11 +490,13 @@ def collect(
         {name: speed["tokens_per_second"] for name, speed in speed_of.items()},
         spec,
         caches,
+        {run: None if place is None else decisions[place] for run, place in chosen.items()},
     )
     write_runs(table, out["runs"], out["csv"])
     beside = references(records, judged, speed_of, read_json(near_duplicates), table, spec["study"])
     beside["methods"] = spec["methods"]
     beside["caches"] = {run.cache: record for run, record in caches.items() if record}
+    beside["curations"] = _curations(shown)
     found = zip(spec["searches"], searches, strict=True)
     beside["searches"] = {name: read_json(path) for name, path in found}
     write_json(out["references"], beside)
@@ -451,5 +505,5 @@ def collect(
         for path in responses
     ]
     students = dict(zip(runs, answers[: len(runs)], strict=True))
-    shown = dict(zip(names, answers[len(runs) :], strict=True))
-    write_json(out["samples"], qualitative_samples(students, shown))
+    taught = dict(zip(names, answers[len(runs) :], strict=True))
+    write_json(out["samples"], qualitative_samples(students, taught))

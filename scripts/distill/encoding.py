@@ -29,8 +29,8 @@ def encode_rows(
     """Token ids of text rows for a model.
 
     Where the model's tokenizer is the teacher's own, the very tokens that the teacher drew are
-    used: decoding and encoding again can give others. Else the text is encoded anew, and EOS
-    follows where the answer ended.
+    used: decoding and encoding again can give others. Else, and for a row without tokens (a
+    curation changed its words), the text is encoded anew, and EOS follows where the answer ended.
 
     Args:
         rows: Rows of a text part or shard.
@@ -46,7 +46,7 @@ def encode_rows(
     encode = encoder(tokenizer, **formatting)
     examples = []
     for row in rows:
-        if same:
+        if same and row["response_ids"] is not None:
             prompt, answer = list(row["prompt_ids"]), list(row["response_ids"])
         else:
             prompt = encode(row["prompt"], row["context"])

@@ -12,6 +12,12 @@ _SECTIONS = {
     "prompts": "Prompts",
     "teachers": "Teacher",
     "students": "Student",
+    "curations": "Curation",
+    "curations.<name>.length": "LengthFilter",
+    "curations.<name>.language": "LanguageFilter",
+    "curations.<name>.teacher_loss": "LossFilter",
+    "curations.<name>.near_duplicates": "DuplicateFilter",
+    "curations.<name>.corrupt": "Corruption",
     "caches": "Cache",
     "caches.<name>.hidden": "LayerStates",
     "methods": "Method",
@@ -27,7 +33,7 @@ _SECTIONS = {
     "evaluate.combined_weights": "Weights",
     "runs": "Block",
 }
-_NAMED = {"sources", "teachers", "students", "caches", "methods", "searches"}
+_NAMED = {"sources", "teachers", "students", "curations", "caches", "methods", "searches"}
 
 
 def schema_text() -> str:

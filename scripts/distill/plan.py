@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from distill.config import MAGPIE, Prompts, Student, Study, parts_of, raw_part_size
+from distill.config import MAGPIE, Curation, Prompts, Student, Study, parts_of, raw_part_size
 
 RAW, NO_CACHE, UNTRAINED = "raw", "none", "none"
 RESOURCES = "resources"
@@ -45,12 +45,13 @@ class Run:
 def run_table(study: Study) -> list[Run]:
     """All runs of a study, without duplicates, each student's n = 0 run included."""
     runs = {
-        Run(student, teacher, method, RAW, cache, samples, draw, seed)
+        Run(student, teacher, method, curation, cache, samples, draw, seed)
         for block in study.runs
         for student in block.students
         for teacher in block.teachers
         for method in block.methods
         for cache in (block.caches if study.method_of(method).soft else [NO_CACHE])
+        for curation in block.curations
         for samples in block.samples
         for draw in block.draws
         for seed in block.seeds
@@ -442,6 +443,92 @@ class Plan:
         folder = f"{RESOURCES}/layers/{self.text_key(teacher)}/{self.layers_key(teacher, cache)}"
         return [f"{folder}/projection.safetensors"]
 
+    # Curation.
+
+    def curation(self, run: Run) -> Curation | None:
+        """How the run's rows are chosen; None for `raw`."""
+        return self.study.curations.get(run.curation)
+
+    def curation_spec(self, name: str) -> Any:
+        """Settings of a curation that its rows depend on; the name alone for `raw`."""
+        if name == RAW:
+            return RAW
+        dump = self.study.curations[name].model_dump(exclude={"surplus"}, exclude_none=True)
+        return _plain(dump)
+
+    def candidate_texts(self, run: Run) -> list[str]:
+        """Text parts that the run's rows are chosen from."""
+        return [self.text_part(run.teacher, "train", part) for part in self.shard_parts(run)]
+
+    def donor_text(self, run: Run) -> list[str]:
+        """The first part of the text, where a corruption takes answers from it."""
+        curation = self.curation(run)
+        replaced = curation and curation.corrupt and curation.corrupt.kind == "replace_response"
+        return [self.text_part(run.teacher, "train", 0)] if replaced else []
+
+    def loss_spec(self, teacher: str) -> dict[str, Any]:
+        """What a teacher's own loss on its text depends on."""
+        return {
+            "text": self.text_spec(teacher),
+            "scorer": self.scorer_spec(teacher),
+            "temperature": self.study.teachers[teacher].temperature,
+        }
+
+    def loss_key(self, teacher: str) -> str:
+        """Folder name of a teacher's own losses."""
+        return f"loss-{digest(self.loss_spec(teacher))}"
+
+    @cached_property
+    def loss_keys(self) -> dict[tuple[str, str], str]:
+        """Teacher by text key and loss key."""
+        names = [name for name in self.study.teachers if self.has_model(name)]
+        return {(self.text_key(name), self.loss_key(name)): name for name in names}
+
+    def loss_part(self, teacher: str, split: str, part: int) -> str:
+        """The teacher's own loss on each answer of a part of its text."""
+        folder = f"{RESOURCES}/losses/{self.text_key(teacher)}/{self.loss_key(teacher)}"
+        return f"{folder}/{split}-{part:05d}.parquet"
+
+    def curation_losses(self, run: Run) -> list[str]:
+        """Losses that the run's rows are chosen by, the first part's first; none if not by loss."""
+        curation = self.curation(run)
+        if curation is None or curation.teacher_loss is None:
+            return []
+        parts = sorted({0, *self.shard_parts(run)})
+        return [self.loss_part(run.teacher, "train", part) for part in parts]
+
+    def curated(self, run: Run, kind: str = "text") -> str:
+        """The rows that a curation kept (`text`), or every row that it read (`decisions`)."""
+        folder = f"{self.results}/curated/{run.teacher}/{run.curation}/draw{run.draw}"
+        return f"{folder}/n{run.samples}.{kind}.parquet"
+
+    def decisions(self, run: Run) -> list[str]:
+        """What a curation decided on each row for the run; none for `raw`."""
+        return [self.curated(run, "decisions")] if self.curation(run) else []
+
+    @cached_property
+    def all_decisions(self) -> list[str]:
+        """Decisions of all curations of the study, each once."""
+        found = (path for run in self.runs if run.samples for path in self.decisions(run))
+        return list(dict.fromkeys(found))
+
+    @cached_property
+    def all_curated(self) -> list[str]:
+        """Rows that the study's curations kept, each file once."""
+        found = (self.curated(run) for run in self.runs if run.samples and self.curation(run))
+        return list(dict.fromkeys(found))
+
+    def card_records(self, teacher: str, curation: str, cache: str) -> list[str]:
+        """Records of the shards of a folder, where its card tells what a curation kept."""
+        shards = (
+            self.shard(run)
+            for run in self.runs
+            if run.samples
+            and self.curation(run)
+            and (run.teacher, run.curation, run.cache) == (teacher, curation, cache)
+        )
+        return [path.removesuffix("parquet") + "json" for path in dict.fromkeys(shards)]
+
     # Shards.
 
     def draw_pool(self, run: Run) -> int:
@@ -450,19 +537,21 @@ class Plan:
         return prompts.pool if run.draw == 0 else (prompts.draw_pool or prompts.pool)
 
     def shard_rows(self, run: Run) -> list[int]:
-        """Pool rows of the run's shard, in order."""
+        """Pool rows that the run's shard is chosen from, in order: without a curation, its own."""
+        curation = self.curation(run)
+        rows = curation.candidates(run.samples) if curation else run.samples
         if run.draw == 0:
-            return list(range(run.samples))
-        return pool_order(run.draw, self.draw_pool(run), self.study.prompts.seed)[: run.samples]
+            return list(range(rows))
+        return pool_order(run.draw, self.draw_pool(run), self.study.prompts.seed)[:rows]
 
     def shard_parts(self, run: Run) -> list[int]:
-        """Parts of the pool that hold the shard's rows."""
+        """Parts of the pool that hold those rows."""
         size = self.study.prompts.part_size
         return sorted({row // size for row in self.shard_rows(run)})
 
     def shard_texts(self, run: Run) -> list[str]:
-        """Text parts that hold the shard's rows."""
-        return [self.text_part(run.teacher, "train", part) for part in self.shard_parts(run)]
+        """Text that holds the shard's rows."""
+        return [self.curated(run)] if self.curation(run) else self.candidate_texts(run)
 
     def shard_targets(self, run: Run) -> list[str]:
         """Soft targets of those parts, in the same order; none without a cache."""
@@ -489,16 +578,21 @@ class Plan:
         folder = f"{self.results}/shards/{run.teacher}/{run.curation}/{run.cache}"
         return f"{folder}/draw{run.draw}/n{run.samples}.parquet"
 
-    def shard_spec(self, run: Run) -> dict[str, Any]:
-        """What a shard depends on."""
+    def rows_spec(self, run: Run) -> dict[str, Any]:
+        """What the rows of a shard depend on."""
         spec: dict[str, Any] = {
             "text": self.text_spec(run.teacher),
-            "curation": run.curation,
+            "curation": self.curation_spec(run.curation),
             "draw": run.draw,
             "samples": run.samples,
         }
         if run.draw:
             spec["draw_pool"] = self.draw_pool(run)
+        return spec
+
+    def shard_spec(self, run: Run) -> dict[str, Any]:
+        """What a shard depends on."""
+        spec = self.rows_spec(run)
         if run.cache != NO_CACHE:
             spec["cache"] = self.cache_spec(run.teacher, run.cache)
         return spec
@@ -747,6 +841,12 @@ class Plan:
             "runs": [list(asdict(run).values()) for run in self.runs],
             "shards": [
                 self.shards.index(self.shard(run)) if run.samples else None for run in self.runs
+            ],
+            "decisions": [
+                self.all_decisions.index(self.curated(run, "decisions"))
+                if self.curation(run)
+                else None
+                for run in self.runs
             ],
             "efficiency": [
                 speeds.index(self.efficiency("students", run.student)) for run in self.runs

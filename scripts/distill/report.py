@@ -434,6 +434,12 @@ def _rate_texts(run: Any, large: bool) -> list[str]:
     return [*texts, _share(run.get("pass_rate_large"))] if large else texts
 
 
+def _who(run: Mapping[str, Any]) -> str:
+    """Name a run by student and method, and by its curation if it has one."""
+    curation = run.get("curation", "raw")
+    return f"{run['student']} · {run['method']}" + ("" if curation == "raw" else f" · {curation}")
+
+
 def _paired_words(test: Mapping[str, Any]) -> str:
     """Say a McNemar test in words."""
     against = "the canned answer" if test["against"] == "dummy" else test["against"]
@@ -442,7 +448,7 @@ def _paired_words(test: Mapping[str, Any]) -> str:
     better = test["student"] if test["only_first"] > test["only_second"] else against
     end = f"{better} is better" if clear else "no difference can be told"
     return (
-        f"{test['student']} · {test['method']} (n = {test['samples']:,}, draw {test['draw']}, seed "
+        f"{_who(test)} (n = {test['samples']:,}, draw {test['draw']}, seed "
         f"{test['seed']}) against {against} on the {kind} set: {test['only_first']} prompts "
         f"passed by the first alone, {test['only_second']} by the second alone; "
         f"p = {number(float(test['p_value']), 2)}, {end}."
@@ -461,7 +467,7 @@ def _prompts(samples: dict[str, Any]) -> list[dict[str, Any]]:
         for answer in entry.get("students", []):
             cache = answer.get("cache") or "none"
             read = "" if cache == "none" else f" · {cache}"
-            who = f"{answer['student']} · {answer['method']}{read}, n = {answer['samples']:,}"
+            who = f"{_who(answer)}{read}, n = {answer['samples']:,}"
             passed = verdicts.get(answer.get("passed"), "")
             answers.append({"who": who, "verdict": passed, "text": answer["text"]})
         out.append({"id": str(entry["id"]), "prompt": entry["prompt"], "answers": answers})
@@ -474,7 +480,7 @@ def _checks(references: dict[str, Any]) -> dict[str, Any]:
     names = ["student · method", "samples", "draw / seed", "difference, nats", "stderr", "z"]
     rows = [
         [
-            f"{test['student']} · {test['method']}",
+            _who(test),
             number(test["samples"]),
             f"{test['draw']} / {test['seed']}",
             number(test["difference"]),

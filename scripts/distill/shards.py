@@ -28,7 +28,7 @@ larger n of the same draw begins with the same rows; another draw permutes the p
 | prompt, context | the user's request |
 | response | the text to learn |
 | reference | the data set's own answer, if any |
-| prompt_ids, response_ids | the teacher's tokens and end token; null for ready-made text |
+| prompt_ids, response_ids | the teacher's tokens and end token; null for untokenised text |
 | finish_reason | `stop`, or `length` for an answer cut short (it carries no end token) |
 | teacher_flops, teacher_seconds | cost of writing prompt and answer, rejected prompts included |
 | target_tokens, target_flops, target_seconds | with a cache: positions scored, their cost |
@@ -36,7 +36,14 @@ larger n of the same draw begins with the same rows; another draw permutes the p
 | ids, counts, lengths, log_p, tail_mass, entropy, log_z | other caches: see docs/soft_targets.md |
 | layers, scales, layer_flops, layer_seconds | caches with `hidden:`: states of chosen layers |
 
-The text is model-written and unchecked.
+{curated}The text is model-written and unchecked.
+"""
+CURATED = """A curation chose the rows: `n64` holds the first 64 that it kept. What it read:
+
+| file | read | kept | corrupted | dropped |
+|---|---|---|---|---|
+{rows}
+
 """
 
 
@@ -62,22 +69,25 @@ def build_shard(
     targets: Sequence[str | Path] = (),
     layers: Sequence[str | Path] = (),
     manifest: str | Path | None = None,
+    decisions: str | Path | None = None,
 ) -> None:
     """Write the given pool rows, in order, with a record of them beside the shard.
 
     Args:
         texts: Parts of the teacher's text that hold the rows.
-        rows: Places in the pool.
+        rows: Places in the pool; with `decisions` all rows of `texts`, whatever stands here.
         spec: What the shard depends on; stored in it and in its record.
         out: `….parquet`; the record is `….json`.
         targets: Parts of a cache on the same rows, if there is one.
         layers: Parts with hidden states of layers, if the cache has them.
         manifest: The cache's manifest, copied into the record.
+        decisions: Of the curation that chose and ordered the texts' rows, if one did.
 
     Raises:
         UserError: A row is missing from the parts.
     """
     by_row = {row["row"]: row for row in read_rows(texts)}
+    rows = rows if decisions is None else list(by_row)
     if missing := [row for row in rows if row not in by_row]:
         raise UserError(
             f"{out}: the teacher's text lacks pool row {missing[0]}; delete {texts[0]} and run "
@@ -111,6 +121,7 @@ def build_shard(
         "teacher_flops": sum(row["teacher_flops"] for row in chosen),
         "teacher_seconds": sum(row["teacher_seconds"] for row in chosen),
         "target_flops": sum(target_cost(row) for row in chosen),
+        "curation": read_metadata(decisions, "record") if decisions else None,
         "cache": None,
     }
     if targets:
@@ -144,6 +155,32 @@ def _cache_record(
     }
 
 
-def write_card(study: str, teacher: str, curation: str, cache: str, out: str | Path) -> None:
-    """Write the data-set card of a folder of shards."""
-    write_text(out, CARD.format(study=study, teacher=teacher, curation=curation, cache=cache))
+def write_card(
+    study: str,
+    teacher: str,
+    curation: str,
+    cache: str,
+    out: str | Path,
+    records: Sequence[str | Path] = (),
+) -> None:
+    """Write the data-set card of a folder of shards.
+
+    Args:
+        study: Name of the study.
+        teacher: Whose text.
+        curation: Which rows.
+        cache: Which soft targets.
+        out: The card.
+        records: Records of the folder's shards, where a curation chose their rows.
+    """
+    lines = []
+    for path in map(Path, records):
+        found = read_json(path)["curation"]
+        dropped = ", ".join(f"{count} {why}" for why, count in found["dropped"].items())
+        cells = (f"{path.parent.name}/{path.stem}", found["read"], found["kept"])
+        lines.append(
+            f"| {' | '.join(map(str, cells))} | {found['corrupted']} | {dropped or 'none'} |"
+        )
+    curated = CURATED.format(rows="\n".join(lines)) if lines else ""
+    words = {"study": study, "teacher": teacher, "curation": curation, "cache": cache}
+    write_text(out, CARD.format(**words, curated=curated))

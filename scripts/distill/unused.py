@@ -24,6 +24,8 @@ def unused_folders(plan: Plan) -> list[Path]:
     shards = Path(plan.results) / "shards"
     used = {Path(shard) for shard in plan.shards}
     unused += sorted(path for path in shards.rglob("n*.parquet") if path not in used)
+    curated, kept = Path(plan.results) / "curated", {*plan.all_decisions, *plan.all_curated}
+    unused += sorted(path for path in curated.rglob("n*.parquet") if str(path) not in kept)
     unused += sorted(
         path
         for path in (Path(plan.results) / "efficiency").glob("*.json")
@@ -44,12 +46,13 @@ def unused_resources(plans: Iterable[Plan]) -> list[Path]:
         }
         kept |= {Path(RESOURCES, "caches", *key) for key in plan.cache_keys}
         kept |= {Path(RESOURCES, "layers", *key) for key in plan.layers_keys}
+        kept |= {Path(RESOURCES, "losses", *key) for key in plan.loss_keys}
         kept |= {Path(RESOURCES, "heads", f"{key}.safetensors") for key in plan.scorer_keys}
         kept |= {Path(RESOURCES, "students", key) for key in plan.student_keys}
     present = [
         path
         for kind in Path(RESOURCES).glob("*")
-        for path in kind.glob("*/*" if kind.name in ("caches", "layers") else "*")
+        for path in kind.glob("*/*" if kind.name in ("caches", "layers", "losses") else "*")
     ]
     return sorted(path for path in present if path not in kept)
 

@@ -1,0 +1,17 @@
+"""Choose the rows of a shard from the teacher's text."""
+
+from distill.curation import curate_files
+from distill.job import job
+
+with job(snakemake):
+    files = snakemake.input
+    curate_files(
+        list(files.texts),
+        snakemake.params.rows,
+        snakemake.params.spec,
+        snakemake.params.name,
+        text=snakemake.output.text,
+        decisions=snakemake.output.decisions,
+        losses=list(files.losses),
+        donors=list(files.donors),
+    )
