@@ -174,17 +174,17 @@ def test_another_length_of_chunks_reruns_the_corpus_students_alone(moved: Path) 
 
 def test_a_changed_setting_is_named_where_snakemake_forgot_the_training(moved: Path) -> None:
     shutil.rmtree(moved / ".snakemake")
-    config = miniature.read_config(moved)
-    config["teachers"]["own"]["trained"]["seed"] = 0  # type: ignore[index]
-    config["methods"]["sft"]["ce"] = 0.7  # type: ignore[index]
+    config: dict[str, Any] = miniature.read_config(moved)
+    config["teachers"]["own"]["trained"]["seed"] = 0
+    config["methods"]["sft"]["ce"] = 0.7
     (moved / miniature.CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
     output = miniature.snakemake(moved, "-n", "--configfile", miniature.CONFIG, ok=False)
     assert "was made with other settings" in output
 
 
 def test_too_small_a_corpus_is_one_sentence_before_the_first_job(moved: Path) -> None:
-    config = miniature.read_config(moved)
-    config["runs"][-1]["samples"].append(2000)  # type: ignore[index]
+    config: dict[str, Any] = miniature.read_config(moved)
+    config["runs"][-1]["samples"].append(2000)
     (moved / miniature.CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
     output = miniature.snakemake(moved, "-n", "--configfile", miniature.CONFIG, ok=False)
     assert "2000 samples of 16 tokens are asked for" in output
