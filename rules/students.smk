@@ -105,6 +105,9 @@ rule build_student:
         model=lambda wildcards: PLAN.model_manifest(
             PLAN.study.students[PLAN.student_keys[wildcards.initial]].source
         ),
+        vocabulary=lambda wildcards: PLAN.vocabulary_text(
+            PLAN.student_keys[wildcards.initial]
+        ),
     output:
         manifest="resources/students/{initial}/manifest.json",
     log:

@@ -7,4 +7,5 @@ from distill.students import build_student
 
 with job(snakemake):
     folder = Path(snakemake.input.model).parent
-    build_student(snakemake.params.spec, folder, snakemake.output.manifest)
+    texts = list(snakemake.input.vocabulary)
+    build_student(snakemake.params.spec, folder, snakemake.output.manifest, texts)

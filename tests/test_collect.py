@@ -122,7 +122,7 @@ RECORD: dict[str, Any] = {
     "training": {"updates": 3, "tokens_seen": 80, "tokens_unique": 40, "train_flops": 10**12,
                  "train_seconds": 2.5},
     "heldout": {"unseen_token_share": 0.1, "loss": 2.0, "loss_stderr": 0.1, "loss_teacher": 1.0,
-                "perplexity": math.exp(2), "bits_per_byte": 0.9, "kl_teacher": 1.1,
+                "perplexity": math.exp(2), "bits_per_byte": 0.9, "kl_teacher": 1.1, "kl_floor": 0.0,
                 "top1_agreement": 0.5, "ece": 0.07, "unigram_entropy": 5.0},
     "answers": None,
     "reference": {"loss": 3.0, "bits_per_byte": 1.2},
@@ -188,9 +188,10 @@ def test_a_metric_that_is_no_number_is_refused_with_its_run(
 
 def test_a_ready_made_teacher_leaves_its_columns_null(tmp_path: Path) -> None:
     record = copy.deepcopy(RECORD)
-    record["heldout"] |= dict.fromkeys(("loss_teacher", "kl_teacher", "top1_agreement"))
+    record["heldout"] |= dict.fromkeys(("loss_teacher", "kl_teacher", "kl_floor", "top1_agreement"))
     made = table(tmp_path, record, teacher=None)
-    nulls = ["loss_teacher", "kl_teacher", "top1_agreement", "combined_normalised", "combined_mean"]
+    nulls = ["loss_teacher", "kl_teacher", "kl_floor", "top1_agreement"]
+    nulls += ["combined_normalised", "combined_mean"]
     nulls += ["bleu", "rouge_l", "cache_bytes_per_token", "cache_kept_mass", "cache_entropy"]
     assert made.iloc[1][nulls].isna().all()
     assert made.iloc[1].drop(nulls).notna().all()

@@ -318,16 +318,16 @@ def test_divergence_sees_the_teachers_temperature() -> None:
     assert found[1] == pytest.approx((q.exp() * (q - p)).sum().item(), rel=2e-2)
 
 
-_OF_TEACHER = ("teacher_nats", "kl", "agree")
+_OF_TEACHER = ("teacher_nats", "kl", "agree", "floor")
 
 
 def test_metrics_by_hand() -> None:
     scored = [
-        {"tokens": 5, "nats": 10.0, "teacher_nats": 5.0, "kl": 1.0, "agree": 3.0,
+        {"tokens": 5, "nats": 10.0, "teacher_nats": 5.0, "kl": 1.0, "agree": 3.0, "floor": 0.1,
          "confidence": [0.9] * 5, "correct": [True] * 5},
-        {"tokens": 10, "nats": 24.0, "teacher_nats": 16.0, "kl": 2.0, "agree": 5.0,
+        {"tokens": 10, "nats": 24.0, "teacher_nats": 16.0, "kl": 2.0, "agree": 5.0, "floor": 0.3,
          "confidence": [0.9] * 5 + [0.2] * 5, "correct": [True, False] * 5},
-        {"tokens": 5, "nats": 6.0, "teacher_nats": 4.0, "kl": 3.0, "agree": 4.0,
+        {"tokens": 5, "nats": 6.0, "teacher_nats": 4.0, "kl": 3.0, "agree": 4.0, "floor": 0.6,
          "confidence": [0.2] * 5, "correct": [False] * 5},
     ]  # fmt: skip
     examples = [Example([1], [7] * 5), Example([1], [7] * 4 + [8] * 6), Example([1], [9] * 5)]
@@ -346,14 +346,15 @@ def test_metrics_by_hand() -> None:
     assert metrics["loss_teacher"] == pytest.approx(25 / 20)
     assert metrics["kl_teacher"] == pytest.approx(6 / 20)
     assert metrics["top1_agreement"] == pytest.approx(12 / 20)
+    assert metrics["kl_floor"] == pytest.approx(1 / 20)
     assert metrics["identity"]["difference"] == pytest.approx((40 - 25 - 6) / 20)
     borrowed = held_out_metrics(scored, examples, 80, {7, 1}, own_text=False)
     assert borrowed["identity"] is None  # it holds for text from q alone
     assert borrowed["kl_teacher"] == metrics["kl_teacher"]
     without = [{key: item[key] for key in item if key not in _OF_TEACHER} for item in scored]
     alone = held_out_metrics(without, examples, 80, {7})
-    names = ("loss_teacher", "kl_teacher", "kl_stderr", "top1_agreement", "identity")
-    assert [alone[name] for name in names] == [None] * 5
+    names = ("loss_teacher", "kl_teacher", "kl_stderr", "kl_floor", "top1_agreement", "identity")
+    assert [alone[name] for name in names] == [None] * 6
     assert alone["ece"] == metrics["ece"]
 
 

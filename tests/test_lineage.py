@@ -162,8 +162,8 @@ def test_a_chain_is_fine_and_a_corpus_needs_no_teacher() -> None:
     chain = {"trained": TRAINED | {"teacher": "own"}}
     made = parse_study(study(alone=corpus, second=chain))
     assert teacher_loops(made) == []
-    assert teachers_behind(made, "own", "sft", None) == ["own"]
-    assert teachers_behind(made, "own", "scratch", None) == []
+    assert teachers_behind(made, "fresh", "own", "sft", None) == ["own"]
+    assert teachers_behind(made, "fresh", "own", "scratch", None) == []
     # Stopping early on its own text is a loop after all.
     stopping = study(alone=corpus)
     stopping["methods"]["scratch"]["train"] = {"early_stopping": {"patience": 1}}
@@ -171,7 +171,13 @@ def test_a_chain_is_fine_and_a_corpus_needs_no_teacher() -> None:
         parse_study(stopping)
 
 
-def test_a_mixture_or_a_search_can_close_a_loop() -> None:
+def test_a_vocabulary_a_mixture_or_a_search_can_close_a_loop() -> None:
+    config = study()
+    config["students"]["small"]["vocabulary"] = {"size": 64, "teacher": "own"}
+    with pytest.raises(UserError, match="own learns from own"):
+        parse_study(config)
+    config["students"]["small"]["vocabulary"]["teacher"] = "big"
+    assert plan(lambda c: c.update(students=config["students"])).trained_runs == [OWN]
     config = study()
     config["caches"] = {"mixed": {"scheme": "dense", "teachers": {"big": 1, "own": 1}}}
     config["methods"]["kd"] = {"forward_kl": 1.0}

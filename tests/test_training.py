@@ -876,3 +876,13 @@ def test_mixed_precision_gives_nearly_the_same_loss(
     assert found[0]["losses"] != found[1]["losses"]
     for name in ("ce", "forward_kl"):
         assert found[1]["terms"][name] == pytest.approx(found[0]["terms"][name], rel=2e-2)
+
+
+@pytest.mark.parametrize(("rule", "rate"), [(None, 1e-3), ({"at": 64, "power": -0.5}, 2e-3)])
+def test_the_learning_rate_follows_the_width(
+    tmp_path: Path, words: Any, teacher: Any, rule: dict[str, float] | None, rate: float
+) -> None:
+    settings = teaching.spec_of(teaching.plan({"ce": 1.0}, train={"width_rule": rule}))
+    files = teaching.teach(tmp_path, settings["shard"], teacher, words, tiny.uneven_rows(words, 16))
+    record, _ = finish(tmp_path / "out", settings, student(tmp_path, words), files)
+    assert record["learning_rate"] == pytest.approx(rate)

@@ -2,7 +2,7 @@
 
 import difflib
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -11,6 +11,8 @@ from distill.config import MAGPIE, Block, Method, Search, Study, Train, raw_rows
 from distill.files import UserError
 from distill.lineage import teacher_loops
 from distill.soundness import EVERY_WORD, unsound
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -48,16 +50,25 @@ def check_yaml(path: str | Path) -> None:
         raise UserError(f"{path} must hold a mapping with keys such as study, teachers and runs")
 
 
+def validate(model: type[Model], config: dict[str, Any]) -> Model:
+    """A config as one of its typed models.
+
+    Raises:
+        UserError: One sentence per mistake, each naming its key and the remedy.
+    """
+    try:
+        return model.model_validate(config)
+    except ValidationError as error:
+        raise UserError("\n".join(_sentence(item, model) for item in error.errors())) from None
+
+
 def parse_study(config: dict[str, Any]) -> Study:
     """Validate a config.
 
     Raises:
         UserError: One sentence per mistake, each naming its key and the remedy.
     """
-    try:
-        study = Study.model_validate(config)
-    except ValidationError as error:
-        raise UserError("\n".join(_sentence(item) for item in error.errors())) from None
+    study = validate(Study, config)
     if found := _problems(study):
         raise UserError("\n".join(f"config: {line}" for line in found))
     return study
@@ -119,6 +130,14 @@ def _problems(study: Study) -> list[str]:
                 )
     for name, student in study.students.items():
         source(f"students.{name}.source", student.source, data=False)
+        if student.vocabulary is not None:
+            where = f"students.{name}.vocabulary"
+            known(f"{where}.teacher", student.vocabulary.teacher, study.teachers, "teacher")
+            if not prompts.validation:
+                found.append(
+                    f"{where}: ids are counted in text for validation prompts; set "
+                    "prompts.validation, e.g. to 100"
+                )
     for name, method in study.methods.items():
         if method.corpus is not None:
             source(f"methods.{name}.corpus", method.corpus, data=True)
@@ -178,6 +197,18 @@ def _soft_problems(study: Study, teacher: str, method: Method, name: str, cache:
             f"teacher's distribution; use another loss, or a teacher without a cut"
         ]
     return []
+
+
+def _unsound_trimmed(study: Study, method: Method, block: Block) -> str | None:
+    """Why a student with a trimmed vocabulary cannot learn by a method, with the remedy."""
+    remedy = "use another loss, or remove the student's vocabulary"
+    if method.uld or (method.embedding and method.embedding.head == "teacher"):
+        return f"uld and the teacher's own head need the full vocabulary; {remedy}"
+    if method.soft and method.temperature != 1:
+        return f"at a temperature other than 1 dropped words are no class of their own; {remedy}"
+    if method.soft and any(study.caches[name].scheme == "top_k_tail" for name in block.caches):
+        return f"the tail of top_k_tail and the dropped words overlap; use another scheme, {remedy}"
+    return None
 
 
 def _learns_corpus(study: Study, name: str) -> bool:
@@ -280,6 +311,9 @@ def _block_problems(study: Study, block: Block, where: str) -> list[str]:
             method.embedding and method.embedding.head == "teacher"
         )
         for student in block.students:
+            trimmed = study.students[student].vocabulary is not None
+            if trimmed and (reason := _unsound_trimmed(study, method, block)):
+                found.append(f"methods.{name} with students.{student}: {reason}")
             if untrained_head and study.students[student].init == "random":
                 found.append(
                     f"methods.{name}: nothing would train the output head of {student}, which "

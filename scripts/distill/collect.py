@@ -177,6 +177,7 @@ def runs_table(
                     "perplexity",
                     "bits_per_byte",
                     "kl_teacher",
+                    "kl_floor",
                     "top1_agreement",
                     "ece",
                 )

@@ -25,6 +25,7 @@ COLUMNS = {
     "perplexity": "exp(loss)",
     "bits_per_byte": "held-out loss per byte of text, EOS included",
     "kl_teacher": "KL(q || student) on held-out text, whatever the method, nats per token",
+    "kl_floor": "the least kl_teacher that the student's vocabulary allows: 0 unless it is trimmed",
     "top1_agreement": "share of held-out tokens at which both find the same token likeliest",
     "ece": "expected calibration error of the likeliest held-out token, 15 bins of equal mass",
     "bleu": "sentence BLEU of answers against the data set's own, mean (smoothing 4)",
@@ -80,6 +81,7 @@ runs."""
 NULLABLE = [
     "loss_teacher",
     "kl_teacher",
+    "kl_floor",
     "top1_agreement",
     "bleu",
     "rouge_l",

@@ -178,6 +178,15 @@ class Teacher(Section):
         return self.text is None
 
 
+class VocabularySize(Section):
+    """A smaller vocabulary for a student: the most frequent ids, and one class for all others."""
+
+    size: Annotated[int, Field(gt=1)] = Field(description="Ids kept, special ones included")
+    teacher: Name = Field(
+        description="Ids are counted in this teacher's text for the validation prompts"
+    )
+
+
 class Student(Section):
     """A student before training: initialisation belongs to the student, signal to the method."""
 
@@ -191,6 +200,7 @@ class Student(Section):
         description="random: entries of the Hugging Face config, e.g. num_hidden_layers, hidden_size, model_type",
     )
     seed: NotNegative = Field(0, description="random: seed of the weights")
+    vocabulary: VocabularySize | None = None
 
     @checked(mode="after")
     def _consistent(self) -> "Student":
@@ -398,6 +408,13 @@ class Lora(Section):
     targets: list[str] | Literal["all-linear"] = "all-linear"
 
 
+class WidthRule(Section):
+    """The learning rate of students of other widths: learning_rate * (width / at)^power."""
+
+    at: Positive = Field(description="Width (hidden_size) to which `learning_rate` applies")
+    power: float = Field(description="-1 as in muP (Yang 2022); -0.5 is a common compromise")
+
+
 class Train(Section):
     """Hyper-parameters, fixed for the study."""
 
@@ -411,6 +428,9 @@ class Train(Section):
         description="Responses per forward pass; the rest is accumulated (default: batch_size)",
     )
     learning_rate: Annotated[float, Field(gt=0)] = 5e-5
+    width_rule: WidthRule | None = Field(
+        None, description="Scale the learning rate with a student's width (default: one for all)"
+    )
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.0

@@ -20,6 +20,7 @@ from distill.losses import chunk_rows
 from distill.sampling import Decoding, log_q, sample_batch
 from distill.states import OutputHead, hidden_states
 from distill.statistics import expected_calibration_error, token_mean, unigram_entropy
+from distill.vocabulary import Vocabulary
 
 GREEDY = Decoding(temperature=0.0)
 
@@ -44,6 +45,7 @@ def _score_rows(
     teacher: torch.Tensor | None,
     decoding: Decoding | None,
     room: torch.Tensor,
+    vocabulary: Vocabulary | None = None,
 ) -> dict[str, torch.Tensor]:
     """Judge the distributions over a few tokens, in few passes over memory that stays in cache.
 
@@ -53,9 +55,11 @@ def _score_rows(
         teacher: The teacher's logits [rows, its vocabulary], or None.
         decoding: The teacher's sampling distribution q, or None.
         room: float32 to work in, [3, at least rows, the larger vocabulary].
+        vocabulary: The judged model's, where it is trimmed.
 
     Returns:
-        [rows] each: nats, confidence, correct and, with a teacher, teacher_nats, kl and agree.
+        [rows] each: nats, confidence, correct and, with a teacher, teacher_nats, kl and agree;
+        and floor, where the vocabulary is trimmed.
     """
     rows, words = logits.shape
     own = room[0, :rows, :words].copy_(logits)
@@ -82,6 +86,8 @@ def _score_rows(
         shared = min(words, teacher.shape[1])
         q, theirs, own = q[:, :shared], theirs[:, :shared], own[:, :shared]
         found["agree"] = _likeliest(theirs) == (best if shared == words else _likeliest(own))
+        if vocabulary is not None:
+            found["floor"] = vocabulary.floor(q).unsqueeze(1)
         log_ratio = theirs.sub_(own).add_(log_mass - their_log_mass)
         # Where q is 0 (a cut tail), log q is -inf and the term is 0.
         found["kl"] = q.mul_(log_ratio.clamp_min_(-1e9)).sum(-1, keepdim=True)
@@ -97,6 +103,7 @@ def score_examples(
     teacher: Sequence[torch.Tensor] | None = None,
     head: OutputHead | None = None,
     decoding: Decoding | None = None,
+    vocabulary: Vocabulary | None = None,
 ) -> list[dict[str, Any]]:
     """Score each example's answer tokens.
 
@@ -109,11 +116,13 @@ def score_examples(
             the vocabularies differ or there is no model behind the text.
         head: The teacher's output head.
         decoding: The teacher's sampling distribution q.
+        vocabulary: The model's, where it is trimmed (and saved with the full one).
 
     Returns:
         Per example the sums tokens, nats (cross-entropy) and, with a teacher, teacher_nats (-log q
-        of the text's tokens), kl (KL(q || model), nats) and agree (tokens at which both find the
-        same token likeliest); and per token confidence, the probability of the model's likeliest
+        of the text's tokens), kl (KL(q || model), nats), agree (tokens at which both find the
+        same token likeliest) and floor (the least KL that a trimmed vocabulary allows; 0 for a
+        whole one); and per token confidence, the probability of the model's likeliest
         token, and correct, whether that is the token in the text.
     """
     results: list[dict[str, Any]] = [{} for _ in examples]
@@ -130,8 +139,8 @@ def score_examples(
         targets = inputs["shift_labels"][keep]
         names = ["nats", "confidence", "correct"]
         if teacher is not None and head is not None and decoding is not None:
-            names += ["teacher_nats", "kl", "agree"]
-        columns = {name: torch.empty(len(targets), device=logits.device) for name in names}
+            names += ["teacher_nats", "kl", "agree", "floor"]
+        columns = {name: torch.zeros(len(targets), device=logits.device) for name in names}
         states = None if teacher is None else torch.cat([teacher[number] for number in batch])
         size = 2 * chunk_rows(logits)
         for first in range(0, len(targets), 512):  # the head wants many rows, the softmax few
@@ -144,7 +153,9 @@ def score_examples(
             for start in range(first, last, size):
                 part = slice(start, min(start + size, last))
                 near = None if theirs is None else theirs[start - first : part.stop - first]
-                found = _score_rows(logits[part], targets[part, None], near, decoding, room)
+                found = _score_rows(
+                    logits[part], targets[part, None], near, decoding, room, vocabulary
+                )
                 for name, column in found.items():
                     columns[name][part] = column
         ends = torch.cumsum(keep.sum(1), 0).tolist()
@@ -185,8 +196,8 @@ def held_out_metrics(
         loss (nats per token), loss_stderr (over prompts), perplexity, bits_per_byte, ece and
         ece_bins (see `expected_calibration_error`; every token of the text is one prediction),
         unseen_token_share, unigram_entropy and, with a teacher, loss_teacher, kl_teacher,
-        kl_stderr, top1_agreement and identity: loss - loss_teacher - kl_teacher, which is 0 in
-        expectation, with its paired standard error.
+        kl_stderr, kl_floor, top1_agreement and identity: loss - loss_teacher - kl_teacher, which
+        is 0 in expectation, with its paired standard error.
     """
     tokens = [int(item["tokens"]) for item in scored]
     nats = [item["nats"] for item in scored]
@@ -214,6 +225,7 @@ def held_out_metrics(
         "loss_teacher": None,
         "kl_teacher": None,
         "kl_stderr": None,
+        "kl_floor": None,
         "top1_agreement": None,
         "identity": None,
     }
@@ -224,6 +236,7 @@ def held_out_metrics(
         difference, error = token_mean(rest, tokens)
         metrics["loss_teacher"] = token_mean(own, tokens)[0]
         metrics["kl_teacher"], metrics["kl_stderr"] = token_mean(kl, tokens)
+        metrics["kl_floor"] = token_mean([item["floor"] for item in scored], tokens)[0]
         metrics["top1_agreement"] = sum(item["agree"] for item in scored) / sum(tokens)
         if own_text:
             metrics["identity"] = {
@@ -313,6 +326,7 @@ def evaluate_model(
     passages: Sequence[str],
     trained_types: set[int],
     spec: dict[str, Any],
+    vocabulary: Vocabulary | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """All metrics of a model but its speed.
 
@@ -328,6 +342,7 @@ def evaluate_model(
         spec: distribution and written (with a teacher model), formatting, reference,
             generated_instructions, instruction_tokens, reference_answers, qualitative and
             batch_size.
+        vocabulary: The model's, where it is trimmed (and saved with the full one).
 
     Returns:
         The metrics, and the responses to instructions and a few held-out prompts.
@@ -346,7 +361,14 @@ def evaluate_model(
         hidden = [hidden_states(row["hidden"], width) for row in states]
     logging.info("scoring %d held-out responses", len(examples))
     scored = score_examples(
-        model, examples, tokenizer.pad_token_id, spec["batch_size"], hidden, head, decoding
+        model,
+        examples,
+        tokenizer.pad_token_id,
+        spec["batch_size"],
+        hidden,
+        head,
+        decoding,
+        vocabulary,
     )
     covered = sum(len(row["response"].encode()) for row in rows)
     metrics: dict[str, Any] = {

@@ -16,6 +16,7 @@ from distill.models import load_model, load_teacher, load_tokenizer, resolve_pre
 from distill.parquet import read_metadata, read_rows
 from distill.sources import sha256_of
 from distill.states import load_head
+from distill.vocabulary import Vocabulary
 
 _FROM_TRAINING = ("updates", "tokens_seen", "tokens_unique", "train_flops", "train_seconds")
 _BYTES_PER_MB = 1024**2
@@ -76,6 +77,7 @@ def judge(
         model = load_teacher(folder, spec["scorer"] | {"precision": precision}, sequence=longest)
     else:
         model = load_model(folder, precision=precision, sequence=longest)
+    vocabulary = Vocabulary.load(folder)
     passages = [row["text"] for row in read_rows(reference)[: spec["reference"]["passages"]]]
     trained: set[int] = set()
     made = read_json(training) if training is not None else None
@@ -86,16 +88,20 @@ def judge(
         trained = {token for example in examples for token in example.answer}
     found, answers = evaluate_model(
         model, tokenizer, rows, read_rows(states), load_head(head, model.device) if head else None,
-        read_metadata(texts[0], "tokenizer_sha256"), passages, trained, spec,
+        read_metadata(texts[0], "tokenizer_sha256"), passages, trained, spec, vocabulary,
     )  # fmt: skip
     total, body = count_parameters(model)
+    size = _saved_size_mb(model, folder)
+    if vocabulary is not None:  # rows that repeat are one parameter, as tied tables are
+        repeated = vocabulary.repeated(model)
+        size, total = size * (1 - repeated / total), total - repeated
     record: dict[str, Any] = {
         "schema": 1,
         "spec": spec,
         "model": {
             "params": total,
             "params_non_embedding": body,
-            "size_mb": _saved_size_mb(model, folder),
+            "size_mb": size,
             "architecture": model.config.architectures,
             "sha256": {file.name: sha256_of(file) for file in sorted(folder.glob("*.safetensors"))},
         },

@@ -3,12 +3,17 @@
 from distill.config import Study
 
 
-def teachers_behind(study: Study, teacher: str, method: str, cache: str | None) -> list[str]:
-    """Teachers whose text or distribution the training of a run reads, each once.
+def teachers_behind(
+    study: Study, student: str, teacher: str, method: str, cache: str | None
+) -> list[str]:
+    """Teachers whose text or distribution a run reads until it is trained, each once.
 
-    A run that learns a corpus reads its teacher's text only to stop early.
+    A run that learns a corpus reads its teacher's text only to stop early; a trimmed vocabulary is
+    counted in a teacher's text.
     """
     found = []
+    if vocabulary := study.students[student].vocabulary:
+        found.append(vocabulary.teacher)
     if study.method_of(method).corpus is None or study.train_of(method).early_stopping:
         found.append(teacher)
     if cache is not None:
@@ -16,6 +21,8 @@ def teachers_behind(study: Study, teacher: str, method: str, cache: str | None) 
     if name := study.methods[method].search:
         search = study.searches[name]
         found.append(search.teacher)
+        if vocabulary := study.students[search.student].vocabulary:
+            found.append(vocabulary.teacher)
         found += study.caches[search.cache].teachers if search.cache else []
     return list(dict.fromkeys(found))
 
@@ -24,7 +31,11 @@ def teacher_loops(study: Study) -> list[list[str]]:
     """Loops among the trained teachers, as names from a teacher back to itself; each loop once."""
     behind = {
         name: teachers_behind(
-            study, entry.trained.teacher or name, entry.trained.method, entry.trained.cache
+            study,
+            entry.trained.student,
+            entry.trained.teacher or name,
+            entry.trained.method,
+            entry.trained.cache,
         )
         for name, entry in study.teachers.items()
         if entry.trained is not None

@@ -31,6 +31,7 @@ from distill.losses import (
 from distill.sampling import Decoding
 from distill.soft_targets import Targets, decode_targets, scheme_of
 from distill.states import OutputHead, hidden_states, teacher_log_q
+from distill.vocabulary import Vocabulary
 
 MATCH = {"mse": hidden_mse, "cosine": hidden_cosine}
 _PARAMETER = {"jsd": "jsd_beta", "skew_kl": "skew_alpha"}
@@ -142,6 +143,9 @@ class Objective:
         method: The method's settings.
         cache: The cache's spec; None for cross-entropy alone.
         head: The teacher's output head, for final_hidden.
+        vocabulary: The student's, where it is trimmed: labels and logits are in it, targets in
+            the full one. Losses then compare classes, all dropped words being one; cross-entropy
+            and the sparse forward KL are of the full words (see `distill.vocabulary`).
 
     Raises:
         UserError: The embedding loss is to use a head that cannot become the student's.
@@ -152,8 +156,10 @@ class Objective:
         method: Mapping[str, Any],
         cache: Mapping[str, Any] | None = None,
         head: OutputHead | None = None,
+        vocabulary: Vocabulary | None = None,
     ) -> None:
         self.method, self.cache, self.head = method, cache, head
+        self.vocabulary = vocabulary
         self.soft = soft_losses(method)
         self.needs_states = bool(method["hidden"] or method["embedding"])
         if cache is not None:
@@ -237,16 +243,16 @@ class Objective:
         share = answers.float().unsqueeze(1) / counts["answer"]
         if merged:  # one softmax serves cross-entropy and the sparse forward KL
             weights = self._spread(batch, keep, batch["p"]) / counts["soft"]
-            ids = torch.cat([ids, self._spread(batch, keep, batch["ids"])], 1)
+            ids = torch.cat([ids, self._spread(batch, keep, self._ids(batch))], 1)
             both = torch.cat([method["ce"] * share, method["forward_kl"] * weights], 1)
-            loss, nll = sparse_cross_entropy(logits, ids, both)
+            loss, nll = self._sparse(logits, ids, both)
             if method["ce"] > 0:
                 terms["ce"] = (nll[:, :1] * share).sum()
             entropy = self._entropy(batch).sum() / counts["soft"]
             loss = loss - method["forward_kl"] * entropy
             terms["forward_kl"] = (nll[:, 1:] * weights).sum() - entropy
         elif method["ce"] > 0:
-            loss, nll = sparse_cross_entropy(logits, ids, method["ce"] * share)
+            loss, nll = self._sparse(logits, ids, method["ce"] * share)
             terms["ce"] = (nll * share).sum()
         if others := [name for name in self.soft if not (merged and name == "forward_kl")]:
             soft = batch["soft_mask"][keep]
@@ -271,6 +277,25 @@ class Objective:
             and self.cache is not None
             and self.cache["scheme"] in ("top_k", "sampled")
         )
+
+    def _ids(self, batch: Mapping[str, Any]) -> torch.Tensor:
+        """The targets' ids in the student's vocabulary."""
+        ids: torch.Tensor = batch["ids"]
+        return ids if self.vocabulary is None else self.vocabulary.ids.to(ids.device)[ids]
+
+    def _sparse(
+        self,
+        logits: torch.Tensor,
+        ids: torch.Tensor,
+        weights: torch.Tensor,
+        temperature: float = 1.0,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """`sparse_cross_entropy` of the full words."""
+        loss, nll = sparse_cross_entropy(logits, ids, weights, temperature)
+        if self.vocabulary is None:
+            return loss, nll
+        extra = self.vocabulary.nats(ids)
+        return loss + (weights * extra).sum(), nll + extra
 
     def _spread(self, batch: Mapping[str, Any], keep: torch.Tensor, packed: Any) -> Any:
         """Rows of targets at the kept positions; zeros where a kept position has none."""
@@ -298,8 +323,11 @@ class Objective:
             states = batch["states"][rows]
             with torch.autocast(states.device.type, enabled=False):  # q in the teacher's precision
                 logs = teacher_log_q(self.head, states, self.decoding)
-            return logs if temperature == 1 else torch.log_softmax(logs / temperature, -1)
-        return batch["p"][rows].log()  # dense targets come at the temperature
+            if temperature != 1:
+                logs = torch.log_softmax(logs / temperature, -1)
+        else:
+            logs = batch["p"][rows].log()  # dense targets come at the temperature
+        return logs if self.vocabulary is None else self.vocabulary.coarse(logs)
 
     def _soft(
         self, name: str, logits: torch.Tensor, batch: Mapping[str, Any], scale: float
@@ -322,14 +350,16 @@ class Objective:
                 logits, batch["ids"], batch["p"].log(), batch["tail"].log(),
                 self._divergence(name), weights, temperature,
             )  # fmt: skip
-        loss, nll = sparse_cross_entropy(
-            logits, batch["ids"], batch["p"] * weights.unsqueeze(1), temperature
+        loss, nll = self._sparse(
+            logits, self._ids(batch), batch["p"] * weights.unsqueeze(1), temperature
         )
         entropy = self._entropy(batch)
         return loss - (weights * entropy).sum(), (nll * batch["p"]).sum(1) - entropy
 
     def _width(self, batch: Mapping[str, Any]) -> int:
-        """Width of the teacher's distribution."""
+        """Width of the teacher's distribution, in the student's vocabulary."""
+        if self.vocabulary is not None:
+            return self.vocabulary.width
         if "states" in batch:
             assert self.head is not None
             return len(self.head.weight)

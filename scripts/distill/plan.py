@@ -143,11 +143,12 @@ class Plan:
         )
 
     def teachers_behind(self, run: Run) -> list[str]:
-        """Teachers whose text or distribution a run's training reads."""
+        """Teachers whose text or distribution a run reads until it is trained."""
         if run.samples == 0:
-            return []
+            vocabulary = self.study.students[run.student].vocabulary
+            return [vocabulary.teacher] if vocabulary else []
         cache = None if run.cache == NO_CACHE else run.cache
-        return teachers_behind(self.study, run.teacher, run.method, cache)
+        return teachers_behind(self.study, run.student, run.teacher, run.method, cache)
 
     @cached_property
     def trained_runs(self) -> list[Run]:
@@ -623,7 +624,20 @@ class Plan:
             "layers": student.layers,
             "config": _plain(student.config),
             "seed": student.seed,
+            **self._vocabulary_spec(student),
         }
+
+    def _vocabulary_spec(self, student: Student) -> dict[str, Any]:
+        """What a trimmed vocabulary depends on; nothing for a whole one."""
+        if student.vocabulary is None:
+            return {}
+        text = self.text_spec(student.vocabulary.teacher)
+        return {"vocabulary": {"size": student.vocabulary.size, "text": text}}
+
+    def vocabulary_text(self, name: str) -> list[str]:
+        """Held-out text in which a trimmed vocabulary is counted."""
+        vocabulary = self.study.students[name].vocabulary
+        return self.held_out_text(vocabulary.teacher, "validation") if vocabulary else []
 
     def student_key(self, name: str) -> str:
         """Folder name of a student before training."""
@@ -779,6 +793,8 @@ class Plan:
             spec["layers"] = student.layers
         if student.init == "random":
             spec["config"] = _plain(student.config)
+        if student.vocabulary is not None:
+            spec["vocabulary"] = student.vocabulary.size
         return spec
 
     @cached_property

@@ -1,6 +1,7 @@
 """Students before training: cut from a model, pre-trained, or random by a config."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,16 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from distill.files import UserError, write_json
 from distill.models import SAFE
+from distill.parquet import read_metadata, read_rows
+from distill.tokens import tokenizer_sha256
+from distill.vocabulary import (
+    FILE,
+    Vocabulary,
+    check_head,
+    count_tokens,
+    most_frequent,
+    trim_model,
+)
 
 _DEPTH_KEYS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 _TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -83,13 +94,36 @@ def _random(config: Any, overrides: dict[str, Any], tokenizer: Any, seed: int) -
     return model.float()
 
 
-def build_student(spec: dict[str, Any], source_dir: str | Path, manifest: str | Path) -> None:
+def _vocabulary(
+    spec: dict[str, Any], texts: Sequence[str | Path], tokenizer: Any, full: int
+) -> Vocabulary:
+    """The ids that a student keeps.
+
+    Raises:
+        UserError: The text's tokens are not the student's, or too many ids are asked for.
+    """
+    if read_metadata(texts[0], "tokenizer_sha256") != tokenizer_sha256(tokenizer):
+        raise UserError(
+            "the student's tokenizer is not that of the teacher named in its vocabulary, so ids "
+            "cannot be counted there; name a teacher with the same tokenizer"
+        )
+    counts = count_tokens(read_rows(texts))
+    return most_frequent(counts, tokenizer.all_special_ids, spec["vocabulary"]["size"], full)
+
+
+def build_student(
+    spec: dict[str, Any],
+    source_dir: str | Path,
+    manifest: str | Path,
+    texts: Sequence[str | Path] = (),
+) -> None:
     """Write a student's initial weights (fp32 safetensors) and tokenizer beside `manifest`.
 
     Args:
-        spec: init, layers, config and seed, as in the config.
+        spec: init, layers, config and seed, as in the config, and vocabulary where it is trimmed.
         source_dir: Directory of the model that it comes from.
         manifest: Written last; older files beside it are removed first.
+        texts: Parts of teacher text whose ids a trimmed vocabulary counts.
 
     Raises:
         UserError: The student cannot be built as asked.
@@ -98,15 +132,29 @@ def build_student(spec: dict[str, Any], source_dir: str | Path, manifest: str | 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     tokenizer = AutoTokenizer.from_pretrained(source_dir, **SAFE)
+    vocabulary: Vocabulary | None = None
     if spec["init"] == "random":
         config = AutoConfig.from_pretrained(source_dir, **SAFE)
-        model = _random(config, spec["config"], tokenizer, spec["seed"])
+        full = max(len(tokenizer), getattr(config, "vocab_size", 0))
+        overrides = dict(spec["config"])
+        if "vocabulary" in spec:  # born small: no row of the full vocabulary is ever drawn
+            vocabulary = _vocabulary(spec, texts, tokenizer, full)
+            overrides |= {"vocab_size": vocabulary.width} | vocabulary.token_ids(tokenizer)
+        model = _random(config, overrides, tokenizer, spec["seed"])
+        if vocabulary is not None:
+            check_head(model)
     else:
         model = AutoModelForCausalLM.from_pretrained(
             source_dir, dtype=torch.float32, use_safetensors=True, **SAFE
         )
         if spec["init"] == "cut":
             model = _cut(model, spec["layers"])
+        if "vocabulary" in spec:
+            full = model.get_input_embeddings().num_embeddings
+            vocabulary = _vocabulary(spec, texts, tokenizer, full)
+            model = trim_model(model, vocabulary, tokenizer)
+    if vocabulary is not None:
+        write_json(folder / FILE, vocabulary.record())
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     write_json(manifest, {"schema": 1, "spec": spec, "layers": model.config.num_hidden_layers})

@@ -39,6 +39,7 @@ from distill.objective import Item, Objective, TargetReader
 from distill.parquet import read_metadata, read_rows
 from distill.states import OutputHead, load_head
 from distill.tokens import tokenizer_sha256
+from distill.vocabulary import FILE, Vocabulary, add_spread, expand_model
 
 PROJECTIONS = "distillation_projections"
 """Name of the module with learned projections, inside the student while it is trained."""
@@ -179,7 +180,10 @@ class DistillationTrainer(Trainer):
                 if borrowed:  # the head that the student is saved with
                     projections = getattr(self.model, PROJECTIONS)
                     logits = self.objective.borrowed(projections, output.hidden_states[-1][keep])
-            nats += float(cross_entropy(logits, inputs["shift_labels"][keep], 1.0))
+            labels = inputs["shift_labels"][keep]
+            nats += float(cross_entropy(logits, labels, 1.0))
+            if self.objective.vocabulary is not None:
+                nats += float(self.objective.vocabulary.nats(labels).sum())
             tokens += int(keep.sum())
         self.model.train()
         metrics = {"eval_loss": nats / tokens}
@@ -432,7 +436,8 @@ def build_trainer(
     """
     tokenizer, train = load_tokenizer(initial), spec["train"]
     head = load_head(heads[0], device()) if heads else None
-    objective = Objective(spec["method"], spec["shard"].get("cache"), head)
+    vocabulary = Vocabulary.load(initial)
+    objective = Objective(spec["method"], spec["shard"].get("cache"), head, vocabulary)
     items, reader = load_items(shard, tokenizer, spec, objective)
     held_out: list[Item] = []
     if validation:
@@ -444,10 +449,16 @@ def build_trainer(
                 rows, tokenizer, spec["formatting"], digest, train["max_length"]
             )
         ]
+    if vocabulary is not None:
+        items = [Item(vocabulary.encode(item.example), item.row) for item in items]
+        held_out = [Item(vocabulary.encode(item.example)) for item in held_out]
     lengths = [len(item.example.prompt) + len(item.example.answer) for item in items + held_out]
     length = max(lengths)
     config = AutoConfig.from_pretrained(initial, **SAFE)
     check_context(config, length, name)
+    if rule := train["width_rule"]:
+        rate = train["learning_rate"] * (config.hidden_size / rule["at"]) ** rule["power"]
+        train = {**train, "learning_rate": rate}
     if spec["method"]["hidden"]:
         _check_layers(config, [int(own) for own in spec["method"]["hidden"]["layers"]], name)
     attention = None if train["gradient_checkpointing"] else attention_for(length)
@@ -455,6 +466,8 @@ def build_trainer(
         initial, dtype=torch.float32, use_safetensors=True, attn_implementation=attention, **SAFE
     )
     flop_model = FlopModel.from_model(model)
+    if vocabulary is not None:
+        add_spread(model, vocabulary)
     if train["lora"]:
         torch.manual_seed(spec["seed"])
         model = _with_adapters(model, train["lora"])
@@ -468,6 +481,8 @@ def build_trainer(
     if precision == "fp16" and device().type == "cpu":
         raise UserError("fp16 needs a GPU to train; set train.precision to auto, bf16 or fp32")
     pad = tokenizer.pad_token_id
+    if vocabulary is not None:
+        pad = int(vocabulary.ids[pad])
 
     def gather(batch: list[Item]) -> dict[str, Any]:
         if reader is not None and batch[0].row is not None:
@@ -545,7 +560,7 @@ def train_student(
     """
     folder = Path(out).parent
     resume = prepare_folder(folder, tag)
-    tokenizer = load_tokenizer(initial)
+    tokenizer, vocabulary = load_tokenizer(initial), Vocabulary.load(initial)
     record: dict[str, Any] = {"schema": 1, "spec": spec, "run": run, "updates": 0}
     record |= {"tokens_seen": 0, "tokens_unique": 0, "train_flops": 0, "train_seconds": 0.0}
     if shard is None:
@@ -576,6 +591,7 @@ def train_student(
             "updates": state.global_step,
             "train_seconds": seconds,
             "resumed_from": Path(last).name if last else None,
+            "learning_rate": trainer.args.learning_rate,
             "precision": trainer.precision,
             "device": device().type,
             "losses": [entry["loss"] for entry in state.log_history if "loss" in entry],
@@ -589,6 +605,9 @@ def train_student(
             "settings": settings,
         }
         model = finished_model(trainer)
+    if vocabulary is not None:
+        expand_model(model, vocabulary, tokenizer)
+        write_json(folder / FILE, vocabulary.record())
     _publish(model, tokenizer, folder)
     corpus = run.get("corpus")
     learned = f"chunks of {corpus}" if corpus else f"responses of {run['teacher']}"

@@ -1,0 +1,128 @@
+"""A study that is a table of one's own: laws, answers, figures and report from any CSV or Parquet.
+
+The config holds `study` and `runs_table` alone. The table becomes a runs table with the columns of
+any study (null where the table does not say), so nothing after it knows the difference.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import Field
+
+from distill.checks import validate
+from distill.columns import COLUMNS
+from distill.config import Name, Section
+from distill.files import UserError
+from distill.law_table import own_table
+
+
+class TableColumns(Section):
+    """Which column of the table is what. Only the first three are required."""
+
+    params: str = Field(description="Parameters of the student; say in your paper which ones")
+    tokens: str = Field(description="Training tokens seen, repeats counted")
+    loss: str = Field(description="Held-out loss, nats per token")
+    teacher_loss: str | None = Field(None, description="The teacher's own loss there")
+    teacher_params: str | None = Field(None, description="Parameters of the teacher")
+    unique_tokens: str | None = Field(None, description="Different training tokens")
+    epochs: str | None = Field(None, description="Tokens seen over different ones")
+    flops: str | None = Field(None, description="FLOPs of training")
+    method: str | None = Field(None, description="Name of the method; laws never mix two")
+    init: str | None = Field(None, description="How the student began; laws never mix two")
+    group: str | None = Field(None, description="Anything else that laws must not mix")
+    seed: str | None = Field(None, description="Whole number; repeats of a run differ in it")
+
+
+class RunsTable(Section):
+    """A table of one's own."""
+
+    path: str = Field(description="CSV or Parquet, one row per run")
+    columns: TableColumns
+
+
+class TableStudy(Section):
+    """A study without models: `study` and `runs_table` alone."""
+
+    study: Name
+    runs_table: RunsTable
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Our name of each column that is given: the table's."""
+        return self.runs_table.columns.model_dump(exclude_none=True)
+
+
+def parse_table_study(config: dict[str, Any]) -> TableStudy:
+    """Validate the config of a table of one's own, and the table.
+
+    Raises:
+        UserError: One sentence per mistake, each naming key, column or row and the remedy.
+    """
+    if extra := sorted(set(config) - {"study", "runs_table"}):
+        raise UserError(
+            f"config: {', '.join(extra)} cannot stand beside runs_table, whose study trains no "
+            "models; remove one or the other"
+        )
+    study = validate(TableStudy, config)
+    runs_of_table(study)
+    return study
+
+
+def read_table(path: str | Path) -> pd.DataFrame:
+    """Read a CSV or Parquet file.
+
+    Raises:
+        UserError: It is missing, of another kind, or not readable.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise UserError(f"config: runs_table.path: the file {file} does not exist")
+    readers = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
+    if file.suffix.lower() not in readers:
+        raise UserError(f"config: runs_table.path: {file} is neither .csv nor .parquet; convert it")
+    try:
+        table: pd.DataFrame = readers[file.suffix.lower()](file)
+    except (ValueError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"config: runs_table.path: {file} is not readable: {reason}") from None
+    return table
+
+
+def runs_of_table(study: TableStudy) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The runs table of a table of one's own, and its references.json.
+
+    Returns:
+        The columns of any runs table and `group`, null where the table says nothing (`samples`
+        among them: tokens are what it has); and the teachers' sizes and losses by name.
+
+    Raises:
+        UserError: The table does not hold what `distill.law_table.own_table` asks for.
+    """
+    points = own_table(read_table(study.runs_table.path), study.columns)
+    out = pd.DataFrame(index=points.index, columns=[*COLUMNS, "group"], dtype="float64")
+    same = ("teacher", "student", "method", "init", "group", "seed", "draw", "params", "loss")
+    for name in same:
+        out[name] = points[name]
+    out["study"], out["task"] = study.study, "table"
+    out["curation"], out["cache"] = "raw", "none"
+    for name in ("params", "params_non_embedding", "updates", "loss_stderr"):
+        out[name] = points[name]
+    out["tokens_unique"] = points["tokens"]
+    out["tokens_seen"] = points["tokens"] * points["epochs"]
+    out["train_flops"] = points["flops"]
+    out["loss_teacher"], out["kl_teacher"] = points["teacher_loss"], points["gap"]
+    teachers = {
+        str(name): {
+            "params": _known(rows["teacher_params"]),
+            "params_non_embedding": None,
+            "loss": _known(rows["teacher_loss"]),
+        }
+        for name, rows in points[points["teacher"] != ""].groupby("teacher", sort=False)
+    }
+    return out, {"schema": 1, "study": study.study, "own_table": True, "teachers": teachers}
+
+
+def _known(values: pd.Series) -> float | None:
+    first = values.iloc[0]
+    return None if pd.isna(first) else float(first)
