@@ -7,6 +7,7 @@ from distill.digest import code_digest
 from distill.files import UserError
 from distill.plan import Plan
 from distill.startup import (
+    check_corpora,
     check_device_limit,
     check_local_files,
     check_row_counts,
@@ -39,6 +40,7 @@ def load_plan():
         check_local_files(plan)
         if workflow.is_main_process:
             check_row_counts(plan)
+            check_corpora(plan)
             check_device_limit(workflow.global_resources)
             check_stored_specs(plan)
     except UserError as error:
@@ -66,6 +68,7 @@ wildcard_constraints:
     split="test|validation|train",
     part=r"\d{5}",
     initial="|".join(PLAN.student_keys),
+    corpus="|".join(PLAN.corpus_keys) or "none",
     architecture="|".join(PLAN.architectures),
     figure="|".join(FIGURES),
     draw=r"\d+",
@@ -122,6 +125,7 @@ def everything():
                 PLAN.shard(run),
                 str(Path(PLAN.shard(run)).parents[1] / "README.md"),
             ]
+    files += [PLAN.student_file(run, "model.safetensors") for run in PLAN.trained_runs]
     files += [
         f"{RESULTS}/figures/{figure}.{form}"
         for figure in FIGURES

@@ -65,7 +65,7 @@ rule evaluate_teacher:
 rule measure_efficiency:
     """Speed and memory of one architecture, timed alone."""
     input:
-        model=lambda wildcards: PLAN.model_of(
+        model=lambda wildcards: PLAN.timed_model(
             *PLAN.architectures[wildcards.architecture]
         ),
     output:

@@ -37,6 +37,9 @@ rule collect_runs:
         teachers=[PLAN.teacher_metrics(name) for name in PLAN.model_teachers],
         near_duplicates=f"{RESULTS}/near_duplicates.json",
         searches=[PLAN.search_file(name) for name in PLAN.searches],
+        trained=[
+            PLAN.student_file(run, "training.json") for _, run in PLAN.trained_teachers
+        ],
     output:
         runs=f"{RESULTS}/runs.parquet",
         csv=f"{RESULTS}/runs.csv",

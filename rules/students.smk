@@ -2,6 +2,7 @@
 
 CURATED = f"{RESULTS}/curated/{{teacher}}/{{curation}}/draw{{draw}}/n{{samples}}"
 SHARDS = f"{RESULTS}/shards/{{teacher}}/{{curation}}/{{cache}}"
+CORPUS = f"{RESULTS}/shards/corpus/{{corpus}}"
 STUDENT = (
     f"{RESULTS}/students/{{student}}/{{teacher}}/{{method}}/{{curation}}/{{cache}}/"
     "draw{draw}-seed{seed}/n{samples}"
@@ -63,6 +64,48 @@ rule build_shard:
         code=code("build_shard"),
     script:
         "../scripts/build_shard.py"
+
+
+rule build_corpus_shard:
+    """Chunks of a corpus in the order of a draw, for students that learn without a teacher."""
+    input:
+        unpack(lambda wildcards: PLAN.corpus_files(wildcards.corpus)),
+    output:
+        shard=f"{CORPUS}/draw{{draw}}/n{{samples}}.parquet",
+        record=f"{CORPUS}/draw{{draw}}/n{{samples}}.json",
+    log:
+        f"logs/build_corpus_shard/{RESULTS}/{{corpus}}/{{draw}}-{{samples}}.log",
+    priority: 5
+    conda:
+        "../envs/model.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=60,
+    params:
+        spec=lambda wildcards: PLAN.corpus_shard_spec(
+            wildcards.corpus, int(wildcards.draw), int(wildcards.samples)
+        ),
+        code=code("build_corpus_shard"),
+    script:
+        "../scripts/build_corpus_shard.py"
+
+
+rule write_corpus_card:
+    """The data-set card of a folder of shards of a corpus."""
+    output:
+        card=f"{CORPUS}/README.md",
+    log:
+        f"logs/write_corpus_card/{RESULTS}/{{corpus}}.log",
+    conda:
+        "../envs/analysis.yaml"
+    resources:
+        mem_mb=500,
+        runtime=5,
+    params:
+        spec=lambda wildcards: PLAN.corpus_card(wildcards.corpus),
+        code=code("write_corpus_card"),
+    script:
+        "../scripts/write_corpus_card.py"
 
 
 rule write_card:

@@ -15,5 +15,6 @@ with job(snakemake):
         teachers=list(files.teachers),
         near_duplicates=files.near_duplicates,
         searches=list(files.searches),
+        trained=list(files.trained),
         out=dict(snakemake.output.items()),
     )

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from distill.config import MAGPIE, Block, Method, Search, Study, Train, raw_rows_needed
 from distill.files import UserError
+from distill.lineage import teacher_loops
 from distill.plan import RAW
 from distill.soundness import EVERY_WORD, unsound
 
@@ -104,11 +105,16 @@ def _problems(study: Study) -> list[str]:
                 f"held-out prompts with surplus {prompts.surplus:g} need {need} rows but "
                 f"{prompts.source} has {given.rows}; lower pool, test or surplus"
             )
-    elif (
-        known("prompts.teacher", prompts.teacher or "", study.teachers, "teacher")
-        and not study.teachers[prompts.teacher or ""].writes
-    ):
-        found.append("prompts.teacher: Magpie needs a teacher that is a model, not ready-made text")
+    elif known("prompts.teacher", prompts.teacher or "", study.teachers, "teacher"):
+        writer = study.teachers[prompts.teacher or ""]
+        if not writer.writes:
+            found.append(
+                "prompts.teacher: Magpie needs a teacher that is a model, not ready-made text"
+            )
+        elif writer.trained is not None:
+            found.append(
+                f"prompts.teacher: {prompts.teacher} is trained by this study, after the prompts are written; name a teacher with a source"
+            )
     for name, teacher in study.teachers.items():
         if teacher.source is not None:
             source(f"teachers.{name}.source", teacher.source, data=False)
@@ -133,6 +139,10 @@ def _problems(study: Study) -> list[str]:
                     f"{where}: ids are counted in text for validation prompts; set "
                     "prompts.validation, e.g. to 100"
                 )
+    for name, method in study.methods.items():
+        if method.corpus is not None:
+            source(f"methods.{name}.corpus", method.corpus, data=True)
+            found += _corpus_problems(study, name, method)
     source("evaluate.reference.source", study.evaluate.reference.source, data=True)
     given = study.sources.get(study.evaluate.reference.source)
     if given and given.fields and "text" not in given.fields:
@@ -159,25 +169,11 @@ def _problems(study: Study) -> list[str]:
             values = getattr(block, key)
             if len(set(values)) < len(values):
                 found.append(f"{where}.{key}: {values} names something twice; name it once")
-        largest = max(block.samples)
-        limit, setting = prompts.pool, "prompts.pool"
-        if any(block.draws) and prompts.draw_pool is not None:
-            limit, setting = prompts.draw_pool, "prompts.draw_pool (draws above 0 permute it)"
-        if largest > limit:
-            found.append(
-                f"{where}.samples: {largest} is larger than {setting}, {limit}; raise that or lower samples"
-            )
-        for name in block.curations:
-            curation = study.curations.get(name)
-            need = curation.candidates(largest) if curation else largest
-            if curation and largest <= limit < need:
-                found.append(
-                    f"{where}.samples: {largest} rows kept by curations.{name} are chosen from {need} "
-                    f"(surplus {curation.surplus:g}), more than {setting}, {limit}; raise that or "
-                    "lower samples or surplus"
-                )
+        found += _pool_problems(study, block, where)
         if not found:
             found += _block_problems(study, block, where)
+    if not found:
+        found += _trained_problems(study)
     reserved = [name for name in study.methods if name == "none"]
     found += ["methods.none: the name is reserved for the untrained student"] if reserved else []
     if RAW in study.curations:
@@ -192,7 +188,7 @@ def _soft_problems(study: Study, teacher: str, method: Method, name: str, cache:
     entry = study.caches[cache]
     if reason := unsound(method, entry):
         return [f"methods.{name} with caches.{cache}: {reason}"]
-    if study.teachers[teacher].source is None:
+    if not study.teachers[teacher].has_model:
         return [
             f"methods.{name} needs soft targets, but teachers.{teacher} has no model to score its "
             "text; give it a source"
@@ -219,6 +215,100 @@ def _unsound_trimmed(study: Study, method: Method, block: Block) -> str | None:
     if method.soft and any(study.caches[name].scheme == "top_k_tail" for name in block.caches):
         return f"the tail of top_k_tail and the dropped words overlap; use another scheme, {remedy}"
     return None
+
+
+def _learns_corpus(study: Study, name: str) -> bool:
+    """Whether a method trains on a corpus; names may still lead nowhere."""
+    method = study.methods.get(name)
+    if method is not None and method.search in study.searches:
+        method = study.methods.get(study.searches[method.search].method)
+    return method is not None and method.corpus is not None
+
+
+def _pool_problems(study: Study, block: Block, where: str) -> list[str]:
+    """Sizes beyond the pool of prompts, which only runs on a teacher's text draw from."""
+    prompts, largest = study.prompts, max(block.samples)
+    limit, setting = prompts.pool, "prompts.pool"
+    if any(block.draws) and prompts.draw_pool is not None:
+        limit, setting = prompts.draw_pool, "prompts.draw_pool (draws above 0 permute it)"
+    if all(_learns_corpus(study, name) for name in block.methods):
+        return []
+    if largest > limit:
+        return [
+            f"{where}.samples: {largest} is larger than {setting}, {limit}; raise that or lower samples"
+        ]
+    found = []
+    for name in block.curations:
+        curation = study.curations.get(name)
+        need = curation.candidates(largest) if curation else largest
+        if need > limit:
+            found.append(
+                f"{where}.samples: {largest} rows kept by curations.{name} are chosen from {need} "
+                f"(surplus {curation.surplus if curation else 1:g}), more than {setting}, {limit}; "
+                "raise that or lower samples or surplus"
+            )
+    return found
+
+
+def _corpus_problems(study: Study, name: str, method: Method) -> list[str]:
+    """Mistakes in a method that trains on a corpus, its own keys apart."""
+    found, corpus, reference = [], method.corpus or "", study.evaluate.reference
+    source = study.sources.get(corpus)
+    if source and source.fields and "text" not in source.fields:
+        found.append(f"sources.{corpus}.fields: name the text column, which methods.{name} learns")
+    kept = reference.passages if corpus == reference.source else 0
+    if source and source.rows and source.rows <= kept:
+        found.append(
+            f"methods.{name}.corpus: all {source.rows} rows of {corpus} are reference text (evaluate.reference.passages: {kept}), which is never trained on; lower passages or name another corpus"
+        )
+    problems = _train_problems(study, "", method.train)
+    if not problems and method.corpus_tokens >= (length := study.train_of(name).max_length):
+        found.append(
+            f"methods.{name}.corpus_tokens: {method.corpus_tokens} and the token before them exceed train.max_length ({length}); raise that or lower corpus_tokens"
+        )
+    return found
+
+
+def _trained_problems(study: Study) -> list[str]:
+    """Teachers whose training cannot work; other names and settings are in order."""
+    found: list[str] = []
+    for name, teacher in study.teachers.items():
+        entry, where = teacher.trained, f"teachers.{name}.trained"
+        if entry is None:
+            continue
+        before = len(found)
+        for key, table in (
+            ("student", study.students), ("teacher", study.teachers), ("method", study.methods),
+            ("cache", study.caches), ("curation", {RAW: None, **study.curations}),
+        ):  # fmt: skip
+            value = getattr(entry, key)
+            if value is not None and value not in table:
+                close = difflib.get_close_matches(value, table, 1)
+                hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(table)}"
+                found.append(f"{where}.{key}: there is no {key} {value!r}; {hint}")
+        if len(found) > before:
+            continue
+        corpus = _learns_corpus(study, entry.method)
+        if entry.teacher is None and not corpus:
+            found.append(
+                f"{where}.teacher is missing; the method {entry.method} learns a teacher's text"
+            )
+            continue
+        block = Block(
+            students=[entry.student],
+            teachers=[entry.teacher or name],
+            methods=[entry.method],
+            caches=[entry.cache] if entry.cache else [],
+            samples=[entry.samples],
+            draws=[entry.draw],
+        )
+        found += _pool_problems(study, block, where) + _block_problems(study, block, where)
+    if found:
+        return found
+    return [
+        f"teachers.{loop[0]}.trained: {' learns from '.join(loop)}, a loop that no training can begin; let one of them learn from a teacher with a source, or from a corpus"
+        for loop in teacher_loops(study)
+    ]
 
 
 def _block_problems(study: Study, block: Block, where: str) -> list[str]:
@@ -289,7 +379,7 @@ def _part_problems(study: Study) -> list[str]:
         for teacher in cache.teachers:
             if teacher not in study.teachers:
                 found.append(f"caches.{name}.teachers: there is no teacher {teacher!r}")
-            elif study.teachers[teacher].source is None:
+            elif not study.teachers[teacher].has_model:
                 found.append(f"caches.{name}.teachers: {teacher} has no model; give it a source")
     for name, method in study.methods.items():
         if method.search is not None and method.search not in study.searches:
@@ -335,7 +425,7 @@ def _search_problems(study: Study, name: str, search: Search) -> list[str]:
     limit = study.prompts.pool
     if search.draw:
         limit = study.prompts.draw_pool or limit
-    if search.samples > limit:
+    if search.samples > limit and method.corpus is None:
         found.append(
             f"{where}.samples: {search.samples} is larger than the pool of {limit} prompts"
         )
@@ -350,7 +440,8 @@ def _search_problems(study: Study, name: str, search: Search) -> list[str]:
     for key in search.space:
         section, _, setting = key.partition(".")
         own = {"method": method, "train": study.train}.get(section)
-        value = getattr(own, setting, None) if setting in _keys_of(own) else None
+        fixed = key == "method.corpus_tokens"  # the shard is cut before the search begins
+        value = None if fixed or setting not in _keys_of(own) else getattr(own, setting, None)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             found.append(
                 f"{where}.space: {key} is no numeric setting; use method.<key> or train.<key>, such "

@@ -402,6 +402,26 @@ def references(
     }
 
 
+def add_training(teachers: dict[str, Any], trained: Mapping[str, tuple[Run, str | Path]]) -> None:
+    """Add to each teacher what its training cost: null for a given one, whose history is its own.
+
+    Args:
+        teachers: Of the references, by name; changed in place.
+        trained: Run and training.json of each teacher that the study trains.
+    """
+    for name, entry in teachers.items():
+        entry["train_flops"], entry["trained"] = None, None
+        if name in trained:
+            run, path = trained[name]
+            record = read_json(path)
+            entry["train_flops"] = record["train_flops"]
+            entry["trained"] = {
+                **{key: getattr(run, key) for key in Run.__dataclass_fields__},
+                "tokens_seen": record["tokens_seen"],
+                "tokens_unique": record["tokens_unique"],
+            }
+
+
 def qualitative_samples(
     responses: Mapping[Run, Sequence[dict[str, Any]]],
     teachers: Mapping[str, Sequence[dict[str, Any]]],
@@ -449,6 +469,7 @@ def collect(
     teachers: Sequence[str],
     near_duplicates: str,
     searches: Sequence[str],
+    trained: Sequence[str],
     out: Mapping[str, str],
 ) -> None:
     """Read all records of a study and write its runs table, references and samples.
@@ -457,8 +478,8 @@ def collect(
         spec: study, task, init, weights, runs (values of `Run`, in the order of `metrics`),
             shards (per run, its place in `shards` or None), decisions (likewise), efficiency
             (per run), teachers (name, place in `efficiency`), in the order of `teachers`,
-            searches (names)
-            and methods (the settings of each).
+            searches (names), methods (the settings of each) and, if any teacher is trained by the
+            study, trained (name and values of `Run`, in the order of `trained`).
         metrics: metrics.json per run.
         responses: responses.jsonl per run, then per teacher.
         shards: Training sets, each once.
@@ -467,6 +488,7 @@ def collect(
         teachers: metrics.json per teacher that is a model.
         near_duplicates: Report on test and training prompts.
         searches: best.json per search, in the order of spec's searches.
+        trained: training.json per teacher that the study trains.
         out: Paths of runs (Parquet), csv, references and samples (JSON).
     """
     runs = [Run(*values) for values in spec["runs"]]
@@ -499,6 +521,8 @@ def collect(
     beside["curations"] = _curations(shown)
     found = zip(spec["searches"], searches, strict=True)
     beside["searches"] = {name: read_json(path) for name, path in found}
+    made = zip(spec.get("trained", []), trained, strict=True)
+    add_training(beside["teachers"], {name: (Run(*run), path) for (name, *run), path in made})
     write_json(out["references"], beside)
     answers = [
         [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]

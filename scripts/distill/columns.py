@@ -9,7 +9,7 @@ COLUMNS = {
     "method": "weighted losses; none for the student before training",
     "curation": "which rows were kept",
     "cache": "which soft targets were read; none for text alone",
-    "samples": "teacher responses in the training set",
+    "samples": "teacher responses in the training set, or chunks of a corpus",
     "seed": "seed of optimiser noise",
     "draw": "which permutation of the pool",
     "params": "parameters, tied ones once",

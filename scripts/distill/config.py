@@ -110,12 +110,31 @@ class Prompts(Section):
         return self
 
 
+class Trained(Section):
+    """The run of this study whose student a teacher is; it need not be listed under `runs`."""
+
+    student: Name = Field(description="Which student becomes the teacher")
+    teacher: Name | None = Field(
+        None,
+        description="Whose text it learns; with a method that trains on a corpus, whose text judges it (default: the teacher's own)",
+    )
+    method: Name = Field(description="How it learns")
+    cache: Name | None = Field(None, description="Its soft targets, if the method needs them")
+    curation: Name = Field("raw", description="Which rows it learns")
+    samples: Positive = Field(description="How many")
+    draw: NotNegative = Field(0, description="In which order of the pool")
+    seed: NotNegative = Field(0, description="Optimiser noise")
+
+
 class Teacher(Section):
     """A sampling distribution: a model at a temperature. Or ready-made text of a data source, with
     a model to score it or without."""
 
     source: Name | None = Field(
         None, description="Model source; without `text` it writes the responses"
+    )
+    trained: Trained | None = Field(
+        None, description="Instead of `source`: a student that this study trains"
     )
     text: Name | None = Field(
         None,
@@ -140,9 +159,18 @@ class Teacher(Section):
 
     @checked(mode="after")
     def _an_origin(self) -> "Teacher":
-        if self.source is None and self.text is None:
-            raise ValueError("give source (a model), text (ready-made responses) or both")
+        if self.source is not None and self.trained is not None:
+            raise ValueError("give source (a model) or trained (a student of this study), not both")
+        if not self.has_model and self.text is None:
+            raise ValueError(
+                "give source (a model) or trained (a student of this study), text (ready-made responses), or text with one of them"
+            )
         return self
+
+    @property
+    def has_model(self) -> bool:
+        """Whether a model is or scores the teacher, rather than ready-made text alone."""
+        return self.source is not None or self.trained is not None
 
     @property
     def writes(self) -> bool:
@@ -281,6 +309,8 @@ class EmbeddingLoss(Section):
 
 
 Weight = Annotated[float, Field(ge=0)]
+CHUNK = 64
+"""Tokens per chunk of a corpus unless a method says otherwise."""
 
 
 class Method(Section):
@@ -313,6 +343,13 @@ class Method(Section):
     )
     hidden: LayerLoss | None = None
     embedding: EmbeddingLoss | None = None
+    corpus: Name | None = Field(
+        None,
+        description="Train without a teacher: data source with a text field, whose chunks take the place of responses; goes with ce alone",
+    )
+    corpus_tokens: Positive = Field(
+        CHUNK, description="corpus: tokens per chunk, all of them learned"
+    )
     train: dict[str, Any] = Field(
         default_factory=dict, description="Entries of `train` that differ for this method"
     )
@@ -328,6 +365,12 @@ class Method(Section):
                 raise ValueError("a method with search has no other key: the search sets them")
         elif not given:
             raise ValueError("give at least one loss a weight above 0, such as ce: 1.0")
+        if self.corpus is not None and self.soft:
+            raise ValueError(
+                f"no teacher wrote the corpus {self.corpus}, so there are no soft targets for {', '.join(self.soft)}; a method with corpus has ce alone"
+            )
+        if self.corpus is None and self.corpus_tokens != CHUNK:
+            raise ValueError("corpus_tokens goes with corpus: name a data source there")
         return self
 
     @property

@@ -11,6 +11,7 @@ _SECTIONS = {
     "sources": "Source",
     "prompts": "Prompts",
     "teachers": "Teacher",
+    "teachers.<name>.trained": "Trained",
     "students": "Student",
     "curations": "Curation",
     "curations.<name>.length": "LengthFilter",

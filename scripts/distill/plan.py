@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from distill.config import MAGPIE, Curation, Prompts, Student, Study, parts_of, raw_part_size
+from distill.lineage import teachers_behind
+from distill.ordering import pool_order
 
 RAW, NO_CACHE, UNTRAINED = "raw", "none", "none"
 RESOURCES = "resources"
@@ -51,26 +53,13 @@ def run_table(study: Study) -> list[Run]:
         for teacher in block.teachers
         for method in block.methods
         for cache in (block.caches if study.method_of(method).soft else [NO_CACHE])
-        for curation in block.curations
+        for curation in ([RAW] if study.method_of(method).corpus else block.curations)
         for samples in block.samples
         for draw in block.draws
         for seed in block.seeds
     }
     untrained = {Run(run.student, run.teacher, UNTRAINED, RAW, NO_CACHE, 0, 0, 0) for run in runs}
     return sorted(runs | untrained)
-
-
-def pool_order(draw: int, draw_pool: int, seed: int) -> list[int]:
-    """Rows of the pool in the order of a draw.
-
-    Draw 0 is the pool's own order (and reaches beyond `draw_pool`); another draw permutes the
-    first `draw_pool` rows by a hash of the row, so a larger study leaves it as it is.
-    """
-    if draw == 0:
-        return list(range(draw_pool))
-    return sorted(
-        range(draw_pool), key=lambda row: hashlib.sha256(f"{seed}:{draw}:{row}".encode()).digest()
-    )
 
 
 def digest(spec: Any) -> str:
@@ -137,6 +126,64 @@ class Plan:
         """Source name of each data set, by key."""
         used = [name for name, source in self.study.sources.items() if source.is_data]
         return {self.source_key(name): name for name in used}
+
+    def trained_run(self, teacher: str) -> Run | None:
+        """The run whose student a teacher is; None for one that is given."""
+        entry = self.study.teachers[teacher].trained
+        if entry is None:
+            return None
+        return Run(
+            entry.student,
+            entry.teacher or teacher,
+            entry.method,
+            entry.curation,
+            entry.cache or NO_CACHE,
+            entry.samples,
+            entry.draw,
+            entry.seed,
+        )
+
+    def teachers_behind(self, run: Run) -> list[str]:
+        """Teachers whose text or distribution a run reads until it is trained."""
+        if run.samples == 0:
+            vocabulary = self.study.students[run.student].vocabulary
+            return [vocabulary.teacher] if vocabulary else []
+        cache = None if run.cache == NO_CACHE else run.cache
+        return teachers_behind(self.study, run.student, run.teacher, run.method, cache)
+
+    @cached_property
+    def trained_runs(self) -> list[Run]:
+        """Runs that make the teachers of the run table, and the teachers of those in turn."""
+        todo = [run.teacher for run in self.runs]
+        todo += [name for run in self.runs for name in self.teachers_behind(run)]
+        done: dict[str, None] = {}
+        found: dict[Run, None] = {}
+        while todo:
+            name = todo.pop()
+            run = None if name in done else self.trained_run(name)
+            done[name] = None
+            if run is not None:
+                found[run] = None
+                todo += self.teachers_behind(run)
+        return sorted(found)
+
+    def model_spec(self, teacher: str) -> dict[str, Any]:
+        """What a teacher's weights depend on: its source, or all that trains it.
+
+        Weights that a study trains lie in its own folder, so its name belongs to them: two studies
+        would else make each other's text again, in turns.
+        """
+        run = self.trained_run(teacher)
+        if run is None:
+            return self.source_spec(self.study.teachers[teacher].source or "")
+        return {"study": self.study.study, "trained": self.train_spec(run)}
+
+    def model_stem(self, teacher: str) -> str:
+        """A readable name of a teacher's weights, the same for the same weights."""
+        run = self.trained_run(teacher)
+        if run is None:
+            return _stem(self.source_key(self.study.teachers[teacher].source or ""))
+        return f"trained-{_stem(self.student_key(run.student))}"
 
     def model_manifest(self, source: str) -> str:
         """The file that is written when a model is in place; the model lies beside it."""
@@ -253,21 +300,21 @@ class Plan:
         spec: dict[str, Any] = {"prompts": self.prompts_spec}
         if entry.text is not None:
             spec["text"] = self.source_spec(entry.text)
-            if entry.source is not None:  # the text carries the tokens of the model that scores it
-                spec["model"] = self.source_spec(entry.source)
+            if entry.has_model:  # the text carries the tokens of the model that scores it
+                spec["model"] = self.model_spec(teacher)
                 spec["formatting"] = self.formatting_spec()
             return spec
         return spec | {
-            "model": self.source_spec(entry.source or ""),
+            "model": self.model_spec(teacher),
             "formatting": self.formatting_spec(),
-            "decoding": entry.model_dump(exclude={"source", "text"}),
+            "decoding": entry.model_dump(exclude={"source", "text", "trained"}),
         }
 
     def text_key(self, teacher: str) -> str:
         """Folder name of a teacher's text."""
         entry = self.study.teachers[teacher]
-        origin = _slug(entry.text) if entry.text else self.source_key(entry.source or "")
-        return f"{_stem(origin)}-{digest(self.text_spec(teacher))}"
+        origin = _stem(_slug(entry.text)) if entry.text else self.model_stem(teacher)
+        return f"{origin}-{digest(self.text_spec(teacher))}"
 
     @cached_property
     def text_keys(self) -> dict[str, str]:
@@ -291,21 +338,20 @@ class Plan:
 
     def has_model(self, teacher: str) -> bool:
         """Whether a teacher is or has a model (rather than ready-made text alone)."""
-        return self.study.teachers[teacher].source is not None
+        return self.study.teachers[teacher].has_model
 
     # Soft targets.
 
     def scorer_spec(self, teacher: str) -> dict[str, Any]:
         """What a teacher's hidden states depend on beyond the text."""
         entry = self.study.teachers[teacher]
-        spec = {"model": self.source_spec(entry.source or "")}
+        spec = {"model": self.model_spec(teacher)}
         names = ("precision", "quantisation", "device_map", "threads")
         return spec | {name: getattr(entry, name) for name in names}
 
     def scorer_key(self, teacher: str) -> str:
         """Name of a teacher's model as it is run."""
-        origin = self.source_key(self.study.teachers[teacher].source or "")
-        return f"{_stem(origin)}-{digest(self.scorer_spec(teacher))}"
+        return f"{self.model_stem(teacher)}-{digest(self.scorer_spec(teacher))}"
 
     @cached_property
     def scorer_keys(self) -> dict[str, str]:
@@ -537,7 +583,10 @@ class Plan:
         return prompts.pool if run.draw == 0 else (prompts.draw_pool or prompts.pool)
 
     def shard_rows(self, run: Run) -> list[int]:
-        """Pool rows that the run's shard is chosen from, in order: without a curation, its own."""
+        """Pool rows that the run's shard is chosen from, in order: without a curation, its own;
+        none where a corpus takes their place."""
+        if self.corpus_of(run) is not None:
+            return []
         curation = self.curation(run)
         rows = curation.candidates(run.samples) if curation else run.samples
         if run.draw == 0:
@@ -575,6 +624,9 @@ class Plan:
 
     def shard(self, run: Run) -> str:
         """The run's training data."""
+        if self.corpus_of(run) is not None:
+            key = self.corpus_key(run.method, run.student)
+            return f"{self.results}/shards/corpus/{key}/draw{run.draw}/n{run.samples}.parquet"
         folder = f"{self.results}/shards/{run.teacher}/{run.curation}/{run.cache}"
         return f"{folder}/draw{run.draw}/n{run.samples}.parquet"
 
@@ -592,10 +644,69 @@ class Plan:
 
     def shard_spec(self, run: Run) -> dict[str, Any]:
         """What a shard depends on."""
+        if self.corpus_of(run) is not None:
+            key = self.corpus_key(run.method, run.student)
+            return self.corpus_shard_spec(key, run.draw, run.samples)
         spec = self.rows_spec(run)
         if run.cache != NO_CACHE:
             spec["cache"] = self.cache_spec(run.teacher, run.cache)
         return spec
+
+    # Shards of a corpus.
+
+    def corpus_of(self, run: Run) -> str | None:
+        """Data source that a run learns without a teacher, if its method names one."""
+        if run.samples == 0 or run.method not in self.study.methods:
+            return None
+        return self.study.method_of(run.method).corpus
+
+    def corpus_spec(self, method: str, student: str) -> dict[str, Any]:
+        """What the chunks of a corpus are: whose text and tokens, without the reference text."""
+        entry, reference = self.study.method_of(method), self.study.evaluate.reference
+        return {
+            "corpus": self.source_spec(entry.corpus or ""),
+            "tokens": entry.corpus_tokens,
+            "tokenizer": self.source_spec(self.study.students[student].source),
+            "reference": self.source_spec(reference.source),
+            "passages": reference.passages,
+        }
+
+    def corpus_key(self, method: str, student: str) -> str:
+        """Folder name of the chunks of a corpus."""
+        name = _slug(self.study.method_of(method).corpus or "")
+        return f"{name}-{digest(self.corpus_spec(method, student))}"
+
+    @cached_property
+    def corpus_keys(self) -> dict[str, tuple[str, str]]:
+        """A method and a student of each corpus in each student's tokens, by key."""
+        return {
+            self.corpus_key(method, student): (method, student)
+            for method in self.study.methods
+            for student in self.study.students
+            if self.study.method_of(method).corpus is not None
+        }
+
+    def corpus_shard_spec(self, key: str, draw: int, samples: int) -> dict[str, Any]:
+        """What a shard of a corpus depends on."""
+        spec = {"corpus": self.corpus_spec(*self.corpus_keys[key]), "draw": draw}
+        if draw:
+            spec["order_seed"] = self.study.prompts.seed
+        return spec | {"samples": samples}
+
+    def corpus_files(self, key: str) -> dict[str, str]:
+        """What a shard of a corpus is made of: its text, the reference text, the tokenizer."""
+        method, student = self.corpus_keys[key]
+        return {
+            "corpus": self.data_rows(self.study.method_of(method).corpus or ""),
+            "reference": self.data_rows(self.study.evaluate.reference.source),
+            "model": self.model_manifest(self.study.students[student].source),
+        }
+
+    def corpus_card(self, key: str) -> dict[str, Any]:
+        """What the data-set card of a corpus says."""
+        corpus = self.study.method_of(self.corpus_keys[key][0]).corpus
+        spec = self.corpus_spec(*self.corpus_keys[key])
+        return {"study": self.study.study, "corpus": corpus, "tokens": spec["tokens"]}
 
     # Students.
 
@@ -661,7 +772,10 @@ class Plan:
         """A method's losses and training settings (before a search changes them)."""
         method = self.study.method_of(name)
         return {
-            "method": _plain(method.model_dump(exclude={"train", "search"})),
+            # The corpus belongs to the shard.
+            "method": _plain(
+                method.model_dump(exclude={"train", "search", "corpus", "corpus_tokens"})
+            ),
             "train": _plain(self.study.train_of(name).model_dump()),
         }
 
@@ -726,7 +840,9 @@ class Plan:
     def run_record(self, run: Run) -> dict[str, Any]:
         """Names and numbers of a run, for its record and model card."""
         init = self.study.students[run.student].init
-        return {"study": self.study.study, **asdict(run), "init": init}
+        record = {"study": self.study.study, **asdict(run), "init": init}
+        corpus = self.corpus_of(run)
+        return record | ({"corpus": corpus} if corpus else {})
 
     # Evaluation.
 
@@ -761,9 +877,11 @@ class Plan:
         if kind == "teachers":
             entry = self.study.teachers[name]
             quantised = entry.quantisation != "none"
-            return {"source": self.source_spec(entry.source or "")} | (
-                {"quantisation": entry.quantisation} if quantised else {}
-            )
+            if entry.trained is not None:
+                own = self.architecture("students", entry.trained.student)
+            else:
+                own = {"source": self.source_spec(entry.source or "")}
+            return own | ({"quantisation": entry.quantisation} if quantised else {})
         student = self.study.students[name]
         spec: dict[str, Any] = {"source": self.source_spec(student.source)}
         if student.init == "cut":
@@ -800,10 +918,17 @@ class Plan:
         }
 
     def model_of(self, kind: str, name: str) -> str:
-        """Manifest beside an untrained student's or a teacher's model files."""
+        """A file beside an untrained student's or a teacher's model files."""
         if kind == "students":
             return self.initial_student(name)
+        if run := self.trained_run(name):
+            return self.student_file(run, "model.safetensors")
         return self.model_manifest(self.study.teachers[name].source or "")
+
+    def timed_model(self, kind: str, name: str) -> str:
+        """A file beside the model that is timed: speed does not depend on what was learned."""
+        run = self.trained_run(name) if kind == "teachers" else None
+        return self.initial_student(run.student) if run else self.model_of(kind, name)
 
     def teacher_metrics(self, teacher: str) -> str:
         """A teacher's metrics."""
@@ -819,13 +944,20 @@ class Plan:
     def train_prompts(self) -> list[str]:
         """Parts of the training prompts that the study uses."""
         size = self.study.prompts.part_size
-        parts = sorted({row // size for run in self.runs for row in self.shard_rows(run)})
+        runs = (*self.runs, *self.trained_runs)
+        parts = sorted({row // size for run in runs for row in self.shard_rows(run)})
         return [self.prompts_part("train", part) for part in parts]
 
     @cached_property
     def shards(self) -> list[str]:
-        """All shards of the study, each once."""
+        """All shards of the run table, each once."""
         return list(dict.fromkeys(self.shard(run) for run in self.runs if run.samples))
+
+    @property
+    def trained_teachers(self) -> list[tuple[str, Run]]:
+        """Teachers of the run table that the study trains, with the runs that make them."""
+        found = [(name, self.trained_run(name)) for name in self.model_teachers]
+        return [(name, run) for name, run in found if run is not None]
 
     @cached_property
     def efficiencies(self) -> list[str]:
@@ -835,7 +967,7 @@ class Plan:
     def collect_spec(self) -> dict[str, Any]:
         """What the runs table depends on beyond the metrics: its rows and the score's weights."""
         speeds = self.efficiencies
-        return {
+        spec = {
             "study": self.study.study,
             "task": self.study.task,
             "runs": [list(asdict(run).values()) for run in self.runs],
@@ -863,9 +995,12 @@ class Plan:
             "searches": self.searches,
             "methods": {
                 name: _plain(self.study.methods[name].model_dump(exclude_defaults=True))
+                | ({"corpus": corpus} if (corpus := self.study.method_of(name).corpus) else {})
                 for name in sorted({run.method for run in self.runs if run.samples})
             },
         }
+        trained = [[name, *asdict(run).values()] for name, run in self.trained_teachers]
+        return spec | ({"trained": trained} if trained else {})
 
     def stored_specs(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Every result that is named rather than keyed, with the spec that it must hold."""
@@ -874,6 +1009,10 @@ class Plan:
                 yield self.shard(run).removesuffix("parquet") + "json", self.shard_spec(run)
             yield self.student_file(run, "training.json"), self.train_spec(run)
             yield self.student_file(run, "metrics.json"), self.evaluate_run_spec(run)
+        for run in self.trained_runs:
+            if run not in self.runs:
+                yield self.shard(run).removesuffix("parquet") + "json", self.shard_spec(run)
+                yield self.student_file(run, "training.json"), self.train_spec(run)
         for teacher in self.model_teachers:
             yield self.teacher_metrics(teacher), self.evaluate_spec(teacher)
         for name in self.searches:

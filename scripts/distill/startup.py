@@ -51,6 +51,37 @@ def check_row_counts(plan: Plan) -> None:
         )
 
 
+def check_corpora(plan: Plan) -> None:
+    """Check that local corpora are not too small for their largest shards, whatever the tokenizer.
+
+    A token covers at least a byte, and each document ends with one more; where even so many tokens
+    are too few, no shard could be built. (How many there are only the shard's own job can tell.)
+
+    Raises:
+        UserError: One is too small, or malformed.
+    """
+    reference = plan.study.evaluate.reference
+    largest: dict[tuple[str, int], int] = {}
+    for run in (*plan.runs, *plan.trained_runs):
+        if name := plan.corpus_of(run):
+            key = name, plan.study.method_of(run.method).corpus_tokens
+            largest[key] = max(run.samples, largest.get(key, 0))
+    for (name, tokens), samples in largest.items():
+        source = plan.study.sources[name]
+        if source.path is None or source.path.endswith(".parquet"):
+            continue
+        column = (source.fields or {})["text"]
+        rows = read_text_rows(Path(source.path))[reference.passages * (name == reference.source) :]
+        texts = [row.get(column) if isinstance(row, dict) else None for row in rows]
+        most = sum(len(text.encode()) + 1 for text in texts if isinstance(text, str))
+        if most < samples * tokens:
+            raise UserError(
+                f"config: methods with corpus: {samples} samples of {tokens} tokens are asked for "
+                f"but the {len(rows)} rows of {source.path} beyond the reference text have at most "
+                f"{most} tokens; lower samples or corpus_tokens, or name a larger corpus"
+            )
+
+
 def check_device_limit(resources: Mapping[str, Any]) -> None:
     """Check that `device` is limited, as timing excludes nothing without it.
 

@@ -52,10 +52,10 @@ library_name: transformers
 pipeline_tag: text-generation
 tags: [distillation]
 ---
-# {student} after {samples} responses of {teacher}
+# {student} after {samples} {learned}
 
 A student of the study `{study}`: initialisation `{init}`, method `{method}`, draw {draw}, seed
-{seed}. It was trained on model-written text for measuring scaling laws, not for use.
+{seed}. It was trained for measuring scaling laws, not for use.
 
     AutoModelForCausalLM.from_pretrained(".")
 
@@ -343,6 +343,11 @@ def load_items(
         UserError: The soft targets are of another tokenizer than the student's.
     """
     rows, digest = read_rows(shard), read_metadata(shard, "tokenizer_sha256")
+    if "corpus" in spec.get("shard", {}) and tokenizer_sha256(tokenizer) != digest:
+        raise UserError(
+            "the chunks of a corpus are in the tokens of the student's source, but the student's "
+            "tokenizer is another; a method with corpus needs the source's own"
+        )
     length = spec["train"]["max_length"]
     examples = encode_rows(rows, tokenizer, spec["formatting"], digest, length)
     if not objective.reads_targets:
@@ -604,7 +609,9 @@ def train_student(
         expand_model(model, vocabulary, tokenizer)
         write_json(folder / FILE, vocabulary.record())
     _publish(model, tokenizer, folder)
-    write_text(folder / "README.md", CARD.format(**run))
+    corpus = run.get("corpus")
+    learned = f"chunks of {corpus}" if corpus else f"responses of {run['teacher']}"
+    write_text(folder / "README.md", CARD.format(**run, learned=learned))
     shutil.rmtree(resume)
     write_json(out, record)
 

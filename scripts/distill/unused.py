@@ -17,12 +17,13 @@ def unused_folders(plan: Plan) -> list[Path]:
     studies: it is listed only if no study passed as a plan names it, so pass them all.
     """
     students = Path(plan.results) / "students"
-    named = {students / run.folder for run in plan.runs}
+    named = {students / run.folder for run in (*plan.runs, *plan.trained_runs)}
     found = {path.parent for path in students.rglob("training.json")}
     found |= {path.parent for path in students.rglob("metrics.json")}
     unused = sorted(found - named)
     shards = Path(plan.results) / "shards"
     used = {Path(shard) for shard in plan.shards}
+    used |= {Path(plan.shard(run)) for run in plan.trained_runs}
     unused += sorted(path for path in shards.rglob("n*.parquet") if path not in used)
     curated, kept = Path(plan.results) / "curated", {*plan.all_decisions, *plan.all_curated}
     unused += sorted(path for path in curated.rglob("n*.parquet") if str(path) not in kept)

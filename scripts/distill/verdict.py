@@ -67,8 +67,14 @@ def diminishing_returns(
     gap_spread = pooled_over(lines, "kl_teacher")
     gains = [_doubling(line, spread, gap_spread) for line in lines]
     sweet = _sweet_spots(lines, cost)
-    at_samples, at_flops = compare_methods(lines), compare_at_equal_flops(lines, spread)
-    soft = soft_against_plain(at_samples, at_flops, noise_sources(table))
+    # A chunk of a corpus is no response, nor plain text of the teacher: such lines are compared at
+    # equal FLOPs alone.
+    methods = (references or {}).get("methods", {})
+    taught = [line for line in lines if not methods.get(line.method, {}).get("corpus")]
+    at_samples, at_flops = compare_methods(taught), compare_at_equal_flops(lines, spread)
+    soft = soft_against_plain(
+        at_samples, compare_at_equal_flops(taught, spread), noise_sources(table)
+    )
     answers = [
         _summary(lines, gains, sweet, references, soft),
         _largest(table),
