@@ -300,6 +300,7 @@ def _trained_problems(study: Study) -> list[str]:
             methods=[entry.method],
             caches=[entry.cache] if entry.cache else [],
             samples=[entry.samples],
+            curations=[entry.curation],
             draws=[entry.draw],
         )
         found += _pool_problems(study, block, where) + _block_problems(study, block, where)
