@@ -16,14 +16,26 @@ if not workflow.overwrite_configfiles:
 
 
 include: "rules/common.smk"
-include: "rules/sources.smk"
-include: "rules/prompts.smk"
-include: "rules/teacher.smk"
-include: "rules/targets.smk"
-include: "rules/students.smk"
-include: "rules/evaluation.smk"
+
+
+if OWN_TABLE:
+
+    include: "rules/own_table.smk"
+
+else:
+
+    include: "rules/runs.smk"
+    include: "rules/sources.smk"
+    include: "rules/prompts.smk"
+    include: "rules/teacher.smk"
+    include: "rules/targets.smk"
+    include: "rules/students.smk"
+    include: "rules/evaluation.smk"
+    include: "rules/collect.smk"
+    include: "rules/plan.smk"
+
+
 include: "rules/results.smk"
-include: "rules/plan.smk"
 
 
 rule all:

@@ -1,4 +1,4 @@
-"""The plan of the study, checks before the first job, and input functions."""
+"""What every study has: its config, checked before the first job, and the files it promises."""
 
 from pathlib import Path
 
@@ -14,28 +14,44 @@ from distill.startup import (
     check_stored_specs,
     take_lock,
 )
+from distill.table_study import parse_table_study
 
 BASE = Path(workflow.basedir)
+OWN_TABLE = "runs_table" in config
 FIGURES = [
-    "perplexity",
-    "kl_gap",
-    "flops",
-    "cache_cost",
-    "search",
-    "calibration",
-    "pass_rate",
-    "combined",
-    "training_time",
-    "quality_speed",
-    "quality_size",
+    "law_curves",
+    "size_curves",
+    "judged",
+    "residuals",
+    "exponents",
+    "distillation_gap",
 ]
+if not OWN_TABLE:
+    FIGURES += [
+        "perplexity",
+        "kl_gap",
+        "flops",
+        "flops_split",
+        "pareto",
+        "curation_effect",
+        "cache_cost",
+        "search",
+        "calibration",
+        "pass_rate",
+        "combined",
+        "training_time",
+        "quality_speed",
+        "quality_size",
+    ]
 
 
-def load_plan():
+def load_study():
     """Check config, files and finished results; a mistake ends the run with its sentence."""
     try:
         for file in workflow.overwrite_configfiles or [f"{BASE}/config.yaml"]:
             check_yaml(file)
+        if OWN_TABLE:
+            return parse_table_study(config)
         plan = Plan(parse_study(config))
         check_local_files(plan)
         if workflow.is_main_process:
@@ -43,43 +59,17 @@ def load_plan():
             check_corpora(plan)
             check_device_limit(workflow.global_resources)
             check_stored_specs(plan)
+        return plan
     except UserError as error:
         sys.exit(f"Error: {error}")
-    return plan
 
 
-PLAN = load_plan()
+PLAN = load_study()
 RESULTS = PLAN.results
 
 
 onstart:
     take_lock(".snakemake/writer.lock")
-
-
-wildcard_constraints:
-    source="[a-z0-9-]+",
-    prompts=PLAN.prompts_key,
-    text="|".join(PLAN.text_keys),
-    scorer="|".join(PLAN.scorer_keys) or "none",
-    tokens="answer|all",
-    targets="|".join({key for _, key in PLAN.cache_keys}) or "none",
-    layers="|".join({key for _, key in PLAN.layers_keys}) or "none",
-    search="|".join(PLAN.study.searches) or "none",
-    split="test|validation|train",
-    part=r"\d{5}",
-    initial="|".join(PLAN.student_keys),
-    corpus="|".join(PLAN.corpus_keys) or "none",
-    architecture="|".join(PLAN.architectures),
-    figure="|".join(FIGURES),
-    draw=r"\d+",
-    seed=r"\d+",
-    samples=r"\d+",
-    student="|".join(PLAN.study.students),
-    teacher="|".join(PLAN.study.teachers),
-    method="|".join([*PLAN.study.methods, "none"]),
-    curation="|".join(["raw", *PLAN.study.curations]),
-    loss="|".join({key for _, key in PLAN.loss_keys}) or "none",
-    cache="|".join([*PLAN.study.caches, "none"]),
 
 
 def code(script, *data):
@@ -89,93 +79,13 @@ def code(script, *data):
     )
 
 
-def run_of(wildcards):
-    """The run that wildcards name."""
-    from distill.plan import Run
-
-    return Run(
-        wildcards.get("student", ""),
-        wildcards.teacher,
-        wildcards.get("method", ""),
-        wildcards.curation,
-        wildcards.get("cache", "none"),
-        int(wildcards.samples),
-        int(wildcards.draw),
-        int(wildcards.get("seed", 0)),
-    )
-
-
 def everything():
     """Every file that a study promises."""
-    files = [
-        f"{RESULTS}/{name}" for name in ("report.html", "runs.parquet", "runs.csv")
-    ]
-    files += [
-        f"{RESULTS}/{name}"
-        for name in ("answers.json", "laws.json", "references.json", "samples.json")
-    ]
-    files += [PLAN.search_file(name) for name in PLAN.searches]
-    for run in PLAN.runs:
-        files += [
-            PLAN.student_file(run, name)
-            for name in ("model.safetensors", "metrics.json")
-        ]
-        if run.samples:
-            files += [
-                PLAN.shard(run),
-                str(Path(PLAN.shard(run)).parents[1] / "README.md"),
-            ]
-    files += [PLAN.student_file(run, "model.safetensors") for run in PLAN.trained_runs]
+    names = ("report.html", "runs.parquet", "runs.csv", "laws.json", "answers.json")
+    files = [f"{RESULTS}/{name}" for name in (*names, "references.json")]
     files += [
         f"{RESULTS}/figures/{figure}.{form}"
         for figure in FIGURES
         for form in ("svg", "png", "csv")
     ]
-    return sorted(set(files))
-
-
-def text_teacher(wildcards):
-    """The teacher whose text wildcards name."""
-    return PLAN.text_keys[wildcards.text]
-
-
-def text_model(wildcards):
-    """Manifest of a text's teacher; nothing for text without a model."""
-    teacher = text_teacher(wildcards)
-    return [PLAN.model_of("teachers", teacher)] if PLAN.has_model(teacher) else []
-
-
-def scorer_model(wildcards):
-    """Manifest of a scoring teacher's model."""
-    return PLAN.model_of("teachers", PLAN.scorer_keys[wildcards.scorer])
-
-
-def cache_of(wildcards):
-    """Teacher and cache that a soft-target path names."""
-    return PLAN.cache_keys[wildcards.text, wildcards.targets]
-
-
-def layers_of(wildcards):
-    """Teacher and cache that a stored-layers path names."""
-    return PLAN.layers_keys[wildcards.text, wildcards.layers]
-
-
-def loss_of(wildcards):
-    """Teacher whose own losses a path names."""
-    return PLAN.loss_keys[wildcards.text, wildcards.loss]
-
-
-def shard_of(wildcards):
-    """The run's training data; none at n = 0."""
-    run = run_of(wildcards)
-    return [PLAN.shard(run)] if run.samples else []
-
-
-def held_out(teacher):
-    """What every evaluation against a teacher reads."""
-    return {
-        "texts": PLAN.held_out_text(teacher, "test"),
-        "states": PLAN.test_states(teacher),
-        "head": [PLAN.head(teacher)] if PLAN.has_model(teacher) else [],
-        "reference": PLAN.data_rows(PLAN.study.evaluate.reference.source),
-    }
+    return sorted({*files, *([] if OWN_TABLE else trained_files())})

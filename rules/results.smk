@@ -1,83 +1,8 @@
-"""From records to the runs table, answers, figures and the report."""
+"""From the runs table to laws, answers, figures and the report."""
 
 
-rule check_near_duplicates:
-    """The study's own check that no test prompt has a near-duplicate in train."""
-    input:
-        test=[PLAN.prompts_part("test", part) for part in PLAN.held_out_parts("test")],
-        train=PLAN.train_prompts,
-    output:
-        report=f"{RESULTS}/near_duplicates.json",
-    log:
-        f"logs/check_near_duplicates/{RESULTS}.log",
-    conda:
-        "../envs/analysis.yaml"
-    resources:
-        mem_mb=2000,
-        runtime=60,
-    params:
-        threshold=PLAN.study.prompts.near_duplicate,
-        code=code("check_near_duplicates"),
-    script:
-        "../scripts/check_near_duplicates.py"
-
-
-rule collect_runs:
-    """The runs table: one row per run of the run table."""
-    input:
-        metrics=[PLAN.student_file(run, "metrics.json") for run in PLAN.runs],
-        responses=[PLAN.student_file(run, "responses.jsonl") for run in PLAN.runs]
-        + [
-            f"{RESULTS}/teachers/{name}/responses.jsonl"
-            for name in PLAN.model_teachers
-        ],
-        shards=PLAN.shards,
-        decisions=PLAN.all_decisions,
-        efficiency=PLAN.efficiencies,
-        teachers=[PLAN.teacher_metrics(name) for name in PLAN.model_teachers],
-        near_duplicates=f"{RESULTS}/near_duplicates.json",
-        searches=[PLAN.search_file(name) for name in PLAN.searches],
-        trained=[
-            PLAN.student_file(run, "training.json") for _, run in PLAN.trained_teachers
-        ],
-    output:
-        runs=f"{RESULTS}/runs.parquet",
-        csv=f"{RESULTS}/runs.csv",
-        references=f"{RESULTS}/references.json",
-        samples=f"{RESULTS}/samples.json",
-    log:
-        f"logs/collect_runs/{RESULTS}.log",
-    conda:
-        "../envs/analysis.yaml"
-    resources:
-        mem_mb=2000,
-        runtime=30,
-    params:
-        spec=PLAN.collect_spec(),
-        code=code("collect_runs", INSTRUCTIONS),
-    script:
-        "../scripts/collect_runs.py"
-
-
-rule answer_questions:
-    """What the runs table says about the study's questions."""
-    input:
-        runs=f"{RESULTS}/runs.parquet",
-        references=f"{RESULTS}/references.json",
-    output:
-        answers=f"{RESULTS}/answers.json",
-    log:
-        f"logs/answer_questions/{RESULTS}.log",
-    conda:
-        "../envs/analysis.yaml"
-    resources:
-        mem_mb=1000,
-        runtime=10,
-    params:
-        spec={"cost": PLAN.study.evaluate.cost},
-        code=code("answer_questions"),
-    script:
-        "../scripts/answer_questions.py"
+wildcard_constraints:
+    figure="|".join(FIGURES),
 
 
 rule fit_laws:
@@ -100,11 +25,34 @@ rule fit_laws:
         "../scripts/fit_laws.py"
 
 
+rule answer_questions:
+    """What the runs table says about the study's questions."""
+    input:
+        runs=f"{RESULTS}/runs.parquet",
+        references=f"{RESULTS}/references.json",
+        laws=f"{RESULTS}/laws.json",
+    output:
+        answers=f"{RESULTS}/answers.json",
+    log:
+        f"logs/answer_questions/{RESULTS}.log",
+    conda:
+        "../envs/analysis.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        spec=PLAN.answer_spec(),
+        code=code("answer_questions"),
+    script:
+        "../scripts/answer_questions.py"
+
+
 rule plot_figure:
     """One figure, with the numbers behind it."""
     input:
         runs=f"{RESULTS}/runs.parquet",
         references=f"{RESULTS}/references.json",
+        laws=f"{RESULTS}/laws.json",
     output:
         svg=report(
             f"{RESULTS}/figures/{{figure}}.svg",
@@ -134,7 +82,8 @@ rule write_report:
         runs=f"{RESULTS}/runs.parquet",
         references=f"{RESULTS}/references.json",
         answers=f"{RESULTS}/answers.json",
-        samples=f"{RESULTS}/samples.json",
+        laws=f"{RESULTS}/laws.json",
+        samples=[] if OWN_TABLE else f"{RESULTS}/samples.json",
         figures=[f"{RESULTS}/figures/{figure}.svg" for figure in FIGURES],
     output:
         report=report(f"{RESULTS}/report.html", category="Report"),
@@ -148,7 +97,10 @@ rule write_report:
     params:
         code=code(
             "write_report",
-            "report/report.html.j2",
+            *[
+                str(file.relative_to(BASE))
+                for file in sorted(BASE.glob("report/*.j2"))
+            ],
             *[f"report/{figure}.rst" for figure in FIGURES],
         ),
     script:

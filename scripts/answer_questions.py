@@ -1,13 +1,17 @@
-"""Answer the study's questions from its runs table."""
+"""Answer the study's questions from its runs table and laws."""
 
 import pandas as pd
 
+from distill.answers import answer_questions
 from distill.files import read_json, write_json
 from distill.job import job
-from distill.verdict import diminishing_returns
 
 with job(snakemake):
-    runs = pd.read_parquet(snakemake.input.runs)
-    references = read_json(snakemake.input.references)
-    cost = snakemake.params.spec["cost"]
-    write_json(snakemake.output.answers, diminishing_returns(runs, references, cost))
+    files = snakemake.input
+    answers = answer_questions(
+        pd.read_parquet(files.runs),
+        read_json(files.references),
+        read_json(files.laws),
+        snakemake.params.spec,
+    )
+    write_json(snakemake.output.answers, answers)

@@ -156,6 +156,9 @@ class Teacher(Section):
     )
     seed: NotNegative = 0
     threads: Threads = Field(1, description="CPU threads per job; results depend on it slightly")
+    pretraining_tokens: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Tokens the teacher was trained on, to count that work where it is asked"
+    )
 
     @checked(mode="after")
     def _an_origin(self) -> "Teacher":
@@ -667,6 +670,9 @@ class Evaluate(Section):
     cost: dict[str, Annotated[float, Field(gt=0)]] | None = Field(
         None,
         description="Nats of loss that one unit of a runs-table column is worth, e.g. {samples: 1e-4}; lets a sweet spot be claimed",
+    )
+    target_loss: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Held-out loss to reach, nats per token: how much data does it need?"
     )
     latency_threads: Threads = Field(
         1, description="CPU threads while timing; nothing else runs then"

@@ -20,6 +20,7 @@ from distill.ordering import pool_order
 
 RAW, NO_CACHE, UNTRAINED = "raw", "none", "none"
 RESOURCES = "resources"
+_NOT_DECODING = {"source", "text", "trained", "pretraining_tokens"}
 
 
 @dataclass(frozen=True, order=True)
@@ -307,7 +308,7 @@ class Plan:
         return spec | {
             "model": self.model_spec(teacher),
             "formatting": self.formatting_spec(),
-            "decoding": entry.model_dump(exclude={"source", "text", "trained"}),
+            "decoding": entry.model_dump(exclude=_NOT_DECODING),
         }
 
     def text_key(self, teacher: str) -> str:
@@ -851,7 +852,7 @@ class Plan:
         entry = self.study.evaluate
         skipped = {
             "reference", "latency_tokens", "latency_repeats", "latency_threads",
-            "combined_weights", "cost",
+            "combined_weights", "cost", "prices", "target_loss",
         }  # fmt: skip
         reference = entry.reference.model_dump() | {
             "source": self.source_spec(entry.reference.source)
@@ -1001,6 +1002,22 @@ class Plan:
         }
         trained = [[name, *asdict(run).values()] for name, run in self.trained_teachers]
         return spec | ({"trained": trained} if trained else {})
+
+    def answer_spec(self) -> dict[str, Any]:
+        """What the answers depend on beyond the runs table: what the user states."""
+        return {
+            "cost": self.study.evaluate.cost,
+            "target_loss": self.study.evaluate.target_loss,
+            "prices": self.study.evaluate.prices and self.study.evaluate.prices.model_dump(),
+            "pretraining_tokens": {
+                name: teacher.pretraining_tokens
+                for name, teacher in sorted(self.study.teachers.items())
+                if teacher.pretraining_tokens is not None
+            },
+            "corpus_methods": sorted(
+                name for name in self.study.methods if self.study.method_of(name).corpus
+            ),
+        }
 
     def stored_specs(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Every result that is named rather than keyed, with the spec that it must hold."""

@@ -47,6 +47,15 @@ class TableStudy(Section):
     study: Name
     runs_table: RunsTable
 
+    def answer_spec(self) -> dict[str, Any]:
+        """What the answers depend on beyond the runs table: nothing was stated."""
+        return {"cost": None, "corpus_methods": []}
+
+    @property
+    def results(self) -> str:
+        """The study's directory."""
+        return f"results/{self.study}"
+
     @property
     def columns(self) -> dict[str, str]:
         """Our name of each column that is given: the table's."""
