@@ -9,9 +9,9 @@ import pandas as pd
 
 from distill.law_choice import Fitter, Settings, choose, fit_points, judge, record_law, too_rich
 from distill.law_points import Points, distinct, levels, points_of
-from distill.law_stages import fit_stages
+from distill.law_stages import STAGES, StagedFitter
 from distill.law_table import KEYS
-from distill.laws import LAWS, Law
+from distill.laws import LAWS, SUPERVISED, Law
 
 TARGETS = ("loss", "gap")
 SIZE_COLUMNS = ("params", "params_non_embedding")
@@ -287,7 +287,7 @@ def _across(
     points, dropped = _usable(known, target, size, settings.shared)
     if not len(points) or distinct(points, "params") < _LEAST_SIZES:
         return
-    teachers = distinct(points, "teacher_params")
+    teachers, before = distinct(points, "teacher_params"), len(laws)
     if settings.shared and target == "loss":
         reason = (
             "each teacher's students are scored on its own text, whose entropy differs: only the "
@@ -305,4 +305,29 @@ def _across(
     else:
         _compete([LAWS[target]["ratio"]], points, dropped, target, selected, settings, fitter, laws,
                  refused, best=True)  # fmt: skip
-    fit_stages(rows, table, target, selected, settings, laws, refused)
+    supervised = _supervised(table, selected, settings)
+    reason = None
+    if supervised is None:
+        reason = (
+            "it needs the loss of the same students trained without a teacher: rows with no "
+            "teacher_loss, same init, curation and group"
+        )
+    elif too_rich(SUPERVISED, supervised) is not None:
+        reason = f"its supervised stage: {too_rich(SUPERVISED, supervised)}"
+    if supervised is None or reason is not None:
+        refused.append(Refusal("distillation", target, selected, str(reason)))
+        return
+    staged = StagedFitter(fit_points(SUPERVISED, supervised, settings))
+    _compete([LAWS[target][name] for name in STAGES], points, dropped, target, selected, settings,
+             staged, laws, refused, best=len(laws) == before)  # fmt: skip
+
+
+def _supervised(
+    table: pd.DataFrame, selected: Mapping[str, Any], settings: Settings
+) -> Points | None:
+    """Runs without a teacher that share all but the method with the selected ones."""
+    alone = ~np.isfinite(table["teacher_loss"].to_numpy(dtype=np.float64))
+    for key in ("curation", "init", "group"):
+        alone &= (table[key] == selected[key]).to_numpy()
+    rows = table[alone]
+    return points_of(rows, "loss", selected["size"], settings.shared) if len(rows) else None

@@ -131,7 +131,10 @@ def uncertainty(
 
 
 _SHARES = np.linspace(0.0, 0.95, 20)
-"""Shares of the draw in a run's variance, equally likely beforehand."""
+"""Shares of the draw in a run's variance."""
+_PRIOR = 1.5
+"""A share s weighs (1 - s)^1.5 beforehand. Simulated intervals of a nominal .90 covered .96 with
+equal weights, .84 with the likeliest share alone."""
 _LEAST_VARIANCE = 1e-20
 
 
@@ -152,7 +155,7 @@ def _variances(free: Array, rest: Array, sharing: Array | None) -> tuple[Array, 
     spread = (1 - _SHARES[:, None]) + _SHARES[:, None] * np.maximum(weights, 0.0)
     total = np.maximum((square / spread).mean(axis=1), _LEAST_VARIANCE)
     likelihood = -0.5 * np.log(spread).sum(axis=1) - 0.5 * df * np.log(total)
-    weight = np.exp(likelihood - likelihood.max())
+    weight = (1 - _SHARES) ** _PRIOR * np.exp(likelihood - likelihood.max())
     weight /= weight.sum()
     parts = np.stack([total * (1 - _SHARES), total * _SHARES])
     mean = parts @ weight
