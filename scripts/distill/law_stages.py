@@ -49,6 +49,8 @@ class StagedFitter:
             centre=first.fit.centre,
             fixed=first.fit.theta,
         )
+        # The first stage was free within its own bounds, not held.
+        fit = replace(fit, bounds=np.concatenate([first.fit.bounds, fit.bounds[count:]]))
         theirs, own = fit.jacobian[:, :count], fit.jacobian[:, count:]
         second = uncertainty(replace(fit, jacobian=own), None, None, settings.huber_delta)
         scale = np.linalg.norm(own, axis=0)
