@@ -471,6 +471,23 @@ class Weights(Section):
         return self
 
 
+class Prices(Section):
+    """What work costs, in one currency, to compare methods at equal money."""
+
+    teacher_million_tokens: Annotated[float, Field(ge=0)] = Field(
+        description="A million tokens that a teacher writes; 0 where only its hours are paid"
+    )
+    hour: Annotated[float, Field(ge=0)] = Field(
+        description="An hour of the machine that trains and scores; 0 where it is free"
+    )
+
+    @checked(mode="after")
+    def _paid(self) -> "Prices":
+        if self.teacher_million_tokens == 0 and self.hour == 0:
+            raise ValueError("give at least one price above 0, or leave prices out")
+        return self
+
+
 class Evaluate(Section):
     """What is measured on every student and teacher."""
 
@@ -496,6 +513,9 @@ class Evaluate(Section):
     cost: dict[str, Annotated[float, Field(gt=0)]] | None = Field(
         None,
         description="Nats of loss that one unit of a runs-table column is worth, e.g. {samples: 1e-4}; lets a sweet spot be claimed",
+    )
+    prices: Prices | None = Field(
+        None, description="Lets methods be compared at equal money (default: not compared)"
     )
     latency_threads: Threads = Field(
         1, description="CPU threads while timing; nothing else runs then"

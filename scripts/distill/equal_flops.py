@@ -49,7 +49,7 @@ def compare_at_equal_flops(lines: list[Line], spread: Spread | None) -> list[dic
 def _at_equal_flops(
     one: Line, other: Line, names: tuple[str, str], spread: Spread | None
 ) -> dict[str, Any]:
-    totals = {name: _compare_total(one, other, names, name, spread) for name in TOTALS}
+    totals = {name: compare_total(one, other, names, name, spread) for name in TOTALS}
     verdicts = [f"{words}: {totals[name]['verdict']}" for name, words in TOTALS.items()]
     told = [_told_points(totals[name], names, words) for name, words in TOTALS.items()]
     ratio = _flops_ratio(one, other, names)
@@ -74,10 +74,24 @@ def _at_equal_flops(
     return found
 
 
-def _compare_total(
-    one: Line, other: Line, names: tuple[str, str], column: str, spread: Spread | None
+def compare_total(
+    one: Line,
+    other: Line,
+    names: tuple[str, str],
+    column: str,
+    spread: Spread | None,
+    unit: str = "FLOPs",
 ) -> dict[str, Any]:
-    """Compare two lines at up to three points of one total, where both were measured."""
+    """Compare two lines at up to three points of one total, where both were measured.
+
+    Args:
+        one: a line.
+        other: another.
+        names: what to call them.
+        column: the total, which grows with the samples; its points are under `flops`.
+        spread: standard deviation of a run's loss; None gives no error bar.
+        unit: what the column counts, for the sentences.
+    """
     out: dict[str, Any] = {"verdict": "", "better": None, "overlap": None, "points": []}
     if missing := [line.label for line in (one, other) if not has_values(line.runs, column)]:
         out["verdict"] = f"cannot tell, column {column} is missing for {' and '.join(missing)}"
@@ -89,7 +103,7 @@ def _compare_total(
         return out
     low, high = max(first.flops[0], second.flops[0]), min(first.flops[-1], second.flops[-1])
     if low > high * (1 + 1e-9):
-        out["verdict"] = "cannot tell, the ranges of FLOPs do not overlap"
+        out["verdict"] = f"cannot tell, the ranges of {unit} do not overlap"
         return out
     low = min(low, high)
     out["overlap"] = [low, high]

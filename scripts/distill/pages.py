@@ -25,6 +25,7 @@ _SECTIONS = {
     "evaluate": "Evaluate",
     "evaluate.reference": "Reference",
     "evaluate.combined_weights": "Weights",
+    "evaluate.prices": "Prices",
     "runs": "Block",
 }
 _NAMED = {"sources", "teachers", "students", "caches", "methods", "searches"}

@@ -641,7 +641,7 @@ class Plan:
         entry = self.study.evaluate
         skipped = {
             "reference", "latency_tokens", "latency_repeats", "latency_threads",
-            "combined_weights", "cost",
+            "combined_weights", "cost", "prices",
         }  # fmt: skip
         reference = entry.reference.model_dump() | {
             "source": self.source_spec(entry.reference.source)
