@@ -17,7 +17,7 @@ INIT_WORTH = "What is an initialisation worth in samples?"
 GIVEN = ("cut", "pretrained")
 NEAR = 1.25
 """Largest ratio of sizes that still counts as the same architecture's neighbour."""
-GRID = 1001
+GRID = 401
 """Points of the grid on which a curve is searched."""
 
 
