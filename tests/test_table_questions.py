@@ -47,6 +47,11 @@ def steady_loss(loss: float) -> Callable[[int], float]:
     return lambda n: loss
 
 
+def shifted(level: float) -> Callable[[int], float]:
+    """A small gain of data above a level of one's own."""
+    return lambda n: level + gap(n, scale=0.1)
+
+
 def power_law(scale: float) -> Callable[[int], float]:
     """A straight line in log loss against log samples."""
     return lambda n: (scale * n / 64) ** -0.3
@@ -171,7 +176,7 @@ def test_pareto_front_agrees_with_brute_force() -> None:
         params, speed = rng.uniform(1e6, 5e6), rng.uniform(50, 200)
         level = 1.5 + rng.uniform(0, 0.4)
         rows += runs_of(
-            lambda n, at=level: at + gap(n, scale=0.1), sizes=(64, 256), noise=0.06, rng=rng,
+            shifted(level), sizes=(64, 256), noise=0.06, rng=rng,
             student=f"s{k}", params=params, tokens_per_second=speed,
         )  # fmt: skip
     table = pd.DataFrame(rows)
