@@ -645,6 +645,23 @@ class Weights(Section):
         return self
 
 
+class Prices(Section):
+    """What work costs, in one currency, to compare methods at equal money."""
+
+    teacher_million_tokens: Annotated[float, Field(ge=0)] = Field(
+        description="A million tokens that a teacher writes; 0 where only its hours are paid"
+    )
+    hour: Annotated[float, Field(ge=0)] = Field(
+        description="An hour of the machine that trains and scores; 0 where it is free"
+    )
+
+    @checked(mode="after")
+    def _paid(self) -> "Prices":
+        if self.teacher_million_tokens == 0 and self.hour == 0:
+            raise ValueError("give at least one price above 0, or leave prices out")
+        return self
+
+
 class Evaluate(Section):
     """What is measured on every student and teacher."""
 
@@ -673,6 +690,9 @@ class Evaluate(Section):
     )
     target_loss: Annotated[float, Field(gt=0)] | None = Field(
         None, description="Held-out loss to reach, nats per token: how much data does it need?"
+    )
+    prices: Prices | None = Field(
+        None, description="Lets methods be compared at equal money (default: not compared)"
     )
     latency_threads: Threads = Field(
         1, description="CPU threads while timing; nothing else runs then"

@@ -49,7 +49,7 @@ def compare_at_equal_flops(lines: list[Line], spread: Spread | None) -> list[dic
 def _at_equal_flops(
     one: Line, other: Line, names: tuple[str, str], spread: Spread | None
 ) -> dict[str, Any]:
-    totals = {name: _compare_total(one, other, names, name, spread) for name in TOTALS}
+    totals = {name: compare_total(one, other, names, name, spread) for name in TOTALS}
     verdicts = [f"{words}: {totals[name]['verdict']}" for name, words in TOTALS.items()]
     told = [_told_points(totals[name], names, words) for name, words in TOTALS.items()]
     ratio = _flops_ratio(one, other, names)
@@ -74,10 +74,27 @@ def _at_equal_flops(
     return found
 
 
-def _compare_total(
-    one: Line, other: Line, names: tuple[str, str], column: str, spread: Spread | None
+def compare_total(
+    one: Line,
+    other: Line,
+    names: tuple[str, str],
+    column: str,
+    spread: Spread | None,
+    unit: str = "FLOPs",
+    blur: Spread | None = None,
 ) -> dict[str, Any]:
-    """Compare two lines at up to three points of one total, where both were measured."""
+    """Compare two lines at up to three points of one total, where both were measured.
+
+    Args:
+        one: a line.
+        other: another.
+        names: what to call them.
+        column: the total, which grows with the samples; its points are under `flops`.
+        spread: standard deviation of a run's loss; None gives no error bar.
+        unit: what the column counts, for the sentences.
+        blur: standard deviation of the logarithm of a run's total, where it is measured (seconds);
+            widens the intervals.
+    """
     out: dict[str, Any] = {"verdict": "", "better": None, "overlap": None, "points": []}
     if missing := [line.label for line in (one, other) if not has_values(line.runs, column)]:
         out["verdict"] = f"cannot tell, column {column} is missing for {' and '.join(missing)}"
@@ -89,13 +106,16 @@ def _compare_total(
         return out
     low, high = max(first.flops[0], second.flops[0]), min(first.flops[-1], second.flops[-1])
     if low > high * (1 + 1e-9):
-        out["verdict"] = "cannot tell, the ranges of FLOPs do not overlap"
+        out["verdict"] = f"cannot tell, the ranges of {unit} do not overlap"
         return out
     low = min(low, high)
     out["overlap"] = [low, high]
     between = pooled_spread(loss_differences(one, other).values())
     for flops in (high, math.sqrt(low * high), low) if low < high else (high,):
         difference = difference_at(first, second, flops, spread, between)
+        if blur is not None and difference.tested:
+            variance = first.shift_variance(flops) + second.shift_variance(flops)
+            difference = _widened(difference, estimate(0.0, variance, blur))
         out["points"].append(
             {
                 "flops": flops,
@@ -197,6 +217,31 @@ class Curve:
         ]
         width = x[a + 1] - x[a]
         return float(self.read_off(flops)[0] * max(map(abs, bends)) * u * (1 - u) * width**2)
+
+    def shift_variance(self, flops: float) -> float:
+        """Return the variance of L(F) where log FLOPs of a run have variance 1.
+
+        A size that lies δ further right moves the line by −dL/dx · (share of that size) · δ, with
+        x = log F; the line is taken as straight.
+        """
+        if len(self.flops) == 1:
+            return 0.0
+        a, u = self._place(flops)
+        x, y = np.log(self.flops), np.log(self.losses)
+        slope = self.read_off(flops)[0] * (y[a + 1] - y[a]) / (x[a + 1] - x[a])
+        shares = (1 - u) ** 2 / len(self.runs[a]) + u**2 / len(self.runs[a + 1])
+        return float(slope**2 * shares)
+
+
+def _widened(found: Estimate, other: Estimate) -> Estimate:
+    """Add the half-width of an independent error to an interval, in quadrature."""
+    assert found.low is not None
+    assert found.high is not None
+    assert other.high is not None
+    low = math.hypot(found.value - found.low, other.high)
+    high = math.hypot(found.high - found.value, other.high)
+    stderr = math.hypot(found.stderr or 0.0, other.stderr or 0.0)
+    return Estimate(found.value, stderr, found.value - low, found.value + high)
 
 
 def _mean(values: list[float]) -> float:

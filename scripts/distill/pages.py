@@ -32,6 +32,7 @@ _SECTIONS = {
     "evaluate": "Evaluate",
     "evaluate.reference": "Reference",
     "evaluate.combined_weights": "Weights",
+    "evaluate.prices": "Prices",
     "runs": "Block",
 }
 _NAMED = {"sources", "teachers", "students", "curations", "caches", "methods", "searches"}
