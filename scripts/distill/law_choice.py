@@ -115,8 +115,9 @@ def choose(
 ) -> tuple[int, dict[str, Any], list[Fitted]]:
     """Fit all laws to all points and say which is best.
 
-    Laws compete on the second most expensive rung, fitted to all below it. Where none has enough
-    cells there, the lowest AICc wins.
+    Laws compete on the second most expensive rung, fitted to all below it; a richer law must beat a
+    simpler one by more than the noise of the runs there. Where none has enough cells, the lowest
+    AICc wins.
 
     Args:
         laws: Candidates, each determined by all points.
@@ -134,23 +135,30 @@ def choose(
     if ranks.max() >= 2:
         rung = int(ranks.max()) - 1
         below, there = points.where(ranks < rung), points.where(ranks == rung)
-        errors = [
-            _error(fitter(law, below, settings).log_prediction(there)[0], there)
-            if too_rich(law, below) is None
-            else np.inf
-            for law in laws
-        ]
+        errors, noise = np.full(len(laws), np.inf), np.zeros(len(laws))
+        for place, law in enumerate(laws):
+            if too_rich(law, below) is None:
+                fitted = fitter(law, below, settings)
+                errors[place] = _error(fitted.log_prediction(there)[0], there)
+                noise[place] = fitted.found.run_sd / np.sqrt(len(there))
         if np.isfinite(errors).any():
-            record = {"by": "rung", "axis": axis, "rung": rung, "errors": {}}
+            record["by"], record["rung"] = "rung", rung
             for law, error in zip(laws, errors, strict=True):
                 record["errors"][law.name] = float(error) if np.isfinite(error) else None
             line = log_linear(points, axis, ranks, rung)
             if np.isfinite(line).all():
                 record["errors"]["log_linear"] = _error(line, there)
-            return int(np.argmin(errors)), record, everything
+            return _simplest(laws, errors, noise), record, everything
     scores = [aicc(one.fit) for one in everything]
     record["errors"] = {law.name: None for law in laws}
     return int(np.argmin([np.inf if s is None else s for s in scores])), record, everything
+
+
+def _simplest(laws: Sequence[Law], errors: Array, noise: Array) -> int:
+    """The law with the least error, or a simpler one that runs' noise does not tell from it."""
+    least = int(np.argmin(errors))
+    order = sorted(range(len(laws)), key=lambda place: (len(laws[place].parameters), errors[place]))
+    return next(p for p in order if errors[p] <= errors[least] + noise[least])
 
 
 def _widest(laws: Sequence[Law]) -> tuple[str, ...]:
@@ -267,7 +275,7 @@ def record_law(
             "huber_delta": settings.huber_delta,
             "starts": fit.starts,
             "seed": settings.seed,
-            "interval": "delta method, t quantiles, variances of runs and draws by moments"
+            "interval": "delta method, t quantiles, variances of runs and draws by restricted likelihood"
             + ("" if points.stderr is None else ", test-set noise shared by all runs"),
             "level": LEVEL,
             "parameter_counts": {

@@ -7,9 +7,10 @@ Delta method with t quantiles. Three sources of error are told apart:
   the more, the more of their data they share (correlation sqrt(D_small / D_large));
 - noise of the test set, one shift that all runs share in proportion to their standard errors.
 
-The first two variances are estimated by moments from all residuals together (Searle, Casella and
-McCulloch 1992, Variance components, ch. 5), the third is given. Clustering by draws instead would
-rest on as many clusters as there are draws, mostly two.
+The first two variances come from all residuals together, by restricted likelihood (Patterson and
+Thompson 1971) averaged over a grid of shares, since a few draws cannot fix the share: its
+uncertainty lowers the degrees of freedom of each interval (Satterthwaite 1946). The third is given.
+Clustering by draws instead would rest on as many clusters as there are draws, mostly two.
 """
 
 from collections.abc import Mapping
@@ -33,18 +34,28 @@ class Uncertainty:
     """What prediction with intervals needs beside the coefficients.
 
     Attributes:
-        covariance: Of internal parameters, from runs' and draws' noise; shape (P, P).
+        by_run: Covariance of internal parameters per unit of variance of single runs, (P, P).
+        by_draw: The same per unit of variance of draws.
+        variances: Variance of a run's own noise and of its draw's, log units, shape (2,).
+        doubt: Covariance of these two estimates, shape (2, 2).
         shift: Change of internal parameters per standard error of the test set, shape (P,).
-        run_sd: Standard deviation of a run about the curve, log units.
-        draw_share: Share of that variance that belongs to the draw.
-        df: Degrees of freedom of these variances.
     """
 
-    covariance: Array
+    by_run: Array
+    by_draw: Array
+    variances: Array
+    doubt: Array
     shift: Array
-    run_sd: float
-    draw_share: float
-    df: float
+
+    @property
+    def run_sd(self) -> float:
+        """Standard deviation of a run about the curve, log units."""
+        return float(np.sqrt(self.variances.sum()))
+
+    @property
+    def df(self) -> float:
+        """Degrees of freedom of that deviation."""
+        return float(_degrees(np.ones(2), self)[()])
 
 
 def huber_inflation(ratio: float) -> float:
@@ -98,58 +109,78 @@ def uncertainty(
         raise ValueError(f"{n} points leave no degrees of freedom to {count} parameters")
     scale = np.linalg.norm(fit.jacobian, axis=0)
     scale = np.where(scale > 0, scale, 1.0)
-    left, singular, right = np.linalg.svd(fit.jacobian / scale, full_matrices=False)
+    left, singular, right = np.linalg.svd(fit.jacobian / scale, full_matrices=True)
     # A direction that the points do not see at all keeps a huge variance, not none.
     singular = np.maximum(singular, 1e-7 * singular[0])
-    hat = (right.T / singular) @ left.T / scale[:, None]
-    r = fit.residuals
-    square = float(r @ r)
-    sd = max(np.sqrt(square / (n - count)), 1e-12)
-    for _ in range(3):
-        inflation = huber_inflation(delta / sd)
-        # Of n residual variances, this estimate takes up (2 - inflation) per parameter.
-        sd = max(float(np.sqrt(square / (n - (2 - inflation) * count))), 1e-12)
-    own, drawn, df = sd**2, 0.0, float(n - count)
-    if sharing is not None:
-        own, drawn, df = _components(r, left, sharing, own, count)
-    middle = hat @ hat.T * own
-    if sharing is not None and drawn > 0:
-        middle = middle + drawn * (hat @ sharing @ hat.T)
-    shift = np.zeros(count) if stderr is None else hat @ stderr
-    total = own + drawn
+    hat = (right.T / singular) @ left[:, :count].T / scale[:, None]
+    # What of the residuals no parameter can take up: the same noise whichever estimate was used.
+    rest = left[:, count:]
+    variances, doubt = _variances(rest.T @ fit.residuals, rest, sharing)
+    inflation = huber_inflation(delta / np.sqrt(variances.sum()))
+    plain = hat @ hat.T
+    # Near the median, correlations of residuals enter by their arcsine, nearly as they are, while
+    # the variance itself is inflated.
+    drawn = plain if sharing is None else hat @ sharing @ hat.T
     return Uncertainty(
-        covariance=inflation * middle,
-        shift=shift,
-        run_sd=float(np.sqrt(total)),
-        draw_share=drawn / total,
-        df=max(df, 1.0),
+        by_run=inflation * plain,
+        by_draw=(inflation - 1) * plain + drawn,
+        variances=variances,
+        doubt=doubt,
+        shift=np.zeros(count) if stderr is None else hat @ stderr,
     )
 
 
-def _components(
-    r: Array, left: Array, sharing: Array, alone: float, count: int
-) -> tuple[float, float, float]:
-    """Variances of runs and draws from two quadratic forms, with their degrees of freedom.
+_SHARES = np.linspace(0.0, 0.95, 20)
+"""Shares of the draw in a run's variance, equally likely beforehand."""
+_LEAST_VARIANCE = 1e-20
 
-    E r'r and E r'Gr under residuals M e, M = I - hat matrix, cov e = v_run I + v_draw G.
+
+def _variances(free: Array, rest: Array, sharing: Array | None) -> tuple[Array, Array]:
+    """Variances of runs and draws, and the covariance of these estimates.
+
+    Args:
+        free: Residuals in the n - P directions that no parameter reaches.
+        rest: These directions, shape (n, n - P).
+        sharing: Correlation of the draws' noise, None without.
     """
-    n = len(r)
-    maker = np.eye(n) - left @ left.T
-    mixed = maker @ sharing
-    one, two = float(np.trace(mixed)), float((mixed * mixed.T).sum())
-    matrix = np.array([[n - count, one], [one, two]])
-    moments = np.array([float(r @ r), float(r @ sharing @ r)])
-    if abs(np.linalg.det(matrix)) < 1e-9 * matrix[0, 0] * max(two, 1e-12):
-        return alone, 0.0, float(n - count)
-    own, drawn = np.linalg.solve(matrix, moments)
-    if drawn <= 0:
-        return alone, 0.0, float(n - count)
-    if own <= 0:
-        own, drawn = 1e-3 * alone, float(moments[0] / one)
-    # Satterthwaite: degrees of freedom of r'r under these variances.
-    inner = own * maker + drawn * mixed
-    df = float(np.trace(inner) ** 2 / (inner * inner.T).sum())
-    return float(own), float(drawn), min(df, float(n - count))
+    df = len(free)
+    if sharing is None:
+        total = max(float(free @ free) / df, _LEAST_VARIANCE)
+        return np.array([total, 0.0]), np.diag([2 * total**2 / df, 0.0])
+    weights, axes = np.linalg.eigh(rest.T @ sharing @ rest)
+    square = (axes.T @ free) ** 2
+    spread = (1 - _SHARES[:, None]) + _SHARES[:, None] * np.maximum(weights, 0.0)
+    total = np.maximum((square / spread).mean(axis=1), _LEAST_VARIANCE)
+    likelihood = -0.5 * np.log(spread).sum(axis=1) - 0.5 * df * np.log(total)
+    weight = np.exp(likelihood - likelihood.max())
+    weight /= weight.sum()
+    parts = np.stack([total * (1 - _SHARES), total * _SHARES])
+    mean = parts @ weight
+    away = parts - mean[:, None]
+    # Between shares, and for each share that of a variance on df degrees of freedom.
+    doubt = (away * weight) @ away.T + (parts * (weight * 2 / df)) @ parts.T
+    return mean, doubt
+
+
+def _degrees(parts: Array, found: Uncertainty) -> Array:
+    """Degrees of freedom of parts[0] * run variance + parts[1] * draw variance, shape of parts[0]."""
+    value = parts[0] * found.variances[0] + parts[1] * found.variances[1]
+    doubt = np.einsum("i...,ij,j...->...", parts, found.doubt, parts)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        df = 2 * value**2 / doubt
+    return np.maximum(np.where(np.isfinite(df), df, 1.0), 1.0)
+
+
+def _half(parts: Array, shift: Array, found: Uncertainty, level: float) -> Array:
+    """Half width from multiples of the two variances and a shift by the test set."""
+    variance = parts[0] * found.variances[0] + parts[1] * found.variances[1]
+    t = student_t.ppf(0.5 + level / 2, _degrees(parts, found))
+    return np.sqrt(np.maximum(variance, 0.0) * t**2 + (shift * norm.ppf(0.5 + level / 2)) ** 2)
+
+
+def _parts(rows: Array, found: Uncertainty) -> Array:
+    """Multiples of the two variances for linear combinations of parameters (m, P): (2, m)."""
+    return np.stack([((rows @ base) * rows).sum(axis=1) for base in (found.by_run, found.by_draw)])
 
 
 def half_widths(
@@ -167,12 +198,9 @@ def half_widths(
     Returns:
         Shapes (m,) and (m,). A new run adds its own noise to the curve's.
     """
-    mean = np.einsum("pm,pq,qm->m", gradient, found.covariance, gradient)
-    shift = (found.shift @ gradient) ** 2 if test_set else np.zeros_like(mean)
-    t, z = student_t.ppf(0.5 + level / 2, found.df), norm.ppf(0.5 + level / 2)
-    curve = np.sqrt(np.maximum(mean, 0) * t**2 + shift * z**2)
-    run = np.sqrt((np.maximum(mean, 0) + found.run_sd**2) * t**2 + shift * z**2)
-    return curve, run
+    parts = _parts(gradient.T, found)
+    shift = found.shift @ gradient if test_set else np.zeros(gradient.shape[1])
+    return _half(parts, shift, found, level), _half(parts + 1.0, shift, found, level)
 
 
 def coefficients(
@@ -185,10 +213,8 @@ def coefficients(
     that end is null and the coefficient is not identifiable.
     """
     values, jacobian = law.natural(fit.theta, fit.centre)
-    variance = np.diag(jacobian @ found.covariance @ jacobian.T)
     shift = jacobian @ found.shift if test_set else np.zeros(len(values))
-    t, z = student_t.ppf(0.5 + level / 2, found.df), norm.ppf(0.5 + level / 2)
-    half = np.sqrt(np.maximum(variance, 0) * t**2 + shift**2 * z**2)
+    half = _half(_parts(jacobian, found), shift, found, level)
     edge = np.minimum(fit.theta - fit.bounds[:, 0], fit.bounds[:, 1] - fit.theta) < 1e-6
     records = {}
     for row, parameter in enumerate(law.parameters):
@@ -217,23 +243,18 @@ def state_of(fit: Fit, found: Uncertainty) -> dict[str, Any]:
     return {
         "theta": fit.theta.tolist(),
         "centre": dict(fit.centre),
-        "covariance": found.covariance.tolist(),
+        "covariance_by_run": found.by_run.tolist(),
+        "covariance_by_draw": found.by_draw.tolist(),
+        "variances": found.variances.tolist(),
+        "doubt": found.doubt.tolist(),
         "shift": found.shift.tolist(),
         "run_sd_log": found.run_sd,
-        "draw_share": found.draw_share,
         "df": found.df,
         "level": LEVEL,
-        "t": float(student_t.ppf(0.5 + LEVEL / 2, found.df)),
-        "z": float(norm.ppf(0.5 + LEVEL / 2)),
     }
 
 
 def uncertainty_of(state: Mapping[str, Any]) -> Uncertainty:
     """The inverse of `state_of`."""
-    return Uncertainty(
-        covariance=np.array(state["covariance"], dtype=np.float64),
-        shift=np.array(state["shift"], dtype=np.float64),
-        run_sd=state["run_sd_log"],
-        draw_share=state["draw_share"],
-        df=state["df"],
-    )
+    names = ("covariance_by_run", "covariance_by_draw", "variances", "doubt", "shift")
+    return Uncertainty(*(np.array(state[name], dtype=np.float64) for name in names))
