@@ -44,8 +44,10 @@ BUDGETS = (1.0, 4.0)
 """Times the compute of the dearest run measured."""
 _BEYOND = 100.0
 """Students are searched this factor beyond those measured."""
-_GRID = 161
-_EPOCHS = 25
+_GRID = 641
+"""Students tried."""
+_GRID_REPEATS = (161, 25)
+"""Students and epochs tried where repeats are known."""
 
 
 @dataclass(frozen=True)
@@ -169,8 +171,9 @@ def optimum(
     if left <= 0:
         return None
     low, high = curve.range["params"]
-    params = np.geomspace(low / _BEYOND, high * _BEYOND, _GRID)
-    tries = np.array([epochs]) if most_epochs is None else np.geomspace(1, most_epochs, _EPOCHS)
+    count, repeats = (_GRID, 1) if most_epochs is None else _GRID_REPEATS
+    params = np.geomspace(low / _BEYOND, high * _BEYOND, count)
+    tries = np.geomspace(epochs if most_epochs is None else 1.0, most_epochs or epochs, repeats)
     size, times = (a.ravel() for a in np.meshgrid(params, tries, indexing="ij"))
     student, teacher = 3 * cost.student(size) * times, logits * cost.teacher
     tokens = left / (student + teacher)

@@ -44,7 +44,9 @@ def reach_answer(rows: pd.DataFrame) -> dict[str, Any]:
         if largest is not None:
             smallest = float(np.nanmin(values))
             numbers[f"smallest_{name}"] = smallest
-            told.append(f"{number(smallest)} to {number(largest)} {unit}")
+            both = smallest < largest
+            told.append(f"{number(smallest)} to {number(largest)} {unit}" if both else
+                        f"{number(largest)} {unit}")  # fmt: skip
     answer = (
         f"The largest student measured has {number(numbers['largest_params'])} parameters, the "
         f"largest data {number(numbers['largest_tokens'])} unique tokens. Exponents are no "
@@ -149,10 +151,11 @@ def _lower(rows: pd.DataFrame, laws: Sequence[FittedLaw]) -> dict[str, Any]:
 
 
 def _percent(gain: Interval) -> Interval:
-    """A fall in log loss as per cent of the loss."""
-    ends = (None if v is None else 100 * (1 - float(np.exp(-v))) for v in
-            (gain.value, gain.low, gain.high))  # fmt: skip
-    return Interval(*ends)  # type: ignore[arg-type]
+    """A fall in log loss as per cent of the loss; both ends are known."""
+    value, low, high = (
+        100 * (1 - float(np.exp(-(end or 0.0)))) for end in (gain.value, gain.low, gain.high)
+    )
+    return Interval(value, low, high)
 
 
 def _surer(rows: pd.DataFrame, laws: Sequence[FittedLaw]) -> dict[str, Any]:
@@ -216,14 +219,15 @@ def _missing(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     wanted: dict[str, list[str]] = {}
     for answer in answers:
         needs = answer["numbers"].get("needs")
-        if needs:
+        # Claims rest on the same questions.
+        if needs and not answer["question"].startswith("Claim"):
             wanted.setdefault(needs, [])
             if answer["question"] not in wanted[needs]:
                 wanted[needs].append(answer["question"])
     ranked = sorted(wanted.items(), key=lambda item: -len(item[1]))
-    numbers = {"needs": [{"add": needs, "questions": asked} for needs, asked in ranked]}
+    numbers = {"wanted": [{"add": needs, "questions": asked} for needs, asked in ranked]}
     if not ranked:
         return law_record(ADD, None, "Nothing: every question was answered.", "", numbers)
     told = "; ".join(f"{needs} ({len(asked)})" for needs, asked in ranked)
     evidence = "In brackets: the number of questions and claims that wait for it."
-    return law_record(ADD, None, f"Add {told}.", evidence, {"wanted": numbers["needs"]})
+    return law_record(ADD, None, f"Add {told}.", evidence, numbers)

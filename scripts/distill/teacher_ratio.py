@@ -109,10 +109,8 @@ def teacher_ratio_answers(rows: pd.DataFrame) -> list[dict[str, Any]]:
             found[size] = _measured(known, size, column)
     known_teachers = max(teachers.values())
     if known_teachers < LEAST_TEACHERS:
-        number_of = "no teacher's size is" if known_teachers == 0 else (
-            f"the sizes of {known_teachers} teacher{'s are' if known_teachers > 1 else ' is'}"
-        )  # fmt: skip
-        return [cannot_tell(RATIO, None, f"{number_of} known", NEEDS, "",
+        because = f"the number of teachers whose size is known is {known_teachers}"
+        return [cannot_tell(RATIO, None, because, NEEDS, "",
                             {"teachers": known_teachers})]  # fmt: skip
     size = "params" if "params" in found else next(iter(found))
     fit = found[size]
