@@ -13,7 +13,7 @@ from distill.compute_optimal import SCENARIOS, Cost, compute_optimal_answers, op
 from distill.fitted import FittedLaw
 from distill.law_advice import advice_answers
 from distill.law_choice import Settings
-from distill.law_curves import Curve, Interval, curve_of, law_rows
+from distill.law_curves import Curve, Interval, curve_of, differences, law_rows
 from distill.law_exponents import DIFFERENCE, EXPONENTS, exponent_answers, method_differences
 from distill.law_intervals import Uncertainty
 from distill.law_points import points_of
@@ -67,9 +67,11 @@ def told(answer: Mapping[str, Any]) -> bool:
 
 def test_dearest_runs_are_told_with_their_skill_or_refused(laws: list[FittedLaw]) -> None:
     found = [a for a in predicted_answers(laws, {}) if a["method"] == "kd"]
-    assert len(found) == 1 and told(found[0])
+    assert len(found) == 1
+    assert told(found[0])
     held = found[0]["numbers"]["holdout"]
-    assert held["mean_relative_error"] < 0.01 and held["skill_vs_loglinear"] > 0.3
+    assert held["mean_relative_error"] < 0.01
+    assert held["skill_vs_loglinear"] > 0.3
     assert "below that of a straight line" in found[0]["answer"]
     naive = FittedLaw({**laws[0].record, "holdout": {**held, "skill_vs_loglinear": -0.5}})
     assert "no better than a straight line" in predicted_answers([naive], {})[0]["answer"]
@@ -87,15 +89,19 @@ def test_exponents_cover_the_truth_and_need_twenty_fold_sizes(laws: list[FittedL
     small = make_rows(sizes=SIZES[:4])
     narrow = only(exponent_answers(fit(small, sizes=("params",))), EXPONENTS)
     assert not narrow["numbers"]["alpha"]["params"]["claimed"]
-    assert "Cannot tell α" in narrow["answer"] and "below 20" in narrow["answer"]
+    assert "Cannot tell α" in narrow["answer"]
+    assert "below 20" in narrow["answer"]
 
 
 def test_a_difference_of_exponents_has_its_own_interval(laws: list[FittedLaw]) -> None:
     apart = only(method_differences(laws, []), DIFFERENCE)
     beta, alpha = apart["numbers"]["beta"], apart["numbers"]["alpha_params"]
-    assert beta["low"] < -0.2 + 0.01 and beta["high"] > -0.2 - 0.01 and beta["high"] < 0
+    assert beta["low"] < -0.2 + 0.01
+    assert beta["high"] > -0.2 - 0.01
+    assert beta["high"] < 0
     assert alpha["low"] < 0 < alpha["high"]
-    assert "smaller β" in apart["answer"] and "no clear difference in α" in apart["answer"]
+    assert "smaller β" in apart["answer"]
+    assert "no clear difference in α" in apart["answer"]
     # Another start is another group: never compared as a method, nor pooled.
     record = laws[2].record
     other = FittedLaw({**record, "selected": {**record["selected"], "init": "cut"}})
@@ -110,16 +116,15 @@ def test_differences_are_as_wide_as_two_independent_laws() -> None:
         np.eye(3) * 1e-4, np.eye(3) * 0, np.array([1.0, 0.0]), np.diag([1e-12, 0]), np.zeros(3)
     )
     curve = Curve(law, np.zeros(3), {}, found, {})
-    from distill.law_curves import differences
-
     one = np.array([[1.0, 0.0, 0.0]])
     assert differences(curve, one)[0] == pytest.approx(1.6449 * 0.01, rel=1e-3)
     assert differences(curve, one, curve, one)[0] == pytest.approx(
         1.6449 * 0.02**0.5 * 0.1, rel=1e-3
     )
     # The test set moves both laws together.
-    shifted = Curve(law, np.zeros(3), {}, Uncertainty(
-        np.zeros((3, 3)), np.zeros((3, 3)), np.zeros(2), np.zeros((2, 2)), np.ones(3)), {})  # fmt: skip
+    none = np.zeros((3, 3))
+    moved = Uncertainty(none, none, np.zeros(2), np.zeros((2, 2)), np.ones(3))
+    shifted = Curve(law, np.zeros(3), {}, moved, {})
     assert differences(shifted, one)[0] == pytest.approx(1.6449, rel=1e-3)
     assert differences(shifted, one, shifted, one)[0] == 0
 
@@ -156,11 +161,14 @@ def test_the_best_ratio_is_found_where_it_shows_and_only_there() -> None:
     claim = only(law_claims.claim_answers([], [], far), law_claims.CLAIM + "the best teacher")
     assert claim["numbers"]["verdict"] == law_claims.CONTRADICTED
     two = only(teacher_ratio_answers(ratio_world(15.0, teachers[:2])), RATIO)
-    assert not told(two) and two["numbers"]["teachers"] == 2
+    assert not told(two)
+    assert two["numbers"]["teachers"] == 2
     monotone = only(teacher_ratio_answers(ratio_world(None, teachers)), RATIO)
-    assert not told(monotone) and "curvature" in monotone["answer"]
+    assert not told(monotone)
+    assert "curvature" in monotone["answer"]
     edge = only(teacher_ratio_answers(ratio_world(900.0, teachers)), RATIO)
-    assert not told(edge) and "ends" in edge["answer"]
+    assert not told(edge)
+    assert "ends" in edge["answer"]
 
 
 def bent(params: float, tokens: float) -> float:
@@ -175,7 +183,8 @@ def test_collapse_needs_a_break_that_predicts_beyond_chance() -> None:
     laws = fit(broken, sizes=("params",))
     answers = collapse.collapse_answers(broken, laws, FEW, replicates=19)
     answer = only(answers, collapse.COLLAPSE)
-    assert told(answer) and answer["numbers"]["p_value"] <= 0.05
+    assert told(answer)
+    assert answer["numbers"]["p_value"] <= 0.05
     assert 2.5e6 < answer["numbers"]["break_low"] < answer["numbers"]["break_high"] < 3.6e6
     claim = only(law_claims.claim_answers([], [], answers), law_claims.CLAIM + "students below 5 %")
     assert claim["numbers"]["verdict"] == law_claims.SUPPORTED
@@ -194,7 +203,8 @@ def test_data_for_a_target_meets_the_closed_form() -> None:
     curve = exact("chinchilla", RANGES, **PLAIN)
     target = chinchilla(3e6, 2e6)
     found = data_needed.data_for(curve, float(np.log(target)), {"params": 3e6})
-    assert found is not None and found.value == pytest.approx(2e6, rel=1e-3)
+    assert found is not None
+    assert found.value == pytest.approx(2e6, rel=1e-3)
     assert data_needed.data_for(curve, float(np.log(2.4)), {"params": 3e6}) is None
 
 
@@ -206,9 +216,11 @@ def test_a_target_is_reachable_near_the_data_or_refused(
         return only(answers, data_needed.DATA_NEEDED, method="kd")
 
     near = ask(chinchilla(SIZES[-1], 3e6))
-    assert told(near) and near["numbers"]["low"] < 3e6 < near["numbers"]["high"]
+    assert told(near)
+    assert near["numbers"]["low"] < 3e6 < near["numbers"]["high"]
     assert "no amount of data" in ask(1.9)["answer"]
-    assert not told(ask(chinchilla(SIZES[-1], 4e7))) and not told(ask(1.9))
+    assert not told(ask(chinchilla(SIZES[-1], 4e7)))
+    assert not told(ask(1.9))
 
 
 def scratch_world(share: float, **changes: float) -> pd.DataFrame:
@@ -230,10 +242,12 @@ def test_scratch_is_compared_only_with_a_corpus() -> None:
     rows = scratch_world(0.15)
     answers = data_needed.scratch_answers(rows, ["corpus"], COSTS, FEW)
     share = only(answers, data_needed.AGAINST_SCRATCH)
-    assert told(share) and share["numbers"]["judged_on"] == "reference"
+    assert told(share)
+    assert share["numbers"]["judged_on"] == "reference"
     assert 0.1 < share["numbers"]["low"] < 0.15 < share["numbers"]["high"] < 0.2
     even = only(answers, data_needed.BREAK_EVEN)
-    assert even["numbers"]["reached"] is False and "Not reached" in even["answer"]
+    assert even["numbers"]["reached"] is False
+    assert "Not reached" in even["answer"]
     efficiency = only(answers, data_needed.EFFICIENCY)["numbers"]
     # 3 F(N_S) with F = 2 N at 24M, against the teacher's 6e6 on top of it.
     assert efficiency["best_case_value"] == pytest.approx(1 / share["numbers"]["value"])
@@ -245,17 +259,20 @@ def test_scratch_is_compared_only_with_a_corpus() -> None:
         verdict = only(claims, law_claims.CLAIM + claim)["numbers"]["verdict"]
         assert verdict == law_claims.SUPPORTED
     for question in data_needed.scratch_answers(rows, [], COSTS, FEW):
-        assert not told(question) and "corpus" in question["answer"]
+        assert not told(question)
+        assert "corpus" in question["answer"]
 
 
 def test_break_even_lies_where_the_laws_cross() -> None:
     rows = scratch_world(1.0, beta=0.15)
     answers = data_needed.scratch_answers(rows, ["corpus"], COSTS, FEW)
     even = only(answers, data_needed.BREAK_EVEN)
-    assert told(even) and "below it distillation wins" in even["answer"]
+    assert told(even)
+    assert "below it distillation wins" in even["answer"]
     assert even["numbers"]["low"] < CENTRE_D < even["numbers"]["high"]
     apart = only(law_pairs.scratch_differences(rows, ["corpus"], FEW), law_pairs.AGAINST_SCRATCH)
-    assert apart["numbers"]["beta"]["high"] < 0 and "smaller β" in apart["answer"]
+    assert apart["numbers"]["beta"]["high"] < 0
+    assert "smaller β" in apart["answer"]
 
 
 def test_the_best_case_is_chinchillas_closed_form() -> None:
@@ -265,19 +282,22 @@ def test_the_best_case_is_chinchillas_closed_form() -> None:
     a, b = TRUTH["alpha"], TRUTH["beta"]
     ratio = a * PLAIN["A"] / (b * PLAIN["B"])
     size = ratio ** (1 / (a + b)) * (budget / 6) ** (b / (a + b))
-    assert best is not None and not best.edge
+    assert best is not None
+    assert not best.edge
     assert best.params.value == pytest.approx(size, rel=0.02)
     assert best.tokens.value == pytest.approx(budget / 6 / size, rel=0.02)
     assert best.teacher_share.value == 0
     # A teacher that must write every token makes a larger student pay.
     dear = optimum(curve, cost, budget, SCENARIOS["teacher_inference"])
-    assert dear is not None and dear.params.value > 1.5 * size
+    assert dear is not None
+    assert dear.params.value > 1.5 * size
     spent = 6 * dear.params.value * dear.tokens.value + 2.4e8 * dear.tokens.value
     assert spent == pytest.approx(budget)
     # Pre-training is a fixed cost: with it paid on top, the split is the same.
     paid = 3 * 2.4e8 * 1e5
     pretrained = optimum(curve, cost, budget + paid, SCENARIOS["teacher_pretraining"], 1e5)
-    assert pretrained is not None and pretrained.params.value == best.params.value
+    assert pretrained is not None
+    assert pretrained.params.value == best.params.value
     assert optimum(curve, cost, paid, SCENARIOS["teacher_pretraining"], 1e5) is None
 
 
@@ -331,7 +351,8 @@ def test_the_pilot_is_the_smallest_that_keeps_its_promise(rows: pd.DataFrame) ->
     points = points_of(rows[rows["method"] == "kd"], "loss", "params", True)
     made = pilot.pilot_ladder(points, LAWS["loss"]["chinchilla"], FEW)
     shares = [one["compute_share"] for one in made]
-    assert shares == sorted(shares) and shares[-1] == pytest.approx(31 / 32)
+    assert shares == sorted(shares)
+    assert shares[-1] == pytest.approx(31 / 32)
     assert made[-1]["error"] < 0.01
 
 
@@ -400,9 +421,11 @@ def test_advice_follows_what_would_lower_the_loss() -> None:
         return advice_answers(rows, fit(rows, sizes=("params",)), [])[0]
 
     data = advise(A=0.1, B=2.0)
-    assert data["numbers"]["recommended"] == "tokens" and "data ran out" in data["answer"]
+    assert data["numbers"]["recommended"] == "tokens"
+    assert "data ran out" in data["answer"]
     size = advise(A=2.0, B=0.1)
-    assert size["numbers"]["recommended"] == "params" and "larger student" in size["answer"]
+    assert size["numbers"]["recommended"] == "params"
+    assert "larger student" in size["answer"]
 
 
 def test_every_question_is_answered_from_a_runs_table_as_plain_json(
