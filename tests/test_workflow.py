@@ -110,7 +110,14 @@ def test_every_promised_file_is_there_and_the_table_has_the_documented_columns(
     finished: Path,
 ) -> None:
     results = finished / "results" / STUDY
-    for name in ("report.html", "runs.csv", "answers.json", "references.json", "samples.json"):
+    for name in (
+        "report.html",
+        "runs.csv",
+        "answers.json",
+        "laws.json",
+        "references.json",
+        "samples.json",
+    ):
         assert (results / name).stat().st_size > 100
     table = pd.read_parquet(results / "runs.parquet")
     assert list(table.columns) == list(COLUMNS)
