@@ -82,7 +82,7 @@ def fit(
                 first = name == (best or names[0])
                 fitted = fit_points(law, points, settings)
                 held = judge(law, [law], points, settings) if first else None
-                choice: Mapping[str, Any] = {"by": "rung", "errors": {name: 0.01}}
+                choice: Mapping[str, Any] = {"by": "rung", "chosen": name, "errors": {name: 0.01}}
                 record = record_law(
                     fitted, points, target, selected, held, choice, first, [], settings
                 )
