@@ -1,0 +1,245 @@
+"""Where compression collapses: a break in size that predicts the judged rung better than chance.
+
+A law with one more break always fits better, and on a lucky rung predicts better too. So the fall
+of the judged rung's error, from the smooth law to the broken one, is compared with its falls in
+studies simulated from the smooth law with the measured noise, refitted in the same way,
+by least squares.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import least_squares
+
+from distill.estimates import number
+from distill.fitted import FittedLaw
+from distill.law_choice import Fitted, Settings, fit_points, too_rich
+from distill.law_curves import (
+    SIZE_NAMES,
+    Interval,
+    cannot_tell,
+    epochs_of,
+    law_record,
+    rows_of,
+)
+from distill.law_intervals import coefficients, shared_data
+from distill.law_points import Points, distinct, points_of, rungs
+from distill.laws import LAWS, Array, Inputs, Law
+
+COLLAPSE = "Where does compression collapse?"
+LEAST_SIZES = 6
+REPLICATES = 99
+SIGNIFICANCE = 0.05
+NEEDS = (
+    f"at least {LEAST_SIZES} sizes of student, several of them well below and above the break, "
+    "and a broken law that predicts the dearest rung better than a smooth one by more than chance"
+)
+
+
+@dataclass(frozen=True)
+class Break:
+    """The test of a break in size.
+
+    Attributes:
+        gain: Log of the smooth law's root mean square log error on the judged rung over the broken
+            law's: above 0 the broken law wins.
+        p_value: Share of simulated smooth studies with at least that gain, the study's own counted.
+        place: N_c with its interval, from all points.
+        steeper: Extra exponent below it.
+        errors: Mean relative errors on the judged rung: smooth, broken.
+        replicates: Simulated studies.
+    """
+
+    gain: float
+    p_value: float
+    place: Interval
+    steeper: Interval
+    errors: tuple[float, float]
+    replicates: int
+
+
+def collapse_answers(
+    rows: pd.DataFrame,
+    laws: Sequence[FittedLaw],
+    settings: Settings,
+    replicates: int = REPLICATES,
+) -> list[dict[str, Any]]:
+    """One answer per group of students with a law over size, judged on the loss."""
+    answers = []
+    for law in laws:
+        if (
+            law.name != "chinchilla"
+            or law.target != "loss"
+            or law.selected.get("size") != "params"
+            or law.selected.get("student") is not None
+        ):
+            continue
+        mine = rows_of(rows, law.selected)
+        mine = mine[np.isclose(mine["epochs"].to_numpy(dtype=float), epochs_of(mine), rtol=0.01)]
+        answers.append(_answer(mine, law.selected, settings, replicates))
+    if answers:
+        return answers
+    return [cannot_tell(COLLAPSE, None, "there is no law over size", NEEDS)]
+
+
+def _answer(
+    rows: pd.DataFrame, selected: Mapping[str, Any], settings: Settings, replicates: int
+) -> dict[str, Any]:
+    points = points_of(rows, "loss", "params", settings.shared)
+    sizes = distinct(points, "params")
+    numbers: dict[str, Any] = {"sizes": sizes, "established": False}
+    if sizes < LEAST_SIZES:
+        return cannot_tell(COLLAPSE, selected, f"there are {sizes} sizes of student", NEEDS, "",
+                           numbers)  # fmt: skip
+    found = break_test(points, settings, replicates)
+    if isinstance(found, str):
+        return cannot_tell(COLLAPSE, selected, found, NEEDS, "", numbers)
+    numbers |= {
+        "p_value": found.p_value,
+        "replicates": found.replicates,
+        "gain": found.gain,
+        "smooth_error": found.errors[0],
+        "broken_error": found.errors[1],
+        **found.place.numbers("break"),
+        **found.steeper.numbers("steeper"),
+        "smallest": float(points.values["params"].min()),
+        "largest": float(points.values["params"].max()),
+    }
+    evidence = (
+        f"{len(points)} runs of {sizes} sizes, dearest rung held out: mean error "
+        f"{number(100 * found.errors[0])} % by the smooth law, {number(100 * found.errors[1])} % "
+        f"by the broken one; p = {number(found.p_value, 2)} from {found.replicates} studies "
+        "simulated without a break."
+    )
+    if found.gain <= 0 or found.p_value > SIGNIFICANCE:
+        because = "no break beyond chance shows between the sizes measured" + (
+            "" if found.gain > 0 else " (the smooth law predicted the dearest rung better)"
+        )
+        return cannot_tell(COLLAPSE, selected, because, NEEDS, evidence, numbers)
+    place = found.place
+    low, high = numbers["smallest"], numbers["largest"]
+    if place.low is None or place.high is None or place.high < low or place.low > high:
+        because = "there is a break beyond chance, but its place is not determined"
+        return cannot_tell(COLLAPSE, selected, because, NEEDS, evidence, numbers)
+    numbers["established"] = True
+    ratio = ""
+    teacher = np.unique(rows["teacher_params"].to_numpy(dtype=float))
+    if len(teacher) == 1 and np.isfinite(teacher[0]):
+        share = place.scaled(1 / float(teacher[0]))
+        numbers |= share.numbers("share_of_teacher")
+        ratio = f", {share.text()} of the teacher"
+    answer = (
+        f"Below {place.text()} in {SIZE_NAMES['params']}{ratio}: there the loss rises faster as "
+        f"students shrink, by {number(found.steeper.value)} in the exponent."
+    )
+    return law_record(COLLAPSE, selected, answer, evidence, numbers)
+
+
+def break_test(points: Points, settings: Settings, replicates: int) -> Break | str:
+    """Test a break in size on the judged rung against simulated smooth studies.
+
+    Args:
+        points: Runs of at least `LEAST_SIZES` sizes.
+        settings: How to fit.
+        replicates: Number of simulated studies.
+
+    Returns:
+        The test, or why it cannot be made.
+    """
+    several = distinct(points, "tokens") > 1
+    suffix = "chinchilla" if several else "size"
+    smooth = LAWS["loss"]["chinchilla" if several else "size_power"]
+    broken = LAWS["loss"][f"broken_{suffix}"]
+    _, ranks = rungs(points, broken.inputs)
+    top = int(ranks.max())
+    below, there = points.where(ranks < top), points.where(ranks == top)
+    for name, part in (("the runs", points), ("the runs below the dearest rung", below)):
+        if (reason := too_rich(broken, part)) is not None:
+            return f"of {name}, {reason}"
+    whole = fit_points(smooth, points, settings)
+    starts = _broken_starts(broken, whole, points)
+    full = fit_points(broken, points, settings, starts)
+    centre = whole.fit.centre
+    fitted = [
+        (smooth, whole.fit.theta[None, :], whole.fit.bounds),
+        (broken, starts, full.fit.bounds),
+    ]
+    inner = [law.centred(below.values, centre) for law, _, _ in fitted]
+    outer = [law.centred(there.values, centre) for law, _, _ in fitted]
+
+    def misses(logs: Array) -> list[Array]:
+        """Log errors on the judged rung of both laws, fitted to the runs below it."""
+        found = []
+        for (law, initial, bounds), x, beyond in zip(fitted, inner, outer, strict=True):
+            theta = _least_squares(law, x, logs[ranks < top], initial, bounds)
+            found.append(law.curve(theta, beyond)[0] - logs[ranks == top])
+        return found
+
+    errors = misses(np.log(points.target))
+    gain = _gain(*errors)
+    log_mean, mixing = whole.log_prediction(points)[0], _noise(points, whole)
+    rng = np.random.default_rng(settings.seed)
+    larger = sum(
+        _gain(*misses(log_mean + mixing @ rng.normal(size=len(points)))) >= gain
+        for _ in range(replicates)
+    )
+    values = coefficients(broken, full.fit, full.found)
+    place, steeper = (
+        Interval(values[n]["value"], values[n]["low"], values[n]["high"]) for n in ("N_c", "delta")
+    )
+    relative = [float(np.abs(np.exp(error) - 1).mean()) for error in errors]
+    p_value = (larger + 1) / (replicates + 1)
+    return Break(gain, p_value, place, steeper, (relative[0], relative[1]), replicates)
+
+
+def _least_squares(law: Law, x: Inputs, logs: Array, starts: Array, bounds: Array) -> Array:
+    """Fit a law to logs by least squares from some starts: fast, and the same for every study."""
+
+    def descend(start: Array, steps: int) -> tuple[float, Array]:
+        found = least_squares(
+            lambda theta: law.curve(theta, x)[0] - logs,
+            np.clip(start, bounds[:, 0] + 1e-9, bounds[:, 1] - 1e-9),
+            jac=lambda theta: law.curve(theta, x)[1].T,
+            bounds=(bounds[:, 0], bounds[:, 1]),
+            max_nfev=steps,
+        )
+        return float(found.cost), np.asarray(found.x)
+
+    with np.errstate(over="ignore"):
+        # A few steps from each start, the rest from the best.
+        first = min((descend(start, 6) for start in starts), key=lambda pair: pair[0])
+        return descend(first[1], 60)[1]
+
+
+def _gain(smooth: Array, broken: Array) -> float:
+    """Log of the ratio of root mean square errors."""
+    return float(0.5 * np.log((smooth @ smooth + 1e-24) / (broken @ broken + 1e-24)))
+
+
+def _noise(points: Points, fitted: Fitted) -> Array:
+    """A square root of the covariance of the runs' noise, draws' share included."""
+    variances = fitted.found.variances
+    covariance = np.eye(len(points)) * variances[0]
+    if points.draw is not None:
+        sharing = shared_data(points.values["tokens"], points.teacher, points.draw)
+        covariance = covariance + variances[1] * sharing
+    values, axes = np.linalg.eigh(covariance)
+    return np.asarray(axes * np.sqrt(np.maximum(values, 0.0)))
+
+
+def _broken_starts(law: Law, smooth: Fitted, points: Points) -> Array:
+    """Starts of a broken law: the smooth one with a slight or a strong break at inner sizes."""
+    sizes = np.unique(points.values["params"])[1:-1]
+    starts = []
+    for size in sizes[:: max(1, len(sizes) // 3)]:
+        for delta in (0.05, 0.5):
+            theta = np.zeros(len(law.names))
+            for name, value in zip(smooth.law.names, smooth.fit.theta, strict=True):
+                theta[law.names.index(name)] = value
+            theta[law.names.index("N_c")] = np.log(size) - smooth.fit.centre["params"]
+            theta[law.names.index("delta")] = np.log(delta)
+            starts.append(theta)
+    return np.array(starts)
