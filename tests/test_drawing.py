@@ -7,12 +7,13 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure as Canvas
 
-from distill import drawing
+from distill import cache_drawing, drawing
 from distill.axes import on_one_row, shortened, tick_text, wrapped
-from distill.drawing import draw_figure, looks_of
+from distill.drawing import draw_figure
 from distill.figures import FIGURES, figure_table
 from distill.files import UserError
 from distill.lines import lines_of, prepare_runs
+from distill.looks import looks_of
 from synthetic_runs import CACHES, make_references, make_runs, make_search
 
 
@@ -128,7 +129,7 @@ def test_names_of_caches_do_not_overlap() -> None:
     )
     names = ["top64", "hidden", "drawn50", "top4"]
     table = figure_table("cache_cost", runs, None)
-    _, spots = drawing._cache_places(table, names)
+    _, spots = cache_drawing.cache_places(table, names)
     assert (np.diff(spots) >= 0.229).all()
 
 
