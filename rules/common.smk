@@ -27,6 +27,15 @@ FIGURES = [
     "training_time",
     "quality_speed",
     "quality_size",
+    "law_curves",
+    "size_curves",
+    "residuals",
+    "exponents",
+    "judged",
+    "pareto",
+    "distillation_gap",
+    "flops_split",
+    "curation_effect",
 ]
 
 

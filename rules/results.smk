@@ -101,6 +101,7 @@ rule plot_figure:
     input:
         runs=f"{RESULTS}/runs.parquet",
         references=f"{RESULTS}/references.json",
+        laws=f"{RESULTS}/laws.json",
     output:
         svg=report(
             f"{RESULTS}/figures/{{figure}}.svg",
@@ -129,6 +130,7 @@ rule write_report:
     input:
         runs=f"{RESULTS}/runs.parquet",
         references=f"{RESULTS}/references.json",
+        laws=f"{RESULTS}/laws.json",
         answers=f"{RESULTS}/answers.json",
         samples=f"{RESULTS}/samples.json",
         figures=[f"{RESULTS}/figures/{figure}.svg" for figure in FIGURES],

@@ -6,6 +6,7 @@ gives the same bytes.
 """
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +19,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from distill import law_drawing, trade_drawing
 from distill.axes import (
     AXES_INCHES,
     label_height,
@@ -31,6 +33,7 @@ from distill.axes import (
 from distill.cache_drawing import cache_limits, draw_caches, name_caches, name_room
 from distill.figures import FIGURES, Figure, figure_table
 from distill.files import replacing
+from distill.grid import SMALL, blank
 from distill.line_drawing import draw_lines
 from distill.lines import Line, lines_of, prepare_runs
 from distill.looks import DASHES, GREY, OKABE_ITO, STYLE, Look, looks_of
@@ -46,28 +49,53 @@ def draw_figure(
     out_svg: str | Path,
     out_png: str | Path,
     out_csv: str | Path,
+    *,
+    laws: Mapping[str, Any] | None = None,
 ) -> None:
     """Draw one of FIGURES and write its SVG, PNG (200 dots per inch) and CSV.
 
     Where there is nothing to draw (a metric that does not apply, a study without a search) the
-    figure says so.
+    figure says so. `laws` is the content of laws.json.
 
     Raises:
         UserError: the table lacks a column that the figure needs; the sentence names it.
     """
-    table = figure_table(name, runs, references)
-    figure = FIGURES[name]
-    lines = lines_of(prepare_runs(runs))
+    table = figure_table(name, runs, references, laws)
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(cast(Any, STYLE))
-        canvas = _draw(figure, table, lines)
+        canvas = _canvas(name, table, runs)
         with replacing(out_svg) as path:
             canvas.savefig(path, format="svg", metadata={"Date": None})
         with replacing(out_png) as path:
             canvas.savefig(path, format="png", dpi=200, metadata={"Software": None})
     with replacing(out_csv) as path:
         table.to_csv(path, index=False)
+
+
+GRID_DRAWERS: dict[str, Callable[[pd.DataFrame, list[str]], Canvas]] = {
+    "law_curves": law_drawing.draw_law_curves,
+    "size_curves": law_drawing.draw_size_curves,
+    "residuals": law_drawing.draw_residuals,
+    "exponents": law_drawing.draw_exponents,
+    "judged": law_drawing.draw_judged,
+    "pareto": trade_drawing.draw_pareto,
+    "distillation_gap": trade_drawing.draw_distillation_gap,
+    "flops_split": trade_drawing.draw_flops_split,
+    "curation_effect": trade_drawing.draw_curation_effect,
+}
+"""What draws each figure of small panels."""
+
+
+def _canvas(name: str, table: pd.DataFrame, runs: pd.DataFrame) -> Canvas:
+    """Draw a figure's table."""
+    figure = FIGURES[name]
+    if figure.kind != "grid":
+        return _draw(figure, table, lines_of(prepare_runs(runs)))
+    mpl.rcParams.update(cast(Any, SMALL))
+    if table.empty:
+        return blank(figure.empty)
+    return GRID_DRAWERS[name](table, list(dict.fromkeys(runs["student"].astype(str))))
 
 
 def _draw(figure: Figure, table: pd.DataFrame, lines: list[Line]) -> Canvas:
