@@ -81,6 +81,7 @@ rule write_report:
     input:
         runs=f"{RESULTS}/runs.parquet",
         references=f"{RESULTS}/references.json",
+        laws=f"{RESULTS}/laws.json",
         answers=f"{RESULTS}/answers.json",
         laws=f"{RESULTS}/laws.json",
         samples=[] if OWN_TABLE else f"{RESULTS}/samples.json",

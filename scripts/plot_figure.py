@@ -10,4 +10,5 @@ with job(snakemake):
     files, out = snakemake.input, snakemake.output
     references = read_json(files.references)
     runs = pd.read_parquet(files.runs)
-    draw_figure(snakemake.wildcards.figure, runs, references, out.svg, out.png, out.csv)
+    name, laws = snakemake.wildcards.figure, read_json(files.laws)
+    draw_figure(name, runs, references, out.svg, out.png, out.csv, laws=laws)

@@ -2,17 +2,19 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure as Canvas
 
-from distill import drawing
+from distill import cache_drawing, drawing
 from distill.axes import on_one_row, shortened, tick_text, wrapped
-from distill.drawing import draw_figure, looks_of
-from distill.figures import FIGURES, figure_table
+from distill.drawing import draw_figure
+from distill.figures import FIGURES, OF_LAWS, figure_table
 from distill.files import UserError
 from distill.lines import lines_of, prepare_runs
+from distill.looks import looks_of
 from synthetic_runs import CACHES, make_references, make_runs, make_search
 
 
@@ -25,7 +27,8 @@ def draw(name: str, folder: Path, runs: pd.DataFrame, references: dict | None) -
 def canvas_of(name: str, runs: pd.DataFrame, references: dict | None = None) -> Canvas:
     """Lay a figure out without writing it."""
     table = figure_table(name, runs, references)
-    return drawing._draw(FIGURES[name], table, lines_of(prepare_runs(runs)))
+    with mpl.rc_context():
+        return drawing._canvas(name, table, runs)
 
 
 def texts_of(canvas: Canvas) -> list[str]:
@@ -37,7 +40,9 @@ def texts_of(canvas: Canvas) -> list[str]:
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_figures_are_laid_out_without_references(name: str) -> None:
-    assert canvas_of(name, make_runs()).axes or name in ("cache_cost", "search")
+    needs_more = {"cache_cost", "search", "distillation_gap", "curation_effect", *OF_LAWS}
+    needs_more.remove("size_curves")
+    assert bool(canvas_of(name, make_runs()).axes) == (name not in needs_more)
 
 
 def test_a_figure_is_written_in_three_forms(tmp_path: Path) -> None:
@@ -128,7 +133,7 @@ def test_names_of_caches_do_not_overlap() -> None:
     )
     names = ["top64", "hidden", "drawn50", "top4"]
     table = figure_table("cache_cost", runs, None)
-    _, spots = drawing._cache_places(table, names)
+    _, spots = cache_drawing.cache_places(table, names)
     assert (np.diff(spots) >= 0.229).all()
 
 

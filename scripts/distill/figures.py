@@ -5,14 +5,17 @@ made elsewhere can be drawn too. `distill.drawing` turns a table of numbers into
 """
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 
+from distill import law_figures, trade_figures
 from distill.cache_costs import KL_BOUND, LOSS_BOUND, cache_groups
 from distill.files import UserError
+from distill.law_rows import laws_in, trained_rows
 from distill.lines import Line, has_values, lines_of, prepare_runs
 
 CSV_COLUMNS = ["panel", "kind", "label", "samples", "x", "y", "low", "high", "runs", "mark"]
@@ -39,7 +42,8 @@ class Figure:
 
     `lines` joins the sizes of each student and method over the column `x`; `marks` puts one mark
     per size where `x` is a property of the student; `caches` compares the caches of a student and
-    method; `trials` shows searches, from references.json alone. `log` makes the vertical axes
+    method; `trials` shows searches, from references.json alone; `grid` is a table of small panels
+    with numbers of its own (`GRIDS`). `log` makes the vertical axes
     logarithmic, `start` shows the students before training, `guide` adds a line proportional to
     the samples. `empty` says what the study lacks if there is nothing to draw.
     """
@@ -51,7 +55,7 @@ class Figure:
     log: bool = True
     start: bool = True
     guide: bool = False
-    kind: Literal["lines", "marks", "caches", "trials"] = "lines"
+    kind: Literal["lines", "marks", "caches", "trials", "grid"] = "lines"
     empty: str = ""
 
     @property
@@ -138,13 +142,90 @@ FIGURES: dict[str, Figure] = {
         x_label="size of the weights (MB)",
         kind="marks",
     ),
+    "law_curves": Figure(
+        "Loss against tokens, with fitted laws",
+        (),
+        kind="grid",
+        empty="No law of tokens could be fitted\nfor any student.",
+    ),
+    "size_curves": Figure(
+        "Loss against size, with fitted laws",
+        (),
+        kind="grid",
+        empty="No method has students\nof several known sizes.",
+    ),
+    "residuals": Figure(
+        "Residuals of the laws",
+        (),
+        kind="grid",
+        empty="No law could be fitted,\nso there are no residuals.",
+    ),
+    "exponents": Figure(
+        "Exponents of the laws",
+        (),
+        kind="grid",
+        empty="No law could be fitted,\nso there are no exponents.",
+    ),
+    "judged": Figure(
+        "Predicted before seen",
+        (),
+        kind="grid",
+        empty="No law could be judged: that takes\nmore sizes than a law has coefficients.",
+    ),
+    "pareto": Figure(
+        "Loss against what a student costs to use",
+        (),
+        kind="grid",
+        empty="No run has its size,\nFLOPs, speed or memory.",
+    ),
+    "distillation_gap": Figure(
+        "Gap to the teacher against compression",
+        (),
+        kind="grid",
+        empty="No run has both a gap to its teacher\nand a teacher of known size.",
+    ),
+    "flops_split": Figure(
+        "Where the FLOPs go",
+        (),
+        kind="grid",
+        empty="No run has FLOPs\nof a teacher's work.",
+    ),
+    "curation_effect": Figure(
+        "What a curation changes",
+        (),
+        kind="grid",
+        empty="No curated run has a twin\nwith curation raw.",
+    ),
 }
 """The figures of a study, in the order of the report."""
 
+GRIDS: dict[str, Callable[..., law_figures.Rows]] = {
+    "law_curves": law_figures.law_curves,
+    "size_curves": law_figures.size_curves,
+    "residuals": law_figures.residuals,
+    "exponents": law_figures.exponents,
+    "judged": law_figures.judged,
+    "pareto": trade_figures.pareto,
+    "distillation_gap": trade_figures.distillation_gap,
+    "flops_split": trade_figures.flops_split,
+    "curation_effect": trade_figures.curation_effect,
+}
+"""What computes the numbers of each figure of small panels."""
 
-def drawable(name: str, runs: pd.DataFrame, references: dict[str, Any] | None = None) -> bool:
+OF_LAWS = ("law_curves", "size_curves", "residuals", "exponents", "judged")
+"""Figures that read laws.json; the other grids read references.json."""
+
+
+def drawable(
+    name: str,
+    runs: pd.DataFrame,
+    references: dict[str, Any] | None = None,
+    laws: Mapping[str, Any] | None = None,
+) -> bool:
     """Tell whether a runs table, with what is known beside it, holds numbers for a figure."""
     figure = FIGURES[name]
+    if figure.kind == "grid":
+        return bool(_grid_rows(name, runs, references, laws))
     if figure.kind in ("lines", "marks"):
         table = prepare_runs(runs)
         return has_values(table, figure.x) and any(
@@ -168,14 +249,18 @@ def read_caption(captions: str | Path, name: str) -> str:
 
 
 def figure_table(
-    name: str, runs: pd.DataFrame, references: dict[str, Any] | None = None
+    name: str,
+    runs: pd.DataFrame,
+    references: dict[str, Any] | None = None,
+    laws: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
     """Return the numbers that a figure draws, one row per mark or line, as in its CSV.
 
     `kind` is mean (over the runs of a cell; low and high are one standard deviation off it, null
     for a single run), run, before (training; drawn at samples 0), teacher, floor or guide; for
     caches reference or difference (with its 90 % interval, over so many pairs of runs), `mark`
-    being the cache; for searches trial, pruned, best, or best so far.
+    being the cache; for searches trial, pruned, best, or best so far. Figures of small panels have
+    columns of their own (`law_figures.GRID_COLUMNS`), and read `laws`, the content of laws.json.
 
     Raises:
         UserError: the table lacks a column that the figure needs.
@@ -183,6 +268,10 @@ def figure_table(
     if name not in FIGURES:
         raise UserError(f"there is no figure {name}; choose one of {', '.join(FIGURES)}")
     figure = FIGURES[name]
+    if figure.kind == "grid":
+        found = _grid_rows(name, runs, references, laws)
+        grid = pd.DataFrame(found, columns=law_figures.GRID_COLUMNS)
+        return grid.astype({"runs": "Int64"})
     table = prepare_runs(runs)
     lines = lines_of(table)
     rows: list[dict[str, Any]] = []
@@ -196,6 +285,19 @@ def figure_table(
         rows = _column_rows(name, figure, table, lines, references or {})
     out = pd.DataFrame(rows, columns=CSV_COLUMNS)
     return out.astype({"samples": "Int64", "runs": "Int64"})
+
+
+def _grid_rows(
+    name: str,
+    runs: pd.DataFrame,
+    references: dict[str, Any] | None,
+    laws: Mapping[str, Any] | None,
+) -> law_figures.Rows:
+    """Return the rows of a figure of small panels."""
+    rows = trained_rows(runs, references)
+    if name in OF_LAWS:
+        return GRIDS[name](rows, laws_in(laws))
+    return GRIDS[name](rows, references or {})
 
 
 def _row(panel: Panel, kind: str, label: str, **values: Any) -> dict[str, Any]:

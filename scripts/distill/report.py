@@ -105,6 +105,7 @@ def write_report(
     captions_dir: str | Path,
     template: str | Path,
     out: str | Path,
+    laws: dict[str, Any] | None = None,
 ) -> None:
     """Write the report of a study as one self-contained HTML file.
 
@@ -117,6 +118,7 @@ def write_report(
         captions_dir: holds `<name>.rst`.
         template: the Jinja template of the page.
         out: the HTML file to write.
+        laws: laws.json, or None.
 
     Raises:
         UserError: a figure, a caption or the template is missing, or the table lacks a column.
@@ -137,16 +139,20 @@ def write_report(
     environment.filters["number"] = number
     page = environment.from_string(source.read_text(encoding="utf-8"))
     context = _context(runs, references or {}, answers, samples or {})
-    context["figures"] = _figures(runs, references or {}, Path(figures_dir), captions_dir)
+    context["figures"] = _figures(runs, references or {}, laws, Path(figures_dir), captions_dir)
     write_text(out, page.render(context))
 
 
 def _figures(
-    runs: pd.DataFrame, references: dict[str, Any], figures: Path, captions: str | Path
+    runs: pd.DataFrame,
+    references: dict[str, Any],
+    laws: dict[str, Any] | None,
+    figures: Path,
+    captions: str | Path,
 ) -> dict[str, dict[str, str]]:
     out = {}
     for name, figure in FIGURES.items():
-        if not drawable(name, runs, references):
+        if not drawable(name, runs, references, laws):
             continue
         path = figures / f"{name}.svg"
         if not path.is_file():
