@@ -108,7 +108,7 @@ def everything():
     ]
     files += [
         f"{RESULTS}/{name}"
-        for name in ("answers.json", "references.json", "samples.json")
+        for name in ("answers.json", "laws.json", "references.json", "samples.json")
     ]
     files += [PLAN.search_file(name) for name in PLAN.searches]
     for run in PLAN.runs:

@@ -76,6 +76,26 @@ rule answer_questions:
         "../scripts/answer_questions.py"
 
 
+rule fit_laws:
+    """Scaling laws of the runs table, with intervals, choice and what is refused."""
+    input:
+        runs=f"{RESULTS}/runs.parquet",
+        references=f"{RESULTS}/references.json",
+    output:
+        laws=f"{RESULTS}/laws.json",
+    log:
+        f"logs/fit_laws/{RESULTS}.log",
+    conda:
+        "../envs/analysis.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=30,
+    params:
+        code=code("fit_laws"),
+    script:
+        "../scripts/fit_laws.py"
+
+
 rule plot_figure:
     """One figure, with the numbers behind it."""
     input:

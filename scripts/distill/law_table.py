@@ -1,0 +1,191 @@
+"""The points that laws are fitted to: from a study's runs table, or from a table of one's own."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from distill.files import UserError
+
+KEYS = ("teacher", "student", "method", "cache", "curation", "init", "group")
+SIZES = ("params", "params_non_embedding", "tokens", "epochs", "updates", "flops")
+TEACHER = ("teacher_loss", "teacher_params", "teacher_params_non_embedding")
+RESULTS = ("loss", "gap", "loss_stderr")
+COLUMNS = (*KEYS, "seed", "draw", *SIZES, *TEACHER, *RESULTS)
+OWN_COLUMNS = (
+    "params", "tokens", "loss", "teacher_loss", "teacher_params", "unique_tokens", "epochs",
+    "flops", "method", "init", "group", "seed",
+)  # fmt: skip
+"""Names that `runs_table.columns` may give: the first three are required."""
+
+
+def law_table(runs: pd.DataFrame, references: Mapping[str, Any] | None) -> pd.DataFrame:
+    """One row per trained run (samples > 0) of a study's runs table.
+
+    Args:
+        runs: The runs table (`distill.columns`).
+        references: references.json, for the teachers' sizes; None leaves them null.
+
+    Returns:
+        The columns `COLUMNS`, in the order of the runs table. `tokens` are unique training tokens,
+        `epochs` tokens seen over unique ones, `loss` and `gap` nats per token.
+    """
+    trained = runs[runs["samples"] > 0]
+    teachers = (references or {}).get("teachers", {})
+    out = pd.DataFrame(index=trained.index)
+    for key in KEYS:
+        out[key] = trained[key].astype(str) if key in trained else ""
+    for key in ("seed", "draw"):
+        out[key] = trained[key].astype("int64")
+    out["params"] = trained["params"].astype("float64")
+    out["params_non_embedding"] = trained["params_non_embedding"].astype("float64")
+    out["tokens"] = trained["tokens_unique"].astype("float64")
+    out["epochs"] = trained["tokens_seen"].astype("float64") / out["tokens"]
+    out["updates"] = trained["updates"].astype("float64")
+    out["flops"] = trained["train_flops"].astype("float64")
+    out["teacher_loss"] = trained["loss_teacher"].astype("float64")
+    for key in ("params", "params_non_embedding"):
+        sizes = [(teachers.get(name) or {}).get(key) for name in trained["teacher"]]
+        out[f"teacher_{key}"] = pd.array(
+            [np.nan if size is None else float(size) for size in sizes], dtype="float64"
+        )
+    out["loss"] = trained["loss"].astype("float64")
+    out["gap"] = trained["kl_teacher"].astype("float64")
+    out["loss_stderr"] = trained["loss_stderr"].astype("float64")
+    return out[list(COLUMNS)].reset_index(drop=True)
+
+
+def own_table(frame: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
+    """The same from any table.
+
+    Args:
+        frame: One row per run.
+        columns: Our name (`OWN_COLUMNS`) to the frame's column. `tokens` are tokens seen;
+            `unique_tokens` defaults to tokens / epochs, `epochs` to 1 or tokens / unique_tokens.
+
+    Returns:
+        The columns of `law_table`; the student is its size written out, the gap is loss minus
+        teacher_loss (null where that is not positive).
+
+    Raises:
+        UserError: A column is missing, a value is not a positive finite number, two rows with the
+            same keys have different losses, or tokens, unique_tokens and epochs disagree.
+    """
+    values = _checked(frame, columns)
+    rows = len(frame)
+    tokens = values["tokens"]
+    epochs, unique = values.get("epochs"), values.get("unique_tokens")
+    if unique is None:
+        unique = tokens if epochs is None else tokens / epochs
+    if epochs is None:
+        epochs = tokens / unique
+    _fail_where(
+        np.abs(unique * epochs - tokens) > 0.01 * tokens,
+        columns, ("unique_tokens", "epochs", "tokens"),
+        "unique tokens times epochs are not the tokens seen; correct one of them",
+    )  # fmt: skip
+    _fail_where(
+        epochs < 1 - 1e-9, columns, ("epochs", "unique_tokens"),
+        "fewer tokens were seen than there are unique ones; give the unique tokens seen",
+    )  # fmt: skip
+    out = pd.DataFrame(index=range(rows))
+    for key in KEYS:
+        out[key] = frame[columns[key]].astype(str).to_numpy() if key in columns else ""
+    out["student"] = [f"{size:.0f}" for size in values["params"]]
+    out["seed"] = values["seed"].astype("int64") if "seed" in values else 0
+    out["draw"] = 0
+    missing = np.full(rows, np.nan)
+    out["params"], out["params_non_embedding"] = values["params"], missing
+    out["tokens"], out["epochs"], out["updates"] = unique, epochs, missing
+    out["flops"] = values.get("flops", missing)
+    teacher = values.get("teacher_loss", missing)
+    out["teacher_loss"], out["teacher_params"] = teacher, values.get("teacher_params", missing)
+    out["teacher_params_non_embedding"] = missing
+    out["loss"] = values["loss"]
+    gap = out["loss"] - teacher
+    out["gap"] = gap.where(gap > 0)
+    out["loss_stderr"] = missing
+    named = [
+        "" if np.isnan(size) and np.isnan(loss) else f"{_shown(size)}, loss {_shown(loss)}"
+        for size, loss in zip(out["teacher_params"], teacher, strict=True)
+    ]
+    out["teacher"] = named
+    _check_repeats(out, columns)
+    return out[list(COLUMNS)]
+
+
+def _shown(value: float) -> str:
+    return "unknown" if np.isnan(value) else f"{value:.6g}"
+
+
+_MAY_BE_NULL = ("teacher_loss", "teacher_params", "flops")
+"""A run without a teacher has no teacher's loss; FLOPs are not always counted."""
+
+
+def _checked(frame: pd.DataFrame, columns: Mapping[str, str]) -> dict[str, Any]:
+    """The numeric columns as arrays, each value checked."""
+    for name in columns:
+        if name not in OWN_COLUMNS:
+            raise UserError(
+                f"runs_table.columns.{name} is not a name of ours; use one of "
+                f"{', '.join(OWN_COLUMNS)}"
+            )
+    for name in OWN_COLUMNS[:3]:
+        if name not in columns:
+            raise UserError(f"runs_table.columns.{name} is missing; name the column that holds it")
+    for name, column in columns.items():
+        if column not in frame:
+            raise UserError(
+                f"runs_table.columns.{name}: the table has no column {column!r}; it has "
+                f"{', '.join(map(str, frame.columns))}"
+            )
+    if frame.empty:
+        raise UserError("runs_table.path: the table has no rows; give one row per run")
+    values = {}
+    for name, column in columns.items():
+        if name in ("method", "init", "group"):
+            _fail_where(
+                frame[column].isna().to_numpy(),
+                columns,
+                (name,),
+                "the value is missing; fill it in",
+            )
+            continue
+        array = pd.to_numeric(frame[column], errors="coerce").to_numpy(dtype=np.float64)
+        empty = (
+            frame[column].isna().to_numpy() if name in _MAY_BE_NULL else np.zeros(len(frame), bool)
+        )
+        whole = name == "seed"
+        bad = ~np.isfinite(array) | ((array % 1 != 0) if whole else (array <= 0))
+        needed = "a whole number" if whole else "a positive finite number"
+        _fail_where(
+            bad & ~empty, columns, (name,), f"the value must be {needed}; correct or drop the row"
+        )
+        values[name] = array
+    return values
+
+
+def _fail_where(bad: Any, columns: Mapping[str, str], names: tuple[str, ...], why: str) -> None:
+    """Raise for the first bad row, counted from 1 without the header."""
+    rows = np.flatnonzero(np.asarray(bad))
+    if len(rows):
+        shown = " and ".join(repr(columns[name]) for name in names if name in columns)
+        raise UserError(
+            f"runs_table: row {rows[0] + 1}, column {shown}: {why} ({len(rows)} such rows)"
+        )
+
+
+def _check_repeats(table: pd.DataFrame, columns: Mapping[str, str]) -> None:
+    """Two rows equal in all but the loss contradict each other."""
+    keys = [*KEYS, "seed", "draw", "params", "tokens", "epochs"]
+    grouped = table.groupby(keys, dropna=False, sort=False)
+    first = grouped["loss"].transform("first").to_numpy()
+    bad = np.flatnonzero(table["loss"].to_numpy() != first)
+    if len(bad):
+        place = grouped.ngroup().to_numpy()
+        other = int(np.flatnonzero(place == place[bad[0]])[0])
+        raise UserError(
+            f"runs_table: rows {other + 1} and {bad[0] + 1} are the same run with two values of "
+            f"{columns['loss']!r}; give a seed column or drop one"
+        )

@@ -1,0 +1,13 @@
+"""Fit scaling laws to a study's runs table."""
+
+import pandas as pd
+
+from distill.files import read_json, write_json
+from distill.job import job
+from distill.law_groups import fit_laws
+from distill.law_table import law_table
+
+with job(snakemake):
+    runs = pd.read_parquet(snakemake.input.runs)
+    references = read_json(snakemake.input.references)
+    write_json(snakemake.output.laws, fit_laws(law_table(runs, references)))
