@@ -131,6 +131,7 @@ rule write_report:
         references=f"{RESULTS}/references.json",
         answers=f"{RESULTS}/answers.json",
         samples=f"{RESULTS}/samples.json",
+        laws=f"{RESULTS}/laws.json",
         figures=[f"{RESULTS}/figures/{figure}.svg" for figure in FIGURES],
     output:
         report=report(f"{RESULTS}/report.html", category="Report"),
@@ -145,6 +146,7 @@ rule write_report:
         code=code(
             "write_report",
             "report/report.html.j2",
+            *[f"report/law_panel.{end}" for end in ("html.j2", "css", "js")],
             *[f"report/{figure}.rst" for figure in FIGURES],
         ),
     script:

@@ -19,4 +19,5 @@ with job(snakemake):
         texts,
         texts / "report.html.j2",
         snakemake.output.report,
+        read_json(files.laws),
     )
