@@ -86,7 +86,7 @@
     const out = [];
     if (seconds !== null) out.push(`training takes ${duration(seconds)}`);
     if (flops !== null) out.push(`${out.length ? "" : "training takes "}${number(flops)} FLOPs`);
-    if (cost("teacher_tokens")) {
+    if (group.teacher && cost("teacher_tokens")) {
       const work = [cost("teacher_seconds"), cost("teacher_flops")];
       out.push(`the teacher writes ${whole(cost("teacher_tokens"))} tokens` + (work[0] === null ? "" : ` in ${duration(work[0])}`) + (work[1] === null ? "" : ` and ${number(work[1])} FLOPs`));
     }

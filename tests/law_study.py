@@ -9,7 +9,7 @@ import pandas as pd
 from distill.law_choice import Settings, fit_points, record_law
 from distill.law_groups import fit_laws
 from distill.law_points import points_of
-from distill.law_table import law_table, own_table
+from distill.law_table import KEYS, law_table, own_table
 from distill.laws import LAWS
 
 SIZES = {f"d{n}": n * 100_000 for n in (6, 12, 24, 48, 80, 144)}
@@ -87,13 +87,12 @@ def size_laws() -> dict[str, Any]:
 def quick_laws(runs: pd.DataFrame, students: tuple[str, ...] = ()) -> dict[str, Any]:
     """laws.json with one joint law per method, and a data law for some students; not chosen."""
     settings, records = Settings(starts=4), []
-    for method, mine in law_table(runs, None).groupby("method", sort=False):
+    for _, mine in law_table(runs, None).groupby("method", sort=False):
         for student in (*students, None):
             rows = mine if student is None else mine[mine["student"] == student]
             law = LAWS["loss"]["chinchilla" if student is None else "data_power"]
             points = points_of(rows.reset_index(drop=True), "loss", "params", True)
-            selected = {key: str(rows[key].iloc[0]) for key in
-                        ("teacher", "student", "method", "cache", "curation", "init", "group")}  # fmt: skip
+            selected: dict[str, Any] = {key: str(rows[key].iloc[0]) for key in KEYS}
             selected |= {"student": student, "size": None if student else "params"}
             fitted = fit_points(law, points, settings)
             choice = {"by": "aicc", "axis": None, "rung": None, "errors": {law.name: None}}

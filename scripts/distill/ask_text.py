@@ -6,7 +6,7 @@ from typing import Any
 from distill.estimates import number
 
 Answer = Mapping[str, Any]
-_UNITS = {"flops": "FLOPs", "hours": "hours", "money": "money"}
+_UNITS = {"flops": "FLOPs", "hours": "hours", "money": "of money"}
 
 
 def duration(seconds: float | None) -> str:
@@ -81,7 +81,7 @@ def cost_words(answer: Answer) -> list[str]:
     if cost is None:
         return ["costs unknown: one student alone is no line over size"]
     lines = [f"training {duration(cost['train_seconds'])}, {number(cost['train_flops'])} FLOPs"]
-    if cost["teacher_tokens"]:
+    if cost["teacher_tokens"] and answer["teacher"]:
         lines.append(
             f"teacher writes {_whole(cost['teacher_tokens'])} tokens: "
             f"{duration(cost['teacher_seconds'])}, {number(cost['teacher_flops'])} FLOPs"

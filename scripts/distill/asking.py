@@ -306,7 +306,7 @@ def find_subject(
     over_size = [law for law in candidates if law.selected["student"] is None]
     if size is not None:
         over_size = [law for law in over_size if law.selected["size"] == (measure or "params")]
-    order += sorted(over_size, key=lambda law: (law.selected["teacher"] is None, _error(law)))
+    order += sorted(over_size, key=lambda law: (law.selected["teacher"] is None, judged_error(law)))
     for law in order:
         counted = law.selected["size"] or "params"
         value = size if student is None else group.size(student, counted)
@@ -343,10 +343,10 @@ def _fits(law: FittedLaw, group: Group, student: str | None) -> bool:
     )
 
 
-def _error(law: FittedLaw) -> float:
-    """Error on the rung that judged a law, infinite where none did."""
+def judged_error(law: FittedLaw) -> float:
+    """Error on the rung that judged a law, to two digits so that equals tie; infinite without."""
     judged = law.record["holdout"]
-    return float("inf") if judged is None else float(judged["mean_relative_error"])
+    return math.inf if judged is None else float(f"{judged['mean_relative_error']:.1e}")
 
 
 def _why(study: Study, group: Group, student: str | None) -> str:

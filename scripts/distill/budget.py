@@ -19,7 +19,7 @@ from distill.asking import (
     point_answer,
 )
 from distill.files import UserError
-from distill.run_costs import Prices
+from distill.run_costs import MEASURES, Prices
 
 Unit = Literal["flops", "hours", "money"]
 UNITS: tuple[Unit, ...] = ("flops", "hours", "money")
@@ -78,8 +78,8 @@ def ask_best(
         `capped` and `apart`: its interval lies clear of the best's) and left_out: sentences.
 
     Raises:
-        UserError: The budget is not positive, or money has no price.
-        NoLaw: No student can be answered for.
+        UserError: The budget is not positive, money has no price, or no student can be answered
+            for.
     """
     if not (np.isfinite(budget) and budget > 0):
         raise UserError("give a positive budget")
@@ -101,7 +101,7 @@ def ask_best(
         if between is not None:
             ranked.append(between)
     if not ranked:
-        raise NoLaw("any student", "; ".join(joined(left_out)))
+        raise UserError("; ".join(joined(left_out)))
     ranked.sort(key=lambda answer: answer["loss"]["value"])
     best = ranked[0]["loss"]
     for answer in ranked:
@@ -127,8 +127,9 @@ def _affordable(
     each = unit_cost(subject, unit, scope, prices)
     where = f"{subject.label}, {subject.group.label}"
     if not each:
+        hint = "; ask with --count training" if scope == "all" and unit != "money" else ""
         missing = {"flops": "FLOPs", "hours": "seconds", "money": "seconds that a price needs"}
-        raise NoLaw(where, f"its runs do not state all {missing[unit]}")
+        raise NoLaw(where, f"its runs do not state all {missing[unit]}{hint}")
     low, high = subject.law.range["tokens"]
     bought = budget / each
     if bought < low / max_factor:
@@ -167,34 +168,29 @@ def _between(
     prices: Prices | None, epochs: float | None,
 ) -> dict[str, Any] | None:  # fmt: skip
     """The best size between the measured ones by the joint law; None where there is none inside."""
-    best: tuple[float, Subject, float] | None = None
-    for measure in ("params", "params_non_embedding"):
+    for measure in MEASURES:
         known = sorted(group.sizes(measure))
         if len(known) < 3:
             continue
-        sizes = np.exp(np.linspace(np.log(known[0]), np.log(known[-1]), _SIZES_BETWEEN))
         found = []
-        for size in sizes:
+        for size in np.geomspace(known[0], known[-1], _SIZES_BETWEEN):
             try:
                 subject = find_subject(
                     study, group, size=float(size), measure=measure, epochs=epochs
                 )
-                if "params" not in subject.law.inputs:
-                    continue
-                _, tokens = _affordable(subject, unit, budget, scope, max_factor, prices)
+                if "params" in subject.law.inputs:
+                    _, tokens = _affordable(subject, unit, budget, scope, max_factor, prices)
+                    found.append((float(subject.predict(tokens).value[0]), subject))
             except NoLaw:
                 continue
-            found.append((float(subject.predict(tokens).value[0]), subject, tokens))
         if not found:
             continue
         least = min(found, key=lambda entry: entry[0])
         # At an end of what competes there is no optimum in between: the ends are students.
-        inside = least is not found[0] and least is not found[-1]
-        if inside and (best is None or least[0] < best[0]):
-            best = least
-    if best is None:
-        return None
-    try:
-        return _spend(best[1], unit, budget, scope, max_factor, prices)
-    except NoLaw:
-        return None
+        if least is found[0] or least is found[-1]:
+            return None
+        try:
+            return _spend(least[1], unit, budget, scope, max_factor, prices)
+        except NoLaw:
+            return None
+    return None

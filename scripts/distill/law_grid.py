@@ -19,6 +19,7 @@ from distill.asking import (
     Subject,
     find_subject,
     joined,
+    judged_error,
 )
 from distill.run_costs import MEASURES, TEACHER_RATES, rates_between
 
@@ -40,7 +41,7 @@ def law_grid(study: Study) -> dict[str, Any]:
 
     Returns:
         schema, same_level and max_factor (how extrapolation is judged), `groups` and `refused`
-        (sentences). A group: label, epochs, tokens_per_sample (None for a table without samples),
+        (sentences). A group: label, teacher, epochs, tokens_per_sample (None without samples),
         `students` and `any_size` (None without a joint law). A student: label, params, law,
         law_over, law_error, range, tokens (nodes), the `CURVES` (null where infinite), points
         (tokens, loss) measured, rates (per unique token), model_bytes, notes. `any_size` has
@@ -60,6 +61,7 @@ def law_grid(study: Study) -> dict[str, Any]:
             groups.append(
                 {
                     "label": group.label,
+                    "teacher": group.keys["teacher"],
                     "epochs": group.epochs,
                     "tokens_per_sample": group.tokens_per_sample,
                     "students": students,
@@ -115,9 +117,8 @@ def _any_size(study: Study, group: Group) -> dict[str, Any] | None:
             found.append((subject, known))
     if not found:
         return None
-    error = [subject.law.record["holdout"] for subject, _ in found]
-    order = [np.inf if judged is None else judged["mean_relative_error"] for judged in error]
-    subject, known = found[int(np.argmin(order))]
+    # The first, all parameters, unless the other measure was judged better.
+    subject, known = min(found, key=lambda entry: judged_error(entry[0].law))
     low, high = subject.law.range["params"]
     beyond = _SIZES_BEYOND if _identifiable(subject, "alpha") else 1.0
 
