@@ -94,7 +94,7 @@ def too_rich(law: Law, points: Points) -> str | None:
             f"{', '.join(law.inputs)}; there are {count}"
         )
     if len(points) <= len(law.parameters) + 1:
-        return f"{len(points)} points leave no degrees of freedom to {len(law.parameters)} coefficients"
+        return f"{len(points)} points are too few for {len(law.parameters)} coefficients"
     return None
 
 
@@ -147,11 +147,18 @@ def choose(
                 record["errors"][law.name] = float(error) if np.isfinite(error) else None
             line = log_linear(points, axis, ranks, rung)
             if np.isfinite(line).all():
-                record["errors"]["log_linear"] = _error(line, there)
-            return _simplest(laws, errors, noise), record, everything
+                record["errors"]["log_linear"] = float(np.abs(line / there.target - 1).mean())
+            return _named(_simplest(laws, errors, noise), laws, record), record, everything
     scores = [aicc(one.fit) for one in everything]
     record["errors"] = {law.name: None for law in laws}
-    return int(np.argmin([np.inf if s is None else s for s in scores])), record, everything
+    least = int(np.argmin([np.inf if s is None else s for s in scores]))
+    return _named(least, laws, record), record, everything
+
+
+def _named(winner: int, laws: Sequence[Law], record: dict[str, Any]) -> int:
+    """Note the winner's name in the record."""
+    record["chosen"] = laws[winner].name
+    return winner
 
 
 def _simplest(laws: Sequence[Law], errors: Array, noise: Array) -> int:
@@ -202,7 +209,7 @@ def judge(
     there_too = np.isfinite(line)
     skill = None
     if there_too.any():
-        naive = float(np.abs(np.exp(line[there_too]) / target[there_too] - 1).mean())
+        naive = float(np.abs(line[there_too] / target[there_too] - 1).mean())
         skill = 1 - float(errors[there_too].mean()) / naive if naive > 0 else None
     gaps = np.isfinite(there.gap) & (there.gap > 0)
     return {
@@ -275,7 +282,7 @@ def record_law(
             "huber_delta": settings.huber_delta,
             "starts": fit.starts,
             "seed": settings.seed,
-            "interval": "delta method, t quantiles, variances of runs and draws by restricted likelihood"
+            "interval": "delta method, t quantiles, restricted likelihood for runs and draws"
             + ("" if points.stderr is None else ", test-set noise shared by all runs"),
             "level": LEVEL,
             "parameter_counts": {
@@ -322,7 +329,9 @@ def warnings(
             "on the second most expensive rung the log-linear line through the last two sizes "
             f"was better ({line:.2%} against {own:.2%})"
         )
-    if holdout is None:
+    if choice["chosen"] != law.name:
+        out.append(f"{choice['chosen']} was chosen instead; only that is judged on the last rung")
+    elif holdout is None:
         out.append("not judged: too few cells without the most expensive rung")
     elif holdout["skill_vs_loglinear"] is not None and holdout["skill_vs_loglinear"] <= 0:
         out.append(

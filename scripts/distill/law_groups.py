@@ -9,9 +9,9 @@ import pandas as pd
 
 from distill.law_choice import Fitter, Settings, choose, fit_points, judge, record_law, too_rich
 from distill.law_points import Points, distinct, levels, points_of
-from distill.law_stages import fit_stages
+from distill.law_stages import STAGES, StagedFitter
 from distill.law_table import KEYS
-from distill.laws import LAWS, Law
+from distill.laws import LAWS, SUPERVISED, Law
 
 TARGETS = ("loss", "gap")
 SIZE_COLUMNS = ("params", "params_non_embedding")
@@ -74,6 +74,17 @@ def fit_laws(
     return {"schema": 1, "laws": laws, "refused": [one.record() for one in refused]}
 
 
+def fit_across(table: pd.DataFrame, target: str, settings: Settings) -> dict[str, Any]:
+    """Fit only the laws over several teachers; the content of laws.json with nothing else."""
+    laws: list[dict[str, Any]] = []
+    refused: list[Refusal] = []
+    table = table.reset_index(drop=True)
+    for size in SIZE_COLUMNS:
+        for selected, rows in _groups(table, _TEACHER_KEYS, size):
+            _across(rows, table, target, selected, settings, fit_points, laws, refused)
+    return {"schema": 1, "laws": laws, "refused": [one.record() for one in refused]}
+
+
 _LINE_KEYS = KEYS
 _GRID_KEYS = tuple(key for key in KEYS if key != "student")
 _TEACHER_KEYS = tuple(key for key in _GRID_KEYS if key != "teacher")
@@ -84,7 +95,7 @@ def _groups(
 ) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
     """Groups of runs with equal keys, and the record `selected` of each."""
     for values, rows in table.groupby(list(keys), sort=False):
-        selected: dict[str, Any] = {key: None for key in KEYS}
+        selected: dict[str, Any] = dict.fromkeys(KEYS)
         selected.update(zip(keys, map(str, values), strict=True))
         yield {**selected, "size": size}, rows
 
@@ -94,7 +105,7 @@ def _usable(
 ) -> tuple[Points, list[dict[str, Any]]]:
     """Points with a target, and a record of each run that is left out."""
     keep = np.isfinite(rows[target].to_numpy()) & (rows[target].to_numpy() > 0)
-    reasons = {row: f"its {target} is not positive" for row in rows.index[~keep]}
+    reasons = dict.fromkeys(rows.index[~keep], f"its {target} is not positive")
     again = rows.duplicated([*KEYS, "seed", "draw", "params", "tokens", "epochs", target])
     for row in rows.index[again.to_numpy() & keep]:
         reasons[row] = "the same run stands in an earlier row"
@@ -137,6 +148,8 @@ def _lines(
     points, dropped = _usable(rows, target, "params", settings.shared)
     if not len(points):
         return
+    if not settings.shared and distinct(points, "tokens") < 2:
+        return  # scattered points of a table of one's own: every size is its own student
     known = LAWS[target]
     several = distinct(points, "epochs") > 1
     names = ["data_power"]
@@ -200,7 +213,7 @@ def _compete(
                 best and place == winner,
                 dropped,
                 settings,
-            )  # fmt: skip
+            )
         )
 
 
@@ -296,13 +309,43 @@ def _across(
         refused.append(Refusal("ratio", target, selected, reason))
         refused.append(Refusal("distillation", target, selected, reason))
         return
+    candidates, staged = [], fitter
     if teachers < _LEAST_TEACHERS:
         refused.append(
             Refusal("ratio", target, selected,
-                    f"gamma wants at least {_LEAST_TEACHERS} sizes of teacher, with fewer it merges "
-                    f"into alpha; there {'is' if teachers == 1 else 'are'} {teachers}")
+                    f"gamma wants at least {_LEAST_TEACHERS} sizes of teacher, with fewer it "
+                    f"merges into alpha; there {'is' if teachers == 1 else 'are'} {teachers}")
         )  # fmt: skip
     else:
-        _compete([LAWS[target]["ratio"]], points, dropped, target, selected, settings, fitter, laws,
-                 refused, best=True)  # fmt: skip
-    fit_stages(rows, table, target, selected, settings, laws, refused)
+        candidates.append(LAWS[target]["ratio"])
+    why: str | None = None
+    supervised = _supervised(table, selected, settings)
+    if target == "gap":
+        why = "its gap vanishes under a weak teacher, where logs are noise; see its fit to loss"
+    elif supervised is None:
+        why = (
+            "it needs the loss of the same students trained without a teacher: rows with no "
+            "teacher_loss, same init, curation and group"
+        )
+    elif too_rich(SUPERVISED, supervised) is not None:
+        why = f"its supervised stage: {too_rich(SUPERVISED, supervised)}"
+    elif distinct(points, "teacher_loss") < _LEAST_TEACHERS:
+        why = f"c0 and f1 want at least {_LEAST_TEACHERS} teachers of different loss"
+    if why is None and supervised is not None:
+        staged = StagedFitter(fit_points(SUPERVISED, supervised, settings))
+        candidates += [LAWS[target][name] for name in STAGES]
+    else:
+        refused.append(Refusal("distillation", target, selected, str(why)))
+    _compete(candidates, points, dropped, target, selected, settings, staged, laws, refused,
+             best=True)  # fmt: skip
+
+
+def _supervised(
+    table: pd.DataFrame, selected: Mapping[str, Any], settings: Settings
+) -> Points | None:
+    """Runs without a teacher that share all but the method with the selected ones."""
+    alone = ~np.isfinite(table["teacher_loss"].to_numpy(dtype=np.float64))
+    for key in ("curation", "init", "group"):
+        alone &= (table[key] == selected[key]).to_numpy()
+    rows = table[alone]
+    return points_of(rows, "loss", selected["size"], settings.shared) if len(rows) else None

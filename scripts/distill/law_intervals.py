@@ -131,7 +131,10 @@ def uncertainty(
 
 
 _SHARES = np.linspace(0.0, 0.95, 20)
-"""Shares of the draw in a run's variance, equally likely beforehand."""
+"""Shares of the draw in a run's variance."""
+_PRIOR = 2.0
+"""A share s weighs (1 - s)^2 beforehand. Simulated intervals of a nominal .90 covered .96 with
+equal weights, .84 with the likeliest share alone."""
 _LEAST_VARIANCE = 1e-20
 
 
@@ -152,7 +155,7 @@ def _variances(free: Array, rest: Array, sharing: Array | None) -> tuple[Array, 
     spread = (1 - _SHARES[:, None]) + _SHARES[:, None] * np.maximum(weights, 0.0)
     total = np.maximum((square / spread).mean(axis=1), _LEAST_VARIANCE)
     likelihood = -0.5 * np.log(spread).sum(axis=1) - 0.5 * df * np.log(total)
-    weight = np.exp(likelihood - likelihood.max())
+    weight = (1 - _SHARES) ** _PRIOR * np.exp(likelihood - likelihood.max())
     weight /= weight.sum()
     parts = np.stack([total * (1 - _SHARES), total * _SHARES])
     mean = parts @ weight
@@ -163,7 +166,7 @@ def _variances(free: Array, rest: Array, sharing: Array | None) -> tuple[Array, 
 
 
 def _degrees(parts: Array, found: Uncertainty) -> Array:
-    """Degrees of freedom of parts[0] * run variance + parts[1] * draw variance, shape of parts[0]."""
+    """Degrees of freedom of parts[0] * run variance + parts[1] * draw variance."""
     value = parts[0] * found.variances[0] + parts[1] * found.variances[1]
     doubt = np.einsum("i...,ij,j...->...", parts, found.doubt, parts)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -1,7 +1,6 @@
 """Points of one fit, their rungs (levels of the held-out axis) and the log-linear line."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -48,16 +47,17 @@ class Points:
 
     def where(self, mask: np.ndarray) -> "Points":
         """The points that `mask` keeps."""
-        return replace(
-            self,
+        return Points(
             values={name: array[mask] for name, array in self.values.items()},
-            **{
-                name: None if getattr(self, name) is None else getattr(self, name)[mask]
-                for name in (
-                    "target", "gap", "stderr", "compute", "teacher", "student", "draw", "rows"
-                )
-            },
-        )  # fmt: skip
+            target=self.target[mask],
+            gap=self.gap[mask],
+            stderr=None if self.stderr is None else self.stderr[mask],
+            compute=self.compute[mask],
+            teacher=self.teacher[mask],
+            student=self.student[mask],
+            draw=None if self.draw is None else self.draw[mask],
+            rows=self.rows[mask],
+        )
 
 
 def points_of(table: pd.DataFrame, target: str, size: str, shared: bool) -> Points:
@@ -148,7 +148,7 @@ def rungs(points: Points, inputs: tuple[str, ...]) -> tuple[str, np.ndarray]:
 
 
 def log_linear(points: Points, axis: str, ranks: np.ndarray, rung: int) -> Array:
-    """Log prediction at the points of `rung` by a line through the last two sizes below it.
+    """Prediction at the points of `rung` by a line in log size through the last two below it.
 
     On the tokens axis there is one line per student and teacher, on the params axis one per teacher
     and number of tokens; on compute one line through all points of the two rungs below.
@@ -157,7 +157,7 @@ def log_linear(points: Points, axis: str, ranks: np.ndarray, rung: int) -> Array
         Shape (points on the rung,); NaN where there are no two sizes to draw a line through.
     """
     own = points.compute if axis == "compute" else points.values[axis]
-    log, target = np.log(own), np.log(points.target)
+    log, target = np.log(own), points.target
     if axis == "compute":
         context = np.zeros(len(points), dtype=np.int64)
     else:

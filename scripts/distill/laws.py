@@ -5,21 +5,24 @@ is positive by construction (one signed exponent apart), and amplitudes are meas
 of the data (log N and log D minus their means), where they hardly correlate with the exponents.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
-Inputs = Mapping[str, Array]
-"""Per name of `Law.inputs`, values of n points, shape (n,): parameters, tokens, epochs, nats."""
-Term = Callable[[Array, Inputs], tuple[Array, list[Array]]]
-"""Internal parameters (..., P of the term) and centred inputs to the log of a term (..., n) and its
-derivative by each of them."""
-
-BREAK_WIDTH = 0.2
-"""Width of the break in log N: fixed, since no grid of this size determines it."""
+from distill.law_terms import (
+    Array,
+    Inputs,
+    Term,
+    broken_size,
+    floor,
+    joined,
+    power,
+    ratio,
+    rectified,
+    repeated_data,
+    sigmoid,
+)
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ class Law:
     def centred(
         self, inputs: Mapping[str, object], centre: Mapping[str, float]
     ) -> dict[str, Array]:
-        """Logs of the inputs minus their centres, broadcast to one shape (n,); epochs stay plain."""
+        """Logs of the inputs minus their centres, shape (n,); epochs stay plain."""
         arrays = np.broadcast_arrays(
             *(np.atleast_1d(np.asarray(inputs[name], dtype=np.float64)) for name in self.inputs)
         )
@@ -152,77 +155,6 @@ class Law:
         return np.exp(self.curve(self.internal(coefficients, {}), self.centred(inputs, {}))[0])
 
 
-def _floor(p: Array, x: Inputs) -> tuple[Array, list[Array]]:
-    one = np.ones_like(next(iter(x.values())))
-    return p[..., 0, :] * one, [one]
-
-
-def _power(name: str) -> Term:
-    """a - exponent * log input."""
-
-    def term(p: Array, x: Inputs) -> tuple[Array, list[Array]]:
-        falls = -np.exp(p[..., 1, :]) * x[name]
-        return p[..., 0, :] + falls, [np.ones_like(x[name]), falls]
-
-    return term
-
-
-def _broken_size(p: Array, x: Inputs) -> tuple[Array, list[Array]]:
-    """A power of N that is steeper by `delta` below N_c."""
-    falls, steeper = -np.exp(p[..., 1, :]) * x["params"], np.exp(p[..., 3, :])
-    below = (p[..., 2, :] - x["params"]) / BREAK_WIDTH
-    rise = steeper * BREAK_WIDTH * np.logaddexp(0.0, below)
-    return p[..., 0, :] + falls + rise, [
-        np.ones_like(falls),
-        falls,
-        steeper * _sigmoid(below),
-        rise,
-    ]
-
-
-def _repeated_data(p: Array, x: Inputs) -> tuple[Array, list[Array]]:
-    """A power of D', what repeated tokens are worth in unique ones."""
-    beta, rate = np.exp(p[..., 1, :]), np.exp(p[..., 2, :])
-    repeats = x["epochs"] - 1.0
-    left = np.exp(-repeats / rate)
-    worth = 1.0 + rate * (1.0 - left)
-    data = x["tokens"] + np.log(worth)
-    by_rate = rate * (1.0 - left - repeats / rate * left) / worth
-    return p[..., 0, :] - beta * data, [np.ones_like(data), -beta * data, -beta * by_rate]
-
-
-def _rectified(p: Array, x: Inputs) -> tuple[Array, list[Array]]:
-    """B / (D_l + D^beta)."""
-    rises = np.exp(p[..., 1, :]) * x["tokens"]
-    total = np.logaddexp(p[..., 2, :], rises)
-    return p[..., 0, :] - total, [
-        np.ones_like(rises),
-        -np.exp(rises - total) * rises,
-        -np.exp(p[..., 2, :] - total),
-    ]
-
-
-def _ratio(p: Array, x: Inputs) -> tuple[Array, list[Array]]:
-    """A N_s^-alpha (1 + (D0/D)^beta) (N_t/N_s)^gamma."""
-    falls = -np.exp(p[..., 1, :]) * x["params"]
-    beta = np.exp(p[..., 3, :])
-    lack = beta * (p[..., 2, :] - x["tokens"])
-    share = _sigmoid(lack)
-    ratio = x["teacher_params"] - x["params"]
-    log = p[..., 0, :] + falls + np.logaddexp(0.0, lack) + p[..., 4, :] * ratio
-    return log, [np.ones_like(falls), falls, share * beta, share * lack, ratio]
-
-
-def _joined(p: Array, x: Inputs) -> tuple[Array, list[Array]]:
-    """(A/N^alpha + B/D^beta)^gamma."""
-    size, data = -np.exp(p[..., 1, :]) * x["params"], -np.exp(p[..., 3, :]) * x["tokens"]
-    gamma = np.exp(p[..., 4, :])
-    first, second = p[..., 0, :] + size, p[..., 2, :] + data
-    total = np.logaddexp(first, second)
-    one, two = gamma * np.exp(first - total), gamma * np.exp(second - total)
-    return gamma * total, [one, one * size, two, two * data, gamma * total]
-
-
 def _teacher(p: Array, x: Inputs) -> tuple[Array, list[Array]]:
     """The teacher's loss, a term without coefficients."""
     return x["teacher_loss"], []
@@ -239,7 +171,7 @@ def _distilled(reduced: bool) -> Term:
         there = {name: x[name] for name in names}
         free = p[..., 0]
         supervised, slopes = SUPERVISED.curve(free[..., :6], there)
-        extra, extra_slopes = _joined(p[..., 7 + count :, :], there)
+        extra, extra_slopes = joined(p[..., 7 + count :, :], there)
         teacher = x["teacher_loss"]
         weight = -np.exp(p[..., 6, :]) * teacher
         odds = teacher - supervised
@@ -252,7 +184,7 @@ def _distilled(reduced: bool) -> Term:
             c1, width = np.exp(p[..., 7, :]), np.exp(p[..., 9, :])
             power = (odds - p[..., 8, :]) / width
             bracket = -c1 * width * np.logaddexp(0.0, power)
-            by_supervised = c1 * _sigmoid(power)
+            by_supervised = c1 * sigmoid(power)
             inner = [bracket, by_supervised, bracket + by_supervised * width * power]
         outer = [by_supervised * slopes[..., row, :] for row in range(6)]
         return weight + bracket + extra, [*outer, weight, *inner, *extra_slopes]
@@ -260,13 +192,8 @@ def _distilled(reduced: bool) -> Term:
     return term
 
 
-def _sigmoid(value: Array) -> Array:
-    return 0.5 * (1.0 + np.tanh(0.5 * value))
-
-
 # Starts: a floor as a share of the smallest target, terms as shares of the typical one.
 _E = Parameter("E", "floor", (0.02, 0.4, 0.8), 1e-6, 1.5, True)
-_AMPLITUDE = {"kind": "amplitude", "low": 1e-9, "high": 1e6, "of_target": True}
 
 
 def _a(name: str, shifts: Sequence[tuple[str, str, int]], starts: Sequence[float]) -> Parameter:
@@ -299,11 +226,11 @@ def _additive(
     return Law(name, formula, source, inputs, parameters, terms)
 
 
-_SIZE = (_power("params"), (_A, _ALPHA))
-_DATA = (_power("tokens"), (_B, _BETA))
-_REPEATED = (_repeated_data, (_B, _BETA, _R))
+_SIZE = (power("params"), (_A, _ALPHA))
+_DATA = (power("tokens"), (_B, _BETA))
+_REPEATED = (repeated_data, (_B, _BETA, _R))
 _BROKEN = (
-    _broken_size,
+    broken_size,
     (
         _A,
         _ALPHA,
@@ -312,7 +239,7 @@ _BROKEN = (
     ),
 )
 _RATIO = (
-    _ratio,
+    ratio,
     (
         _A,
         _ALPHA,
@@ -321,7 +248,7 @@ _RATIO = (
         Parameter("gamma", "signed", (-0.1, 0.1), -5.0, 5.0),
     ),
 )
-_FLOOR = (_floor, (_E,))
+_FLOOR = (floor, (_E,))
 _JOINED = (
     _a("A", [("alpha", "params", 1)], (0.1, 0.5)),
     _exponent("alpha", 0.2, 0.5),
@@ -335,7 +262,7 @@ SUPERVISED = _additive(
     f"{_BUSBRIDGE}, Eq. 1",
     ("params", "tokens"),
     _FLOOR,
-    (_joined, _JOINED),
+    (joined, _JOINED),
 )
 """Loss of a student trained without a teacher, the first stage of the distillation law."""
 
@@ -349,7 +276,7 @@ _BASES = [
     ("chinchilla", "A/N^alpha + B/D^beta", _HOFFMANN, ("params", "tokens"), (_SIZE, _DATA)),
     ("rectified", "B/(D_l + D^beta)", "Lin et al. 2024, Selecting large language model to "
      "fine-tune via rectified scaling law", ("tokens",),
-     ((_rectified, (_a("B", [("beta", "tokens", 1)], (0.3, 1.0)), _BETA,
+     ((rectified, (_a("B", [("beta", "tokens", 1)], (0.3, 1.0)), _BETA,
         Parameter("D_l", "amplitude", (0.1, 1.0), 1e-9, 1e6,
                   shifts=(("beta", "tokens", 1),)))),)),
     ("data_constrained", f"B/D'^beta, {_WORTH}", _MUENNIGHOFF, ("tokens", "epochs"),
@@ -370,6 +297,7 @@ _BASES = [
 def _distillation(reduced: bool, target: str) -> Law:
     first = tuple(_renamed(parameter, "_supervised") for parameter in SUPERVISED.parameters)
     c0 = _exponent("c0", 1.0, 2.5)
+    bracket: tuple[Parameter, ...]
     if reduced:
         bracket = (
             Parameter("kappa", "amplitude", (1.0, 4.0), 1e-9, 1e6),
@@ -405,15 +333,7 @@ def _distillation(reduced: bool, target: str) -> Law:
 def _renamed(parameter: Parameter, suffix: str) -> Parameter:
     """The same parameter under a longer name."""
     shifts = tuple((f"{e}{suffix}" if e else "", name, sign) for e, name, sign in parameter.shifts)
-    return Parameter(
-        parameter.name + suffix,
-        parameter.kind,
-        parameter.starts,
-        parameter.low,
-        parameter.high,
-        parameter.of_target,
-        shifts,
-    )
+    return replace(parameter, name=parameter.name + suffix, shifts=shifts)
 
 
 def _laws(target: str) -> dict[str, Law]:
@@ -424,9 +344,8 @@ def _laws(target: str) -> dict[str, Law]:
         shown = f"{sign if target == 'loss' else 'gap = '}{formula}"
         law = _additive(name, shown, source, inputs, *floor, *parts)
         if name == "ratio" and target == "loss":
-            first = Parameter("L0", *(getattr(_E, key) for key in ("kind", "starts", "low", "high")),
-                              of_target=True)  # fmt: skip
-            law = Law(name, shown, source, inputs, (first, *law.parameters[1:]), law.terms)
+            first = replace(_E, name="L0")
+            law = replace(law, parameters=(first, *law.parameters[1:]))
         laws[name] = law
     for reduced in (False, True):
         law = _distillation(reduced, target)
