@@ -76,7 +76,7 @@
     return worst <= grid.same_level ? 1 : worst;
   }
   const who = () => student.sizes
-    ? `a student of ${whole(size)} ${student.size === "params" ? "" : "non-embedding "}parameters`
+    ? `A student of ${whole(size)} ${student.size === "params" ? "" : "non-embedding "}parameters`
     : student.label + (student.params ? ` (${whole(student.params)} parameters)` : "");
   const amount = () => perSample() ? `${whole(shown(tokens))} samples (${whole(tokens)} tokens)` : `${whole(tokens)} tokens`;
 
@@ -85,7 +85,7 @@
     const [seconds, flops] = [cost("train_seconds"), cost("train_flops")];
     const out = [];
     if (seconds !== null) out.push(`training takes ${duration(seconds)}`);
-    if (flops !== null) out.push(`${out.length ? "" : "training takes "}${number(flops)} FLOPs`);
+    if (flops !== null) out.push(`${out.length ? out.pop() + " and " : "training takes "}${number(flops)} FLOPs`);
     if (group.teacher && cost("teacher_tokens")) {
       const work = [cost("teacher_seconds"), cost("teacher_flops")];
       out.push(`the teacher writes ${whole(cost("teacher_tokens"))} tokens` + (work[0] === null ? "" : ` in ${duration(work[0])}`) + (work[1] === null ? "" : ` and ${number(work[1])} FLOPs`));
@@ -95,7 +95,7 @@
     }
     const model = rate(student.model_bytes);
     if (model !== null) out.push(`the student takes ${bytes(model)}`);
-    return out.length ? `${capital(out.join(", "))}: at the rates of this study's runs on their machine${student.sizes ? ", log-linear in size between students" : ""}.` : "Costs are not known from this table.";
+    return out.length ? `${capital(out.join("; "))}: at the rates of this study's runs on their machine${student.sizes ? ", log-linear in size between students" : ""}.` : "Costs are not known from this table.";
   }
 
   function words() {
@@ -104,7 +104,7 @@
     const epochs = `${Number(group.epochs.toPrecision(6))} epoch${group.epochs === 1 ? "" : "s"}`;
     const beyond = factor();
     const lines = [
-      ["", `${capital(who())}, ${group.label}, ${amount()}, ${epochs}: expected loss ${number(now.value, 4)} nats per token (90 % interval ${between(now.low, now.high, 4)} for the mean over runs, ${between(now.run_low, now.run_high, 4)} for a new run). Perplexity ${number(exp(now.value))} (${between(exp(now.low), exp(now.high))}; a new run ${between(exp(now.run_low), exp(now.run_high))}).`],
+      ["", `${who()}, ${group.label}, ${amount()}, ${epochs}: expected loss ${number(now.value, 4)} nats per token (90 % interval ${between(now.low, now.high, 4)} for the mean over runs, ${between(now.run_low, now.run_high, 4)} for a new run). Perplexity ${number(exp(now.value))} (${between(exp(now.low), exp(now.high))}; a new run ${between(exp(now.run_low), exp(now.run_high))}).`],
       beyond > grid.max_factor ? ["warning", `Warning: extrapolated by a factor of ${number(beyond)}, more than ${grid.max_factor}: the law is no evidence that far.`]
         : ["", beyond > 1 ? `Extrapolated: a factor of ${number(beyond)} outside what the law was fitted to.` : "Inside what the law was fitted to."],
       ["", costs()],
@@ -154,10 +154,12 @@
     const xs = Array.from({ length: steps + 1 }, (_, k) => clamp(nodes, first * Math.pow(last / first, k / steps)));
     const [from, to] = student.range.tokens;
     const seen = xs.filter((x) => x >= from && x <= to * grid.max_factor);
-    const heights = student.points.map((point) => point[1]);
+    // Runs of a size stand on the curve of any size near it.
+    const points = student.points.filter((point) => point.length < 3 || Math.abs(Math.log(point[2] / size)) < 0.1);
+    const heights = points.map((point) => point[1]).concat(curve("value", last));
     for (const x of [from, to, ...seen]) for (const name of ["value", "low", "high"]) heights.push(curve(name, clamp(nodes, x)));
     const known = heights.filter((y) => y !== null), middle = curve("value", clamp(nodes, from));
-    let low = Math.min(...known), high = Math.min(Math.max(...known), 3 * Math.max(middle, ...student.points.map((p) => p[1])));
+    let low = Math.min(...known), high = Math.min(Math.max(...known), 3 * Math.max(middle, ...points.map((p) => p[1])));
     low -= 0.05 * (high - low) || 0.05 * low;
     high += 0.08 * (high - low);
     const x = (value) => left + (width - left - right) * (last > first ? Math.log(value / first) / Math.log(last / first) : 0.5);
@@ -189,12 +191,12 @@
       band("run_low", "run_high", "run"), band("low", "high", "band"),
       ...line([...xs.filter((at) => at < from), clamp(nodes, from)], "curve beyond"), ...line(middleXs, "curve"),
       ...line([clamp(nodes, to), ...xs.filter((at) => at > to)], "curve beyond"),
-      ...student.points.map(([at, loss]) => element("circle", { class: "point", cx: x(clamp(nodes, at)), cy: y(loss), r: 3 })),
+      ...points.map(([at, loss]) => element("circle", { class: "point", cx: x(clamp(nodes, at)), cy: y(loss), r: 3 })),
       element("line", { class: "here", x1: x(tokens), x2: x(tokens), y1: top, y2: height - bottom }),
       element("circle", { class: "spot", cx: x(tokens), cy: y(curve("value", tokens)), r: 5 }),
     );
     svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    svg.replaceChildren(element("title", { id: "ask-chart-title" }, `Expected loss of ${who()}, ${group.label}, against ${perSample() ? "samples" : "unique tokens"}, with 90 % bands`), clip, axes, inside);
+    svg.replaceChildren(element("title", { id: "ask-chart-title" }, `Expected loss: ${who()}, ${group.label}, against ${perSample() ? "samples" : "unique tokens"}, with 90 % bands`), clip, axes, inside);
   }
 
   function show() {

@@ -6,11 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from distill.law_choice import Settings, fit_points, record_law
+from distill.law_choice import Settings
 from distill.law_groups import fit_laws
-from distill.law_points import points_of
-from distill.law_table import KEYS, law_table, own_table
-from distill.laws import LAWS
+from distill.law_table import law_table, own_table
 
 SIZES = {f"d{n}": n * 100_000 for n in (6, 12, 24, 48, 80, 144)}
 TOKENS = [125_000 * 2**k for k in range(6)]
@@ -82,24 +80,6 @@ def _row(method: str, student: str, params: int, tokens: int, draw: int, loss: f
 def size_laws() -> dict[str, Any]:
     """laws.json of `size_runs`, by all of the fitting that the workflow does."""
     return fit_laws(law_table(size_runs(), None), Settings(starts=4))
-
-
-def quick_laws(runs: pd.DataFrame, students: tuple[str, ...] = ()) -> dict[str, Any]:
-    """laws.json with one joint law per method, and a data law for some students; not chosen."""
-    settings, records = Settings(starts=4), []
-    for _, mine in law_table(runs, None).groupby("method", sort=False):
-        for student in (*students, None):
-            rows = mine if student is None else mine[mine["student"] == student]
-            law = LAWS["loss"]["chinchilla" if student is None else "data_power"]
-            points = points_of(rows.reset_index(drop=True), "loss", "params", True)
-            selected: dict[str, Any] = {key: str(rows[key].iloc[0]) for key in KEYS}
-            selected |= {"student": student, "size": None if student else "params"}
-            fitted = fit_points(law, points, settings)
-            choice = {"by": "aicc", "axis": None, "rung": None, "errors": {law.name: None}}
-            records.append(
-                record_law(fitted, points, "loss", selected, None, choice, True, [], settings)
-            )
-    return {"schema": 1, "laws": records, "refused": []}
 
 
 def own_runs() -> tuple[pd.DataFrame, dict[str, Any]]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from distill.asking import (
@@ -44,8 +45,9 @@ def law_grid(study: Study) -> dict[str, Any]:
         (sentences). A group: label, teacher, epochs, tokens_per_sample (None without samples),
         `students` and `any_size` (None without a joint law). A student: label, params, law,
         law_over, law_error, range, tokens (nodes), the `CURVES` (null where infinite), points
-        (tokens, loss) measured, rates (per unique token), model_bytes, notes. `any_size` has
-        `sizes` too, its curves are lists of sizes by tokens, its rates lists over sizes.
+        measured (tokens, loss), rates (per unique token), model_bytes, notes. `any_size` has
+        `sizes` too: its curves are lists of sizes by tokens, its rates lists over sizes, its points
+        have a size.
     """
     groups, refused = [], []
     for group in study.groups:
@@ -68,7 +70,7 @@ def law_grid(study: Study) -> dict[str, Any]:
                     "any_size": any_size,
                 }
             )
-        elif not names or len(names) > _MOST_STUDENTS:
+        elif len(names) > _MOST_STUDENTS:
             refused.append(NoLaw(group.label, "its students share no law over size and data"))
     return {
         "schema": 1,
@@ -83,9 +85,6 @@ def _student(subject: Subject) -> dict[str, Any]:
     """The curves of one student."""
     tokens = refined(*_token_ends(subject), lambda at: _stack(subject, at))
     group, rates = subject.group, subject.rates
-    rows = group.students[subject.name or ""]
-    same = np.abs(rows["tokens_seen"] / rows["tokens_unique"] / subject.epochs - 1) < 0.01
-    rows = rows[same].iloc[:_MOST_POINTS]
     cost = rates.cost(1.0, subject.epochs) if rates else {}
     return {
         **_about(subject),
@@ -93,10 +92,7 @@ def _student(subject: Subject) -> dict[str, Any]:
         "params": group.size(subject.name or "", "params"),
         "tokens": _rounded(tokens),
         **dict(zip(CURVES, map(_rounded, _stack(subject, tokens)), strict=True)),
-        "points": [
-            [float(d), float(loss)]
-            for d, loss in zip(rows["tokens_unique"], rows["loss"], strict=True)
-        ],
+        "points": _points(group, group.students[subject.name or ""]),
         "rates": {name: cost.get(name) for name in _RATES},
         "model_bytes": rates.model_bytes if rates else None,
     }
@@ -146,7 +142,7 @@ def _any_size(study: Study, group: Group) -> dict[str, Any] | None:
         "sizes": _rounded(sizes),
         "tokens": _rounded(tokens),
         **dict(zip(CURVES, ([_rounded(row) for row in curve] for curve in curves), strict=True)),
-        "points": [],
+        "points": _points(group, group.rows, subject.measure),
         "rates": {
             name: None if any(cost.get(name) is None for cost in costs)
             else [cost[name] for cost in costs]
@@ -156,6 +152,13 @@ def _any_size(study: Study, group: Group) -> dict[str, Any] | None:
         if any(rate is None or rate.model_bytes is None for rate in rates)
         else [rate.model_bytes for rate in rates if rate],
     }  # fmt: skip
+
+
+def _points(group: Group, rows: pd.DataFrame, measure: str | None = None) -> list[list[float]]:
+    """Tokens and loss (and size) of runs with the group's epochs."""
+    same = np.abs(rows["tokens_seen"] / rows["tokens_unique"] / group.epochs - 1) < 0.01
+    columns = ["tokens_unique", "loss", *([measure] if measure else [])]
+    return rows[same][columns].iloc[:_MOST_POINTS].to_numpy(float).tolist()
 
 
 def _resized(subject: Subject, size: float) -> Subject:
