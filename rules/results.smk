@@ -83,7 +83,6 @@ rule write_report:
         references=f"{RESULTS}/references.json",
         laws=f"{RESULTS}/laws.json",
         answers=f"{RESULTS}/answers.json",
-        laws=f"{RESULTS}/laws.json",
         samples=[] if OWN_TABLE else f"{RESULTS}/samples.json",
         figures=[f"{RESULTS}/figures/{figure}.svg" for figure in FIGURES],
     output:
@@ -100,7 +99,8 @@ rule write_report:
             "write_report",
             *[
                 str(file.relative_to(BASE))
-                for file in sorted(BASE.glob("report/*.j2"))
+                for file in sorted(BASE.glob("report/*.*"))
+                if file.suffix in (".j2", ".css", ".js")
             ],
             *[f"report/{figure}.rst" for figure in FIGURES],
         ),

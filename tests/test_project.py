@@ -16,7 +16,7 @@ from distill.plan import Plan
 from miniature import ROOT
 
 ADAPTERS = sorted((ROOT / "scripts").glob("*.py"))
-PROGRAMS = {"list_unused", "write_schema"}
+PROGRAMS = {"ask", "list_unused", "write_schema"}
 
 
 def _pins(lines: list[str]) -> dict[str, str]:

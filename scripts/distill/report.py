@@ -1,4 +1,6 @@
-"""Write a study's report: one HTML file that needs no network, no script and no other file.
+"""Write a study's report: one HTML file that needs no network and no other file.
+
+Its only script is that of `distill.law_panel`, and the page's policy lets no other run.
 
 All text that a model, a data set or a config wrote is escaped, and its control, terminal and
 direction characters are replaced by visible ones, so it can neither run nor disguise itself.
@@ -20,6 +22,7 @@ from distill.columns import COLUMNS, MEASURED
 from distill.estimates import number, percent
 from distill.figures import FIGURES, drawable, read_caption
 from distill.files import UserError, write_text
+from distill.law_panel import make_panel
 from distill.lines import Line, has_values, lines_of, prepare_runs
 from distill.method_tables import soft_section
 
@@ -115,10 +118,10 @@ def write_report(
         answers: answers.json, as `verdict.diminishing_returns` returns it.
         samples: samples.json (responses written by models), or None.
         figures_dir: holds `<name>.svg` of every figure that the table can draw.
-        captions_dir: holds `<name>.rst`.
+        captions_dir: holds `<name>.rst`, and the files of the interactive section.
         template: the Jinja template of the page.
         out: the HTML file to write.
-        laws: laws.json, or None.
+        laws: laws.json; None for none.
 
     Raises:
         UserError: a figure, a caption or the template is missing, or the table lacks a column.
@@ -140,6 +143,7 @@ def write_report(
     page = environment.from_string(source.read_text(encoding="utf-8"))
     context = _context(runs, references or {}, answers, samples or {})
     context["figures"] = _figures(runs, references or {}, laws, Path(figures_dir), captions_dir)
+    context["panel"] = make_panel(runs, laws, references, captions_dir, visible)
     write_text(out, page.render(context))
 
 
