@@ -14,7 +14,7 @@ with job(snakemake):
         pd.read_parquet(files.runs),
         read_json(files.references),
         read_json(files.answers),
-        read_json(files.samples),
+        read_json(files.samples) if files.samples else None,
         Path(files.figures[0]).parent,
         texts,
         texts / "report.html.j2",

@@ -3,8 +3,21 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from distill import cache_costs, comparisons, equal_flops, verdict
 from distill.estimates import number, percent
+from distill.law_advice import ADVICE, REACH
+from distill.law_claims import CLAIM
+from distill.law_questions import PREDICTED
 
+LAW_FIGURES = ["law_curves", "size_curves", "judged", "exponents", "residuals"]
+FIRST = [ADVICE, REACH, PREDICTED]
+"""Questions whose answers open the section, in this order."""
+ELSEWHERE = {
+    verdict.SUMMARY, verdict.LARGEST, verdict.DOUBLING, verdict.ERROR_BARS, verdict.SWEET_SPOT,
+    verdict.FORECAST, verdict.FALLING, comparisons.STUDENTS, comparisons.METHODS,
+    equal_flops.METHODS_FLOPS, cache_costs.CACHES,
+}  # fmt: skip
+"""Questions that the report answers in sections of their own."""
 SIZES = {"params": "all parameters", "params_non_embedding": "parameters without embeddings"}
 
 
@@ -18,6 +31,57 @@ def label_of(selected: Mapping[str, Any]) -> str:
     ]
     size = SIZES.get(selected.get("size") or "")
     return " · ".join(names) + (f" · over {size}" if size else "")
+
+
+def by_question(answers: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """The records of answers.json by question, in their order."""
+    out: dict[str, list[dict[str, Any]]] = {}
+    for answer in answers.get("answers", []):
+        out.setdefault(answer["question"], []).append(answer)
+    return out
+
+
+def law_parts(laws: Mapping[str, Any] | None, answers: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page shows of laws and of the questions that have no section of their own.
+
+    Args:
+        laws: laws.json; None where none were fitted.
+        answers: answers.json.
+
+    Returns:
+        laws (see `law_section`) and law_figures; advice, the first answer to what to do next;
+        open_questions, answers that tell something, and untold, those that cannot, both by
+        question; claims, verdicts on what others claimed.
+    """
+    found = by_question(answers)
+    shown = {name: found[name] for name in FIRST if name in found}
+    shown |= {name: found[name] for name in found if name not in ELSEWHERE}
+    claims = {name: shown.pop(name) for name in list(shown) if name.startswith(CLAIM)}
+    told = {
+        name: [record for record in records if not record["numbers"].get("cannot_tell")]
+        for name, records in shown.items()
+    }
+    untold = {
+        name: [record for record in records if record["numbers"].get("cannot_tell")]
+        for name, records in shown.items()
+    }
+    return {
+        "laws": law_section(laws or {"laws": [], "refused": []}),
+        "law_figures": LAW_FIGURES,
+        "advice": found.get(ADVICE, []),
+        "open_questions": {name: records for name, records in told.items() if records},
+        "untold": {name: records for name, records in untold.items() if records},
+        "claims": [
+            {
+                "claim": name.removeprefix(CLAIM),
+                "verdict": record["numbers"]["verdict"],
+                "answer": record["answer"],
+                "evidence": record["evidence"],
+            }
+            for name, records in claims.items()
+            for record in records
+        ],
+    }
 
 
 def law_section(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,6 +125,7 @@ def law_section(document: Mapping[str, Any]) -> dict[str, Any]:
         "settings": _settings(best),
         "losers": len(document["laws"]) - len(best),
         "any": bool(document["laws"]),
+        "over_size": any(law["selected"].get("size") for law in best),
     }  # fmt: skip
 
 

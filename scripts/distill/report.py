@@ -23,6 +23,7 @@ from distill.estimates import number, percent
 from distill.figures import FIGURES, drawable, read_caption
 from distill.files import UserError, write_text
 from distill.law_panel import make_panel
+from distill.law_report import by_question, law_parts
 from distill.lines import Line, has_values, lines_of, prepare_runs
 from distill.method_tables import soft_section
 
@@ -130,6 +131,7 @@ def write_report(
     if not source.is_file():
         raise UserError(f"{source} is missing; the report is made from this template")
     environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(source.parent),  # its sections are files of their own
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -140,8 +142,11 @@ def write_report(
         ),
     )
     environment.filters["number"] = number
-    page = environment.from_string(source.read_text(encoding="utf-8"))
-    context = _context(runs, references or {}, answers, samples or {})
+    page = environment.get_template(source.name)
+    trained = bool(runs["samples"].notna().any())
+    context = _title(runs, references or {}, answers, trained) | law_parts(laws, answers)
+    if trained:
+        context |= _context(runs, references or {}, answers, samples or {})
     context["figures"] = _figures(runs, references or {}, laws, Path(figures_dir), captions_dir)
     context["panel"] = make_panel(runs, laws, references, captions_dir, visible)
     write_text(out, page.render(context))
@@ -179,13 +184,9 @@ def _context(
     """Return everything that the template shows, figures apart."""
     table = prepare_runs(runs)
     lines = lines_of(table)
-    asked = _by_question(answers)
-    studies = table["study"].dropna().astype(str).unique() if "study" in table else []
-    name = references.get("study") or (studies[0] if len(studies) == 1 else "")
+    asked = by_question(answers)
     return {
-        "study": name or "Knowledge distillation",
         "facts": _facts(table, lines, references),
-        "asked": asked,
         "questions": QUESTIONS,
         "gains": _gains_table(asked.get(verdict.DOUBLING, [])),
         "forecasts": _forecasts_table(asked.get(verdict.FORECAST, [])),
@@ -206,20 +207,38 @@ def _context(
             }
         ),
         "several_students": table["student"].nunique() > 1,
-        "definitions": [
-            {"name": column, "meaning": COLUMNS[column], "measured": column in MEASURED}
-            for column in COLUMNS
-            if column in runs
-        ],
         "provenance": _provenance(table, references),
     }
 
 
-def _by_question(answers: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    out: dict[str, list[dict[str, Any]]] = {}
-    for answer in answers.get("answers", []):
-        out.setdefault(answer["question"], []).append(answer)
-    return out
+def _title(
+    runs: pd.DataFrame, references: dict[str, Any], answers: dict[str, Any], trained: bool
+) -> dict[str, Any]:
+    """Return what every page shows, that of a table of one's own too."""
+    studies = runs["study"].dropna().astype(str).unique() if "study" in runs else []
+    name = references.get("study") or (studies[0] if len(studies) == 1 else "")
+    return {
+        "study": name or "Knowledge distillation",
+        "trained": trained,
+        "asked": by_question(answers),
+        "definitions": [
+            {"name": column, "meaning": COLUMNS[column], "measured": column in MEASURED}
+            for column in COLUMNS
+            if column in runs and runs[column].notna().any()
+        ],
+        "rows": len(runs),
+        "params": _extent(runs, "params"),
+        "tokens": _extent(runs, "tokens_unique"),
+    }
+
+
+def _extent(runs: pd.DataFrame, column: str) -> str:
+    """Write the lowest and highest value of a column."""
+    if column not in runs:
+        return "–"
+    values = pd.to_numeric(runs[column], errors="coerce").dropna()
+    values = values[values > 0]
+    return "–" if values.empty else f"{number(values.min())} to {number(values.max())}"
 
 
 def _columns(names: list[str]) -> list[dict[str, Any]]:
