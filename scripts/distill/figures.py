@@ -226,6 +226,8 @@ def drawable(
     figure = FIGURES[name]
     if figure.kind == "grid":
         return bool(_grid_rows(name, runs, references, laws))
+    if not runs["samples"].notna().any():  # a table of one's own knows tokens alone
+        return False
     if figure.kind in ("lines", "marks"):
         table = prepare_runs(runs)
         return has_values(table, figure.x) and any(
