@@ -29,7 +29,10 @@ def outside(canvas: Canvas) -> list[str]:
     for axes in canvas.axes:
         if axes.get_visible():
             texts += [axes.yaxis.label, axes.xaxis.label]
-            texts += [*axes.get_xticklabels(), *axes.get_yticklabels()]
+            for axis, ends in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+                low, high = sorted(ends)  # ticks beyond the ends are not drawn
+                ticks = axis.get_major_ticks()
+                texts += [tick.label1 for tick in ticks if low <= tick.get_loc() <= high]
     out = []
     for text in texts:
         box = text.get_window_extent(renderer)

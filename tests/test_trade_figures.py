@@ -67,7 +67,7 @@ def test_shares_of_flops_add_up() -> None:
         np.testing.assert_allclose(bar["low"].to_numpy()[1:], bar["high"].to_numpy()[:-1])
     run = runs[(runs["student"] == "w64") & (runs["method"] == "kd") & (runs["samples"] == 4096)]
     total = run[["teacher_flops", "target_flops", "train_flops"]].to_numpy().sum()
-    bar = found[(found["label"] == "w64 · kd") & (found["column"] == "this run alone")]
+    bar = found[(found["label"] == "w64 · kd") & (found["column"] == "run alone")]
     wanted = 100 * run["train_flops"].item() / total
     assert bar.loc[bar["kind"] == "training", "x"].item() == pytest.approx(wanted)
 

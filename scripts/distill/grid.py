@@ -114,7 +114,7 @@ def make_grid(
     foot = bottom + (deep * _KEY_ROW + 0.08 if deep else 0.0)
     total = top + sum(heights) + len(heights) * title + (len(heights) - 1) * row_gap + foot
     canvas.set_size_inches(WIDTH, total)
-    width = (WIDTH - left - 0.08 - (columns - 1) * gap) / columns
+    width = (WIDTH - left - 0.13 - (columns - 1) * gap) / columns
     panels = {}
     edge = total - top
     for row, height in enumerate(heights):

@@ -25,7 +25,7 @@ PROPERTIES = {
 
 SHARES = {"teacher_flops": "teacher's text", "target_flops": "soft targets",
           "train_flops": "training"}  # fmt: skip
-TOTALS = {"": "this run alone", "_amortised": "teacher's work shared"}
+TOTALS = {"": "run alone", "_amortised": "work shared"}
 
 _MOST_BARS = 14
 
