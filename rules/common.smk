@@ -25,15 +25,15 @@ FIGURES = [
     "residuals",
     "exponents",
     "distillation_gap",
+    "pareto",
+    "flops_split",
+    "curation_effect",
 ]
 if not OWN_TABLE:
     FIGURES += [
         "perplexity",
         "kl_gap",
         "flops",
-        "flops_split",
-        "pareto",
-        "curation_effect",
         "cache_cost",
         "search",
         "calibration",
