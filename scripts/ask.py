@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from distill import ask_text, asked_study, asking, budget
-from distill.asked_study import Group, Study
 from distill.files import UserError, read_json
 from distill.run_costs import Prices
 

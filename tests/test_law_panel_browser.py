@@ -56,13 +56,16 @@ def _open(browser: Any, report: Path, width: int, **more: Any) -> tuple[Any, lis
     )
     page = context.new_page()
     faults: list[str] = []
-    asked: list[str] = []
+
+    def note(request: Any) -> None:
+        if not request.url.startswith("data:") and request.url != report.as_uri():
+            faults.append(request.url)
+
     page.on("console", lambda message: faults.append(message.text))
     page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
+    page.on("request", note)
     page.goto(report.as_uri())
     page.wait_for_load_state("load")
-    faults += [url for url in asked if not url.startswith("data:") and url != report.as_uri()]
     return page, faults
 
 
