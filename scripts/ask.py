@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from distill import ask_text, asking, budget
+from distill import ask_text, asked_study, asking, budget
 from distill.files import UserError, read_json
 from distill.run_costs import Prices
 
@@ -90,10 +90,10 @@ def answer(given: argparse.Namespace) -> tuple[dict[str, Any], str]:
         value = getattr(given, name, None)
         if value is not None and not (math.isfinite(value) and value > 0):
             raise UserError(f"--{name.replace('_', '-')} must be a positive number")
-    study = asking.read_study(given.study)
+    study = asked_study.read_study(given.study)
     prices = Prices(given.price_hour, given.price_million_tokens)
-    wanted = {key: getattr(given, key) for key in asking.GROUP_KEYS}
-    groups = asking.pick_groups(study, wanted, getattr(given, "student", None))
+    wanted = {key: getattr(given, key) for key in asked_study.GROUP_KEYS}
+    groups = asked_study.pick_groups(study, wanted, getattr(given, "student", None))
     if given.question == "best":
         (unit, limit), *_ = [
             (unit, value)
@@ -108,11 +108,14 @@ def answer(given: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 
 def _of_groups(
-    given: argparse.Namespace, study: asking.Study, groups: list[asking.Group], prices: Prices
+    given: argparse.Namespace,
+    study: asked_study.Study,
+    groups: list[asked_study.Group],
+    prices: Prices,
 ) -> tuple[dict[str, Any], str]:
     """An answer for each group; refused where none has one."""
     answers: list[dict[str, Any]] = []
-    refused: list[asking.NoLaw] = []
+    refused: list[asked_study.NoLaw] = []
     texts: list[str] = []
     measure = "params_non_embedding" if given.non_embedding else "params"
     for group in groups:
@@ -121,7 +124,7 @@ def _of_groups(
                 study, group, given.student, given.params, measure, given.epochs
             )
             if given.question == "loss":
-                tokens = asking.tokens_of(group, given.samples, given.tokens)
+                tokens = asked_study.tokens_of(group, given.samples, given.tokens)
                 answers.append(asking.ask_loss(subject, tokens, given.max_factor, prices))
                 texts.append(ask_text.loss_text(answers[-1]))
             else:
@@ -132,9 +135,9 @@ def _of_groups(
                     target = math.log(given.perplexity)
                 answers.append(asking.ask_samples(subject, target, given.max_factor, prices))
                 texts.append(ask_text.samples_text(answers[-1]))
-        except asking.NoLaw as reason:
+        except asked_study.NoLaw as reason:
             refused.append(reason)
-    sentences = asking.joined(refused)
+    sentences = asked_study.joined(refused)
     if not answers:
         raise UserError("; ".join(sentences))
     document = {"schema": 1, "question": given.question, "answers": answers, "refused": sentences}

@@ -13,17 +13,8 @@ import pytest
 from scipy.optimize import minimize_scalar
 
 import ask
-from distill.asking import (
-    Group,
-    NoLaw,
-    Study,
-    ask_loss,
-    ask_samples,
-    find_subject,
-    make_study,
-    pick_groups,
-    tokens_of,
-)
+from distill.asked_study import Group, NoLaw, Study, make_study, pick_groups, tokens_of
+from distill.asking import ask_loss, ask_samples, find_subject
 from distill.budget import ask_best
 from distill.files import UserError, write_json
 from distill.fitted import FittedLaw, find_laws

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from distill.asking import find_subject, make_study
+from distill.asked_study import make_study
+from distill.asking import find_subject
 from distill.figures import FIGURES
 from distill.report import write_report
 from law_study import TOKENS_PER_SAMPLE, size_laws, size_runs
@@ -53,15 +54,16 @@ def _open(browser: Any, report: Path, width: int, **more: Any) -> tuple[Any, lis
     context = browser.new_context(
         offline=True, viewport={"width": width, "height": 740}, locale="de-DE", **more
     )
-    page, faults = context.new_page(), []
+    page = context.new_page()
+    faults: list[str] = []
+
+    def note(request: Any) -> None:
+        if not request.url.startswith("data:") and request.url != report.as_uri():
+            faults.append(request.url)
+
     page.on("console", lambda message: faults.append(message.text))
     page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on(
-        "request",
-        lambda request: (
-            request.url.startswith(("data:", report.as_uri())) or faults.append(request.url)
-        ),
-    )
+    page.on("request", note)
     page.goto(report.as_uri())
     page.wait_for_load_state("load")
     return page, faults

@@ -8,16 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from distill.asking import (
-    MAX_FACTOR,
-    Group,
-    NoLaw,
-    Study,
-    Subject,
-    find_subject,
-    joined,
-    point_answer,
-)
+from distill.asked_study import Group, NoLaw, Study, joined
+from distill.asking import MAX_FACTOR, Subject, find_subject, point_answer
 from distill.files import UserError
 from distill.run_costs import MEASURES, Prices
 

@@ -11,17 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from distill.asking import (
-    MAX_FACTOR,
-    SAME_LEVEL,
-    Group,
-    NoLaw,
-    Study,
-    Subject,
-    find_subject,
-    joined,
-    judged_error,
-)
+from distill.asked_study import Group, NoLaw, Study, joined
+from distill.asking import MAX_FACTOR, SAME_LEVEL, Subject, find_subject, judged_error
 from distill.run_costs import MEASURES, TEACHER_RATES, rates_between
 
 Array = NDArray[np.float64]

@@ -15,7 +15,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from distill.asking import make_study
+from distill.asked_study import make_study
 from distill.files import UserError
 from distill.law_grid import law_grid
 
