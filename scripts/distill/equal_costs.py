@@ -68,6 +68,16 @@ def compare_at_equal_seconds(lines: list[Line], spread: Spread | None) -> list[d
         lines: lines of the runs table.
         spread: standard deviation of a run's loss, pooled over all cells of the table.
     """
+    if not any(has_values(line.runs, "train_seconds") for line in lines):
+        return [
+            record(
+                METHODS_SECONDS,
+                None,
+                "Cannot tell, because the table has no train_seconds; needs seconds of training.",
+                "Seconds are those of one machine, so they are measured where they are compared.",
+                {"cannot_tell": True},
+            )
+        ]
     with_totals = [_with_seconds(line) for line in lines]
     return _compare_all(METHODS_SECONDS, with_totals, SECONDS, spread, "seconds", "")
 

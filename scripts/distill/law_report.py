@@ -1,4 +1,4 @@
-"""What the report says about laws: which hold, their coefficients, how they were judged, refusals."""
+"""What the report says about laws: coefficients, how they were judged, what was refused."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,6 +7,7 @@ from distill import cache_costs, comparisons, equal_flops, verdict
 from distill.estimates import number, percent
 from distill.law_advice import ADVICE, REACH
 from distill.law_claims import CLAIM
+from distill.law_curves import label_of
 from distill.law_questions import PREDICTED
 
 LAW_FIGURES = ["law_curves", "size_curves", "judged", "exponents", "residuals"]
@@ -18,19 +19,16 @@ ELSEWHERE = {
     equal_flops.METHODS_FLOPS, cache_costs.CACHES,
 }  # fmt: skip
 """Questions that the report answers in sections of their own."""
+_JUDGED = [
+    "law", "target", "rung", "runs", "compute", "mean error", "largest", "skill", "covered",
+]  # fmt: skip
 SIZES = {"params": "all parameters", "params_non_embedding": "parameters without embeddings"}
 
 
-def label_of(selected: Mapping[str, Any]) -> str:
-    """Whose law: the names that tell it from the others of the study."""
-    plain = {"none", "raw", ""}
-    names = [
-        str(selected[key])
-        for key in ("teacher", "student", "method", "cache", "curation", "init", "group")
-        if selected.get(key) is not None and selected[key] not in plain
-    ]
+def _label(selected: Mapping[str, Any]) -> str:
+    """Whose law, and over which count of parameters."""
     size = SIZES.get(selected.get("size") or "")
-    return " · ".join(names) + (f" · over {size}" if size else "")
+    return label_of(selected) + (f" · over {size}" if size else "")
 
 
 def by_question(answers: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
@@ -58,11 +56,11 @@ def law_parts(laws: Mapping[str, Any] | None, answers: Mapping[str, Any]) -> dic
     shown |= {name: found[name] for name in found if name not in ELSEWHERE}
     claims = {name: shown.pop(name) for name in list(shown) if name.startswith(CLAIM)}
     told = {
-        name: [record for record in records if not record["numbers"].get("cannot_tell")]
+        name: [record for record in records if not _untold(record)]
         for name, records in shown.items()
     }
     untold = {
-        name: [record for record in records if record["numbers"].get("cannot_tell")]
+        name: _once([record for record in records if _untold(record)])
         for name, records in shown.items()
     }
     return {
@@ -84,6 +82,27 @@ def law_parts(laws: Mapping[str, Any] | None, answers: Mapping[str, Any]) -> dic
     }
 
 
+def _untold(record: Mapping[str, Any]) -> bool:
+    """Whether an answer is that it cannot be told."""
+    return bool(record["numbers"].get("cannot_tell")) or record["answer"].startswith("Cannot tell")
+
+
+def _once(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Answers of the same words become one, about all that they are given for."""
+    about: dict[str, list[str]] = {}
+    for record in records:
+        names = about.setdefault(record["answer"], [])
+        names += [record["label"]] if record["label"] else []
+    few = 4
+    return [
+        {
+            "answer": answer,
+            "label": "; ".join(names[:few]) + (f"; {len(names) - few} more" if names[few:] else ""),
+        }
+        for answer, names in about.items()
+    ]
+
+
 def law_section(document: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that the report shows about laws.json.
 
@@ -93,12 +112,13 @@ def law_section(document: Mapping[str, Any]) -> dict[str, Any]:
         settings: how the laws were fitted; losers: how many laws were fitted and not chosen.
     """
     best = [law for law in document["laws"] if law["best"]]
+    best.sort(key=lambda law: law["selected"].get("student") is not None)  # over students first
     return {
         "coefficients": _table(
             ["law", "target", "formula", "coefficients (90 % interval)", "points", "residual"],
             [
                 [
-                    label_of(law["selected"]),
+                    _label(law["selected"]),
                     law["target"],
                     law["formula"],
                     "; ".join(_coefficient(*item) for item in law["coefficients"].items()),
@@ -109,15 +129,16 @@ def law_section(document: Mapping[str, Any]) -> dict[str, Any]:
             ],
         ),
         "judged": _table(
-            ["law", "target", "rung", "runs", "compute", "mean error", "largest", "skill", "covered"],
+            _JUDGED,
             [_judged(law) for law in best if law["holdout"]],
         ),
         "warnings": _grouped((word, law) for law in best for word in law["warnings"]),
         "refused": _grouped(
-            (f"{law['name']} ({law['target']}): {law['reason']}", law) for law in document["refused"]
+            (f"{law['name']} ({law['target']}): {law['reason']}", law)
+            for law in document["refused"]
         ),
         "dropped": [
-            f"{label_of(law['selected'])}, {law['target']}: {len(law['dropped'])} points left out, "
+            f"{_label(law['selected'])}, {law['target']}: {len(law['dropped'])} points left out, "
             f"the first because {law['dropped'][0]['reason']}"
             for law in best
             if law["dropped"]
@@ -141,9 +162,9 @@ def _judged(law: Mapping[str, Any]) -> list[str]:
     covered = held["interval_coverage"]
     skill = held["skill_vs_loglinear"]
     return [
-        label_of(law["selected"]),
+        _label(law["selected"]),
         law["target"],
-        f"{held['axis']} = {number(held['rung'])}",
+        _rung(held),
         number(held["runs"]),
         f"× {number(held['compute_factor'], 2)}",
         percent(held["mean_relative_error"]).lstrip("+"),
@@ -153,9 +174,19 @@ def _judged(law: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _rung(held: Mapping[str, Any]) -> str:
+    """The judged runs by the axis on which they are the dearest."""
+    values = sorted({entry[held["axis"]] for entry in held["predicted"]})
+    ends = [number(value) for value in (values[0], values[-1])]
+    return f"{held['axis']} {ends[0] if ends[0] == ends[1] else ' to '.join(ends)}"
+
+
 def _table(names: Sequence[str], rows: list[list[str]]) -> dict[str, Any]:
     texts = {"law", "target", "formula", "coefficients (90 % interval)", "rung"}
-    columns = [{"name": name, "measured": False, "text": name in texts} for name in names]
+    columns = [
+        {"name": name, "measured": False, "text": name in texts, "wide": "interval" in name}
+        for name in names
+    ]
     return {"columns": columns, "rows": rows}
 
 
@@ -164,7 +195,7 @@ def _grouped(found: Any) -> list[dict[str, Any]]:
     out: dict[str, list[str]] = {}
     for sentence, law in found:
         names = out.setdefault(sentence, [])
-        if (name := label_of(law["selected"])) not in names:
+        if (name := _label(law["selected"])) not in names:
             names.append(name)
     return [{"sentence": sentence, "about": names} for sentence, names in out.items()]
 

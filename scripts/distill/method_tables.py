@@ -257,7 +257,10 @@ def _table(names: list[str], rows: list[list[str]]) -> dict[str, Any] | None:
     if not rows:
         return None
     kept = [k for k in range(len(names)) if k == 0 or any(row[k] != "–" for row in rows)]
-    columns = [{"name": names[k], "measured": False, "text": names[k] in WORDED} for k in kept]
+    columns = [
+        {"name": names[k], "measured": False, "text": names[k] in WORDED, "wide": False}
+        for k in kept
+    ]
     return {"columns": columns, "rows": [[row[k] for k in kept] for row in rows]}
 
 

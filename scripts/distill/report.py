@@ -242,7 +242,9 @@ def _extent(runs: pd.DataFrame, column: str) -> str:
 
 
 def _columns(names: list[str]) -> list[dict[str, Any]]:
-    return [{"name": name, "measured": name in MEASURED, "text": False} for name in names]
+    return [
+        {"name": name, "measured": name in MEASURED, "text": False, "wide": False} for name in names
+    ]
 
 
 def _facts(
