@@ -88,11 +88,11 @@ def test_the_floor_is_the_divergence_to_the_best_that_the_vocabulary_can_say() -
     vocabulary, q = Vocabulary(KEPT, 300), random_logs(6, 300).exp()
     best = spread_out(vocabulary, vocabulary.coarse(q.log()))
     expected = (q * (q.log() - best)).sum(1)
-    torch.testing.assert_close(vocabulary.floor(q), expected)
+    torch.testing.assert_close(vocabulary.floor(q, q.log()), expected)
     assert expected.min() > 0.01
     even = q.clone()
     even[:, vocabulary.ids == vocabulary.other] = 1e-3
-    torch.testing.assert_close(vocabulary.floor(even), torch.zeros(6, dtype=torch.float64))
+    torch.testing.assert_close(vocabulary.floor(even, even.log()), torch.zeros(6, dtype=torch.float64))
 
 
 def test_a_wider_head_is_padding_and_no_text() -> None:

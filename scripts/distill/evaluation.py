@@ -87,7 +87,7 @@ def _score_rows(
         q, theirs, own = q[:, :shared], theirs[:, :shared], own[:, :shared]
         found["agree"] = _likeliest(theirs) == (best if shared == words else _likeliest(own))
         if vocabulary is not None:
-            found["floor"] = vocabulary.floor(q).unsqueeze(1)
+            found["floor"] = vocabulary.floor(q, theirs - their_log_mass).unsqueeze(1)
         log_ratio = theirs.sub_(own).add_(log_mass - their_log_mass)
         # Where q is 0 (a cut tail), log q is -inf and the term is 0.
         found["kl"] = q.mul_(log_ratio.clamp_min_(-1e9)).sum(-1, keepdim=True)

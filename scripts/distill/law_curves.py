@@ -26,7 +26,7 @@ from distill.lines import record
 GROUP_KEYS = ("teacher", "method", "cache", "curation", "init", "group")
 """What the runs of one law over size share; initialisations are never pooled."""
 SIZE_NAMES = {"params": "all parameters", "params_non_embedding": "parameters without embeddings"}
-NO_NAMES = ("", "none", "nan", "None")
+NO_NAMES = ("", "none", "nan", "None", "raw")
 SIZE_RANGE = 20.0
 """An exponent in N is claimed only where sizes span this factor."""
 REACH = 4.0

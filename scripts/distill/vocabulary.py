@@ -103,16 +103,15 @@ class Vocabulary:
         mass = log_p.new_zeros(len(log_p), self.width)
         return mass.index_add_(1, ids, log_p.exp()).log()
 
-    def floor(self, q: torch.Tensor) -> torch.Tensor:
+    def floor(self, q: torch.Tensor, log_q: torch.Tensor) -> torch.Tensor:
         """KL [rows] of q [rows, full] to what the vocabulary can express of it, nats.
 
         The least KL(q || student) that any student with this vocabulary can reach: what is lost
-        by spreading the mass of dropped ids evenly.
+        by spreading the mass of dropped ids evenly. `log_q` may be -inf where q is 0.
         """
-        ids = self.ids.to(q.device)[: q.shape[1]]
-        gone = q[:, ids == self.other]
-        mass = gone.sum(1)
-        own = torch.special.xlogy(gone, gone).sum(1)
+        gone = (self.ids == self.other).to(q)[: q.shape[1]]  # products skip no column, but are fast
+        mass = q @ gone
+        own = (q * log_q.clamp_min(-1e9)) @ gone
         return (own - torch.special.xlogy(mass, mass) + mass * self.spread).clamp_min(0)
 
 
