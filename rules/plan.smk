@@ -17,5 +17,6 @@ rule plan:
         study=config,
         figures=FIGURES,
         cores=workflow.cores or 1,
+        code=code("plan_study"),
     script:
         "../scripts/plan_study.py"

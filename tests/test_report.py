@@ -104,6 +104,8 @@ def test_sections_come_in_order(page: str) -> None:
     assert heads == [
         "What was measured",
         "Do returns diminish?",
+        "Laws",
+        "Questions, and what these runs say",
         "Other figures",
         "Students compared",
         "Methods and soft targets",
