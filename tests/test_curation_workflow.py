@@ -15,7 +15,7 @@ from distill.checks import parse_study
 from distill.figures import FIGURES
 from distill.plan import Plan
 
-pytestmark = pytest.mark.workflow
+pytestmark = [pytest.mark.workflow, pytest.mark.long]
 
 STUDY = "curations"
 AFTER_TRAINING = {

@@ -17,7 +17,7 @@ from distill.checks import parse_study
 from distill.parquet import read_rows
 from distill.plan import Plan
 
-pytestmark = pytest.mark.workflow
+pytestmark = [pytest.mark.workflow, pytest.mark.long]
 
 RESULTS = "results/trained"
 TARGETS = [f"{RESULTS}/{name}" for name in ("runs.parquet", "references.json", "answers.json")]

@@ -92,7 +92,9 @@ def test_the_floor_is_the_divergence_to_the_best_that_the_vocabulary_can_say() -
     assert expected.min() > 0.01
     even = q.clone()
     even[:, vocabulary.ids == vocabulary.other] = 1e-3
-    torch.testing.assert_close(vocabulary.floor(even, even.log()), torch.zeros(6, dtype=torch.float64))
+    torch.testing.assert_close(
+        vocabulary.floor(even, even.log()), torch.zeros(6, dtype=torch.float64)
+    )
 
 
 def test_a_wider_head_is_padding_and_no_text() -> None:
