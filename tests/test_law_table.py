@@ -33,6 +33,14 @@ def test_runs_table_gives_trained_runs_with_unique_tokens_and_epochs() -> None:
     assert law_table(runs, None)["teacher_params"].isna().all()
 
 
+def test_the_gap_leaves_out_what_a_trimmed_vocabulary_cannot_say() -> None:
+    runs = make_runs().assign(kl_floor=0.25)
+    trained = runs[runs["samples"] > 0]
+    np.testing.assert_allclose(law_table(runs, None)["gap"], trained["kl_teacher"] - 0.25)
+    whole = law_table(runs.assign(kl_floor=None), None)
+    np.testing.assert_allclose(whole["gap"], trained["kl_teacher"])
+
+
 def test_a_runs_table_without_a_known_teacher_keeps_null_sizes() -> None:
     table = law_table(
         make_runs(), {"teachers": {"other": {"params": 1, "params_non_embedding": 1}}}

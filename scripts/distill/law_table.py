@@ -29,7 +29,8 @@ def law_table(runs: pd.DataFrame, references: Mapping[str, Any] | None) -> pd.Da
 
     Returns:
         The columns `COLUMNS`, in the order of the runs table. `tokens` are unique training tokens,
-        `epochs` tokens seen over unique ones, `loss` and `gap` nats per token.
+        `epochs` tokens seen over unique ones, `loss` and `gap` nats per token;
+        the gap is KL(q || student) less what the student's vocabulary leaves open (`kl_floor`).
     """
     trained = runs[runs["samples"].fillna(1) > 0]  # null in a table of one's own
     teachers = (references or {}).get("teachers", {})
@@ -52,6 +53,8 @@ def law_table(runs: pd.DataFrame, references: Mapping[str, Any] | None) -> pd.Da
         )
     out["loss"] = trained["loss"].astype("float64")
     out["gap"] = trained["kl_teacher"].astype("float64")
+    if "kl_floor" in trained:  # no training closes what a trimmed vocabulary leaves open
+        out["gap"] -= trained["kl_floor"].astype("float64").fillna(0.0)
     out["loss_stderr"] = trained["loss_stderr"].astype("float64")
     return out[list(COLUMNS)].reset_index(drop=True)
 
