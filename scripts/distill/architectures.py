@@ -118,8 +118,8 @@ def read_models(plan: Plan, root: str | Path = ".") -> Models:
         source = origin(name)
         if source is None:
             continue
-        own = saved[trained[name]] if name in trained else read_architecture(folder(source))
-        teachers[name] = own
+        given = saved[trained[name]] if name in trained else read_architecture(folder(source))
+        teachers[name] = given
         if name in names:
             template[name] = template_tokens(folder(source), plan.formatting_spec())
         if prompts.template == "chat" or (prompts.source == "magpie" and name == prompts.teacher):
