@@ -10,8 +10,9 @@ with job(snakemake):
     from distill.calibration import Calibration
     from distill.checks import parse_study
     from distill.cost_table import write_plan
-    from distill.forecast import Forecast, read_lengths
+    from distill.forecast import Forecast
     from distill.plan import Plan
+    from distill.row_lengths import read_lengths
 
     params = snakemake.params
     plan = Plan(parse_study(params.study))

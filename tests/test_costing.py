@@ -31,9 +31,10 @@ from distill.costing import (
 )
 from distill.files import read_json
 from distill.flops import FlopModel, count_parameters
-from distill.forecast import Forecast, read_lengths
+from distill.forecast import Forecast
 from distill.parquet import write_rows
 from distill.plan import Plan
+from distill.row_lengths import read_lengths
 from distill.schemas import TEXT_SCHEMA
 from distill.soft_encoding import encode_targets
 from distill.soft_targets import Scheme, bytes_per_token, target_schema

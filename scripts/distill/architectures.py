@@ -11,6 +11,7 @@ from distill.flops import FlopModel, count_parameters
 from distill.forecast import Models
 from distill.formatting import encoder, magpie_prefix
 from distill.models import load_tokenizer
+from distill.needs import needed_runs, needed_students, needed_texts
 from distill.plan import Plan
 from distill.students import empty_student
 
@@ -18,17 +19,21 @@ _SMALL = ("*.json", "*.txt", "*.model", "*.jinja")
 _PRETRAINED: dict[str, Any] = {"init": "pretrained", "layers": None, "config": {}, "seed": 0}
 
 
-def read_architecture(folder: str | Path, student: dict[str, Any] | None = None) -> Architecture:
+def read_architecture(
+    folder: str | Path, student: dict[str, Any] | None = None, saved: bool = False
+) -> Architecture:
     """The architecture of the model in `folder`, or of a student that is made from it.
 
     Args:
         folder: Model directory; only config and tokenizer are read.
-        student: init, layers, config and seed of a student; None for the model itself.
+        student: init, layers, config, seed and vocabulary of a student; None for the model itself.
+        saved: The student as its file holds it, rather than as it is trained: with the full
+            vocabulary where it is trimmed.
 
     Raises:
         UserError: The student cannot be built, or the FLOPs of its architecture are not counted.
     """
-    model = empty_student(student or _PRETRAINED, folder)
+    model = empty_student(student or _PRETRAINED, folder, saved)
     flops = FlopModel.from_model(model)
     total, body = count_parameters(model)
     config, head = model.config, model.get_output_embeddings()
@@ -52,7 +57,7 @@ def read_architecture(folder: str | Path, student: dict[str, Any] | None = None)
         heads=heads,
         activations=sum(sum(tensor.shape) for tensor in matrices),
         kv=2 * layers * kv_heads * head_dim,
-        files=small_files(folder),
+        files=small_files(folder) + _kept_ids(student or {}),
     )
 
 
@@ -60,6 +65,11 @@ def small_files(folder: str | Path) -> int:
     """Bytes of tokenizer and config files in a model directory."""
     names = {file for pattern in _SMALL for file in Path(folder).glob(pattern)}
     return sum(file.stat().st_size for file in names if file.name != "manifest.json")
+
+
+def _kept_ids(student: dict[str, Any]) -> int:
+    """Bytes of the list of ids that a trimmed student keeps: one a line, of five digits or so."""
+    return 9 * student["vocabulary"]["size"] if "vocabulary" in student else 0
 
 
 def template_tokens(folder: str | Path, formatting: dict[str, Any]) -> int:
@@ -86,22 +96,32 @@ def read_models(plan: Plan, root: str | Path = ".") -> Models:
             raise UserError(f"{manifest} is missing; run the rule plan, which fetches it first")
         return manifest.parent
 
-    runs = [*plan.runs, *(plan.search_run(name) for name in plan.searches)]
-    names = {run.teacher: None for run in runs}
+    def origin(teacher: str) -> str | None:
+        """Model source of a teacher, or of the student that becomes it."""
+        entry = study.teachers[teacher]
+        return study.students[entry.trained.student].source if entry.trained else entry.source
+
+    names = dict.fromkeys(run.teacher for run in needed_runs(plan))
+    names |= dict.fromkeys(teacher for teacher, _, _ in needed_texts(plan))
     used = [*names, *(name for cache in study.caches.values() for name in cache.teachers)]
     used += [prompts.teacher] if prompts.source == "magpie" and prompts.teacher else []
+    used = list(dict.fromkeys(used))
+    trained = {name: own.student for name in used if (own := study.teachers[name].trained)}
+    students, saved = {}, {}
+    for name in dict.fromkeys([*needed_students(plan), *trained.values()]):
+        spec, place = plan.student_spec(name), folder(study.students[name].source)
+        students[name] = saved[name] = read_architecture(place, spec)
+        if "vocabulary" in spec:
+            saved[name] = read_architecture(place, spec, saved=True)
     teachers, template, prefix = {}, dict.fromkeys(names, 0), dict.fromkeys(used, 0)
-    for name in dict.fromkeys(used):
-        source = study.teachers[name].source
+    for name in used:
+        source = origin(name)
         if source is None:
             continue
-        teachers[name] = read_architecture(folder(source))
+        given = saved[trained[name]] if name in trained else read_architecture(folder(source))
+        teachers[name] = given
         if name in names:
             template[name] = template_tokens(folder(source), plan.formatting_spec())
         if prompts.template == "chat" or (prompts.source == "magpie" and name == prompts.teacher):
             prefix[name] = prefix_tokens(folder(source), prompts.system)
-    students = {
-        name: read_architecture(folder(study.students[name].source), plan.student_spec(name))
-        for name in dict.fromkeys(run.student for run in runs)
-    }
-    return Models(teachers, students, template, prefix)
+    return Models(teachers, students, saved, template, prefix)

@@ -94,10 +94,10 @@ def render(
             _count(row["params_non_embedding"]),
             _count(row["tokens_seen"]) + ("" if row["tokens_basis"] == "measured" else " ≤"),
             f"{row['updates']:,}", f"{row['train_flops']:.2e}", _time(row["train_job_seconds"]),
-            _time(row["evaluate_job_seconds"]),
+            _time(row["evaluate_job_seconds"]) if row["listed"] else "",
             _size(row["student_bytes"] + row["shard_bytes"]),
             _size(max(row["train_memory_bytes"], row["evaluate_memory_bytes"])),
-            "done" if row["evaluated"] else "trained" if row["trained"] else "",
+            _state(row),
         ]
         for row in rows
     ]  # fmt: skip
@@ -125,6 +125,13 @@ def render(
     return "\n".join([*lines, *notes]) + "\n"
 
 
+def _state(row: Mapping[str, Any]) -> str:
+    """How far a run is; one that is no row of the runs table only makes a teacher."""
+    if not row["listed"]:
+        return "teacher, done" if row["trained"] else "teacher"
+    return "done" if row["evaluated"] else "trained" if row["trained"] else ""
+
+
 def notes_of(forecast: Forecast) -> list[str]:
     """What an estimate rests on, and what it leaves out."""
     found = []
@@ -136,9 +143,16 @@ def notes_of(forecast: Forecast) -> list[str]:
         )
     if forecast.study.prompts.source == "magpie" and not forecast.prompts_measured:
         found.append("Half of the prompts that the teacher begins are taken to be closed in time.")
-    if forecast.plan.searches:
+    if forecast.plan.trained_runs:
+        found.append(
+            "Wall time lacks what waits until the study has trained a teacher: its text and all "
+            "that learns from it."
+        )
+    if any(forecast.plan.curation(run) for run in forecast.runs if run.samples):
+        found.append("Until a curation has chosen, as many of its first candidates stand for it.")
+    if forecast.searches:
         found.append("Searches count every trial to its end; pruning makes them cheaper.")
-    if any(forecast.study.train_of(run.method).early_stopping for run in forecast.plan.runs if run.samples):  # fmt: skip  # noqa: E501
+    if any(forecast.study.train_of(run.method).early_stopping for run in forecast.runs if run.samples):  # fmt: skip  # noqa: E501
         found.append("Early stopping is counted as if it never stopped.")
     found.append(
         "Downloads, models among resources and the environment are not counted; jobs side by side "
@@ -154,7 +168,10 @@ def write_plan(
     device: int,
     folder: str | Path,
 ) -> str:
-    """Write `plan.csv` (one line per run) and `plan.json` into `folder`; return the text."""
+    """Write `plan.csv` and `plan.json` into `folder`; return the text.
+
+    One line per run; those that only make a teacher stand last.
+    """
     summary = summarise(list(forecast.jobs.values()), cores, device)
     notes, rows = notes_of(forecast), forecast.rows
     stream = io.StringIO()

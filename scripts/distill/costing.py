@@ -235,6 +235,17 @@ def training_memory(
     return base + SINGLE * model.params + 12 * trained + held + logits + table + copies
 
 
+def saving_memory(
+    model: Architecture, saved: Architecture, train: Mapping[str, Any], base: float
+) -> float:
+    """Bytes at the end of training, as a student with a trimmed vocabulary gets the full one back.
+
+    Beside weights, gradients and AdamW's moments stand the full tables, twice: gathered and copied.
+    """
+    held = SINGLE * model.params + 12 * trainable_params(model, train)
+    return base + held + 2 * SINGLE * (saved.params - model.params)
+
+
 def decoding_memory(
     model: Architecture, rows: int, length: float, precision: str, base: float
 ) -> float:

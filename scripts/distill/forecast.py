@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute as pc
-
 from distill.costing import (
     HALF,
     SINGLE,
@@ -21,13 +19,16 @@ from distill.costing import (
     forward_work,
     generation_work,
     layer_bytes_per_token,
+    saving_memory,
     student_bytes,
     training_memory,
     training_work,
     updates_of,
 )
+from distill.needs import needed_runs, needed_searches, needed_texts
 from distill.parquet import read_table
 from distill.plan import NO_CACHE, Plan, Run
+from distill.row_lengths import shard_lengths
 
 STAGES = (
     "prompts", "text", "soft targets", "students", "searches", "training", "evaluation",
@@ -44,8 +45,8 @@ CLOSED = 0.5
 TEXT_BYTES = 4.0
 """Bytes per token of text and its ids in Parquet (3.8 in the default study)."""
 
-WORD_TOKENS = 1.4
-"""Tokens taken per word of a data set's prompts, whose limit is in words."""
+LOSS_BYTES = 40.0
+"""Bytes per row of a teacher's own losses: a short id and four numbers."""
 
 
 @dataclass(frozen=True)
@@ -66,39 +67,17 @@ class Job:
 class Models:
     """Architectures of the models of a study, by name.
 
+    `students` are as they are trained and timed, `saved` as their files hold them and as they are
+    judged; the two differ by a trimmed vocabulary. A teacher that the study trains is a saved one.
     By teacher, `template` counts the tokens that its template puts around a prompt, and `prefix`
     those before the user's words (0 where the template is not the tokenizer's own).
     """
 
     teachers: Mapping[str, Architecture]
     students: Mapping[str, Architecture]
+    saved: Mapping[str, Architecture]
     template: Mapping[str, int]
     prefix: Mapping[str, int]
-
-
-def read_lengths(plan: Plan, teacher: str, template: int, root: str | Path = ".") -> Lengths:
-    """Lengths of a teacher's text: those of the parts that exist, else the config's limits.
-
-    A data set's answers have no limit of their own but `train.max_length`.
-    """
-    entry, prompts, known = plan.study.teachers[teacher], plan.study.prompts, dict[int, Any]()
-    parts = sorted({part for run in plan.runs if run.samples for part in plan.shard_parts(run)})
-    for part in parts:
-        file = Path(root, plan.text_part(teacher, "train", part))
-        if file.is_file():
-            table = read_table(file, ["row", "prompt_ids", "response_ids"])
-            columns = [pc.list_value_length(table[name]).to_pylist() for name in table.column_names[1:]]  # fmt: skip  # noqa: E501
-            rows = zip(table["row"].to_pylist(), *columns, strict=True)
-            known |= {row: (a, b) for row, a, b in rows if a is not None and b is not None}
-    if known:
-        prompt, answer = (
-            sum(pair[side] for pair in known.values()) / len(known) for side in (0, 1)
-        )
-        return Lengths(prompt, answer, measured=True, known=known)
-    words = 1.0 if prompts.source == "magpie" else WORD_TOKENS
-    prompt = prompts.max_tokens * words + template
-    answer = entry.max_tokens if entry.writes else plan.study.train.max_length - prompt
-    return Lengths(prompt, max(answer, 1))
 
 
 class Forecast:
@@ -125,18 +104,19 @@ class Forecast:
         self.plan, self.study, self.models = plan, plan.study, models
         self.lengths, self.machine, self.root = lengths, machine, Path(root)
         self.jobs: dict[str, Job] = {}
-        self.texts: dict[tuple[str, str, int], None] = {}
+        self.texts, self.runs = needed_texts(plan), needed_runs(plan)
+        self.searches = needed_searches(plan)
+        self._row_lengths: dict[str, list[tuple[float, float]]] = {}
         self.rows: list[dict[str, Any]] = []
-        self._text_parts()
         self._prompts()
         for teacher, split, part in self.texts:
             self._text(teacher, split, part)
-        for run in plan.runs:
+        for run in self.runs:
             self._student(run)
             self._shard(run)
-        for name in plan.searches:
+        for name in self.searches:
             self._search(name)
-        for run in plan.runs:
+        for run in self.runs:
             self._run(run)
         self._references()
         self._results(figures)
@@ -171,23 +151,6 @@ class Forecast:
         """Precision and threads of an evaluation."""
         entry = self.study.evaluate
         return {"precision": self.machine.precision(entry.precision), "threads": entry.threads}
-
-    def _text_parts(self) -> None:
-        """All parts of text that the study reads."""
-        used = [run for run in self.plan.runs if run.samples]
-        used += [self.plan.search_run(name) for name in self.plan.searches]
-        for run in used:
-            self.texts |= {(run.teacher, "train", p): None for p in self.plan.shard_parts(run)}
-            if self.plan.validation_text(run):
-                self._held_out(run.teacher, "validation")
-        for name in self.plan.searches:
-            self._held_out(self.study.searches[name].teacher, "validation")
-        for teacher in {run.teacher for run in self.plan.runs}:
-            self._held_out(teacher, "test")
-        self.texts = dict.fromkeys(sorted(self.texts))
-
-    def _held_out(self, teacher: str, split: str) -> None:
-        self.texts |= {(teacher, split, p): None for p in self.plan.held_out_parts(split)}
 
     def _prompts(self) -> None:
         """Prompts: every held-out part, and train parts up to the last that is read."""
@@ -256,6 +219,19 @@ class Forecast:
             self._states(teacher, teacher, "answer", split, part)
             self._head(teacher)
 
+    def _losses(self, teacher: str, part: int) -> None:
+        """A teacher's own loss on each answer of a part, from its hidden states."""
+        model, at = self.models.teachers[teacher], self._of(teacher)
+        each = self._part_tokens(teacher, "train", part)
+        tokens = _scored(each, "answer")
+        self._states(teacher, teacher, "answer", "train", part)
+        self._head(teacher)
+        work = Work(0.0, model.flops.head_per_token * tokens)
+        self._add("soft targets", self.plan.loss_part(teacher, "train", part), work=work,
+                  seconds=self.machine.start + self._seconds("score", model, work, **at),
+                  threads=at["threads"], disk=LOSS_BYTES * len(each),
+                  memory=self._cache_memory([teacher], tokens))  # fmt: skip
+
     def _states(self, text: str, scorer: str, tokens: str, split: str, part: int) -> None:
         """A scoring pass, unless the states fell out of generation."""
         file = self.plan.states(text, scorer, tokens, split, part)
@@ -286,13 +262,13 @@ class Forecast:
             self._states(teacher, name, entry.tokens, "train", part)
             self._head(name)
         size = cache_bytes_per_token(entry.model_dump(), model.width, model.vocabulary)
+        manifest = f"{plan.cache_folder(teacher, cache)}/manifest.json"
+        self._add("soft targets", manifest, seconds=self.machine.start)
         if entry.scheme != "final_hidden":
             work = Work(0.0, sum(self.models.teachers[n].flops.head_per_token for n in names) * tokens)  # fmt: skip  # noqa: E501
             spec = entry.model_dump(exclude={"teachers", "hidden", "tokens"})
             seconds = self._seconds("score", model, work, **at)
             seconds += tokens * self.machine.encoding(spec, model.vocabulary, at["threads"])
-            folder = plan.cache_folder(teacher, cache)
-            self._add("soft targets", f"{folder}/manifest.json", seconds=self.machine.start)
             self._add("soft targets", plan.cache_part(teacher, cache, "train", part), work=work,
                       seconds=self.machine.start + seconds, threads=at["threads"],
                       disk=size * tokens, memory=self._cache_memory(names, tokens))  # fmt: skip
@@ -321,33 +297,59 @@ class Forecast:
     def _student(self, run: Run) -> None:
         """A student before training."""
         file, model = self.plan.initial_student(run.student), self.models.students[run.student]
-        source = self.study.students[run.student].source
-        whole = [self.models.teachers[name].params for name, t in self.study.teachers.items()
-                 if t.source == source and name in self.models.teachers]  # fmt: skip
+        student, whole = self.study.students[run.student], list[int]()
+        if student.init != "random":  # the model that it comes from is read whole
+            whole = [self.models.saved[run.student].params]
+            whole += [self.models.teachers[name].params for name, t in self.study.teachers.items()
+                      if t.source == student.source and name in self.models.teachers]  # fmt: skip
         self._add("students", file, seconds=self.machine.start, disk=student_bytes(model),
                   memory=self.machine.runtime + SINGLE * max([model.params, *whole]))  # fmt: skip
+
+    def _lengths(self, run: Run, limit: float = float("inf")) -> list[tuple[float, float]]:
+        """(prompt, answer) of the rows that a run trains on."""
+        key = f"{self.plan.shard(run)} {limit}"
+        if key not in self._row_lengths:
+            made = shard_lengths(self.plan, run, self.lengths[run.teacher], limit, self.root)
+            self._row_lengths[key] = made
+        return self._row_lengths[key]
+
+    def _card(self, run: Run) -> None:
+        """The card of a shard's folder, which is promised for runs of the run table."""
+        if run in self.plan.runs:
+            card = str(Path(self.plan.shard(run)).parents[1] / "README.md")
+            self._add("students", card, seconds=self.machine.analysis_start)
 
     def _shard(self, run: Run) -> None:
         if not run.samples:
             return
+        self._card(run)
+        each = self._lengths(run)
+        if self.plan.corpus_of(run) is not None:
+            self._add("students", self.plan.shard(run), seconds=self.machine.start,
+                      disk=TEXT_BYTES * sum(map(sum, each)))  # fmt: skip
+            return
+        if self.plan.curation(run):
+            for part in (0, *self.plan.shard_parts(run)) if self.plan.curation_losses(run) else ():
+                self._losses(run.teacher, part)
+            self._add("students", self.plan.curated(run), self.plan.curated(run, "decisions"),
+                      seconds=self.machine.analysis_start,
+                      disk=TEXT_BYTES * sum(map(sum, each)))  # fmt: skip
         size, tokens = 0.0, "answer"
         if run.cache != NO_CACHE:
             tokens = self.study.caches[run.cache].tokens
             size = max(self._cache(run.teacher, run.cache, p) for p in self.plan.shard_parts(run))
-        each = self.lengths[run.teacher].rows(self.plan.shard_rows(run), float("inf"))
         disk = TEXT_BYTES * sum(map(sum, each)) + size * _scored(each, tokens)
         self._add("students", self.plan.shard(run), seconds=self.machine.analysis_start, disk=disk)
 
     def training(self, run: Run) -> dict[str, Any]:
         """What training a run takes: updates, tokens, work, seconds and peak memory."""
-        model = self.models.students[run.student]
+        model, saved = self.models.students[run.student], self.models.saved[run.student]
         if not run.samples:
-            memory = self.machine.runtime + 2 * SINGLE * model.params
+            memory = self.machine.runtime + 2 * SINGLE * saved.params
             return {"updates": 0, "tokens": 0.0, "work": Work(), "seconds": 0.0, "threads": 1,
                     "memory": memory, "checkpoint": 0}  # fmt: skip
         settings, method = self.study.train_of(run.method), self.study.method_of(run.method)
-        train, lengths = settings.model_dump(), self.lengths[run.teacher]
-        each = lengths.rows(self.plan.shard_rows(run), settings.max_length)
+        train, each = settings.model_dump(), self._lengths(run, settings.max_length)
         heads = [self.models.teachers[run.teacher]] if self.plan.train_heads(run) else []
         head = sum(own.width * own.vocabulary for own in heads)
         losses = method.model_dump() | {"soft": [name for name in method.weights if name != "ce"]}
@@ -360,17 +362,24 @@ class Forecast:
             looks = updates / (stop.every or epoch)
             seconds += looks * self._validation(run, model, at)
         longest = max((sum(pair) for pair in each), default=0.0)
-        if not lengths.measured:
+        if not self._measured(run):
             longest = min(longest, settings.max_length)
         base = self.machine.runtime + SINGLE * head
         epochs = updates / -(-run.samples // settings.batch_size)
         return {
             "updates": updates, "work": work, "seconds": seconds, "threads": settings.threads,
             "tokens": sum(answer for _, answer in each) * epochs,
-            "memory": training_memory(model, train, longest, max(a for _, a in each),
-                                      at["precision"], base),
+            "memory": max(
+                training_memory(model, train, longest, max(a for _, a in each),
+                                at["precision"], base),
+                saving_memory(model, saved, train, base),
+            ),
             "checkpoint": checkpoint_bytes(model, train, updates),
         }  # fmt: skip
+
+    def _measured(self, run: Run) -> bool:
+        """Whether a run's tokens are those of text that exists, or of chunks of one length."""
+        return self.plan.corpus_of(run) is not None or self.lengths[run.teacher].measured
 
     def _validation(self, run: Run, model: Architecture, at: Mapping[str, Any]) -> float:
         """Seconds of one look at the validation text."""
@@ -381,6 +390,7 @@ class Forecast:
     def _search(self, name: str) -> None:
         """All trials to their end; pruning makes it cheaper."""
         run, search = self.plan.search_run(name), self.study.searches[name]
+        self._student(run)
         self._shard(run)
         cost, model = self.training(run), self.models.students[run.student]
         at = {"precision": self.machine.precision(self.study.train.precision),
@@ -425,20 +435,23 @@ class Forecast:
         return scored + theirs + answers, seconds, peak
 
     def _run(self, run: Run) -> None:
-        """Training and evaluation of one run."""
-        model, plan = self.models.students[run.student], self.plan
+        """Training of one run, and evaluation unless it only makes a teacher."""
+        model, saved = self.models.students[run.student], self.models.saved[run.student]
+        plan, listed = self.plan, run in self.plan.runs
         cost = self.training(run)
         trained = self._add(
             "training", plan.student_file(run, "training.json"),
             plan.student_file(run, "model.safetensors"),
             work=cost["work"], seconds=self.machine.start + cost["seconds"],
-            threads=cost["threads"], disk=student_bytes(model), memory=cost["memory"],
+            threads=cost["threads"], disk=student_bytes(saved), memory=cost["memory"],
         )  # fmt: skip
-        work, seconds, memory = self._evaluation(model, run.teacher)
-        judged = self._add(
-            "evaluation", plan.student_file(run, "metrics.json"), work=work,
-            seconds=self.machine.start + seconds, threads=self._judged["threads"], memory=memory,
-        )  # fmt: skip
+        judged = None
+        if listed:
+            work, seconds, memory = self._evaluation(saved, run.teacher)
+            judged = self._add(
+                "evaluation", plan.student_file(run, "metrics.json"), work=work, memory=memory,
+                seconds=self.machine.start + seconds, threads=self._judged["threads"],
+            )  # fmt: skip
         self.rows.append(
             {
                 "student": run.student, "teacher": run.teacher, "method": run.method,
@@ -446,14 +459,16 @@ class Forecast:
                 "draw": run.draw, "seed": run.seed, "params": model.params,
                 "params_non_embedding": model.body_params,
                 "tokens_seen": round(cost["tokens"]),
-                "tokens_basis": "measured" if self.lengths[run.teacher].measured else "limit",
+                "tokens_basis": "measured" if self._measured(run) else "limit",
                 "updates": cost["updates"], "train_flops": round(cost["work"].flops),
                 "train_seconds": cost["seconds"], "train_job_seconds": trained.seconds,
-                "evaluate_job_seconds": judged.seconds, "checkpoint_bytes": cost["checkpoint"],
-                "student_bytes": student_bytes(model),
+                "evaluate_job_seconds": judged.seconds if judged else 0.0,
+                "checkpoint_bytes": cost["checkpoint"], "student_bytes": student_bytes(saved),
                 "shard_bytes": round(self.jobs[plan.shard(run)].disk) if run.samples else 0,
-                "train_memory_bytes": round(cost["memory"]), "evaluate_memory_bytes": round(memory),
-                "trained": trained.done, "evaluated": judged.done,
+                "train_memory_bytes": round(cost["memory"]),
+                "evaluate_memory_bytes": round(judged.memory) if judged else 0,
+                "trained": trained.done, "evaluated": judged is not None and judged.done,
+                "listed": listed,
             }
         )  # fmt: skip
 
@@ -465,6 +480,9 @@ class Forecast:
             self._add("evaluation", plan.teacher_metrics(name), work=work,
                       seconds=self.machine.start + seconds, threads=entry.threads, memory=memory)  # fmt: skip  # noqa: E501
         for key, (kind, name) in plan.architectures.items():
+            made = plan.trained_run(name) if kind == "teachers" else None
+            if made is not None:  # what is timed is the student before training
+                kind, name = "students", made.student
             model = (self.models.teachers if kind == "teachers" else self.models.students)[name]
             work = generation_work(model.flops, 32, entry.latency_tokens)
             work = work * (entry.latency_repeats + 1)
@@ -476,7 +494,7 @@ class Forecast:
 
     def _results(self, figures: Sequence[str]) -> None:
         """Table, answers, figures and report: little but their imports."""
-        names = ["near_duplicates.json", "runs.parquet", "answers.json", "report.html"]
+        names = ["near_duplicates.json", "runs.parquet", "laws.json", "answers.json", "report.html"]
         for name in (*names, *(f"figures/{figure}.svg" for figure in figures)):
             file = f"{self.plan.results}/{name}"
             self._add("results", file, seconds=self.machine.analysis_start)

@@ -17,6 +17,7 @@ from distill.vocabulary import (
     FILE,
     Vocabulary,
     check_head,
+    check_size,
     count_tokens,
     most_frequent,
     trim_model,
@@ -160,20 +161,37 @@ def build_student(
     write_json(manifest, {"schema": 1, "spec": spec, "layers": model.config.num_hidden_layers})
 
 
-def empty_student(spec: dict[str, Any], source_dir: str | Path) -> Any:
+def empty_student(spec: dict[str, Any], source_dir: str | Path, saved: bool = False) -> Any:
     """A student (or, with init `pretrained`, its source) without weights, on the meta device.
 
+    Which ids a trimmed vocabulary keeps does not matter here, so no text is read.
+
     Args:
-        spec: init, layers, config and seed, as in the config.
+        spec: init, layers, config and seed, as in the config, and vocabulary where it is trimmed.
         source_dir: Directory of the model that it comes from; its weights are not read.
+        saved: As its file holds it after training, with a row per id of the full vocabulary,
+            rather than as it is trained.
 
     Raises:
         UserError: The student cannot be built as asked.
     """
     config = AutoConfig.from_pretrained(source_dir, **SAFE)
+    tokenizer = AutoTokenizer.from_pretrained(source_dir, **SAFE)
+    random, entries = spec["init"] == "random", dict[str, Any]()
+    if trimmed := spec.get("vocabulary"):
+        full = max(len(tokenizer) if random else 0, config.vocab_size)
+        check_size(trimmed["size"], full)
+        entries = {"vocab_size": full if saved else trimmed["size"] + 1}
+        # Ids of the full vocabulary need not exist in the small one.
+        entries |= {key: 0 for key in _TOKEN_IDS if getattr(tokenizer, key) is not None}
     with torch.device("meta"):
-        if spec["init"] == "random":
-            tokenizer = AutoTokenizer.from_pretrained(source_dir, **SAFE)
-            return _random(config, spec["config"], tokenizer, spec["seed"])
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-        return _cut(model, spec["layers"]) if spec["init"] == "cut" else model
+        if random:
+            model = _random(config, spec["config"] | entries, tokenizer, spec["seed"])
+        else:
+            for key, value in entries.items():
+                setattr(config, key, value)
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+            model = _cut(model, spec["layers"]) if spec["init"] == "cut" else model
+    if trimmed:
+        check_head(model)
+    return model

@@ -124,6 +124,19 @@ def count_tokens(rows: Iterable[Mapping[str, Any]]) -> Counter[int]:
     return counts
 
 
+def check_size(size: int, full: int) -> None:
+    """Check that a trimmed vocabulary is smaller than the full one.
+
+    Raises:
+        UserError: It is not.
+    """
+    if size >= full:
+        raise UserError(
+            f"a student's vocabulary of {size:,} ids is not smaller than the full one "
+            f"({full:,}); lower vocabulary.size or remove vocabulary"
+        )
+
+
 def most_frequent(
     counts: Mapping[int, int], always: Iterable[int], size: int, full: int
 ) -> Vocabulary:
@@ -135,11 +148,7 @@ def most_frequent(
     Raises:
         UserError: `size` is not below the full vocabulary.
     """
-    if size >= full:
-        raise UserError(
-            f"a student's vocabulary of {size:,} ids is not smaller than the full one "
-            f"({full:,}); lower vocabulary.size or remove vocabulary"
-        )
+    check_size(size, full)
     first = set(always)
     order = sorted(range(full), key=lambda number: (number not in first, -counts.get(number, 0)))
     return Vocabulary(sorted(order[:size]), full)
