@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.workflow, pytest.mark.long]
 STUDY = "curations"
 AFTER_TRAINING = {
     "collect_runs": 1,
+    "fit_laws": 1,
     "answer_questions": 1,
     "plot_figure": len(FIGURES),
     "write_report": 1,

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.workflow, pytest.mark.long]
 
 RESULTS = "results/trained"
 TARGETS = [f"{RESULTS}/{name}" for name in ("runs.parquet", "references.json", "answers.json")]
-AGGREGATES = {"collect_runs": 1, "answer_questions": 1}
+AGGREGATES = {"collect_runs": 1, "fit_laws": 1, "answer_questions": 1}
 
 
 def _config(project: Path) -> dict[str, Any]:

@@ -25,6 +25,7 @@ STUDY = "gpt2_alpaca_miniature"
 AGGREGATES = {
     "check_near_duplicates": 1,
     "collect_runs": 1,
+    "fit_laws": 1,
     "answer_questions": 1,
     "plot_figure": len(FIGURES),
     "write_report": 1,
