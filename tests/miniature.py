@@ -77,7 +77,7 @@ def read_config(project: Path) -> dict[str, object]:
     return loaded
 
 
-def snakemake(project: Path, *arguments: str, ok: bool = True, timeout: int = 1200) -> str:
+def snakemake(project: Path, *arguments: str, ok: bool = True, timeout: int = 3000) -> str:
     """Run Snakemake in a project; returns all that it printed."""
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     outcome = subprocess.run(
