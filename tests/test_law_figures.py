@@ -167,3 +167,9 @@ def test_without_laws_there_is_nothing(name: str) -> None:
     assert drawable(name, runs, make_references(), study_laws())
     few = runs[["student", "method", "samples", "loss"]]
     assert figure_table(name, few, None, None).empty
+
+
+def test_the_gap_drawn_is_the_gap_that_laws_are_fitted_to() -> None:
+    runs = make_study().assign(kl_floor=0.3)
+    fitted = law_table(runs, make_references())["gap"].to_numpy()
+    np.testing.assert_allclose(trained_rows(runs, make_references())["gap"], fitted)

@@ -50,6 +50,7 @@ def trained_rows(runs: pd.DataFrame, references: Mapping[str, Any] | None) -> pd
         out[key] = rows[key].fillna("").astype(str) if key in rows else ""
     for name, column in {**_NUMBERS, **{name: name for name in _SAME}}.items():
         out[name] = _numbers(rows, column)
+    out["gap"] -= _numbers(rows, "kl_floor").fillna(0.0)  # as laws are fitted to it
     out[["seed", "draw"]] = out[["seed", "draw"]].fillna(0)
     out["epochs"] = (out["seen"] / out["tokens"]).where(out["tokens"] > 0).fillna(1.0)
     teachers = (references or {}).get("teachers") or {}
