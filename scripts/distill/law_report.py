@@ -1,6 +1,6 @@
 """What the report says about laws: coefficients, how they were judged, what was refused."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from distill import cache_costs, comparisons, equal_flops, verdict
@@ -22,13 +22,31 @@ ELSEWHERE = {
 _JUDGED = [
     "law", "target", "rung", "runs", "compute", "mean error", "largest", "skill", "covered",
 ]  # fmt: skip
-SIZES = {"params": "all parameters", "params_non_embedding": "parameters without embeddings"}
+SIZES = {"params": "total size", "params_non_embedding": "non-embedding size"}
 
 
-def _label(selected: Mapping[str, Any]) -> str:
-    """Whose law, and over which count of parameters."""
-    size = SIZES.get(selected.get("size") or "")
-    return label_of(selected) + (f" · over {size}" if size else "")
+Labels = Callable[[Mapping[str, Any]], str]
+
+
+def _labels(laws: Sequence[Mapping[str, Any]]) -> Labels:
+    """A namer of laws, by no more keys than it takes to tell those of one page apart."""
+    found = [law["selected"] for law in laws]
+    shown = ["student", "method"]
+    for key in ("cache", "init", "curation", "group", "teacher"):
+        values: dict[tuple[Any, ...], set[Any]] = {}
+        for selected in found:
+            values.setdefault(tuple(selected.get(name) for name in shown), set()).add(
+                selected.get(key)
+            )
+        if any(len(several) > 1 for several in values.values()):
+            shown.append(key)
+
+    def name(selected: Mapping[str, Any]) -> str:
+        size = SIZES.get(selected.get("size") or "")
+        chosen = label_of({key: selected.get(key) for key in shown})
+        return chosen + (f" · by {size}" if size else "")
+
+    return name
 
 
 def by_question(answers: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
@@ -112,13 +130,14 @@ def law_section(document: Mapping[str, Any]) -> dict[str, Any]:
         settings: how the laws were fitted; losers: how many laws were fitted and not chosen.
     """
     best = [law for law in document["laws"] if law["best"]]
+    label = _labels(document["laws"] or document["refused"])
     best.sort(key=lambda law: law["selected"].get("student") is not None)  # over students first
     return {
         "coefficients": _table(
             ["law", "target", "formula", "coefficients (90 % interval)", "points", "residual"],
             [
                 [
-                    _label(law["selected"]),
+                    label(law["selected"]),
                     law["target"],
                     law["formula"],
                     "; ".join(_coefficient(*item) for item in law["coefficients"].items()),
@@ -130,15 +149,18 @@ def law_section(document: Mapping[str, Any]) -> dict[str, Any]:
         ),
         "judged": _table(
             _JUDGED,
-            [_judged(law) for law in best if law["holdout"]],
+            [_judged(law, label) for law in best if law["holdout"]],
         ),
-        "warnings": _grouped((word, law) for law in best for word in law["warnings"]),
+        "warnings": _grouped(((word, law) for law in best for word in law["warnings"]), label),
         "refused": _grouped(
-            (f"{law['name']} ({law['target']}): {law['reason']}", law)
-            for law in document["refused"]
+            (
+                (f"{law['name']} ({law['target']}): {law['reason']}", law)
+                for law in document["refused"]
+            ),
+            label,
         ),
         "dropped": [
-            f"{_label(law['selected'])}, {law['target']}: {len(law['dropped'])} points left out, "
+            f"{label(law['selected'])}, {law['target']}: {len(law['dropped'])} points left out, "
             f"the first because {law['dropped'][0]['reason']}"
             for law in best
             if law["dropped"]
@@ -157,12 +179,12 @@ def _coefficient(name: str, entry: Mapping[str, Any]) -> str:
     return f"{name} = {number(entry['value'])} ({low} to {high})"
 
 
-def _judged(law: Mapping[str, Any]) -> list[str]:
+def _judged(law: Mapping[str, Any], label: Labels) -> list[str]:
     held = law["holdout"]
     covered = held["interval_coverage"]
     skill = held["skill_vs_loglinear"]
     return [
-        _label(law["selected"]),
+        label(law["selected"]),
         law["target"],
         _rung(held),
         number(held["runs"]),
@@ -190,12 +212,12 @@ def _table(names: Sequence[str], rows: list[list[str]]) -> dict[str, Any]:
     return {"columns": columns, "rows": rows}
 
 
-def _grouped(found: Any) -> list[dict[str, Any]]:
+def _grouped(found: Any, label: Labels) -> list[dict[str, Any]]:
     """Sentences, each once, with the laws that they are about."""
     out: dict[str, list[str]] = {}
     for sentence, law in found:
         names = out.setdefault(sentence, [])
-        if (name := _label(law["selected"])) not in names:
+        if (name := label(law["selected"])) not in names:
             names.append(name)
     return [{"sentence": sentence, "about": names} for sentence, names in out.items()]
 
