@@ -13,6 +13,7 @@ import pytest
 from scipy.optimize import minimize_scalar
 
 import ask
+from distill import ask_text
 from distill.asked_study import Group, NoLaw, Study, make_study, pick_groups, tokens_of
 from distill.asking import ask_loss, ask_samples, find_subject
 from distill.budget import ask_best
@@ -121,7 +122,7 @@ def test_a_loss_below_the_fitted_floor_is_not_reached(study: Study) -> None:
         True,
     )
     assert answer["floor"][0] == pytest.approx(floor, rel=1e-6)
-    assert "below the fitted floor" in ask.ask_text.samples_text(answer)
+    assert "below the fitted floor" in ask_text.samples_text(answer)
     close = ask_samples(subject, 0.9999 * floor)
     assert (close["below_floor"], close["floor_excludes"]) == (True, False)
     # Just above the floor the curve gets there, but the interval has no upper end.
