@@ -6,7 +6,9 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -75,6 +77,19 @@ def read_config(project: Path) -> dict[str, object]:
     """The miniature's config."""
     loaded: dict[str, object] = yaml.safe_load((project / CONFIG).read_text())
     return loaded
+
+
+def moved(finished: Path, target: Path) -> Path:
+    """A finished project, moved with its times and Snakemake's memory; free to be changed."""
+    subprocess.run(["cp", "-a", str(finished), str(target)], check=True)
+    return target
+
+
+def edit(project: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the miniature's config."""
+    config: dict[str, Any] = read_config(project)
+    change(config)
+    (project / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
 
 
 def snakemake(project: Path, *arguments: str, ok: bool = True, timeout: int = 3000) -> str:

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -61,15 +60,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def moved(finished: Path, tmp_path: Path) -> Path:
     """The finished project with its times and Snakemake's memory; free to be changed."""
-    target = tmp_path / "moved"
-    subprocess.run(["cp", "-a", str(finished), str(target)], check=True)
-    return target
-
-
-def _edit(project: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    config: dict[str, Any] = miniature.read_config(project)
-    change(config)
-    (project / miniature.CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
+    return miniature.moved(finished, tmp_path / "moved")
 
 
 def test_the_shards_hold_what_was_kept_and_say_what_was_not(finished: Path) -> None:
@@ -144,7 +135,7 @@ def test_a_finished_study_with_curations_reruns_nothing(finished: Path) -> None:
 
 def test_a_curations_setting_reruns_its_shards_and_students_alone(moved: Path) -> None:
     noisy = {"share": 0.25, "kind": "shuffle_words"}
-    _edit(moved, lambda config: config["curations"]["noisy"].update(corrupt=noisy))
+    miniature.edit(moved, lambda config: config["curations"]["noisy"].update(corrupt=noisy))
     assert miniature.dry_run(moved) == {
         "curate_rows": 1, "build_shard": 1, "write_card": 1, "train_student": 1,
         "evaluate_student": 1, **AFTER_TRAINING,
@@ -153,7 +144,7 @@ def test_a_curations_setting_reruns_its_shards_and_students_alone(moved: Path) -
 
 def test_other_cut_points_need_no_teacher(moved: Path) -> None:
     cuts = {"max_quantile": 0.8}
-    _edit(moved, lambda config: config["curations"]["likely"].update(teacher_loss=cuts))
+    miniature.edit(moved, lambda config: config["curations"]["likely"].update(teacher_loss=cuts))
     assert miniature.dry_run(moved) == {
         "curate_rows": 1, "build_shard": 2, "write_card": 2, "train_student": 2,
         "evaluate_student": 2, **AFTER_TRAINING,
@@ -161,7 +152,7 @@ def test_other_cut_points_need_no_teacher(moved: Path) -> None:
 
 
 def test_a_curated_size_in_between_needs_no_teacher(moved: Path) -> None:
-    _edit(moved, lambda config: config["runs"][1]["samples"].append(10))
+    miniature.edit(moved, lambda config: config["runs"][1]["samples"].append(10))
     assert miniature.dry_run(moved) == {
         "curate_rows": 1, "build_shard": 2, "write_card": 2, "train_student": 2,
         "evaluate_student": 2, **AFTER_TRAINING,
@@ -169,21 +160,21 @@ def test_a_curated_size_in_between_needs_no_teacher(moved: Path) -> None:
 
 
 def test_a_larger_curated_size_asks_for_its_surplus(moved: Path) -> None:
-    _edit(moved, lambda config: config["runs"][1]["samples"].append(24))
+    miniature.edit(moved, lambda config: config["runs"][1]["samples"].append(24))
     counts = miniature.dry_run(moved)
     teacher = ("slice_prompts", "filter_prompts", "generate_text", "score_loss")
     assert {name: counts[name] for name in teacher} == dict.fromkeys(teacher, 2)
 
 
 def test_too_few_rows_are_one_sentence_and_leave_nothing(moved: Path) -> None:
-    _edit(moved, lambda c: c["curations"]["likely"].update(length={"max_tokens": 1}))
+    miniature.edit(moved, lambda c: c["curations"]["likely"].update(length={"max_tokens": 1}))
     output = miniature.snakemake(moved, "--configfile", miniature.CONFIG, ok=False)
     assert "raise curations.likely.surplus to about" in output
     assert "Traceback" not in output
 
 
 def test_what_a_removed_curation_left_is_listed(moved: Path) -> None:
-    _edit(moved, lambda config: config["runs"][0].update(curations=["raw"]))
+    miniature.edit(moved, lambda config: config["runs"][0].update(curations=["raw"]))
     command = ["python", "scripts/list_unused.py", "--configfile", miniature.CONFIG]
     listed = subprocess.run(command, cwd=moved, capture_output=True, text=True, check=True).stdout
     for kind in ("text", "decisions"):

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,9 +61,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def moved(finished: Path, tmp_path: Path) -> Path:
     """The finished project, free to be changed."""
-    target = tmp_path / "moved"
-    subprocess.run(["cp", "-a", str(finished), str(target)], check=True)
-    return target
+    return miniature.moved(finished, tmp_path / "moved")
 
 
 def _plan(project: Path) -> Plan:

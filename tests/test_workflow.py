@@ -86,15 +86,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def moved(finished: Path, tmp_path: Path) -> Path:
     """The finished project, moved with its times and Snakemake's memory; free to be changed."""
-    target = tmp_path / "moved"
-    subprocess.run(["cp", "-a", str(finished), str(target)], check=True)
-    return target
-
-
-def _edit(project: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    config: dict[str, Any] = miniature.read_config(project)
-    change(config)
-    (project / miniature.CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
+    return miniature.moved(finished, tmp_path / "moved")
 
 
 def _replace(project: Path, file: str, old: str, new: str) -> None:
@@ -264,7 +256,7 @@ def test_ready_made_text_is_a_teacher_too(moved: Path) -> None:
             {"students": ["gpt2"], "teachers": ["authors"], "methods": ["sft"], "samples": [8, 16]}
         ]
 
-    _edit(moved, change)
+    miniature.edit(moved, change)
     miniature.snakemake(moved, "--configfile", miniature.CONFIG)
     table = pd.read_parquet(moved / "results/ready_made/runs.parquet")
     assert sorted(table["samples"]) == [0, 8, 16]
@@ -289,7 +281,7 @@ def test_moving_the_checkout_and_touching_scripts_reruns_nothing(moved: Path) ->
     for script in (moved / "scripts").rglob("*.py"):
         script.touch()
     assert miniature.dry_run(moved) == {}
-    _edit(moved, lambda config: config["train"].update(learning_rate=1e-4))
+    miniature.edit(moved, lambda config: config["train"].update(learning_rate=1e-4))
     assert miniature.dry_run(moved)["train_student"] == TRAINED
 
 
@@ -298,7 +290,7 @@ def test_a_copy_without_snakemakes_memory_continues_but_names_a_changed_setting(
 ) -> None:
     shutil.rmtree(moved / ".snakemake")
     assert miniature.dry_run(moved) == {}
-    _edit(moved, lambda config: config["train"].update(learning_rate=1e-4))
+    miniature.edit(moved, lambda config: config["train"].update(learning_rate=1e-4))
     output = miniature.snakemake(moved, "-n", "--configfile", miniature.CONFIG, ok=False)
     assert "was made with other settings" in output
     assert "training.json" in output
@@ -319,17 +311,17 @@ def test_comments_docstrings_and_key_order_rerun_nothing(moved: Path) -> None:
 
 
 def test_swapping_two_values_is_seen(moved: Path) -> None:
-    _edit(moved, lambda c: c["train"].update(weight_decay=0.1, warmup_ratio=0.01))
+    miniature.edit(moved, lambda c: c["train"].update(weight_decay=0.1, warmup_ratio=0.01))
     assert miniature.dry_run(moved)["train_student"] == TRAINED
 
 
 def test_numbers_written_as_text_are_the_same_numbers(moved: Path) -> None:
-    _edit(moved, lambda c: c["train"].update(learning_rate="5e-4", batch_size="8"))
+    miniature.edit(moved, lambda c: c["train"].update(learning_rate="5e-4", batch_size="8"))
     assert miniature.dry_run(moved) == {}
 
 
 def test_inserting_a_size_costs_no_teacher_job(moved: Path) -> None:
-    _edit(moved, lambda config: config["runs"][0]["samples"].insert(2, 24))
+    miniature.edit(moved, lambda config: config["runs"][0]["samples"].insert(2, 24))
     counts = miniature.dry_run(moved)
     assert counts == {
         "build_shard": 1, "train_student": 1, "evaluate_student": 1,
@@ -338,7 +330,7 @@ def test_inserting_a_size_costs_no_teacher_job(moved: Path) -> None:
 
 
 def test_a_larger_size_costs_its_new_parts_shard_and_student(moved: Path) -> None:
-    _edit(moved, lambda config: config["runs"][0]["samples"].append(60))
+    miniature.edit(moved, lambda config: config["runs"][0]["samples"].append(60))
     counts = miniature.dry_run(moved)
     assert counts == {
         "slice_prompts": 1, "filter_prompts": 1, "generate_text": 1, "build_shard": 1,
@@ -347,12 +339,12 @@ def test_a_larger_size_costs_its_new_parts_shard_and_student(moved: Path) -> Non
 
 
 def test_removing_and_reordering_runs_touches_no_other(moved: Path) -> None:
-    _edit(moved, lambda config: config["runs"].pop())
+    miniature.edit(moved, lambda config: config["runs"].pop())
     assert miniature.dry_run(moved) == _without(AGGREGATES, "check_near_duplicates")
 
 
 def test_one_methods_weight_reruns_only_its_students(moved: Path) -> None:
-    _edit(moved, lambda config: config["methods"]["half"].update(ce=0.25))
+    miniature.edit(moved, lambda config: config["methods"]["half"].update(ce=0.25))
     assert miniature.dry_run(moved) == {
         "train_student": 1, "evaluate_student": 1, **_without(AGGREGATES, "check_near_duplicates")
     }  # fmt: skip
@@ -362,14 +354,14 @@ AFTER_TRAINING = _without(AGGREGATES, "check_near_duplicates")
 
 
 def test_one_soft_methods_weight_reruns_neither_generation_nor_scoring(moved: Path) -> None:
-    _edit(moved, lambda config: config["methods"]["kd"].update(forward_kl=0.25))
+    miniature.edit(moved, lambda config: config["methods"]["kd"].update(forward_kl=0.25))
     assert miniature.dry_run(moved) == {
         "train_student": 1, "evaluate_student": 1, **AFTER_TRAINING
     }  # fmt: skip
 
 
 def test_a_caches_setting_reruns_its_parts_shard_and_student_alone(moved: Path) -> None:
-    _edit(moved, lambda config: config["caches"]["top"].update(k=5))
+    miniature.edit(moved, lambda config: config["caches"]["top"].update(k=5))
     assert miniature.dry_run(moved) == {
         "write_manifest": 1, "cache_targets": 1, "build_shard": 1, "train_student": 1,
         "evaluate_student": 1, **AFTER_TRAINING,
@@ -377,7 +369,7 @@ def test_a_caches_setting_reruns_its_parts_shard_and_student_alone(moved: Path) 
 
 
 def test_other_stored_layers_leave_the_targets_as_they_are(moved: Path) -> None:
-    _edit(moved, lambda config: config["caches"]["top"]["hidden"].update(bits=16))
+    miniature.edit(moved, lambda config: config["caches"]["top"]["hidden"].update(bits=16))
     assert miniature.dry_run(moved) == {
         "fit_projection": 1, "score_layers": 1, "build_shard": 1, "train_student": 1,
         "evaluate_student": 1, **AFTER_TRAINING,
@@ -391,7 +383,7 @@ def test_a_further_cache_costs_its_parts_shard_and_student(moved: Path) -> None:
         block = {"students": ["gpt2"], "teachers": ["gpt2-xl"], "methods": ["soft"]}
         config["runs"].append(block | {"caches": ["draws"], "samples": [16]})
 
-    _edit(moved, change)
+    miniature.edit(moved, change)
     assert miniature.dry_run(moved) == {
         "write_manifest": 1, "cache_targets": 1, "write_card": 1, "build_shard": 1,
         "train_student": 1, "evaluate_student": 1, **AFTER_TRAINING,
@@ -400,14 +392,14 @@ def test_a_further_cache_costs_its_parts_shard_and_student(moved: Path) -> None:
 
 def test_another_search_space_reruns_the_search_and_what_names_it(moved: Path) -> None:
     space = {"method.ce": {"low": 0.1, "high": 2}}
-    _edit(moved, lambda config: config["searches"]["rate"].update(space=space))
+    miniature.edit(moved, lambda config: config["searches"]["rate"].update(space=space))
     assert miniature.dry_run(moved) == {
         "search_settings": 1, "train_student": 1, "evaluate_student": 1, **AFTER_TRAINING
     }  # fmt: skip
 
 
 def test_another_student_or_seed_adds_only_its_runs(moved: Path) -> None:
-    _edit(moved, lambda config: config["runs"][0].update(seeds=[0, 1]))
+    miniature.edit(moved, lambda config: config["runs"][0].update(seeds=[0, 1]))
     assert miniature.dry_run(moved) == {
         "train_student": 3, "evaluate_student": 3, **_without(AGGREGATES, "check_near_duplicates")
     }  # fmt: skip
@@ -447,7 +439,7 @@ def test_a_caption_rewrites_its_figure_and_the_report_alone(moved: Path) -> None
 
 
 def test_a_changed_teacher_setting_leaves_the_students_initial_weights(moved: Path) -> None:
-    _edit(moved, lambda config: config["teachers"]["gpt2-xl"].update(temperature=0.9))
+    miniature.edit(moved, lambda config: config["teachers"]["gpt2-xl"].update(temperature=0.9))
     counts = miniature.dry_run(moved)
     assert counts["generate_text"] == 4
     assert not {"build_student", "fetch_model", "slice_prompts", "filter_prompts"} & set(counts)
@@ -459,7 +451,7 @@ def test_deleting_students_is_noticed(moved: Path) -> None:
 
 
 def test_another_study_shares_the_teachers_work(moved: Path) -> None:
-    _edit(moved, lambda config: config.update(study="second"))
+    miniature.edit(moved, lambda config: config.update(study="second"))
     counts = miniature.dry_run(moved)
     assert counts["train_student"] == TRAINED + 1
     shared = {"generate_text", "score_layers", "cache_targets", "fetch_model", "build_student"}
@@ -494,7 +486,7 @@ def test_a_setting_on_the_command_line_is_coerced_and_used(moved: Path) -> None:
 def test_a_mistake_in_the_config_is_one_sentence(
     moved: Path, change: Callable[[dict[str, Any]], None], says: str
 ) -> None:
-    _edit(moved, change)
+    miniature.edit(moved, change)
     output = miniature.snakemake(moved, "-n", "--configfile", miniature.CONFIG, ok=False)
     assert says in output
     assert "Traceback" not in output
@@ -546,7 +538,7 @@ def test_a_second_writer_is_refused(moved: Path) -> None:
 
 
 def test_unused_results_are_listed_and_deleted_on_request(moved: Path) -> None:
-    _edit(moved, lambda config: config["runs"].pop())
+    miniature.edit(moved, lambda config: config["runs"].pop())
     command = ["python", "scripts/list_unused.py", "--configfile", miniature.CONFIG]
     listed = subprocess.run(command, cwd=moved, capture_output=True, text=True, check=True).stdout
     assert "students/gpt2/gpt2-xl/half" in listed

@@ -1,7 +1,7 @@
 """Ticks and labels of the figures: plain numbers, and names that cover nothing."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import numpy as np
@@ -122,10 +122,9 @@ def tick_text(value: float) -> str:
     return text.replace("-", "−")
 
 
-def log_ticks(low: float, high: float, most: int) -> list[float]:
-    """Choose at least three round ticks in a range if there are, and at most `most`."""
+def round_ticks(low: float, high: float) -> Iterator[list[float]]:
+    """Round numbers in a range, again and again in finer steps, for a logarithmic axis."""
     decades = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
-    best: list[float] = []
     for digits in (
         (1.0,),
         (1.0, 3.0),
@@ -134,13 +133,20 @@ def log_ticks(low: float, high: float, most: int) -> list[float]:
         tuple(np.arange(10, 100, 5) / 10),
         tuple(np.arange(10, 100, 2) / 10),
         tuple(np.arange(100, 1000, 5) / 100),
+        tuple(np.arange(1000, 10000, 5) / 1000),
     ):
-        ticks = [
-            round(d * 10.0**decade, 12 - decade)
+        yield [
+            round(digit * 10.0**decade, 12 - decade)
             for decade in decades
-            for d in digits
-            if low <= d * 10.0**decade <= high
+            for digit in digits
+            if low <= digit * 10.0**decade <= high
         ]
+
+
+def log_ticks(low: float, high: float, most: int) -> list[float]:
+    """Choose at least three round ticks in a range if there are, and at most `most`."""
+    best: list[float] = []
+    for ticks in round_ticks(low, high):
         if len(ticks) > most:
             break
         best = ticks

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from distill.axes import label_inches, on_one_row, tick_text
+from distill.axes import label_inches, on_one_row, round_ticks, tick_text
 from distill.looks import DASHES, MARKERS, OKABE_ITO, STYLE, Look
 
 WIDTH = 3.35
@@ -161,24 +161,8 @@ def short_text(value: float) -> str:
 
 def few_ticks(low: float, high: float, most: int) -> list[float]:
     """Choose round ticks on a logarithmic axis: three if there are, at most `most`."""
-    decades = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
     found: list[float] = []
-    for digits in (
-        (1.0,),
-        (1.0, 3.0),
-        (1.0, 2.0, 5.0),
-        (1.0, 1.5, 2.0, 3.0, 5.0, 7.0),
-        tuple(np.arange(10, 100, 5) / 10),
-        tuple(np.arange(10, 100, 2) / 10),
-        tuple(np.arange(100, 1000, 5) / 100),
-        tuple(np.arange(1000, 10000, 5) / 1000),
-    ):
-        found = [
-            round(digit * 10.0**decade, 12 - decade)
-            for decade in decades
-            for digit in digits
-            if low <= digit * 10.0**decade <= high
-        ]
+    for found in round_ticks(low, high):
         if len(found) >= 3:
             break
     step = math.ceil(len(found) / most)

@@ -140,6 +140,12 @@ def _commonest(points: Points, name: str) -> int:
     return int(np.bincount(levels(points.values[name], name)).argmax())
 
 
+def _at_common_epochs(points: Points, rows: pd.DataFrame) -> tuple[Points, list[dict[str, Any]]]:
+    """The points of the epochs that most have, for laws that know no repeats."""
+    why = "other epochs than most: this law does not know repeats"
+    return _one_level(points, rows, "epochs", _commonest(points, "epochs"), why)
+
+
 def _lines(
     rows: pd.DataFrame, target: str, selected: dict[str, Any], settings: Settings,
     fitter: Fitter, laws: list[dict[str, Any]], refused: list[Refusal],
@@ -159,10 +165,7 @@ def _lines(
         # D' takes in repeats; the other laws would read them as unique tokens.
         _compete([known["data_constrained"]], points, dropped, target, selected, settings, fitter,
                  laws, refused, best=True)  # fmt: skip
-        points, left = _one_level(
-            points, rows, "epochs", _commonest(points, "epochs"),
-            "other epochs than most: this law does not know repeats",
-        )  # fmt: skip
+        points, left = _at_common_epochs(points, rows)
         dropped = dropped + left
     else:
         refused.append(_no_repeats("data_constrained", target, selected, points))
@@ -244,10 +247,7 @@ def _grid(
     if distinct(points, "epochs") > 1:
         _compete([known["chinchilla_constrained"]], points, dropped, target, selected, settings,
                  fitter, laws, refused, best=True)  # fmt: skip
-        points, left = _one_level(
-            points, rows, "epochs", _commonest(points, "epochs"),
-            "other epochs than most: this law does not know repeats",
-        )  # fmt: skip
+        points, left = _at_common_epochs(points, rows)
         dropped = dropped + left
     else:
         refused.append(_no_repeats("chinchilla_constrained", target, selected, points))
