@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from distill.checks import check_yaml, parse_study
+from distill.checks import parse_study
 from distill.digest import code_digest
 from distill.files import UserError
 from distill.plan import Plan
@@ -15,6 +15,7 @@ from distill.startup import (
     take_lock,
 )
 from distill.table_study import parse_table_study
+from distill.validation import check_yaml
 
 BASE = Path(workflow.basedir)
 OWN_TABLE = "runs_table" in config

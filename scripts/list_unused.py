@@ -12,10 +12,11 @@ from pathlib import Path
 
 import yaml
 
-from distill.checks import check_yaml, parse_study
+from distill.checks import parse_study
 from distill.files import UserError
 from distill.plan import Plan
 from distill.unused import size_mb, unused_folders, unused_resources
+from distill.validation import check_yaml
 
 
 def main() -> int:

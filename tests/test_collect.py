@@ -10,7 +10,6 @@ import pytest
 from distill.collect import (
     combined_scores,
     normalised_loss,
-    qualitative_samples,
     runs_table,
     teacher_costs,
     write_runs,
@@ -20,6 +19,7 @@ from distill.curation import DECISIONS_SCHEMA
 from distill.files import UserError
 from distill.parquet import write_rows
 from distill.plan import Run
+from distill.references import qualitative_samples
 
 SCHEMA = pa.schema(
     [("row", pa.int64()), ("teacher_flops", pa.float64()), ("teacher_seconds", pa.float64())]

@@ -8,9 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import tiny
-from distill.checks import check_yaml, parse_study
+from distill.checks import parse_study
 from distill.files import UserError
 from distill.plan import Plan
+from distill.validation import check_yaml
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:

@@ -8,11 +8,12 @@ import pytest
 import yaml
 
 import write_schema
-from distill.checks import check_yaml, parse_study
+from distill.checks import parse_study
 from distill.columns import COLUMNS, MEASURED, NULLABLE
 from distill.digest import code_digest
 from distill.figures import FIGURES
 from distill.plan import Plan
+from distill.validation import check_yaml
 from miniature import ROOT
 
 ADAPTERS = sorted((ROOT / "scripts").glob("*.py"))

@@ -11,15 +11,9 @@ import pandas as pd
 
 from distill.columns import COLUMNS, NULLABLE
 from distill.files import UserError, read_json, replacing, write_json
-from distill.instructions import (
-    DUMMY_RESPONSE,
-    Instruction,
-    check_response,
-    instruction_sets,
-    mcnemar,
-)
 from distill.parquet import read_schema, read_table
 from distill.plan import Run
+from distill.references import add_training, curation_counts, qualitative_samples, references
 
 
 def normalised_loss(loss: float, entropy: float, teacher: float) -> float:
@@ -275,190 +269,6 @@ def write_runs(table: pd.DataFrame, parquet: str | Path, csv: str | Path) -> Non
         table.to_csv(temporary, index=False)
 
 
-_RUN_KEYS = ("student", "method", "curation", "cache", "samples", "draw", "seed")
-
-
-def _floor(items: Sequence[Instruction]) -> float:
-    """Pass rate of one fixed plain sentence: what knowing nothing scores."""
-    return sum(check_response(item, DUMMY_RESPONSE) for item in items) / len(items)
-
-
-def paired_tests(records: Mapping[Run, dict[str, Any]], sets: Mapping[str, Any]) -> list[Any]:
-    """Paired (McNemar) comparisons of pass rates.
-
-    Every run against the dummy answer, and the students of one teacher, method and size against
-    each other, at draw and seed of the first run.
-
-    Args:
-        records: metrics.json per run.
-        sets: Instructions per set, for the dummy's results.
-    """
-    dummy = {
-        name: {item.id: check_response(item, DUMMY_RESPONSE) for item in items}
-        for name, items in sets.items()
-    }
-    tests = []
-
-    def compare(run: Run, against: str, other: Mapping[str, Mapping[str, bool]]) -> None:
-        for name in sets:
-            own = records[run]["instructions"][name]["results"]
-            test = mcnemar([own[key] for key in own], [other[name][key] for key in own])
-            head = {key: getattr(run, key) for key in _RUN_KEYS}
-            tests.append({**head, "against": against, "set": name, **test})
-
-    for run in records:
-        compare(run, "dummy", dummy)
-        for other in records:
-            same = all(
-                getattr(run, key) == getattr(other, key)
-                for key in ("teacher", "method", "curation", "cache", "samples", "draw", "seed")
-            )
-            if same and run.student < other.student:
-                results = {name: records[other]["instructions"][name]["results"] for name in sets}
-                compare(run, other.student, results)
-    return tests
-
-
-def references(
-    records: Mapping[Run, dict[str, Any]],
-    teachers: Mapping[str, dict[str, Any]],
-    efficiency: Mapping[str, dict[str, Any]],
-    near_duplicates: dict[str, Any],
-    table: pd.DataFrame,
-    study: str,
-) -> dict[str, Any]:
-    """What the figures and the report show beside the runs: teachers, floor, checks, costs.
-
-    Args:
-        records: metrics.json per run.
-        teachers: metrics.json per teacher that is a model.
-        efficiency: Speed and memory per such teacher.
-        near_duplicates: Similarity of test and training prompts.
-        table: The runs table.
-        study: Name of the study.
-    """
-    sets = instruction_sets(next(iter(records.values()))["spec"]["generated_instructions"])
-    shown: dict[str, Any] = {}
-    for name, record in teachers.items():
-        speed, model = efficiency[name], record["model"]
-        shown[name] = {
-            **{
-                key: record["heldout"][key]
-                for key in ("loss", "loss_stderr", "perplexity", "bits_per_byte", "ece")
-            },
-            "reference_loss": record["reference"]["loss"],
-            "reference_bits_per_byte": record["reference"]["bits_per_byte"],
-            **{
-                f"pass_rate{key}": record["instructions"]["fixed"][value]
-                for key, value in (("", "rate"), ("_low", "low"), ("_high", "high"))
-            },
-            "pass_rate_large": record["instructions"]["large"]["rate"],
-            **{key: model[key] for key in ("size_mb", "params", "params_non_embedding")},
-            **{key: speed[key] for key in ("tokens_per_second", "flops_per_token")},
-            "responses": record["responses"],
-        }
-    versions: dict[str, set[str]] = {}
-    machines: set[str] = set()
-    for record in [*records.values(), *teachers.values()]:
-        for package, version in record["versions"].items():
-            versions.setdefault(package, set()).add(version)
-        machine = record["hardware"]
-        machines.add(f"{machine['cpu']} x {machine['cpus']}, GPU: {machine['gpu'] or 'none'}")
-    mixed = {name: sorted(found) for name, found in versions.items() if len(found) > 1}
-    warnings = [
-        f"rows mix {name} {' and '.join(found)}: numbers may differ slightly for that reason alone"
-        for name, found in mixed.items()
-    ]
-    warnings += ["rows come from several machines"] if len(machines) > 1 else []
-    identity = [
-        {
-            **{key: getattr(run, key) for key in _RUN_KEYS},
-            **record["heldout"]["identity"],
-        }
-        for run, record in records.items()
-        if record["heldout"]["identity"] is not None
-    ]
-    return {
-        "schema": 1,
-        "study": study,
-        "teachers": shown,
-        "floor": {name: _floor(items) for name, items in sets.items()},
-        "unigram_entropy": {
-            run.teacher: record["heldout"]["unigram_entropy"] for run, record in records.items()
-        },
-        "identity": identity,
-        "near_duplicates": near_duplicates,
-        "paired": paired_tests(records, sets),
-        "costs": {
-            "teacher_flops_total": float(table["teacher_flops_amortised"].sum()),
-            "teacher_seconds_total": float(table["teacher_seconds_amortised"].sum()),
-            "train_flops_total": float(table["train_flops"].sum()),
-            "train_seconds_total": float(table["train_seconds"].sum()),
-        },
-        "versions": {name: sorted(found) for name, found in sorted(versions.items())},
-        "hardware": sorted(machines),
-        "warnings": warnings,
-        "largest_samples": int(table["samples"].max()),
-    }
-
-
-def add_training(teachers: dict[str, Any], trained: Mapping[str, tuple[Run, str | Path]]) -> None:
-    """Add to each teacher what its training cost: null for a given one, whose history is its own.
-
-    Args:
-        teachers: Of the references, by name; changed in place.
-        trained: Run and training.json of each teacher that the study trains.
-    """
-    for name, entry in teachers.items():
-        entry["train_flops"], entry["trained"] = None, None
-        if name in trained:
-            run, path = trained[name]
-            record = read_json(path)
-            entry["train_flops"] = record["train_flops"]
-            entry["trained"] = {
-                **{key: getattr(run, key) for key in Run.__dataclass_fields__},
-                "tokens_seen": record["tokens_seen"],
-                "tokens_unique": record["tokens_unique"],
-            }
-
-
-def qualitative_samples(
-    responses: Mapping[Run, Sequence[dict[str, Any]]],
-    teachers: Mapping[str, Sequence[dict[str, Any]]],
-) -> dict[str, Any]:
-    """A few held-out prompts with the answers of every teacher and student (draw 0, first seed)."""
-    prompts: dict[str, dict[str, Any]] = {}
-
-    def entry(answer: dict[str, Any]) -> dict[str, Any]:
-        blank = {"id": answer["id"], "prompt": answer["prompt"], "teacher": {}, "students": []}
-        return prompts.setdefault(answer["id"], blank)
-
-    for name, answers in teachers.items():
-        for answer in answers:
-            if answer["set"] == "test":
-                entry(answer)["teacher"][name] = answer["text"]
-    first_seed = min(run.seed for run in responses)
-    for run, answers in responses.items():
-        for answer in answers:
-            if answer["set"] == "test" and run.draw == 0 and run.seed == first_seed:
-                keys = ("student", "method", "curation", "cache", "samples")
-                head = {key: getattr(run, key) for key in keys}
-                shown = {**head, "text": answer["text"], "passed": answer["passed"]}
-                entry(answer)["students"].append(shown)
-    return {"schema": 1, "prompts": list(prompts.values())}
-
-
-def _curations(shards: Mapping[Run, dict[str, Any]]) -> list[dict[str, Any]]:
-    """What each curation read, kept and dropped, per training set (whatever its soft targets)."""
-    keys = ("teacher", "curation", "draw", "samples")
-    found = {
-        tuple(getattr(run, key) for key in keys): record["curation"]
-        for run, record in shards.items()
-        if record.get("curation")
-    }
-    return [dict(zip(keys, key, strict=True)) | found[key] for key in sorted(found)]
-
-
 def collect(
     spec: dict[str, Any],
     metrics: Sequence[str],
@@ -518,7 +328,7 @@ def collect(
     beside = references(records, judged, speed_of, read_json(near_duplicates), table, spec["study"])
     beside["methods"] = spec["methods"]
     beside["caches"] = {run.cache: record for run, record in caches.items() if record}
-    beside["curations"] = _curations(shown)
+    beside["curations"] = curation_counts(shown)
     found = zip(spec["searches"], searches, strict=True)
     beside["searches"] = {name: read_json(path) for name, path in found}
     made = zip(spec.get("trained", []), trained, strict=True)

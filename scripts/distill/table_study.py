@@ -10,11 +10,11 @@ from typing import Any
 import pandas as pd
 from pydantic import Field
 
-from distill.checks import validate
 from distill.columns import COLUMNS
 from distill.config import Name, Section
 from distill.files import UserError
 from distill.law_table import own_table
+from distill.validation import validate
 
 
 class TableColumns(Section):
