@@ -20,7 +20,7 @@ from distill.budget import ask_best
 from distill.files import UserError, write_json
 from distill.fitted import FittedLaw, find_laws
 from distill.run_costs import Prices
-from law_study import SIZES, TOKENS, TOKENS_PER_SAMPLE, own_runs, size_laws, size_runs, true_loss
+from size_study import SIZES, TOKENS, TOKENS_PER_SAMPLE, own_runs, size_laws, size_runs, true_loss
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 

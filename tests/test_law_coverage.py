@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-import law_studies
+import law_simulations
 from distill.law_intervals import huber_inflation, shared_data
 from distill.laws import LAWS
-from law_studies import BREAK, TRUTH, Noise, coverage
+from law_simulations import BREAK, TRUTH, Noise, coverage
 
 CHINCHILLA, BROKEN = LAWS["loss"]["chinchilla"], LAWS["loss"]["broken_chinchilla"]
 
@@ -82,11 +82,11 @@ def test_simulated_studies_have_the_noise_that_they_claim() -> None:
     noise = Noise(share=0.5, test_set=0.0)
     residuals = []
     for study in range(300):
-        points = law_studies.simulate(np.random.default_rng(study), CHINCHILLA, TRUTH, noise)
+        points = law_simulations.simulate(np.random.default_rng(study), CHINCHILLA, TRUTH, noise)
         residuals.append(np.log(points.target / CHINCHILLA.predict(TRUTH, points.values)))
     spread = np.array(residuals)
     assert spread.std() == pytest.approx(0.01, rel=0.05)
-    points = law_studies.simulate(np.random.default_rng(0), CHINCHILLA, TRUTH, noise)
+    points = law_simulations.simulate(np.random.default_rng(0), CHINCHILLA, TRUTH, noise)
     assert points.draw is not None
     sharing = shared_data(points.values["tokens"], points.teacher, points.draw)
     found = np.corrcoef(spread.T)

@@ -10,7 +10,7 @@ from distill import drawing
 from distill.drawing import GRID_DRAWERS, draw_figure
 from distill.figures import FIGURES, GRIDS, figure_table
 from distill.grid import WIDTH, few_ticks, short_text
-from made_up_study import make_references, make_study, study_laws
+from figure_study import make_references, make_study, study_laws
 
 
 def canvas_of(name: str, runs: pd.DataFrame, laws: dict[str, Any] | None) -> Canvas:

@@ -16,7 +16,7 @@ from distill.law_rows import (
     typical_inputs,
 )
 from distill.law_table import law_table, own_table
-from made_up_study import SAMPLES, STUDENTS, make_references, make_study, study_laws
+from figure_study import SAMPLES, STUDENTS, make_references, make_study, study_laws
 
 
 @pytest.fixture(scope="module")

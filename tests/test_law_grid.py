@@ -10,7 +10,7 @@ from distill.asking import find_subject
 from distill.law_grid import CURVES, law_grid, refined
 from distill.law_panel import _digest, embedded, make_panel
 from distill.report import visible
-from law_study import own_runs, size_laws, size_runs
+from size_study import own_runs, size_laws, size_runs
 
 REPORT = Path(__file__).parent.parent / "report"
 

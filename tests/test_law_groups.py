@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import law_studies
+import law_simulations
 from distill.files import UserError, write_json
 from distill.fitted import FittedLaw, find_laws, read_laws
 from distill.law_choice import Settings, choose, fit_points, judge, too_rich
@@ -17,7 +17,7 @@ from distill.law_points import levels, log_linear, points_of, rungs
 from distill.law_stages import StagedFitter
 from distill.law_table import own_table
 from distill.laws import LAWS
-from law_studies import chinchilla_rows, table_of
+from law_simulations import chinchilla_rows, table_of
 from test_laws import chinchilla_points
 
 OWN = Settings(shared=False)
@@ -86,7 +86,7 @@ def test_record_has_what_the_contract_says(grid: dict[str, Any]) -> None:
 
 
 def test_fitting_is_deterministic() -> None:
-    table = table_of(chinchilla_rows(sizes=law_studies.SIZES[:3]))
+    table = table_of(chinchilla_rows(sizes=law_simulations.SIZES[:3]))
     first, second = fit_laws(table), fit_laws(table)
     for one in (*first["laws"], *second["laws"]):
         one.pop("fit_seconds")
@@ -99,7 +99,7 @@ def test_predictions_from_the_file_alone(grid: dict[str, Any], tmp_path: Any) ->
     law = find_laws(laws, target="loss", best=True, student=None, size="params")[0]
     ask = {"params": 2e6, "tokens": np.array([1e6, 8e6])}
     found = law.predict(ask)
-    truth = LAWS["loss"]["chinchilla"].predict(law_studies.TRUTH, ask)
+    truth = LAWS["loss"]["chinchilla"].predict(law_simulations.TRUTH, ask)
     np.testing.assert_allclose(found.value, truth, rtol=0.02)
     assert (found.run_low < found.low).all()
     assert (found.low < found.value).all()
@@ -172,7 +172,7 @@ def test_rungs_and_levels() -> None:
     axis, ranks = rungs(points_of(table, "loss", "params", True), ("params", "tokens"))
     assert axis == "tokens"
     assert np.bincount(ranks).tolist() == [6] * 6
-    few = table_of(chinchilla_rows(tokens=law_studies.TOKENS[:3]))
+    few = table_of(chinchilla_rows(tokens=law_simulations.TOKENS[:3]))
     assert rungs(points_of(few, "loss", "params", True), ("params", "tokens"))[0] == "params"
     inputs, target = chinchilla_points(0, 100)
     scattered = table_of(
@@ -258,7 +258,7 @@ def test_varied_epochs_give_r_star_and_drop_repeats_from_other_laws() -> None:
     law, rng = LAWS["loss"]["data_constrained"], np.random.default_rng(2)
     truth = {"E": 1.2, "B": 60.0, "beta": 0.35, "R*": 8.0}
     rows = []
-    for tokens in law_studies.TOKENS:
+    for tokens in law_simulations.TOKENS:
         for epochs in (1.0, 4.0, 16.0, 40.0):
             loss = float(law.predict(truth, {"tokens": tokens, "epochs": epochs})[0])
             loss *= float(np.exp(0.002 * rng.normal()))
@@ -277,7 +277,7 @@ def test_varied_epochs_give_r_star_and_drop_repeats_from_other_laws() -> None:
 
 
 def test_gamma_wants_three_teachers() -> None:
-    rows = chinchilla_rows(sizes=law_studies.SIZES[:4], teacher_params=1e8)
+    rows = chinchilla_rows(sizes=law_simulations.SIZES[:4], teacher_params=1e8)
     assert "gamma wants at least 3 sizes of teacher" in reasons(
         fit_laws(table_of(rows)), "ratio", "gap"
     )
@@ -287,8 +287,8 @@ def ratio_rows() -> list[dict[str, Any]]:
     law, rng = LAWS["gap"]["ratio"], np.random.default_rng(6)
     truth = {"A": 30.0, "alpha": 0.3, "D0": 5e5, "beta": 0.5, "gamma": 0.15}
     rows = []
-    for size in law_studies.SIZES:
-        for tokens in law_studies.TOKENS:
+    for size in law_simulations.SIZES:
+        for tokens in law_simulations.TOKENS:
             for teacher in (2e7, 5e7, 2e8):
                 inputs = {"params": size, "tokens": tokens, "teacher_params": teacher}
                 gap = float(law.predict(truth, inputs)[0] * np.exp(0.01 * rng.normal()))
@@ -394,14 +394,14 @@ def paper_table() -> tuple[pd.DataFrame, pd.DataFrame]:
     rows: list[dict[str, Any]] = []
     for n in sizes:
         for d in tokens:
-            loss = supervised.predict(law_studies.SUPERVISED, {"params": n, "tokens": d})[0]
+            loss = supervised.predict(law_simulations.SUPERVISED, {"params": n, "tokens": d})[0]
             rows.append({"N": n, "D": d, "L": loss, "m": "supervised"})
     for t in sizes:
-        known = supervised.predict(law_studies.SUPERVISED, {"params": t, "tokens": 20 * t})[0]
+        known = supervised.predict(law_simulations.SUPERVISED, {"params": t, "tokens": 20 * t})[0]
         for n in sizes:
             for d in tokens:
                 inputs = {"params": n, "tokens": d, "teacher_loss": known}
-                loss = student.predict(law_studies.PAPER, inputs)[0]
+                loss = student.predict(law_simulations.PAPER, inputs)[0]
                 rows.append({"N": n, "D": d, "L": loss, "m": "kd", "T": t, "LT": known})
     frame = pd.DataFrame(rows)
     rng = np.random.default_rng(0)

@@ -13,7 +13,7 @@ from distill.asked_study import make_study
 from distill.asking import find_subject
 from distill.figures import FIGURES
 from distill.report import write_report
-from law_study import TOKENS_PER_SAMPLE, size_laws, size_runs
+from size_study import TOKENS_PER_SAMPLE, size_laws, size_runs
 from synthetic_runs import make_references
 from test_report_browser import find_browser
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from distill.law_claims import CLAIM
 from distill.law_report import law_parts, law_section
-from made_up_study import study_laws
+from figure_study import study_laws
 
 
 def record(question: str, answer: str, label: str | None = None, **numbers: Any) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-import law_studies
+import law_simulations
 from distill.fitting import centre_of, fit_law, huber, starting_points
 from distill.laws import LAWS
 
@@ -84,17 +84,17 @@ def test_ratio_and_broken_laws_are_their_formulas() -> None:
 
 def test_distillation_law_gives_the_papers_loss() -> None:
     teacher = LAWS["loss"]["supervised"].predict(
-        law_studies.SUPERVISED, {"params": 1.82e9, "tokens": 20 * 1.82e9}
+        law_simulations.SUPERVISED, {"params": 1.82e9, "tokens": 20 * 1.82e9}
     )[0]
     student = LAWS["loss"]["distillation"].predict(
-        law_studies.PAPER, {"params": 546e6, "tokens": 20 * 546e6, "teacher_loss": teacher}
+        law_simulations.PAPER, {"params": 546e6, "tokens": 20 * 546e6, "teacher_loss": teacher}
     )[0]
     assert student == pytest.approx(2.424, abs=5e-4)
 
 
 def test_reduced_form_is_within_0_0021_nats() -> None:
-    c1, f1, d1 = (law_studies.PAPER[name] for name in ("c1", "f1", "d1"))
-    reduced = {k: v for k, v in law_studies.PAPER.items() if k not in ("c1", "d1")}
+    c1, f1, d1 = (law_simulations.PAPER[name] for name in ("c1", "f1", "d1"))
+    reduced = {k: v for k, v in law_simulations.PAPER.items() if k not in ("c1", "d1")}
     reduced["kappa"] = c1 * f1 * d1 ** (-1 / f1)
     size, tokens, teacher = (
         axis.ravel()
@@ -103,7 +103,7 @@ def test_reduced_form_is_within_0_0021_nats() -> None:
         )
     )
     inputs = {"params": size, "tokens": tokens, "teacher_loss": teacher}
-    full = LAWS["loss"]["distillation"].predict(law_studies.PAPER, inputs)
+    full = LAWS["loss"]["distillation"].predict(law_simulations.PAPER, inputs)
     short = LAWS["loss"]["distillation_reduced"].predict(reduced, inputs)
     assert np.abs(full - short).max() <= 0.0021
     assert np.abs(full - short).max() > 1e-4, "the forms differ"

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from distill.run_costs import Prices, rates_between, student_rates
-from law_study import SECONDS_PER_TOKEN, SIZES, own_runs, size_runs
+from size_study import SECONDS_PER_TOKEN, SIZES, own_runs, size_runs
 
 
 def _rates(method: str, student: str):  # type: ignore[no-untyped-def]

@@ -4,7 +4,7 @@ import pytest
 
 from distill.figures import figure_table
 from distill.trade_figures import front
-from made_up_study import SAMPLES, STUDENTS, make_references, make_study
+from figure_study import SAMPLES, STUDENTS, make_references, make_study
 
 
 def table(name: str, runs: pd.DataFrame) -> pd.DataFrame:
