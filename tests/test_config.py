@@ -452,3 +452,21 @@ def test_text_alone_cannot_be_chosen_by_tokens() -> None:
             parse_study(config)
         config["curations"]["own"] = ENDED
         assert parse_study(config).runs[0].curations == ["own"]
+
+
+@pytest.mark.parametrize(
+    ("section", "value", "message"),
+    [
+        (
+            "methods",
+            None,
+            r"config: methods\.new: give keys below it \(ce, .*; nothing stands there",
+        ),
+        ("students", "big", r"config: students\.new: give keys below it \(init, .*; it is 'big'"),
+    ],
+)
+def test_an_empty_entry_is_told_what_belongs_there(section: str, value: Any, message: str) -> None:
+    config = tiny.study()
+    config[section]["new"] = value
+    with pytest.raises(UserError, match=message):
+        parse_study(config)

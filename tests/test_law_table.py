@@ -107,3 +107,8 @@ def test_a_required_name_and_rows_are_asked_for() -> None:
 def test_seeds_tell_runs_of_one_cell_apart() -> None:
     same = frame(N=[1e6, 1e6, 4e6], s=[0, 1, 0])
     assert own_table(same, {**NAMES, "seed": "s"})["seed"].tolist() == [0, 1, 0]
+
+
+def test_one_column_cannot_be_two_things() -> None:
+    with pytest.raises(UserError, match="params and tokens name the same column 'N'"):
+        own_table(frame(), {"params": "N", "tokens": "N", "loss": "L"})

@@ -143,6 +143,12 @@ def _checked(frame: pd.DataFrame, columns: Mapping[str, str]) -> dict[str, Any]:
                 f"runs_table.columns.{name}: the table has no column {column!r}; it has "
                 f"{', '.join(map(str, frame.columns))}"
             )
+    taken = list(columns.values())
+    if twice := [name for name in columns if taken.count(columns[name]) > 1]:
+        raise UserError(
+            f"runs_table.columns: {' and '.join(twice)} name the same column "
+            f"{columns[twice[0]]!r}; correct one of them"
+        )
     if frame.empty:
         raise UserError("runs_table.path: the table has no rows; give one row per run")
     values = {}

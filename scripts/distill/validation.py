@@ -71,6 +71,11 @@ def sentence(item: Any, root: type[BaseModel]) -> str:
         return f"config: {where!r} is not a known key{hint}"
     if item["type"] == "missing":
         return f"config: {where} is missing; {_description(location, root) or 'it has no default'}"
+    if item["type"] == "model_type":
+        found = "nothing stands there" if item["input"] is None else f"it is {item['input']!r}"
+        return (
+            f"config: {where}: give keys below it ({', '.join(_keys_at(location, root))}); {found}"
+        )
     if item["type"] == "value_error":
         lines = str(item["ctx"]["error"]).splitlines()
         return "\n".join(
