@@ -15,6 +15,7 @@ from distill.parquet import read_metadata, read_rows
 from distill.tokens import tokenizer_sha256
 from distill.vocabulary import (
     FILE,
+    TOKEN_IDS,
     Vocabulary,
     check_head,
     check_size,
@@ -24,7 +25,6 @@ from distill.vocabulary import (
 )
 
 _DEPTH_KEYS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
-_TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
 def evenly_spaced(kept: int, layers: int) -> list[int]:
@@ -78,7 +78,7 @@ def _random(config: Any, overrides: dict[str, Any], tokenizer: Any, seed: int) -
             if {"hidden_size", "num_attention_heads"} & set(entries):
                 base.pop("head_dim", None)
         else:
-            base = {key: getattr(tokenizer, key) for key in _TOKEN_IDS}
+            base = {key: getattr(tokenizer, key) for key in TOKEN_IDS}
             # As wide as the source's head, which some families pad, so that both compare.
             base["vocab_size"] = max(len(tokenizer), getattr(config, "vocab_size", 0))
             base["model_type"] = kind
@@ -183,7 +183,7 @@ def empty_student(spec: dict[str, Any], source_dir: str | Path, saved: bool = Fa
         check_size(trimmed["size"], full)
         entries = {"vocab_size": full if saved else trimmed["size"] + 1}
         # Ids of the full vocabulary need not exist in the small one.
-        entries |= {key: 0 for key in _TOKEN_IDS if getattr(tokenizer, key) is not None}
+        entries |= {key: 0 for key in TOKEN_IDS if getattr(tokenizer, key) is not None}
     with torch.device("meta"):
         if random:
             model = _random(config, spec["config"] | entries, tokenizer, spec["seed"])

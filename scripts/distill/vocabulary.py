@@ -27,7 +27,8 @@ from distill.files import UserError, read_json
 FILE = "vocabulary.json"
 """Beside a trimmed student: the ids that it keeps, and the width of the full vocabulary."""
 
-_TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+"""Special ids that a model's config names."""
 
 
 class Vocabulary:
@@ -75,7 +76,7 @@ class Vocabulary:
 
     def token_ids(self, tokenizer: Any) -> dict[str, int]:
         """The tokenizer's special ids in a config of the student."""
-        given = {key: getattr(tokenizer, key) for key in _TOKEN_IDS}
+        given = {key: getattr(tokenizer, key) for key in TOKEN_IDS}
         return {key: int(self.ids[value]) for key, value in given.items() if value is not None}
 
     def repeated(self, model: Any) -> int:
@@ -157,7 +158,8 @@ def most_frequent(
 def _rows(vocabulary: Vocabulary, weight: torch.Tensor) -> torch.Tensor:
     """Rows of a full table [full, ...] for the student: those kept, and the mean of the dropped."""
     dropped = vocabulary.ids == vocabulary.other
-    return torch.cat([weight[: vocabulary.full][~dropped], weight[: vocabulary.full][dropped].mean(0, keepdim=True)])  # fmt: skip  # noqa: E501
+    weight = weight[: vocabulary.full]
+    return torch.cat([weight[~dropped], weight[dropped].mean(0, keepdim=True)])
 
 
 def _set_tables(model: Any, vocabulary: Vocabulary, trim: bool) -> Any:
@@ -213,7 +215,7 @@ def expand_model(model: Any, vocabulary: Vocabulary, tokenizer: Any) -> Any:
     """Give a trimmed student the full vocabulary back, in place, with the same probabilities."""
     model.get_output_embeddings().bias = None
     _set_tables(model, vocabulary, trim=False)
-    _set_ids(model, {key: getattr(tokenizer, key) for key in _TOKEN_IDS})
+    _set_ids(model, {key: getattr(tokenizer, key) for key in TOKEN_IDS})
     return model
 
 
