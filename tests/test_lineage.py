@@ -386,3 +386,15 @@ def test_what_a_trained_teacher_needs_is_not_unused(
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).touch()
     assert unused_folders(made) == [Path(other).parent]
+
+
+def test_text_of_a_trained_teacher_may_be_curated_and_train_a_teacher_in_turn() -> None:
+    def curated(config: dict[str, Any]) -> None:
+        config["curations"] = {"short": {"surplus": 1.5, "length": {"max_tokens": 20}}}
+        config["runs"][0]["curations"] = ["short"]
+        config["teachers"]["own"]["trained"]["curation"] = "short"
+
+    made = plan(curated)
+    assert {run.curation for run in made.runs if run.method == "half"} == {"short"}
+    assert {run.curation for run in made.runs if run.method == "scratch"} == {"raw"}
+    assert [run.curation for run in made.trained_runs] == ["short"]

@@ -1,6 +1,7 @@
 """Checks of a study before the first job: names that lead nowhere, combinations that cannot work."""
 
 import difflib
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -25,6 +26,13 @@ def parse_study(config: dict[str, Any]) -> Study:
     return study
 
 
+def _unknown(key: str, name: str, table: Mapping[str, Any], what: str) -> str:
+    """That a name leads nowhere, with the one that was probably meant."""
+    close = difflib.get_close_matches(name, table, 1)
+    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(table)}"
+    return f"{key}: there is no {what} {name!r}; {hint}"
+
+
 def _problems(study: Study) -> list[str]:
     """Names that lead nowhere and combinations that cannot work, in words."""
     found: list[str] = []
@@ -32,9 +40,7 @@ def _problems(study: Study) -> list[str]:
     def known(key: str, name: str, table: dict[str, Any], what: str) -> bool:
         if name in table:
             return True
-        close = difflib.get_close_matches(name, table, 1)
-        hint = f"; did you mean {close[0]}?" if close else f"; there are {', '.join(table)}"
-        found.append(f"{key}: there is no {what} {name!r}{hint}")
+        found.append(_unknown(key, name, table, what))
         return False
 
     def source(key: str, name: str, data: bool) -> None:
@@ -233,9 +239,7 @@ def _trained_problems(study: Study) -> list[str]:
         ):  # fmt: skip
             value = getattr(entry, key)
             if value is not None and value not in table:
-                close = difflib.get_close_matches(value, table, 1)
-                hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(table)}"
-                found.append(f"{where}.{key}: there is no {key} {value!r}; {hint}")
+                found.append(_unknown(f"{where}.{key}", value, table, key))
         if len(found) > before:
             continue
         corpus = _learns_corpus(study, entry.method)
@@ -308,7 +312,7 @@ def _curation_problems(study: Study, block: Block, name: str) -> list[str]:
     needs = {"teacher_loss": curation.teacher_loss, "length": counts}
     for teacher in block.teachers:
         for key, needed in needs.items():
-            if needed and study.teachers[teacher].source is None:
+            if needed and not study.teachers[teacher].has_model:
                 found.append(
                     f"curations.{name}.{key} needs the tokens of a model, but teachers.{teacher} is "
                     "text alone; give it a source, or use another filter"
