@@ -21,4 +21,5 @@ with job(snakemake):
         tag=digest([spec, snakemake.params.code, read]),
         heads=list(files.heads),
         validation=list(files.validation),
+        teacher=Path(files.teacher[0]).parent if files.teacher else None,
     )

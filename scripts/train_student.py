@@ -26,4 +26,5 @@ with job(snakemake):
         heads=list(files.heads),
         validation=list(files.validation),
         best=files.best[0] if files.best else None,
+        teacher=Path(files.teacher[0]).parent if files.teacher else None,
     )

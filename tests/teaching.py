@@ -34,6 +34,9 @@ def plan(
     config["prompts"]["template"] = "{prompt}"
     config["teachers"] = {"big": {"source": "base", **(teacher or {})}, "other": {"source": "base"}}
     config["students"] = {"small": {"init": "cut", "source": "base", "layers": 2}}
+    if method.get("spans"):
+        config["sources"]["words"] = {"path": "models/words"}
+        config["students"]["small"]["source"] = "words"
     config["methods"] = {"own": method}
     config["caches"] = {"soft": cache} if cache else {}
     settings = {"precision": "fp32", "learning_rate": 1e-3, "epochs": 1, "max_length": 200}
@@ -67,11 +70,12 @@ class Files:
     shard: Path
     heads: list[Path] = field(default_factory=list)
     validation: list[Path] = field(default_factory=list)
+    teacher: Path | None = None
 
     @property
     def given(self) -> dict[str, Any]:
-        """Heads and validation text, as keyword arguments."""
-        return {"heads": self.heads, "validation": self.validation}
+        """Heads, validation text and the teacher's tokenizer, as keyword arguments."""
+        return {"heads": self.heads, "validation": self.validation, "teacher": self.teacher}
 
 
 def write_text(path: Path, rows: Sequence[dict[str, Any]], words: Any) -> Path:
@@ -87,12 +91,19 @@ def teach(
     words: Any,
     rows: Sequence[dict[str, Any]],
     held_out: Sequence[dict[str, Any]] = (),
+    aligned: bool = False,
 ) -> Files:
-    """Score the rows by the teacher, make its cache's parts and the shard, as the workflow does."""
+    """Score the rows by the teacher, make its cache's parts and the shard, as the workflow does.
+
+    The teacher's tokenizer is handed on to a method that aligns tokenizers alone.
+    """
     text = write_text(folder / "text.parquet", rows, words)
     made = Files(folder / "shard" / "n.parquet")
     if held_out:
         made.validation = [write_text(folder / "validation.parquet", held_out, words)]
+    if aligned:
+        made.teacher = folder / "teacher"
+        words.save_pretrained(made.teacher)
     cache = spec.get("cache")
     targets: list[Path] = []
     layers: list[Path] = []

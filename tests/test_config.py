@@ -277,6 +277,9 @@ def _soft(method: dict[str, Any], caches: list[str], **changes: Any) -> dict[str
         ({"forward_kl": 1, "tokens": "all"}, ["top"], "set tokens: all there"),
         ({"uld": 1}, ["draws"], "uld is not sound on sampled targets"),
         ({"uld": 1, "tokens": "all"}, ["everywhere"], "uld aligns answers"),
+        ({"spans": 1}, ["tail"], "spans is not sound on top_k_tail .* use scheme dense or final"),
+        ({"spans": 1, "uld": 1}, ["exact"], "spans goes with ce alone: the other soft losses"),
+        ({"spans": 1}, ["exact"], "small has the tokenizer of big, so spans has nothing to align"),
         ({"ce": 1, "hidden": {"layers": {1: 2}}}, ["top"], "give the cache hidden"),
         ({"ce": 1, "hidden": {"layers": {1: 3}}}, ["layers"], "matches the teacher's layer 3"),
         ({"ce": 1, "embedding": {}}, ["top"], "use scheme final_hidden, not top_k"),
@@ -311,6 +314,40 @@ def test_a_cut_teacher_has_no_reverse_divergence() -> None:
         parse_study(study)
     study["methods"]["kd"] = {"jsd": 1, "jsd_beta": 0.5}
     assert parse_study(study).methods["kd"].soft == ["jsd"]
+
+
+def _across(**changes: Any) -> dict[str, Any]:
+    """A study whose student has a tokenizer of another source than the teacher's."""
+    study = _soft({"spans": 1}, ["exact"], **changes)
+    study["sources"]["words"] = {"path": "models/words"}
+    study["students"]["small"]["source"] = "words"
+    return study
+
+
+def test_spans_are_for_another_tokenizer_and_a_teacher_without_a_cut() -> None:
+    study = _across()
+    assert parse_study(study).methods["kd"].soft == ["spans"]
+    study["teachers"]["big"] |= {"top_k": 50}
+    with pytest.raises(UserError, match="use another loss than spans, or a teacher without a cut"):
+        parse_study(study)
+    study = _across()
+    entry = {"student": "small", "teacher": "calm", "method": "sft", "samples": 16}
+    study["teachers"]["big"] = {"trained": entry}
+    study["prompts"]["teacher"] = "calm"
+    with pytest.raises(UserError, match="small has the tokenizer of big"):
+        parse_study(study)
+
+
+def test_a_search_over_spans_uses_them() -> None:
+    study = _across()
+    study["methods"]["kd"] = {"ce": 1, "uld": 1}
+    space = {"method.spans": {"low": 0.1, "high": 1}}
+    entry = {"student": "small", "teacher": "big", "method": "kd", "cache": "exact"}
+    study["searches"] = {"find": entry | {"samples": 16, "space": space}}
+    with pytest.raises(UserError, match="does not use spans; give it a weight above 0"):
+        parse_study(study)
+    study["methods"]["kd"] = {"ce": 1, "spans": 1}
+    assert parse_study(study).searches["find"].space
 
 
 def test_text_alone_has_no_soft_targets() -> None:

@@ -23,7 +23,9 @@ from distill.losses import (
     hidden_cosine,
     hidden_mse,
     jsd,
+    likelihood_gap,
     reverse_kl,
+    shared_kl,
     skew_kl,
     sparse_cross_entropy,
     uld,
@@ -77,6 +79,9 @@ IDS[::2, 3] = 0  # padding
 SHARES = torch.rand(ROWS, KEPT, generator=NOISE, dtype=torch.float64)
 SHARES[::2, 3] = 0.0
 WEIGHTS = 0.2 + torch.rand(ROWS, generator=NOISE, dtype=torch.float64)
+SHARED = torch.arange(WORDS) % 3 != 1  # words of a vocabulary of its own and of the teacher's
+TURNED = LOG_P_MORE[:, 2 : 2 + WORDS].where(SHARED, -torch.inf)  # the teacher's in its words
+NATS = 0.1 + 3 * torch.rand(ROWS, generator=NOISE, dtype=torch.float64)
 
 
 def reads(log_p: torch.Tensor, rows: slice) -> losses.Teacher:
@@ -126,6 +131,21 @@ def sorted_top(
     return coarse_uld(logits, TOP.values.exp()[rows], TAIL[rows], weights, temperature)
 
 
+def shared_words(
+    logits: torch.Tensor, rows: slice, weights: torch.Tensor, temperature: float = 1.0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    divergence = partial(shared_kl, shared=SHARED)
+    return dense_divergence(logits, reads(TURNED, rows), divergence, weights, temperature)
+
+
+def likelihoods(
+    logits: torch.Tensor, rows: slice, weights: torch.Tensor, temperature: float = 1.0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Spans of one token each."""
+    spans = torch.arange(len(logits))
+    return likelihood_gap(logits, IDS[rows, 0], spans, -NATS[rows], weights, temperature)
+
+
 # Each loss of tokens `rows`, with logits of those rows, and per token as one would write it.
 LOSSES: dict[str, Loss] = {
     "hard": hard,
@@ -136,6 +156,8 @@ LOSSES: dict[str, Loss] = {
     "uld of fewer words": partial(sorted_by_rank, LOG_P_FEWER),
     "uld of more words": partial(sorted_by_rank, LOG_P_MORE),
     "coarse uld": sorted_top,
+    "shared words": shared_words,
+    "likelihoods": likelihoods,
 }
 
 
@@ -156,6 +178,16 @@ def plain_coarse_uld(s: torch.Tensor) -> torch.Tensor:
     return (TOP.values.exp() - kept).abs().sum(-1) + (TAIL - (1 - kept.sum(-1))).abs()
 
 
+def plain_shared(s: torch.Tensor) -> torch.Tensor:
+    p, s = TURNED.exp()[:, SHARED], s[:, SHARED]
+    return (p * (p / s).log() - p + s).sum(-1)
+
+
+def plain_gap(theirs: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+    """The generalised KL of nats, a Bregman divergence."""
+    return own - theirs + theirs * (theirs / own).log()
+
+
 BY_HAND: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "hard": lambda s: -s.log().gather(1, IDS[:, :1]).squeeze(1),
     "sparse": lambda s: -(SHARES * s.log().gather(1, IDS)).sum(-1),
@@ -165,6 +197,8 @@ BY_HAND: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "uld of fewer words": partial(plain_uld, LOG_P_FEWER.exp()),
     "uld of more words": partial(plain_uld, LOG_P_MORE.exp()),
     "coarse uld": plain_coarse_uld,
+    "shared words": plain_shared,
+    "likelihoods": lambda s: plain_gap(NATS, -s.log().gather(1, IDS[:, :1]).squeeze(1)),
 }
 ALL = slice(0, ROWS)
 each_loss = pytest.mark.parametrize("name", list(LOSSES))
@@ -842,6 +876,129 @@ def test_uld_sees_no_names_of_words() -> None:
     torch.testing.assert_close(one, uld(LOGITS[:, order], reads(LOG_P, ALL), WEIGHTS)[1])
     gone = functional.pad(LOG_P, (0, 3), value=-math.inf)  # words of p = 0
     torch.testing.assert_close(one, uld(LOGITS, reads(gone, ALL), WEIGHTS)[1])
+
+
+def test_shared_words_alone_are_told_apart() -> None:
+    every = torch.ones(WORDS, dtype=torch.bool)
+    all_shared = shared_kl(LOG_P, LOGITS.log_softmax(-1), every)
+    torch.testing.assert_close(all_shared[0], PLAIN["forward_kl"](LOG_P.exp(), LOGITS.softmax(-1)))
+    order = torch.arange(WORDS)
+    order[~SHARED] = order[~SHARED].flip(0)  # other words change places
+    torch.testing.assert_close(
+        shared_words(LOGITS[:, order], ALL, WEIGHTS)[1], shared_words(LOGITS, ALL, WEIGHTS)[1]
+    )
+
+
+def test_shared_words_are_matched_at_the_teachers_own_probabilities() -> None:
+    """Forward KL of the shared words alone would be less at their renormalised probabilities."""
+    p = TURNED.exp()
+    rest = (1 - p.sum(-1, keepdim=True)) / (~SHARED).sum()
+    right = p.where(SHARED, rest).log()
+    over = (p / p.sum(-1, keepdim=True))[:, SHARED]
+    assert (PLAIN["forward_kl"](p[:, SHARED], over) < 0).all()
+    assert (shared_words(right, ALL, WEIGHTS)[1].abs() < 1e-12).all()
+    assert gradient(lambda at: shared_words(at, ALL, WEIGHTS)[0], right).abs().max() < 1e-12
+    worse = right + 0.3 * normal(ROWS, WORDS)
+    assert (shared_words(worse, ALL, WEIGHTS)[1] > 1e-3).all()
+    # A student all of whose words are the teacher's too can do no better than that.
+    all_own = torch.ones(over.shape[1], dtype=torch.bool)
+    best, slope = shared_kl(TURNED[:, SHARED], over.log(), all_own)
+    torch.testing.assert_close(slope / over, (1 - p.sum(-1, keepdim=True)).expand_as(over))
+    assert best.isfinite().all()
+
+
+def test_a_merge_worked_by_hand() -> None:
+    """The teacher writes ab c at .5 and .4, the student a bc at .5 and .8: .2 against .4."""
+    student = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.8, 0.1]], dtype=torch.float64)
+    ids, spans = torch.tensor([0, 1]), torch.tensor([0, 0])
+    log_p = torch.tensor([0.5, 0.4], dtype=torch.float64).log().sum(0, keepdim=True)
+
+    def gap(at: torch.Tensor) -> torch.Tensor:
+        return likelihood_gap(at, ids, spans, log_p, torch.ones(1))[0]
+
+    assert gap(student.log()).item() == pytest.approx(0.21346, abs=1e-6)
+    slope = 1 - math.log(0.2) / math.log(0.4)  # -.756471
+    wanted = slope * (student - torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]))
+    torch.testing.assert_close(gradient(gap, student.log()), wanted)
+
+
+# Spans of one to four tokens.
+PARTS = torch.tensor([0, 1, 1, 2, 2, 2, 2, 3, 4, 4, 4])
+PART_NATS = torch.tensor([0.3, 4.0, 2.0, 9.0, 0.0], dtype=torch.float64)
+PART_WEIGHTS = WEIGHTS[:5]
+
+
+def parts(logits: torch.Tensor, temperature: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+    return likelihood_gap(logits, IDS[:, 0], PARTS, -PART_NATS, PART_WEIGHTS, temperature)
+
+
+def plain_nats(logits: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
+    """Nats of each span, token by token."""
+    each = (logits / temperature).softmax(-1)
+    found = [torch.zeros((), dtype=logits.dtype) for _ in PART_NATS]
+    for row, (token, span) in enumerate(zip(IDS[:, 0], PARTS, strict=True)):
+        found[span] = found[span] - each[row, token].log()
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7, 2.0])
+def test_spans_of_many_tokens_equal_brute_force(temperature: float) -> None:
+    def by_hand(logits: torch.Tensor) -> torch.Tensor:
+        own = plain_nats(logits, temperature)
+        certain = PART_NATS == 0
+        gaps = plain_gap(PART_NATS.where(~certain, 1.0), own)
+        return (PART_WEIGHTS * gaps.where(~certain, own)).sum()
+
+    loss, values = parts(LOGITS, temperature)
+    torch.testing.assert_close(loss, by_hand(LOGITS))
+    torch.testing.assert_close((PART_WEIGHTS * values).sum(), by_hand(LOGITS))
+    ours = gradient(lambda at: parts(at, temperature)[0], LOGITS)
+    torch.testing.assert_close(ours, gradient(by_hand, LOGITS))
+    leaf = LOGITS.clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda at: parts(at, temperature)[0], (leaf,))
+
+
+def test_a_likelihood_gap_is_the_limit_of_binarised_kl() -> None:
+    """ALM's KL of (p^(1/t), 1 - p^(1/t)) from the student's, times t, as t grows."""
+    theirs, own = PART_NATS[:4], plain_nats(LOGITS)[:4]
+    errors = []
+    for t in (1e2, 1e4, 1e6):
+        p, s = (torch.stack([(-a / t).exp(), -(-a / t).expm1()]) for a in (theirs, own))
+        errors.append((t * (p * (p / s).log()).sum(0) - parts(LOGITS)[1][:4]).abs().max().item())
+    assert errors[0] > 10 * errors[1] > 100 * errors[2]
+    assert errors[2] < 1e-4
+
+
+def test_a_likelihood_gap_is_zero_at_the_teachers_alone_and_cross_entropy_of_a_certain_one() -> (
+    None
+):
+    own = plain_nats(LOGITS)
+    right = likelihood_gap(LOGITS, IDS[:, 0], PARTS, -own, PART_WEIGHTS)[1]
+    torch.testing.assert_close(right, torch.zeros_like(right))
+    for factor in (0.5, 0.99, 1.01, 2.0):
+        assert (likelihood_gap(LOGITS, IDS[:, 0], PARTS, -factor * own, PART_WEIGHTS)[1] > 0).all()
+    certain = torch.zeros(5)
+    torch.testing.assert_close(
+        likelihood_gap(LOGITS, IDS[:, 0], PARTS, certain, PART_WEIGHTS)[1], own
+    )
+
+
+def test_certain_students_and_impossible_texts_stay_finite() -> None:
+    sure = torch.tensor([[100.0, 0.0, 0.0]]).requires_grad_()
+    for log_p in (-2.0, -1e4, -math.inf):
+        loss, _ = likelihood_gap(
+            sure, torch.tensor([0]), torch.tensor([0]), torch.tensor([log_p]), torch.ones(1)
+        )
+        loss.backward()
+        assert loss.isfinite()
+        assert sure.grad.isfinite().all()
+
+
+def test_no_spans_give_a_loss_of_zero() -> None:
+    none, leaf = torch.zeros(0, dtype=torch.long), torch.zeros(0, 3).requires_grad_()
+    loss, values = likelihood_gap(leaf, none, none, torch.zeros(0), torch.zeros(0))
+    assert (loss.item(), len(values)) == (0.0, 0)
+    loss.backward()
 
 
 # Hidden states

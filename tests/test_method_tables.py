@@ -29,6 +29,7 @@ from synthetic_runs import CACHES, make_references, make_runs, make_search
         ({"jsd": 1.0}, "JSD(q, s; β = 0.5)"),
         ({"skew_kl": 1.0}, "KL(q ‖ 0.1 q + 0.9 s)"),
         ({"total_variation": 1.0, "uld": 0.25}, "TV(q, s) + 0.25 ULD(q, s)"),
+        ({"ce": 0.5, "spans": 1.0}, "0.5 CE(text) + KL(q ‖ s; aligned spans)"),
         (
             {"ce": 1.0, "hidden": {"layers": {"1": 8, "2": 15}, "weight": 0.1}},
             "CE(text) + 0.1 MSE(hidden states; layers 1 ← 8, 2 ← 15)",

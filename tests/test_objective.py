@@ -18,6 +18,7 @@ from distill.sampling import Decoding
 from distill.soft_encoding import encode_targets
 from distill.soft_targets import decode_targets, scheme_of
 from distill.soundness import VERDICTS
+from distill.spans import Spans
 from distill.states import OutputHead, hidden_states, state_bytes, teacher_log_q
 
 VOCABULARY, WIDTH, EOS = 41, 12, 0
@@ -29,7 +30,7 @@ SCHEMES: dict[str, dict[str, Any]] = {
     "top_k": {"k": 6, "bits": 16, "temperatures": [2.0]},
     "sampled": {"draws": 12, "log_p": True, "temperatures": [2.0]},
 }
-PAIRS = [pair for pair in VERDICTS if pair[1] in SCHEMES and pair[0] != "embedding"]
+PAIRS = [pair for pair in VERDICTS if pair[1] in SCHEMES and pair[0] not in ("embedding", "spans")]
 
 
 def specs(
@@ -470,6 +471,141 @@ def test_across_tokenizers_answers_are_paired_from_their_beginning() -> None:
         for row, length in zip(rows, (3, 2, 2), strict=True)
     ]
     np.testing.assert_array_equal(batch["p"].numpy(), np.concatenate(expected))
+
+
+FEWER = 37
+SHARED = {0: 0, 1: 9, 2: 30, 7: 2, 11: 3, 25: 36, 40: 5}  # the student's ids by the teacher's
+ANSWERS: tuple[tuple[list[int], list[int], list[int], Spans], ...] = (
+    # The student's prompt and answer, the teacher's answer, and how both align: all of the first
+    # two, the beginning of the third, nothing of the last.
+    (
+        [4, 5], [9, 1, 2, 30, 0], [1, 3, 2, 4, 0],
+        Spans([0, 1, 1, 2, 3], [0, 1, 2, 2, 3], [True, False, False, True]),
+    ),
+    ([6], [36, 0], [25, 0], Spans([0, 1], [0, 1], [True, True])),
+    (
+        [4, 4, 4], [7, 8, 2, 33, 0], [5, 6, 8, 7, 12, 0],
+        Spans([0, 0, 1], [0, 0, 0, 1], [False, True]),
+    ),
+    ([5], [3, 2], [9, 0], Spans([], [], [])),
+)  # fmt: skip
+
+
+def spans_case(method: dict[str, Any], cache: dict[str, Any], rows: slice = slice(None)) -> Case:
+    """Answers in two vocabularies and their spans."""
+    generator = torch.Generator().manual_seed(3)
+    head, scorer, items = head_of_size(VOCABULARY), cache["scorers"][0], []
+    decoding = Decoding(scorer["temperature"], scorer["top_k"], scorer["top_p"])
+    for number, (prompt, own, theirs, spans) in enumerate(ANSWERS):
+        asked = [1] * (2 + number)
+        scored = len(theirs) + (len(asked) - 1 if cache["tokens"] == "all" else 0)
+        states = torch.randn(scored, WIDTH, generator=generator)
+        row: dict[str, Any] = {
+            "prompt_ids": asked, "response_ids": theirs, "hidden": state_bytes(states),
+        }  # fmt: skip
+        if cache["scheme"] != "final_hidden":
+            logs = teacher_log_q(head, hidden_states(row.pop("hidden"), WIDTH), decoding)
+            row |= encode_targets(logs, scheme_of(cache), f"row-{number}")
+        items.append(Item(Example(prompt, own), row, spans))
+    reader = TargetReader(method, cache, VOCABULARY, WIDTH)
+    everything = 2 * torch.randn(len(items), 8, FEWER, generator=generator, dtype=torch.float64)
+    batch = reader.collate(items[rows], EOS)
+    logits = everything[rows, : batch["input_ids"].shape[1]]
+    beyond = {VOCABULARY: 1, 3: FEWER}  # ids that no head has
+    objective = Objective(method, cache, head, words=SHARED | beyond)
+    return Case(objective, reader, items[rows], batch, logits, [])
+
+
+def teachers_distribution(made: Case, row: Mapping[str, Any], place: int) -> torch.Tensor:
+    """p_T of a token, float64."""
+    temperature, cache = made.reader.method["temperature"], made.reader.cache
+    if cache["scheme"] == "dense":
+        targets = decode_targets(row, scheme_of(cache), VOCABULARY, temperature)
+        return torch.tensor(targets.p[place]).double()
+    assert made.objective.head is not None
+    state = hidden_states(row["hidden"], WIDTH)[place].double()
+    q = softmax(made.objective.head.weight.double() @ state, cache["scorers"][0]["temperature"])
+    return q ** (1 / temperature) / (q ** (1 / temperature)).sum()
+
+
+def reference_spans(made: Case, full: torch.Tensor) -> torch.Tensor:
+    """The loss of aligned spans per student's token in them, span by span and word by word."""
+    temperature, values, tokens = made.reader.method["temperature"], [], 0
+    for number, item in enumerate(made.items):
+        assert item.spans is not None
+        assert item.row is not None
+        first = len(item.row["prompt_ids"]) - 1 if made.reader.cache["tokens"] == "all" else 0
+        start = len(item.example.prompt) - 1
+        tokens += len(item.spans.own)
+        for span, word in enumerate(item.spans.word):
+            own = [place for place, of in enumerate(item.spans.own) if of == span]
+            theirs = [place for place, of in enumerate(item.spans.theirs) if of == span]
+            s = [softmax(full[number, start + place], temperature) for place in own]
+            p = [teachers_distribution(made, item.row, first + place) for place in theirs]
+            if word:
+                for their, mine in SHARED.items():
+                    a, b = p[0][their], s[0][mine]
+                    values.append(a * (a / b).log() - a + b)
+                continue
+            ids, answer = item.row["response_ids"], item.example.answer
+            a = -sum(one[ids[place]].log() for one, place in zip(p, theirs, strict=True))
+            b = -sum(one[answer[place]].log() for one, place in zip(s, own, strict=True))
+            values.append(b - a + a * (a / b).log())
+    return torch.stack(values).sum() / tokens
+
+
+@pytest.mark.parametrize("scheme", ["final_hidden", "dense"])
+@pytest.mark.parametrize("tokens", ["answer", "all"])
+@pytest.mark.parametrize(("temperature", "ce", "q"), [(1.0, 0.0, 1.0), (2.0, 0.6, 0.7)])
+def test_aligned_spans_equal_brute_force(
+    scheme: str, tokens: str, temperature: float, ce: float, q: float
+) -> None:
+    settings = {"ce": ce, "spans": 1.5, "temperature": temperature}
+    made = spans_case(*specs(settings, scheme, tokens, q))
+    assert made.objective.counts([made.batch])["soft"] == 5 + 2 + 3
+    loss, terms, gradient = made.run()
+    full = made.logits.clone().requires_grad_()
+    expected = reference_spans(made, full)
+    assert terms["spans"].item() == pytest.approx(expected.item(), rel=2e-5)
+    hard = loss - 1.5 * temperature**2 * terms["spans"]
+    assert hard.item() == pytest.approx(ce * float(terms.get("ce", 0.0)), rel=1e-4, abs=1e-5)
+    (1.5 * temperature**2 * expected).backward()
+    assert full.grad is not None
+    alone = spans_case({**made.reader.method, "ce": 0.0}, made.reader.cache).run()[2]
+    torch.testing.assert_close(alone, full.grad, rtol=1e-4, atol=1e-6)
+    if not ce:
+        torch.testing.assert_close(gradient, alone)
+
+
+def test_spans_of_single_rows_add_up_to_those_of_the_batch() -> None:
+    method, cache = specs({"spans": 1.0}, "final_hidden", "answer")
+    whole = spans_case(method, cache)
+    loss, terms, gradient = whole.run()
+    counts = whole.objective.counts([whole.batch])
+    total, value = 0.0, 0.0
+    for number in range(len(ANSWERS)):  # the last has no span at all
+        one = spans_case(method, cache, slice(number, number + 1))
+        full = one.logits.clone().requires_grad_()
+        part, found = one.objective(full[one.objective.kept(one.batch)], None, None, one.batch, counts)  # fmt: skip  # noqa: E501
+        part.backward()
+        assert full.grad is not None
+        torch.testing.assert_close(full.grad[0], gradient[number, : full.shape[1]])
+        total, value = total + part.item(), value + found["spans"].item()
+    assert total == pytest.approx(loss.item(), rel=1e-6)
+    assert value == pytest.approx(terms["spans"].item(), rel=1e-6)
+
+
+def test_a_batch_without_a_span_has_a_loss_of_zero() -> None:
+    made = spans_case(*specs({"spans": 1.0}, "dense", "answer"), slice(3, 4))
+    loss, terms, gradient = made.run()
+    assert (loss.item(), terms["spans"].item()) == (0.0, 0.0)
+    assert int(gradient.count_nonzero()) == 0
+
+
+def test_a_spec_names_spans_only_where_they_are_used() -> None:
+    """Students of other methods were trained before there were spans, and are not out of date."""
+    assert "spans" not in specs({"uld": 1.0}, "dense", "answer")[0]
+    assert specs({"spans": 2.0}, "dense", "answer")[0]["spans"] == 2.0
 
 
 @pytest.mark.parametrize("tokens", ["answer", "all"])

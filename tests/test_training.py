@@ -1,6 +1,7 @@
 """Training, from the files that a job is handed to the student that it leaves behind."""
 
 import gc
+import itertools
 import json
 import math
 import shutil
@@ -174,6 +175,7 @@ METHODS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "top_k": (KD, {"scheme": "top_k", "k": 7}),
     "sampled": (KD, {"scheme": "sampled", "draws": 20}),
     "uld": ({"ce": 0.5, "uld": 1.0}, {"scheme": "dense"}),
+    "spans": ({"ce": 0.5, "spans": 1.0}, EXACT),
     "hidden": (MATCHED, {"scheme": "top_k", "k": 3, "hidden": LAYERS}),
     "embedding": ({"ce": 0.5, "embedding": {"loss": "cosine"}}, EXACT),
 }
@@ -187,10 +189,14 @@ def test_accumulated_micro_batches_equal_one_batch(
     rows = tiny.uneven_rows(words, 16)
     lengths = [len(row["response_ids"]) for row in rows]
     assert max(lengths) > 8 * min(lengths)
-    initial, gradients, losses, weights = student(tmp_path, words), [], [], []
+    spans = "spans" in method
+    initial = student(tmp_path, words)
+    if spans:
+        initial = teaching.small(tmp_path, tiny.tokenizer(False, 270), vocabulary=270)
+    gradients, losses, weights = [], [], []
     for micro in (None, 2):
         settings = soft_spec(method, cache, micro_batch_size=micro, max_grad_norm=1e9)
-        files = teaching.teach(tmp_path, settings["shard"], teacher, words, rows, rows[:1])
+        files = teaching.teach(tmp_path, settings["shard"], teacher, words, rows, rows[:1], spans)
         seen = Gradients()
         one = build_trainer(
             initial, files.shard, settings, "small", tmp_path / "resume",
@@ -445,8 +451,86 @@ def test_a_student_with_another_tokenizer_learns_by_uld_alone(
     for method in (KD, {"ce": 1.0, "uld": 1.0, "total_variation": 1.0}, MATCHED):
         cache = {"scheme": "top_k", "k": 3, "hidden": LAYERS} if method is MATCHED else {"scheme": "dense"}  # fmt: skip  # noqa: E501
         refused = soft_spec(method, cache)
-        with pytest.raises(UserError, match=r"tokenizer is not the teacher's.*\(uld\)"):
+        with pytest.raises(UserError, match=r"tokenizer is not the teacher's.*\(spans, uld\)"):
             build_trainer(initial, files.shard, refused, "s", tmp_path)
+
+
+def spelled(words: Any, ids: Sequence[int]) -> list[str]:
+    """Tokens in byte-level letters, and the end as a letter of its own."""
+    found: list[str] = words.convert_ids_to_tokens(list(ids))
+    return [*found[:-1], "\n"]
+
+
+def common_ends(one: list[str], other: list[str]) -> list[tuple[int, int]]:
+    return [
+        (i, j)
+        for i in range(len(one) + 1)
+        for j in range(len(other) + 1)
+        if "".join(one[:i]) == "".join(other[:j])
+    ]
+
+
+def test_a_student_with_another_tokenizer_learns_by_aligned_spans(
+    tmp_path: Path, words: Any, teacher: Any
+) -> None:
+    other = tiny.tokenizer(chat=False, vocabulary=270)
+    rows = tiny.uneven_rows(words, 8)
+    initial = teaching.small(tmp_path, other, vocabulary=270)
+    settings = soft_spec({"spans": 1.0}, EXACT, batch_size=8, epochs=4)
+    files = teaching.teach(tmp_path, settings["shard"], teacher, words, rows, aligned=True)
+    one = build_trainer(initial, files.shard, settings, "s", tmp_path, **files.given)
+    terms = first_batch(one)
+    model, total, tokens, kinds = AutoModelForCausalLM.from_pretrained(initial).eval(), 0.0, 0, []
+    pairs = [(words.get_vocab()[word], own) for word, own in other.get_vocab().items()]
+    for row in rows:
+        mine = dict(row) | {
+            "prompt_ids": other(row["prompt"]).input_ids,
+            "response_ids": [*other(row["response"]).input_ids, other.eos_token_id],
+        }
+        p, s = at_answers(teacher, row).log_softmax(-1), at_answers(model, mine).log_softmax(-1)
+        ends = common_ends(
+            spelled(words, row["response_ids"]), spelled(other, mine["response_ids"])
+        )
+        assert ends[-1] == (len(p), len(s))
+        for (a, b), (c, d) in itertools.pairwise(ends):
+            kinds.append((c - a, d - b))
+            if kinds[-1] == (1, 1):
+                theirs, own = (
+                    logs[[pair[n] for pair in pairs]] for n, logs in ((0, p[a]), (1, s[b]))
+                )
+                total += float((theirs.exp() * (theirs - own) - theirs.exp() + own.exp()).sum())
+                continue
+            theirs, own = (
+                -logs[range(*at), each["response_ids"][slice(*at)]].sum()
+                for logs, at, each in ((p, (a, c), row), (s, (b, d), mine))
+            )
+            total += float(own - theirs + theirs * (theirs / own).log())
+        tokens += len(s)
+    assert {(1, 1), (1, 2)} < set(kinds)
+    assert terms["spans"] == pytest.approx(total / tokens, rel=3e-3)
+    record, _ = finish(tmp_path / "out", settings, initial, files)
+    assert record["terms"]["spans"][-1] < record["terms"]["spans"][0]
+    assert record["spans"] == {
+        "student_tokens": 1.0, "teacher_tokens": 1.0, "words": kinds.count((1, 1)) / len(kinds),
+    }  # fmt: skip
+
+
+def test_spans_of_one_tokenizer_or_of_no_common_text_are_refused(
+    tmp_path: Path, words: Any, teacher: Any
+) -> None:
+    rows = tiny.uneven_rows(words, 3)
+    settings = soft_spec({"spans": 1.0}, EXACT)
+    files = teaching.teach(tmp_path, settings["shard"], teacher, words, rows, aligned=True)
+    same = student(tmp_path, words)
+    with pytest.raises(
+        UserError, match="tokenizer is the teacher's, so spans has nothing to align"
+    ):
+        build_trainer(same, files.shard, settings, "s", tmp_path, **files.given)
+    loud = [row | {"response": row["response"].upper(), "finish_reason": "length"} for row in rows]
+    lost = teaching.teach(tmp_path / "b", settings["shard"], teacher, words, loud, aligned=True)
+    other = teaching.small(tmp_path / "c", tiny.tokenizer(False, 270), vocabulary=270)
+    with pytest.raises(UserError, match="no span of any answer in common, so spans has nothing"):
+        build_trainer(other, lost.shard, settings, "s", tmp_path, **lost.given)
 
 
 # What is saved.

@@ -211,7 +211,7 @@ def test_unsound_methods_for_a_trimmed_student_are_refused() -> None:
     with pytest.raises(UserError, match="at a temperature other than 1"):
         parse_study(config)
     config["methods"]["own"] = {"uld": 1.0}
-    with pytest.raises(UserError, match="uld and the teacher's own head need the full vocabulary"):
+    with pytest.raises(UserError, match="uld, spans and the teacher's own head need the full"):
         parse_study(config)
     config["methods"]["own"] = {"forward_kl": 1.0}
     config["prompts"]["validation"] = 0

@@ -14,6 +14,7 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import miniature
+import tiny
 from distill.checks import parse_study
 from distill.columns import COLUMNS
 from distill.figures import FIGURES
@@ -268,6 +269,34 @@ def test_ready_made_text_is_a_teacher_too(moved: Path) -> None:
     given = {row["instruction"]: row["output"] for row in miniature.alpaca_rows()}
     assert [given[prompt] for prompt in rows["prompt"]] == list(rows["response"])
     assert (moved / "results/ready_made/report.html").stat().st_size > 10_000
+
+
+def test_a_student_with_another_tokenizer_learns_by_aligned_spans(moved: Path) -> None:
+    words = tiny.tokenizer(chat=False, vocabulary=330)
+    small = {"n_layer": 1, "n_positions": 512, "initializer_range": 0.1}
+    tiny.save(moved / "models/other", tiny.model("gpt2", len(words), **small), words)
+
+    def change(config: dict[str, Any]) -> None:
+        config["study"] = "across"
+        config["sources"]["other"] = {"path": "models/other"}
+        config["students"] = {"other": {"init": "pretrained", "source": "other"}}
+        config["methods"] = {"spans": {"ce": 0.5, "spans": 1.0}}
+        block = {"students": ["other"], "teachers": ["gpt2-xl"], "methods": ["spans"]}
+        config["runs"] = [block | {"caches": ["exact"], "samples": [32]}]
+        del config["searches"]
+
+    miniature.edit(moved, change)
+    plan = Plan(_study(moved))
+    (run,) = (run for run in plan.runs if run.samples)
+    record, metrics = (plan.student_file(run, f"{name}.json") for name in ("training", "metrics"))
+    miniature.snakemake(moved, metrics, "--configfile", miniature.CONFIG)
+    made = json.loads((moved / record).read_text())
+    assert made["spec"]["method"]["spans"] == 1.0
+    assert made["spans"]["student_tokens"] > 0.9
+    assert made["spans"]["teacher_tokens"] > 0.9
+    assert 0.2 < made["spans"]["words"] < 1
+    assert made["terms"]["spans"][-1] < made["terms"]["spans"][0]
+    assert json.loads((moved / metrics).read_text())["heldout"]
 
 
 # Staleness, as dry-run job counts against real finished files.

@@ -158,14 +158,25 @@ def _soft_problems(study: Study, teacher: str, method: Method, name: str, cache:
             f"methods.{name}: KL(student || teacher) is infinite where top_k or top_p cut the "
             f"teacher's distribution; use another loss, or a teacher without a cut"
         ]
+    if cut and method.spans:
+        return [
+            f"methods.{name}: top_k or top_p cut the teacher's distribution, where the likelihood of a "
+            "text can be 0; use another loss than spans, or a teacher without a cut"
+        ]
     return []
+
+
+def _tokenizer_source(study: Study, teacher: str) -> str | None:
+    """Model source of a teacher's tokenizer."""
+    entry = study.teachers[teacher]
+    return study.students[entry.trained.student].source if entry.trained else entry.source
 
 
 def _unsound_trimmed(study: Study, method: Method, block: Block) -> str | None:
     """Why a student with a trimmed vocabulary cannot learn by a method, with the remedy."""
     remedy = "use another loss, or remove the student's vocabulary"
-    if method.uld or (method.embedding and method.embedding.head == "teacher"):
-        return f"uld and the teacher's own head need the full vocabulary; {remedy}"
+    if method.uld or method.spans or (method.embedding and method.embedding.head == "teacher"):
+        return f"uld, spans and the teacher's own head need the full vocabulary; {remedy}"
     if method.soft and method.temperature != 1:
         return f"at a temperature other than 1 dropped words are no class of their own; {remedy}"
     if method.soft and any(study.caches[name].scheme == "top_k_tail" for name in block.caches):
@@ -290,6 +301,12 @@ def _block_problems(study: Study, block: Block, where: str) -> list[str]:
             trimmed = study.students[student].vocabulary is not None
             if trimmed and (reason := _unsound_trimmed(study, method, block)):
                 found.append(f"methods.{name} with students.{student}: {reason}")
+            for teacher in block.teachers if method.spans else []:
+                if study.students[student].source == _tokenizer_source(study, teacher):
+                    found.append(
+                        f"methods.{name}: {student} has the tokenizer of {teacher}, so spans has "
+                        "nothing to align; use forward_kl in its place"
+                    )
             if untrained_head and study.students[student].init == "random":
                 found.append(
                     f"methods.{name}: nothing would train the output head of {student}, which "
@@ -386,6 +403,11 @@ def _search_problems(study: Study, name: str, search: Search) -> list[str]:
         )
     if not study.prompts.validation:
         found.append(f"{where}: a search needs prompts.validation, e.g. 100 held-out prompts")
+    if "method.spans" in search.space and not method.spans:
+        found.append(
+            f"{where}.space: method.spans is varied, but methods.{search.method} does not use spans; "
+            "give it a weight above 0 there"
+        )
     every_word = search.cache is None or study.caches[search.cache].scheme in EVERY_WORD
     if "method.temperature" in search.space and not every_word:
         found.append(

@@ -337,6 +337,10 @@ class Method(Section):
         0.0,
         description="Universal logit distillation (Boizard 2024), for students with another tokenizer",
     )
+    spans: Weight = Field(
+        0.0,
+        description="For students with another tokenizer: spans of text that both cut alike, by the next word where both have one token (as GOLD in TRL), else by their likelihood (ALM, Minixhofer 2025)",
+    )
     temperature: Annotated[float, Field(gt=0)] = Field(
         1.0,
         description="Divides both models' logits (the teacher's on top of its own temperature); soft losses are multiplied by its square",
@@ -368,6 +372,10 @@ class Method(Section):
                 raise ValueError("a method with search has no other key: the search sets them")
         elif not given:
             raise ValueError("give at least one loss a weight above 0, such as ce: 1.0")
+        if self.spans and len(self.soft) > 1:
+            raise ValueError(
+                "spans goes with ce alone: the other soft losses compare token with token; remove those or spans"
+            )
         if self.corpus is not None and self.soft:
             raise ValueError(
                 f"no teacher wrote the corpus {self.corpus}, so there are no soft targets for {', '.join(self.soft)}; a method with corpus has ce alone"
@@ -517,7 +525,7 @@ class Curation(Section):
 FILTERS = ("length", "language", "teacher_loss", "near_duplicates")
 
 LOSSES = (
-    "ce", "forward_kl", "reverse_kl", "jsd", "total_variation", "skew_kl", "uld",
+    "ce", "forward_kl", "reverse_kl", "jsd", "total_variation", "skew_kl", "uld", "spans",
 )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ value, a few rows at a time, so that a large vocabulary costs one gradient in th
 no float32 tensor of their size.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -31,6 +32,13 @@ Step = Callable[..., tuple[torch.Tensor, torch.Tensor]]
 
 BLOCK_ROWS = 512
 """Rows asked of a teacher at once: its output head wants many, the softmax few (`chunk_rows`)."""
+
+
+_CERTAIN = 1e-6
+"""Least nats of a span under the student: float32 tells no likelihoods nearer to 1 apart."""
+
+_LEAST = math.log(torch.finfo(torch.float32).tiny)
+"""Least log-likelihood of a span under the teacher, whose stored probabilities may underflow."""
 
 
 def chunk_rows(logits: torch.Tensor) -> int:
@@ -114,7 +122,7 @@ def sparse_cross_entropy(
     Args:
         logits: [tokens, vocabulary], of target positions only.
         ids: int64 [tokens, k], may repeat in a row. Padding is id 0 with weight 0.
-        weights: float32 [tokens, k], >= 0.
+        weights: float32 [tokens, k].
         temperature: T.
 
     Returns:
@@ -465,6 +473,73 @@ def coarse_uld(
         _coarse_uld_step,
         lambda block: (p_sorted[block].log(), tail[block].log()),
     )
+
+
+def shared_kl(
+    log_p: torch.Tensor, log_s: torch.Tensor, shared: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """sum_c p_c (log p_c - log s_c) - p_c + s_c over the words c of both vocabularies, in nats.
+
+    Slope s_c - p_c there, 0 elsewhere. As GOLD (TRL's `GOLDTrainer`) compares the words that two
+    vocabularies share, there by a Jensen-Shannon divergence of probabilities that sum to less than
+    1. KL of such falls below 0, and its optimum is not p; the last two terms make it a divergence
+    again (generalised KL, a Bregman divergence): at least 0, and 0 only at s = p on the shared
+    words, hence with equal mass on all others. Forward KL where all words are shared. The other
+    words are not told apart; GOLD compares them by rank, as `uld`.
+
+    Args:
+        log_p: [rows, classes], the teacher's in the student's words; -inf where p = 0 or unknown.
+        log_s: [rows, classes], the student's; finite.
+        shared: bool [classes], the words of both.
+
+    Returns:
+        As of `forward_kl`.
+    """
+    value, slope = forward_kl(log_p, log_s)
+    s = log_s.exp().mul_(shared)
+    return value + (slope + s).sum(-1), slope.add_(s)
+
+
+def likelihood_gap(
+    logits: torch.Tensor,
+    ids: torch.Tensor,
+    spans: torch.Tensor,
+    log_p: torch.Tensor,
+    weights: torch.Tensor,
+    temperature: float = 1.0,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """sum_k weights_k (b_k - a_k + a_k log(a_k / b_k)) of spans k of text.
+
+    a = -log p and b = -log s are the nats of a span under teacher and student, the sums over its
+    tokens on either side. Approximate likelihood matching (ALM, Minixhofer 2025, arXiv 2503.20083):
+    KL of the span's likelihood against all other texts', from p^(1/t), 1 - p^(1/t) to s^(1/t),
+    1 - s^(1/t). Here it is times t and in the limit of large t, where no rounding eats 1 - p
+    (`binary_kl_temp_limit` of the authors' tokenkit, whose default is t = 100 without the factor).
+    At least 0, and 0 only at s = p; cross-entropy where the teacher is certain. The gradient is
+    (1 - a / b) times that of cross-entropy of the span's tokens. ALM's debiasing of spans that end
+    inside a word is left out.
+
+    Args:
+        logits: [tokens, vocabulary], the student's for the tokens of all spans.
+        ids: int64 [tokens], those tokens.
+        spans: int64 [tokens], the span of each.
+        log_p: float32 [spans], log-likelihood under the teacher at temperature T.
+        weights: float32 [spans].
+        temperature: T, of the student's logits.
+
+    Returns:
+        The loss, and the term of each span [spans] detached, both float32 in nats.
+    """
+    ids = ids.unsqueeze(1)
+    with torch.no_grad():
+        each = sparse_cross_entropy(logits, ids, torch.zeros_like(ids), temperature)[1].squeeze(1)
+        own = each.new_zeros(len(log_p)).index_add_(0, spans, each).clamp_(min=_CERTAIN)
+    theirs = -log_p.to(own.dtype).clamp(min=_LEAST)
+    value = own - theirs + torch.xlogy(theirs, theirs / own)
+    slope = weights * (1 - theirs / own)
+    # Of this value and this slope at the logits, so that the gradient is formed as any other's.
+    loss, _ = sparse_cross_entropy(logits, ids, slope[spans].unsqueeze(1), temperature)
+    return loss + (weights * value - slope * own).sum(), value
 
 
 # Hidden states

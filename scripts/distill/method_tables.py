@@ -18,6 +18,7 @@ TERMS = {
     "total_variation": "TV(q, s)",
     "skew_kl": "KL(q ‖ {skew_alpha:g} q + {rest:g} s)",
     "uld": "ULD(q, s)",
+    "spans": "KL(q ‖ s; aligned spans)",
 }
 """Losses of a method on the distribution, in the order of the formula."""
 

@@ -3,7 +3,8 @@
     loss = ce * CE + T^2 * sum_d weight_d * D_d(p_T || s_T) + hidden + embedding
 
 CE is averaged over the answer's tokens; the soft losses over the tokens that the method names; all
-counts are those of the whole batch, so that accumulation changes nothing.
+counts are those of the whole batch, so that accumulation changes nothing. `spans` sums over the
+aligned spans of text and is averaged over the student's tokens in them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from distill.encoding import Example, collate
 from distill.files import UserError
 from distill.layers import decode_layers
 from distill.losses import (
+    BLOCK_ROWS,
     DIVERGENCES,
     WITH_PARAMETER,
     coarse_divergence,
@@ -25,11 +27,14 @@ from distill.losses import (
     dense_divergence,
     hidden_cosine,
     hidden_mse,
+    likelihood_gap,
+    shared_kl,
     sparse_cross_entropy,
     uld,
 )
 from distill.sampling import Decoding
 from distill.soft_targets import Targets, decode_targets, scheme_of
+from distill.spans import Spans
 from distill.states import OutputHead, hidden_states, teacher_log_q
 from distill.vocabulary import Vocabulary
 
@@ -39,15 +44,18 @@ _PARAMETER = {"jsd": "jsd_beta", "skew_kl": "skew_alpha"}
 
 @dataclass(frozen=True)
 class Item:
-    """One training example and, where the method reads soft targets, its row of the shard."""
+    """One training example and, where the method reads soft targets, its row of the shard; where
+    it reads them across tokenizers by spans, how both tokenisations of the answer align."""
 
     example: Example
     row: Mapping[str, Any] | None = None
+    spans: Spans | None = None
 
 
 def soft_losses(method: Mapping[str, Any]) -> list[str]:
     """The method's losses on the teacher's distribution, in a fixed order."""
-    return [name for name in (*DIVERGENCES, "uld") if method[name] > 0]
+    names = (*DIVERGENCES, "uld", "spans")
+    return [name for name in names if method.get(name, 0) > 0]  # spans stands only where it is used
 
 
 class TargetReader:
@@ -66,38 +74,42 @@ class TargetReader:
         self.method, self.cache = method, cache
         self.vocabulary, self.width = vocabulary, width
 
-    def positions(self, example: Example, row: Mapping[str, Any]) -> tuple[range, int]:
-        """Positions of the student's tokens with soft targets, and where they begin in the cache.
+    def positions(self, item: Item) -> tuple[range, range]:
+        """Positions of the student's tokens with soft targets, and the targets' in the cache.
 
-        Across tokenizers (ULD) the i-th answer token of one is taken with the i-th of the other,
-        as far as both go (Boizard 2024).
+        Across tokenizers the i-th answer token of one is taken with the i-th of the other, as far
+        as both go (ULD, Boizard 2024), or all tokens of common spans, from the first to the last.
         """
-        prompt, answer = len(example.prompt), len(example.answer)
-        own = len(row["prompt_ids"])
+        assert item.row is not None
+        prompt, answer = len(item.example.prompt), len(item.example.answer)
+        theirs = len(item.row["prompt_ids"]) - 1 if self.cache["tokens"] == "all" else 0
+        if item.spans is not None:
+            own, others = len(item.spans.own), len(item.spans.theirs)
+            return range(prompt - 1, prompt - 1 + own), range(theirs, theirs + others)
         if self.method["uld"] > 0:
-            length = min(answer, len(row["response_ids"]))
-            start = own - 1 if self.cache["tokens"] == "all" else 0
-            return range(prompt - 1, prompt - 1 + length), start
+            length = min(answer, len(item.row["response_ids"]))
+            return range(prompt - 1, prompt - 1 + length), range(theirs, theirs + length)
         if self.method["tokens"] == "all":
-            return range(prompt + answer - 1), 0
-        start = prompt - 1 if self.cache["tokens"] == "all" else 0
-        return range(prompt - 1, prompt + answer - 1), start
+            return range(prompt + answer - 1), range(prompt + answer - 1)
+        return range(prompt - 1, prompt + answer - 1), range(theirs, theirs + answer)
 
     def collate(self, items: Sequence[Item], pad: int) -> dict[str, Any]:
         """A padded batch with `soft_mask` [batch, length] and the targets at its True positions.
 
         Targets lie one after another, row by row: `states` bf16 [tokens, width] for final_hidden;
         else `ids` and `p` [tokens, k], `entropy` [tokens] and for top_k_tail `tail` [tokens];
-        `layers` [tokens, layers, width] where the method matches layers.
+        `layers` [tokens, layers, width] where the method matches layers. By spans, targets are of
+        the teacher's tokens: `own_spans` and `their_spans` number the span of each token on either
+        side, `their_ids` are the teacher's tokens, and `words` [spans] is `Spans.word`.
         """
         batch: dict[str, Any] = collate([item.example for item in items], pad)
         mask = torch.zeros_like(batch["input_ids"], dtype=torch.bool)
         states, layers, decoded = [], [], []
         for number, item in enumerate(items):
             assert item.row is not None
-            where, start = self.positions(item.example, item.row)
+            where, targets_at = self.positions(item)
             mask[number, where.start : where.stop] = True
-            part = slice(start, start + len(where))
+            part = slice(targets_at.start, targets_at.stop)
             if self.cache["scheme"] == "final_hidden":
                 states.append(hidden_states(item.row["hidden"], self.width)[part])
             elif soft_losses(self.method):
@@ -109,6 +121,8 @@ class TargetReader:
                 kept = self.cache["hidden"]
                 layers.append(decode_layers(item.row, len(kept["layers"]), kept["bits"])[part])
         batch["soft_mask"] = mask
+        if self.method.get("spans", 0) > 0:
+            batch |= _numbered(items)
         if states:
             batch["states"] = torch.cat(states)
         if decoded:
@@ -116,6 +130,22 @@ class TargetReader:
         if layers:
             batch["layers"] = torch.cat(layers)
         return batch
+
+
+def _numbered(items: Sequence[Item]) -> dict[str, torch.Tensor]:
+    """The spans of several rows, numbered one after another."""
+    own, theirs, ids, words = [], [], [], []
+    for item in items:
+        assert item.row is not None
+        assert item.spans is not None
+        first = len(words)
+        own += [first + span for span in item.spans.own]
+        theirs += [first + span for span in item.spans.theirs]
+        ids += list(item.row["response_ids"])[: len(item.spans.theirs)]
+        words += item.spans.word
+    numbered = {"own_spans": own, "their_spans": theirs, "their_ids": ids}
+    made = {name: torch.tensor(values, dtype=torch.long) for name, values in numbered.items()}
+    return made | {"words": torch.tensor(words, dtype=torch.bool)}
 
 
 def _packed(decoded: Sequence[tuple[Targets, slice]]) -> dict[str, torch.Tensor]:
@@ -146,6 +176,8 @@ class Objective:
         vocabulary: The student's, where it is trimmed: labels and logits are in it, targets in
             the full one. Losses then compare classes, all dropped words being one; cross-entropy
             and the sparse forward KL are of the full words (see `distill.vocabulary`).
+        words: For spans, the student's id of each word that both vocabularies hold, by the
+            teacher's.
 
     Raises:
         UserError: The embedding loss is to use a head that cannot become the student's.
@@ -157,9 +189,11 @@ class Objective:
         cache: Mapping[str, Any] | None = None,
         head: OutputHead | None = None,
         vocabulary: Vocabulary | None = None,
+        words: Mapping[int, int] | None = None,
     ) -> None:
         self.method, self.cache, self.head = method, cache, head
         self.vocabulary = vocabulary
+        self.words = torch.tensor(sorted((words or {}).items()), dtype=torch.long).view(-1, 2)
         self.soft = soft_losses(method)
         self.needs_states = bool(method["hidden"] or method["embedding"])
         if cache is not None:
@@ -257,11 +291,12 @@ class Objective:
         if others := [name for name in self.soft if not (merged and name == "forward_kl")]:
             soft = batch["soft_mask"][keep]
             at = logits if bool(soft.all()) else logits[soft]
+            tokens = max(counts["soft"], 1)  # a batch may have no aligned span
             for name in others:
-                scale = method[name] * method["temperature"] ** 2 / counts["soft"]
+                scale = method[name] * method["temperature"] ** 2 / tokens
                 part, each = self._soft(name, at, batch, scale)
                 loss = loss + part
-                terms[name] = each.sum() / counts["soft"]
+                terms[name] = each.sum() / tokens
         if states is not None and projections is not None:
             for name, part in self._matched(states, projections, batch):
                 value = part.sum() / counts["soft"]
@@ -332,8 +367,10 @@ class Objective:
     def _soft(
         self, name: str, logits: torch.Tensor, batch: Mapping[str, Any], scale: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """One soft loss and its value per token."""
+        """One soft loss and its value per token (spans: per token or span)."""
         assert self.cache is not None
+        if name == "spans":
+            return self._spans(logits, batch, scale)
         scheme, temperature = self.cache["scheme"], self.method["temperature"]
         weights = torch.full((len(logits),), scale, device=logits.device)
         if scheme in ("final_hidden", "dense"):
@@ -355,6 +392,49 @@ class Objective:
         )
         entropy = self._entropy(batch)
         return loss - (weights * entropy).sum(), (nll * batch["p"]).sum(1) - entropy
+
+    def _spans(
+        self, logits: torch.Tensor, batch: Mapping[str, Any], scale: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The loss of aligned spans, and its value per span.
+
+        Where a span is one token on both sides, a word of both vocabularies: `shared_kl` of the
+        next word. Any other: `likelihood_gap` of its text.
+        """
+        temperature, words = self.method["temperature"], batch["words"]
+        own, theirs = words[batch["own_spans"]], words[batch["their_spans"]]
+        given = {name: batch[name] for name in ("states", "p") if name in batch}
+        one = {name: rows[theirs] for name, rows in given.items()}
+        many = {name: rows[~theirs] for name, rows in given.items()}
+        pairs = self.words.to(logits.device)
+        pairs = pairs[(pairs[:, 0] < self._width(batch)) & (pairs[:, 1] < logits.shape[1])]
+        shared = torch.zeros(logits.shape[1], dtype=torch.bool, device=logits.device)
+        shared[pairs[:, 1]] = True
+
+        def teacher(rows: slice) -> torch.Tensor:
+            """log p in the student's words."""
+            logs = self._teacher(one, rows)
+            turned = logs.new_full((len(logs), len(shared)), -torch.inf)
+            turned[:, pairs[:, 1]] = logs[:, pairs[:, 0]]
+            return turned
+
+        weights = torch.full((len(words),), scale, device=logits.device)
+        loss, each = dense_divergence(
+            logits[own], teacher, partial(shared_kl, shared=shared), weights[words], temperature
+        )
+        number = (~words).cumsum(0) - 1  # among the spans that are no single word
+        ids, places = batch["their_ids"][~theirs], number[batch["their_spans"]][~theirs]
+        log_p = torch.zeros(len(words) - len(each), device=logits.device)
+        for start in range(0, len(ids), BLOCK_ROWS):
+            rows = slice(start, start + BLOCK_ROWS)
+            logs = self._teacher(many, rows).gather(1, ids[rows].unsqueeze(1)).squeeze(1)
+            log_p.index_add_(0, places[rows], logs)
+        labels = batch["shift_labels"][batch["soft_mask"]]
+        gap, nats = likelihood_gap(
+            logits[~own], labels[~own], number[batch["own_spans"]][~own], log_p, weights[~words],
+            temperature,
+        )  # fmt: skip
+        return loss + gap, torch.cat([each, nats])
 
     def _width(self, batch: Mapping[str, Any]) -> int:
         """Width of the teacher's distribution, in the student's vocabulary."""

@@ -772,11 +772,11 @@ class Plan:
     def method_spec(self, name: str) -> dict[str, Any]:
         """A method's losses and training settings (before a search changes them)."""
         method = self.study.method_of(name)
+        left_out = {"train", "search", "corpus", "corpus_tokens"}  # the corpus belongs to the shard
+        if not method.spans:
+            left_out.add("spans")
         return {
-            # The corpus belongs to the shard.
-            "method": _plain(
-                method.model_dump(exclude={"train", "search", "corpus", "corpus_tokens"})
-            ),
+            "method": _plain(method.model_dump(exclude=left_out)),
             "train": _plain(self.study.train_of(name).model_dump()),
         }
 
@@ -785,6 +785,11 @@ class Plan:
         if run.cache == NO_CACHE or self.study.caches[run.cache].scheme != "final_hidden":
             return []
         return self.cache_heads(run.teacher, run.cache)
+
+    def train_teacher(self, run: Run) -> list[str]:
+        """A file beside the tokenizer of a run's teacher, where the method aligns tokenizers."""
+        aligns = run.samples and self.study.method_of(run.method).spans
+        return [self.model_of("teachers", run.teacher)] if aligns else []
 
     def validation_text(self, run: Run) -> list[str]:
         """Held-out text for early stopping, where the run's method asks for it."""

@@ -30,6 +30,10 @@ VERDICTS = {
     ("uld", "final_hidden"): "exact",
     ("uld", "dense"): "exact",
     ("uld", "top_k_tail"): "a lower bound: the k largest of each, and the rest as one",
+    **{
+        ("spans", scheme): "exact likelihoods; words of one vocabulary alone are not compared"
+        for scheme in ("final_hidden", "dense")
+    },
     (
         "hidden",
         "any with `hidden:`",
@@ -56,20 +60,20 @@ def unsound(method: Method, cache: Cache) -> str | None:
         elif loss == "embedding" and scheme != "final_hidden":
             return f"its embedding loss needs the teacher's last hidden states; use scheme final_hidden, not {scheme}"
         elif loss != "embedding" and (loss, scheme) not in VERDICTS:
-            why = (
-                "counts of draws are biased for it, as it is not linear in the teacher's probabilities"
-                if scheme == "sampled"
-                else "the k likeliest words alone say nothing of the rest"
-            )
-            return f"{loss} is not sound on {scheme} targets ({why}); use scheme top_k_tail, dense or final_hidden"
+            why, sound = "the k likeliest words alone say nothing of the rest", "top_k_tail, dense"
+            if loss == "spans":
+                why, sound = "the likelihood of words outside those kept is not known", "dense"
+            elif scheme == "sampled":
+                why = "counts of draws are biased for it, as it is not linear in the teacher's probabilities"
+            return f"{loss} is not sound on {scheme} targets ({why}); use scheme {sound} or final_hidden"
     distribution = [loss for loss in method.soft if loss not in ("hidden", "embedding")]
     if distribution and scheme not in EVERY_WORD and temperature not in (1.0, *cache.temperatures):
         extra = " and log_p: true" if scheme == "sampled" and not cache.log_p else ""
         return f"its temperature {temperature:g} is not one that the cache keeps normalisers for; add it to temperatures{extra}, or use scheme final_hidden"
     if method.tokens == "all" and cache.tokens == "answer":
         return "it acts on all tokens but the cache holds the answer's only; set tokens: all there"
-    if method.tokens == "all" and method.uld:
-        return "uld aligns answers; set its tokens to answer"
+    if method.tokens == "all" and (method.uld or method.spans):
+        return f"{'uld' if method.uld else 'spans'} aligns answers; set its tokens to answer"
     return None
 
 

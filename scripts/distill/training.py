@@ -37,6 +37,7 @@ from distill.models import (
 )
 from distill.objective import Item, Objective, TargetReader
 from distill.parquet import read_metadata, read_rows
+from distill.spans import Aligner
 from distill.states import OutputHead, load_head
 from distill.tokens import tokenizer_sha256
 from distill.vocabulary import FILE, Vocabulary, add_spread, expand_model
@@ -316,31 +317,53 @@ def _count(trainer: DistillationTrainer, train: dict[str, Any]) -> dict[str, Any
     once = 0
     for item in items:
         answer = len(item.example.answer)
-        soft = 0
+        soft, targets = range(0), range(0)
         if trainer.reader is not None and item.row is not None:
-            soft = len(trainer.reader.positions(item.example, item.row)[0])
+            soft, targets = trainer.reader.positions(item)
         hard = answer if objective.method["ce"] > 0 else 0
-        scored = max(hard, soft) if objective.soft else hard
+        scored = max(hard, len(soft)) if objective.soft else hard
         length = len(item.example.prompt) + answer
         once += passes * trainer.flop_model.sequence_forward(length, scored)
         if objective.soft and head is not None:  # the teacher's head, in each forward pass
-            once += 2 * head.weight.numel() * soft
+            once += 2 * head.weight.numel() * len(targets)
     answers = sum(len(item.example.answer) for item in items)
     epochs = trainer.state.global_step / math.ceil(len(items) / train["batch_size"])
-    return {
+    counted = {
         "tokens_seen": round(answers * epochs),
         "tokens_unique": answers,
         "train_flops": round(once * epochs),
     }
+    if aligned := [item for item in items if item.spans is not None]:
+        counted["spans"] = _aligned(aligned)
+    return counted
+
+
+def _aligned(items: Sequence[Item]) -> dict[str, float]:
+    """Shares of the answers' tokens, the student's and the teacher's, that lie in common spans, and
+    of the spans that are one word of both vocabularies."""
+    pairs = [(item.spans, item.row or {}, item.example) for item in items if item.spans is not None]
+    words = [word for spans, _, _ in pairs for word in spans.word]
+    return {
+        "student_tokens": sum(len(spans.own) for spans, _, _ in pairs)
+        / sum(len(example.answer) for _, _, example in pairs),
+        "teacher_tokens": sum(len(spans.theirs) for spans, _, _ in pairs)
+        / sum(len(row["response_ids"]) for _, row, _ in pairs),
+        "words": sum(words) / len(words),
+    }
 
 
 def load_items(
-    shard: str | Path, tokenizer: Any, spec: dict[str, Any], objective: Objective
+    shard: str | Path,
+    tokenizer: Any,
+    spec: dict[str, Any],
+    objective: Objective,
+    aligner: Aligner | None = None,
 ) -> tuple[list[Item], TargetReader | None]:
     """Training examples of a shard, and the reader of their soft targets if the method has any.
 
     Raises:
-        UserError: The soft targets are of another tokenizer than the student's.
+        UserError: The soft targets are of another tokenizer than the student's, or are read by
+            spans and are not.
     """
     rows, digest = read_rows(shard), read_metadata(shard, "tokenizer_sha256")
     if "corpus" in spec.get("shard", {}) and tokenizer_sha256(tokenizer) != digest:
@@ -353,11 +376,17 @@ def load_items(
     if not objective.reads_targets:
         return [Item(example) for example in examples], None
     method, cache = spec["method"], spec["shard"]["cache"]
-    aligned = [name for name in objective.soft if name != "uld"] or objective.needs_states
-    if aligned and tokenizer_sha256(tokenizer) != digest:
+    across = [name for name in objective.soft if name in ("uld", "spans")]
+    same = tokenizer_sha256(tokenizer) == digest
+    if not same and (len(across) < len(objective.soft) or objective.needs_states):
         raise UserError(
             "the student's tokenizer is not the teacher's, so their distributions over tokens "
-            "cannot be compared; use the cross-tokenizer method (uld), or ce on the text alone"
+            "cannot be compared; use a cross-tokenizer method (spans, uld), or ce on the text alone"
+        )
+    if same and "spans" in across:
+        raise UserError(
+            "the student's tokenizer is the teacher's, so spans has nothing to align; use "
+            "forward_kl in its place"
         )
     head = objective.head
     vocabulary, width = 0, 0
@@ -367,7 +396,18 @@ def load_items(
     else:
         vocabulary = read_metadata(shard, "vocabulary")
     reader = TargetReader(method, cache, vocabulary, width)
-    return [Item(example, row) for example, row in zip(examples, rows, strict=True)], reader
+    items = [Item(example, row) for example, row in zip(examples, rows, strict=True)]
+    if aligner is None:
+        return items, reader
+    for number, (example, row) in enumerate(zip(examples, rows, strict=True)):
+        spans = aligner.spans(row["response_ids"], example.answer, row["response"])
+        items[number] = Item(example, row, spans)
+    if not any(item.spans and item.spans.own for item in items):
+        raise UserError(
+            "the student's tokenizer and the teacher's have no span of any answer in common, so "
+            "spans has nothing to compare; use uld, or ce on the text alone"
+        )
+    return items, reader
 
 
 def _with_adapters(model: Any, lora: dict[str, Any]) -> Any:
@@ -417,6 +457,7 @@ def build_trainer(
     validation: Sequence[str | Path] = (),
     callbacks: Sequence[Any] = (),
     keep: bool = True,
+    teacher: str | Path | None = None,
 ) -> DistillationTrainer:
     """A trainer of one student on one shard, with a device, precision and loss of its spec.
 
@@ -430,6 +471,7 @@ def build_trainer(
         validation: Held-out text for early stopping or a search.
         callbacks: Further callbacks of the library.
         keep: False for a trial: evaluated on the validation text, but nothing is saved.
+        teacher: Directory with the teacher's tokenizer, for spans.
 
     Raises:
         UserError: The shard does not fit the student.
@@ -437,8 +479,12 @@ def build_trainer(
     tokenizer, train = load_tokenizer(initial), spec["train"]
     head = load_head(heads[0], device()) if heads else None
     vocabulary = Vocabulary.load(initial)
-    objective = Objective(spec["method"], spec["shard"].get("cache"), head, vocabulary)
-    items, reader = load_items(shard, tokenizer, spec, objective)
+    aligner = None
+    if teacher is not None:
+        aligner = Aligner(load_tokenizer(teacher), tokenizer)
+    words = aligner.words if aligner else None
+    objective = Objective(spec["method"], spec["shard"].get("cache"), head, vocabulary, words)
+    items, reader = load_items(shard, tokenizer, spec, objective, aligner)
     held_out: list[Item] = []
     if validation:
         digest = read_metadata(validation[0], "tokenizer_sha256")
@@ -541,6 +587,7 @@ def train_student(
     heads: Sequence[str | Path] = (),
     validation: Sequence[str | Path] = (),
     best: str | Path | None = None,
+    teacher: str | Path | None = None,
 ) -> None:
     """Train a student and write its directory; `out` is its training record, written last.
 
@@ -554,6 +601,7 @@ def train_student(
         heads: The teacher's output head, for a final_hidden cache.
         validation: Held-out text for early stopping.
         best: best.json of the search that the method names.
+        teacher: Directory with the teacher's tokenizer, for spans.
 
     Raises:
         UserError: The shard does not fit the student, or the loss is not a number.
@@ -571,7 +619,9 @@ def train_student(
         settings = read_json(best)["settings"] if best else {}
         used = with_settings(spec, settings)
         os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder / "tensorboard")
-        trainer = build_trainer(initial, shard, used, run["student"], resume, heads, validation)
+        trainer = build_trainer(
+            initial, shard, used, run["student"], resume, heads, validation, teacher=teacher
+        )
         last = last_checkpoint(resume)
         start = time.perf_counter()
         trainer.train(resume_from_checkpoint=last)
