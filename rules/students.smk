@@ -168,6 +168,7 @@ rule search_settings:
         ),
         shard=lambda wildcards: PLAN.shard(PLAN.search_run(wildcards.search)),
         heads=lambda wildcards: PLAN.train_heads(PLAN.search_run(wildcards.search)),
+        teacher=lambda wildcards: PLAN.live_teacher(PLAN.search_run(wildcards.search)),
         validation=lambda wildcards: PLAN.held_out_text(
             PLAN.study.searches[wildcards.search].teacher, "validation"
         ),
@@ -200,6 +201,7 @@ rule train_student:
         initial=lambda wildcards: PLAN.initial_student(wildcards.student),
         shard=shard_of,
         heads=lambda wildcards: PLAN.train_heads(run_of(wildcards)),
+        teacher=lambda wildcards: PLAN.live_teacher(run_of(wildcards)),
         validation=lambda wildcards: PLAN.validation_text(run_of(wildcards)),
         best=lambda wildcards: PLAN.best_settings(run_of(wildcards)),
     output:

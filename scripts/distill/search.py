@@ -75,6 +75,7 @@ def search_settings(
     tag: str,
     heads: Sequence[str | Path],
     validation: Sequence[str | Path],
+    teacher: str | Path | None = None,
 ) -> None:
     """Run the trials of a search and write its best settings.
 
@@ -87,6 +88,7 @@ def search_settings(
         tag: Names spec, data and code; a journal with another tag is cleared.
         heads: The teacher's output head, for a final_hidden cache.
         validation: Held-out text that trials are judged on.
+        teacher: Directory of a live teacher.
 
     Raises:
         UserError: No trial ended with a finite loss.
@@ -107,7 +109,7 @@ def search_settings(
         report = _Report(trial)
         trainer = build_trainer(
             initial, shard, with_settings(spec, settings), student, resume / "trial", heads,
-            validation, callbacks=[report], keep=False,
+            validation, callbacks=[report], keep=False, teacher=teacher,
         )  # fmt: skip
         trainer.train()
         loss = math.inf
