@@ -32,7 +32,7 @@ class LiveWork:
     sampling: Work
     teacher: Work
     tokens: float
-    rows: Rows
+    rows: list[tuple[float, float]]
 
 
 def live_work(
