@@ -23,7 +23,7 @@ wildcard_constraints:
     method="|".join([*PLAN.study.methods, "none"]),
     curation="|".join(["raw", *PLAN.study.curations]),
     loss="|".join({key for _, key in PLAN.loss_keys}) or "none",
-    cache="|".join([*PLAN.study.caches, "none"]),
+    cache="|".join([*PLAN.study.caches, "none", "live"]),
 
 
 def run_of(wildcards):

@@ -11,7 +11,7 @@ from distill.sources import sha256_of
 with job(snakemake):
     spec, files = snakemake.params.spec, snakemake.input
     use_threads(spec["train"]["threads"])
-    read = [sha256_of(Path(path)) for path in (files.shard, *files.validation)]
+    read = [sha256_of(Path(path)) for path in (files.shard, *files.validation, *files.teacher)]
     search_settings(
         Path(files.initial).parent,
         files.shard,

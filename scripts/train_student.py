@@ -15,7 +15,8 @@ with job(snakemake):
     from distill.training import train_student
 
     use_threads(spec["train"]["threads"] if "train" in spec else 1)
-    read = [Path(path) for path in (*files.shard, *files.validation, *files.best)]
+    named = (*files.shard, *files.validation, *files.best, *files.teacher)
+    read = [Path(path) for path in named]
     train_student(
         Path(files.initial).parent,
         files.shard[0] if files.shard else None,

@@ -12,7 +12,7 @@ from distill.caching import cache_targets
 from distill.checks import parse_study
 from distill.layers import LAYERS_SCHEMA, fit_pca, layer_states, score_layers
 from distill.parquet import read_rows, write_rows
-from distill.plan import NO_CACHE, RAW, Plan, Run
+from distill.plan import NO_CACHE, RAW, Plan, Run, targets_of
 from distill.schemas import TEXT_SCHEMA
 from distill.shards import build_shard
 from distill.soft_targets import scheme_of, target_schema
@@ -53,8 +53,8 @@ def plan(
 
 def run_of(study: Plan, seed: int = 0) -> Run:
     """Its run."""
-    cache = "soft" if study.study.caches else NO_CACHE
     method = "found" if study.study.searches else "own"
+    (cache,) = targets_of(study.study, method, ["soft" if study.study.caches else NO_CACHE])
     return Run("small", "big", method, RAW, cache, 16, 0, seed)
 
 
@@ -74,7 +74,7 @@ class Files:
 
     @property
     def given(self) -> dict[str, Any]:
-        """Heads, validation text and the teacher's tokenizer, as keyword arguments."""
+        """Heads, validation text and the teacher's model, as keyword arguments."""
         return {"heads": self.heads, "validation": self.validation, "teacher": self.teacher}
 
 
@@ -127,6 +127,20 @@ def teach(
         write_rows(layers[0], score_layers(teacher, rows, kept, projection), LAYERS_SCHEMA, spec={})
     order = [row["row"] for row in rows]
     build_shard([text], order, spec, made.shard, targets=targets, layers=layers)
+    return made
+
+
+def ask(
+    folder: Path,
+    spec: dict[str, Any],
+    teacher: Any,
+    words: Any,
+    rows: Sequence[dict[str, Any]],
+    held_out: Sequence[dict[str, Any]] = (),
+) -> Files:
+    """The same with the teacher itself in place of a cache."""
+    made = teach(folder, spec["shard"], None, words, rows, held_out)
+    made.teacher = tiny.save(folder / "teacher", teacher, words)
     return made
 
 

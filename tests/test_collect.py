@@ -212,6 +212,17 @@ def test_the_runs_table_has_a_row_per_run(tmp_path: Path) -> None:
     assert len(lines) == 3
 
 
+def test_a_live_teachers_work_belongs_to_its_run_alone(tmp_path: Path) -> None:
+    record = copy.deepcopy(RECORD)
+    record["training"]["target_flops"] = 7 * 10**11
+    plain, live = table(tmp_path, RECORD).iloc[1], table(tmp_path, record).iloc[1]
+    for suffix in ("", "_amortised"):
+        assert live[f"target_flops{suffix}"] == 7e11
+        assert live[f"total_flops{suffix}"] == plain[f"total_flops{suffix}"] + 7e11
+    for name in ("train_flops", "teacher_flops", "train_seconds", "target_seconds"):
+        assert live[name] == plain[name]
+
+
 @pytest.mark.parametrize(
     ("section", "name", "value"),
     [

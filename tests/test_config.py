@@ -373,6 +373,66 @@ def test_nothing_trains_a_random_head_by_hidden_states_alone() -> None:
         parse_study(study)
 
 
+LIVE: dict[str, Any] = {"jsd": 1.0, "on_policy": {"share": 0.5}}
+
+
+def test_a_live_teacher_takes_the_place_of_a_cache() -> None:
+    study = _soft(LIVE, [])
+    assert not parse_study(study).methods["kd"].reads_cache
+    study["methods"]["exact"] = {"forward_kl": 1.0}
+    study["runs"][0] |= {"methods": ["sft", "kd", "exact"], "caches": ["exact", "top"]}
+    table = {(run.method, run.cache) for run in Plan(parse_study(study)).runs if run.samples}
+    assert table == {("sft", "none"), ("kd", "live"), ("exact", "exact"), ("exact", "top")}
+
+
+@pytest.mark.parametrize(
+    ("method", "sentence"),
+    [
+        ({"jsd": 0, "ce": 1}, "on_policy needs a divergence from the teacher; give one of forward"),
+        ({"uld": 1}, "on_policy compares distributions over the same words, which uld does not"),
+        ({"hidden": {"layers": {1: 2}}}, "which hidden does not; remove hidden, or on_policy"),
+        ({"embedding": {}}, "which embedding does not; remove embedding"),
+        ({"ce": 1, "on_policy": {"share": 1}}, "share: 1 leaves none; lower share or remove ce"),
+        ({"corpus": "prose"}, "no teacher wrote the corpus prose"),
+        ({"on_policy": {"share": 1.5}}, "on_policy.share"),
+        ({"on_policy": {"tokens": 9}}, "did you mean max_tokens"),
+    ],
+)
+def test_an_on_policy_method_that_cannot_work_is_refused(
+    method: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(UserError, match=sentence) as caught:
+        parse_study(_soft(LIVE | method, []))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_what_an_on_policy_run_needs() -> None:
+    with pytest.raises(
+        UserError, match=r"none of its methods .* asks the teacher itself\); remove"
+    ):
+        parse_study(_soft(LIVE, ["top"]))
+    study = _soft(LIVE, [])
+    study["teachers"]["big"] |= {"top_k": 5}
+    assert parse_study(study)
+    study["methods"]["kd"] = LIVE | {"jsd_beta": 1.0}
+    with pytest.raises(UserError, match="infinite where top_k or top_p cut"):
+        parse_study(study)
+    study = _soft(LIVE, [])
+    study["students"]["small"] |= {"vocabulary": {"size": 50, "teacher": "big"}}
+    with pytest.raises(UserError, match="could not write the words that its vocabulary drops"):
+        parse_study(study)
+    study = _soft(LIVE, [], searches={"tune": SEARCH | {"method": "kd", "cache": "top"}})
+    with pytest.raises(UserError, match="the method kd reads no cache; remove it"):
+        parse_study(study)
+    study = _soft(LIVE, [])
+    study["prompts"] = {"source": "faq", "pool": 64, "test": 20, "part_size": 16, "template": "alpaca"}  # fmt: skip  # noqa: E501
+    study["teachers"] = {"big": {"text": "faq"}}
+    with pytest.raises(UserError, match=r"but teachers.big is text alone; give it a source"):
+        parse_study(study)
+    with pytest.raises(UserError, match=r"caches\.live: the name is reserved"):
+        parse_study(tiny.study() | {"caches": {"live": {"scheme": "dense"}}})
+
+
 SEARCH: dict[str, Any] = {
     "student": "small", "teacher": "big", "method": "sft", "samples": 16, "trials": 3,
     "space": {"train.learning_rate": {"low": 1e-5, "high": 1e-3, "log": True}},

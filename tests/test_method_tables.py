@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 
+from distill.config import OnPolicy
 from distill.lines import lines_of, prepare_runs
 from distill.method_tables import (
     caches_table,
@@ -64,6 +65,32 @@ def test_a_searched_method_shows_what_was_found() -> None:
     assert row[2] == "set by search rates, train.learning_rate = 6.00 × 10⁻⁴"
     (row,) = methods_table({"methods": {"best": {"search": "lost"}}})
     assert row == ["best", "–", "set by search lost"]
+
+
+def test_a_live_teacher_is_described() -> None:
+    rows = {
+        row[0]: row[1:]
+        for row in methods_table(
+            {
+                "methods": {
+                    "plain": {"jsd": 1.0, "on_policy": {}},
+                    "hot": {
+                        "jsd": 1.0,
+                        "on_policy": {"share": 1, "temperature": 0.7, "max_tokens": 9},
+                    },
+                }
+            }
+        )
+    }
+    default = OnPolicy()
+    assert rows["plain"] == [
+        "JSD(q, s; β = 0.5)",
+        f"live teacher, {100 * default.share:g} % of updates on the student's own answers of up to "
+        f"{default.max_tokens} tokens",
+    ]
+    assert rows["hot"][1] == (
+        "live teacher, 100 % of updates on the student's own answers of up to 9 tokens at T = 0.7"
+    )
 
 
 def test_caches_are_described() -> None:

@@ -491,7 +491,9 @@ ANSWERS: tuple[tuple[list[int], list[int], list[int], Spans], ...] = (
 )  # fmt: skip
 
 
-def spans_case(method: dict[str, Any], cache: dict[str, Any], rows: slice = slice(None)) -> Case:
+def spans_case(
+    method: Mapping[str, Any], cache: Mapping[str, Any], rows: slice = slice(None)
+) -> Case:
     """Answers in two vocabularies and their spans."""
     generator = torch.Generator().manual_seed(3)
     head, scorer, items = head_of_size(VOCABULARY), cache["scorers"][0], []

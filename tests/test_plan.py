@@ -71,6 +71,7 @@ def test_draws_and_seeds_order_differently() -> None:
 
 
 BLOCK = tiny.study()["runs"][0]
+LIVE = {"gkd": {"forward_kl": 1.0, "on_policy": {"share": 0.5}}}
 
 
 @pytest.mark.parametrize(
@@ -85,6 +86,7 @@ BLOCK = tiny.study()["runs"][0]
         {"teachers": {"warm": {"source": "base", "temperature": 1.5}},
          "runs": [BLOCK | {"teachers": ["warm", "big"]}]},
         {"methods": {"half": {"ce": 0.5}}, "runs": [BLOCK | {"methods": ["half", "sft"]}]},
+        {"methods": LIVE, "runs": [BLOCK | {"methods": ["gkd", "sft"]}]},
         {"sources": {"other": {"path": "elsewhere"}}},
     ],
 )  # fmt: skip
@@ -191,6 +193,31 @@ def test_equal_architectures_are_timed_once() -> None:
     assert made.efficiency("students", "fresh") == made.efficiency("students", "again")
     assert made.initial_student("fresh") != made.initial_student("again")
     assert made.initial_student("small") == made.initial_student("small-again")
+
+
+def test_only_a_run_with_a_live_teacher_depends_on_its_model() -> None:
+    search = {"student": "small", "teacher": "big", "method": "gkd", "samples": 8, "space":
+              {"train.learning_rate": {"low": 1e-5, "high": 1e-3}}}  # fmt: skip
+    config = tiny.study() | {"searches": {"rate": search}}
+    config["methods"] |= LIVE | {"tuned": {"search": "rate"}}
+    config["teachers"]["own"] = {"trained": {"student": "fresh", "teacher": "big", "method": "gkd", "samples": 16}}  # fmt: skip  # noqa: E501
+    config["runs"][0] |= {"methods": ["sft", "gkd", "tuned"], "teachers": ["big", "own"]}
+    made = Plan(parse_study(config))
+    (trained,) = made.trained_runs
+    assert trained.cache == "live"
+    for run in (*made.runs, trained, made.search_run("rate")):
+        live = run.method in ("gkd", "tuned")
+        spec = made.train_spec(run)
+        assert ("teacher" in spec) == live == (run.cache == "live") == bool(made.train_teacher(run))
+        if run.samples:
+            assert ("on_policy" in spec["method"]) == live
+            assert "/raw/none/" in made.shard(run)
+        if live:
+            assert made.train_teacher(run) == [made.model_of("teachers", run.teacher)]
+            assert spec["teacher"]["model"] == made.model_spec(run.teacher)
+    assert made.search_spec("rate")["teacher"] == made.train_spec(trained)["teacher"]
+    other = made.train_spec(next(r for r in made.runs if r.method == "gkd" and r.teacher == "own"))
+    assert other["teacher"]["model"]["trained"] == made.train_spec(trained)
 
 
 def curated(**changes: Any) -> Plan:

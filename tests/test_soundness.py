@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from distill.config import Cache, Method
-from distill.soundness import SCHEMES, table, unsound
+from distill.soundness import LIVE, SCHEMES, table, unsound
 
 CACHES: dict[str, dict[str, Any]] = {
     "final_hidden": {},
@@ -131,6 +131,7 @@ def test_the_table_in_the_docs_has_a_line_per_sound_pair() -> None:
     lines = table().splitlines()
     for loss, schemes in ALLOWED.items():
         found = {line.split("|")[2].strip(" `") for line in lines if f"| `{loss}` |" in line}
-        assert found == schemes
+        live = set() if loss in ("uld", "spans") else {LIVE.strip("`")}
+        assert found == schemes | live
     assert any("`embedding`" in line and "final_hidden" in line for line in lines)
     assert any("`hidden`" in line and "any with `hidden:`" in line for line in lines)

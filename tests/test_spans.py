@@ -313,7 +313,8 @@ def gold(monkeypatch: pytest.MonkeyPatch) -> Any:
         "uld_token_merge_strategy": "bayesian", "uld_use_hybrid_loss": True,
         "uld_hybrid_matched_weight": None, "uld_hybrid_unmatched_weight": None, "beta": 0.0,
     }  # fmt: skip
-    return lambda student, teacher: ULDLoss(SimpleNamespace(**settings), student, teacher)
+    config: Any = SimpleNamespace(**settings)
+    return lambda student, teacher: ULDLoss(config, student, teacher)
 
 
 def offsets(tokens: list[str]) -> list[tuple[int, int]]:

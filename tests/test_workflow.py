@@ -31,7 +31,7 @@ AGGREGATES = {
     "plot_figure": len(FIGURES),
     "write_report": 1,
 }
-TRAINED = 8  # runs of the finished miniature with samples > 0
+TRAINED = 9  # runs of the finished miniature with samples > 0
 SHOWN = {"plot_figure": len(FIGURES), "write_report": 1}
 
 
@@ -58,6 +58,7 @@ def _finish_config(project: Path) -> None:
         "rkl": {"reverse_kl": 1.0, "train": {"early_stopping": {"patience": 1}}},
         "tuned": {"search": "rate"},
         "half": {"ce": 0.5},
+        "gkd": {"jsd": 1.0, "on_policy": {"share": 0.5, "max_tokens": 8}},
     }
     bounds = {"low": 1e-4, "high": 1e-2, "log": True}
     config["searches"] = {
@@ -69,7 +70,7 @@ def _finish_config(project: Path) -> None:
         block | {"methods": ["kd"], "caches": ["top"], "samples": [16]},
         block | {"methods": ["rkl"], "caches": ["exact"], "samples": [16]},
         block | {"methods": ["tuned"], "samples": [8]},
-        block | {"methods": ["half"], "samples": [8]},
+        block | {"methods": ["half", "gkd"], "samples": [8]},
     ]
     (project / miniature.CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
 
@@ -117,9 +118,10 @@ def test_every_promised_file_is_there_and_the_table_has_the_documented_columns(
     assert list(table.columns) == list(COLUMNS)
     sizes = table.groupby("method")["samples"].apply(sorted).to_dict()
     assert sizes == {
-        "half": [8], "kd": [16], "none": [0], "rkl": [16], "sft": [8, 8, 16, 32], "tuned": [8],
+        "gkd": [8], "half": [8], "kd": [16], "none": [0], "rkl": [16], "sft": [8, 8, 16, 32],
+        "tuned": [8],
     }  # fmt: skip
-    assert set(table["cache"]) == {"none", "top", "exact"}
+    assert set(table["cache"]) == {"none", "top", "exact", "live"}
     assert set(table["draw"]) == {0, 1}
     untrained = table[table["samples"] == 0].iloc[0]
     assert untrained["unseen_token_share"] == 1
@@ -137,7 +139,11 @@ def test_soft_targets_are_recorded_with_their_cost_and_content(finished: Path) -
     assert table.loc["kd", "cache_bytes_per_token"] < table.loc["rkl", "cache_bytes_per_token"]
     assert 0 <= table["bleu"].min() <= table["bleu"].max() <= 1
     assert table["ece"].between(0, 1).all()
-    for name in ("kd", "rkl"):
+    live = table.loc["gkd"]
+    assert live["target_flops"] == live["target_flops_amortised"] > table.loc["kd", "target_flops"]
+    assert live["cache_bytes_per_token"] == 0
+    assert live["cache_kept_mass"] == 1
+    for name in ("kd", "rkl", "gkd"):
         row = table.loc[name]
         parts = row["train_flops"] + row["teacher_flops"] + row["target_flops"]
         assert row["total_flops"] == pytest.approx(parts)
@@ -163,6 +169,18 @@ def datasets_metadata(path: Path) -> dict[str, str]:
     import pyarrow.parquet as pq
 
     return {key.decode(): value.decode() for key, value in pq.read_schema(path).metadata.items()}
+
+
+def test_a_student_learns_from_a_live_teacher(finished: Path) -> None:
+    folder = finished / "results" / STUDY
+    (record,) = folder.glob("students/gpt2/gpt2-xl/gkd/raw/live/*/n8/training.json")
+    made = json.loads(record.read_text())
+    assert made["updates"] == 2
+    assert made["sampled_updates"] == 1
+    assert 8 <= made["sampled_tokens"] <= 8 * 8
+    assert not (folder / "shards/gpt2-xl/raw/live").exists()
+    text = (folder / "report.html").read_text()
+    assert "50 % of updates on the student" in text
 
 
 def test_a_search_feeds_the_runs_that_name_it(finished: Path) -> None:
@@ -380,6 +398,19 @@ def test_one_methods_weight_reruns_only_its_students(moved: Path) -> None:
 
 
 AFTER_TRAINING = _without(AGGREGATES, "check_near_duplicates")
+
+
+def test_a_live_teacher_costs_its_students_alone(moved: Path) -> None:
+    def change(config: dict[str, Any]) -> None:
+        config["methods"]["gkd"]["on_policy"]["share"] = 0.25
+        config["methods"]["own"] = {"forward_kl": 1.0, "on_policy": {"share": 1.0, "max_tokens": 9}}
+        block = {"students": ["gpt2"], "teachers": ["gpt2-xl"], "methods": ["own"], "samples": [16]}
+        config["runs"].append(block)
+
+    miniature.edit(moved, change)
+    assert miniature.dry_run(moved) == {
+        "train_student": 2, "evaluate_student": 2, **AFTER_TRAINING
+    }  # fmt: skip
 
 
 def test_one_soft_methods_weight_reruns_neither_generation_nor_scoring(moved: Path) -> None:

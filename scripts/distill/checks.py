@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from distill.config import MAGPIE, Block, Method, Search, Study, Train, raw_rows_needed
 from distill.files import UserError
 from distill.lineage import teacher_loops
-from distill.plan import RAW
+from distill.plan import LIVE, NO_CACHE, RAW
 from distill.soundness import EVERY_WORD, unsound
 from distill.validation import sentence, validate
 
@@ -134,8 +134,9 @@ def _problems(study: Study) -> list[str]:
     found += ["methods.none: the name is reserved for the untrained student"] if reserved else []
     if RAW in study.curations:
         found.append("curations.raw: the name is reserved for all rows as they are")
-    if "none" in study.caches:
-        found.append("caches.none: the name is reserved for runs without soft targets")
+    for name, what in ((NO_CACHE, "without soft targets"), (LIVE, "that ask a live teacher")):
+        if name in study.caches:
+            found.append(f"caches.{name}: the name is reserved for runs {what}")
     return found
 
 
@@ -149,9 +150,12 @@ def _soft_problems(study: Study, teacher: str, method: Method, name: str, cache:
             f"methods.{name} needs soft targets, but teachers.{teacher} has no model to score its "
             "text; give it a source"
         ]
-    scorers = [
-        study.teachers[name] for name in entry.teachers or [teacher] if name in study.teachers
-    ]
+    return _cut_problems(study, [*entry.teachers] or [teacher], method, name)
+
+
+def _cut_problems(study: Study, teachers: list[str], method: Method, name: str) -> list[str]:
+    """A divergence that cut distributions make infinite."""
+    scorers = [study.teachers[teacher] for teacher in teachers if teacher in study.teachers]
     cut = any(scorer.top_k or scorer.top_p < 1 for scorer in scorers)
     if cut and (method.reverse_kl or (method.jsd and method.jsd_beta == 1)):
         return [
@@ -170,6 +174,29 @@ def _tokenizer_source(study: Study, teacher: str) -> str | None:
     """Model source of a teacher's tokenizer."""
     entry = study.teachers[teacher]
     return study.students[entry.trained.student].source if entry.trained else entry.source
+
+
+def _live_problems(
+    study: Study, teachers: list[str], students: list[str], method: Method, name: str
+) -> list[str]:
+    """What keeps a method from asking a teacher about a student's answers while that trains."""
+    if method.on_policy is None:
+        return []
+    return [
+        *(
+            f"methods.{name}: on_policy asks the teacher's model, but teachers.{teacher} is text "
+            "alone; give it a source"
+            for teacher in teachers
+            if not study.teachers[teacher].has_model
+        ),
+        *(
+            f"methods.{name} with students.{student}: it could not write the words that its "
+            "vocabulary drops; remove on_policy, or the student's vocabulary"
+            for student in students
+            if study.students[student].vocabulary is not None
+        ),
+        *_cut_problems(study, teachers, method, name),
+    ]
 
 
 def _unsound_trimmed(study: Study, method: Method, block: Block) -> str | None:
@@ -285,15 +312,16 @@ def _block_problems(study: Study, block: Block, where: str) -> list[str]:
             found += _curation_problems(study, block, name)
     for name in block.methods:
         method = study.method_of(name)
-        if method.soft and not block.caches:
+        if method.reads_cache and not block.caches:
             found.append(
                 f"{where}.caches: the method {name} needs soft targets; name a cache "
                 f"({', '.join(study.caches) or 'and define it under caches:'})"
             )
-        if method.soft:
+        if method.reads_cache:
             for teacher in block.teachers:
                 for cache in block.caches:
                     found += _soft_problems(study, teacher, method, name, cache)
+        found += _live_problems(study, block.teachers, block.students, method, name)
         untrained_head = not method.weights and not (
             method.embedding and method.embedding.head == "teacher"
         )
@@ -317,8 +345,12 @@ def _block_problems(study: Study, block: Block, where: str) -> list[str]:
                 f"methods.{name}: early stopping needs held-out validation prompts; set "
                 "prompts.validation, e.g. to 100"
             )
-    if not any(study.method_of(name).soft for name in block.methods) and block.caches:
-        found.append(f"{where}.caches: none of its methods reads soft targets; remove caches")
+    if not any(study.method_of(name).reads_cache for name in block.methods) and block.caches:
+        live = any(study.method_of(name).on_policy for name in block.methods)
+        asked = " (on_policy asks the teacher itself)" if live else ""
+        found.append(
+            f"{where}.caches: none of its methods reads soft targets{asked}; remove caches"
+        )
     return found
 
 
@@ -335,7 +367,7 @@ def _curation_problems(study: Study, block: Block, name: str) -> list[str]:
                     "text alone; give it a source, or use another filter"
                 )
     for method in block.methods:
-        if curation.corrupt and study.method_of(method).soft:
+        if curation.corrupt and study.method_of(method).reads_cache:
             found.append(
                 f"methods.{method} with curations.{name}: a corrupted answer has no soft targets, as "
                 "the teacher's distributions go with the text that it wrote; use a method with ce "
@@ -389,11 +421,12 @@ def _search_problems(study: Study, name: str, search: Search) -> list[str]:
     method = study.methods[search.method]
     if method.search:
         return [f"{where}.method: {search.method} is itself the result of a search; name another"]
-    if bool(method.soft) != (search.cache is not None):
-        verb = "needs soft targets; name a cache" if method.soft else "reads no cache; remove it"
+    if (reads := method.reads_cache) != (search.cache is not None):
+        verb = "needs soft targets; name a cache" if reads else "reads no cache; remove it"
         found.append(f"{where}.cache: the method {search.method} {verb}")
     elif search.cache is not None:
         found += _soft_problems(study, search.teacher, method, search.method, search.cache)
+    found += _live_problems(study, [search.teacher], [search.student], method, search.method)
     limit = study.prompts.pool
     if search.draw:
         limit = study.prompts.draw_pool or limit

@@ -12,7 +12,7 @@ import pandas as pd
 from distill.columns import COLUMNS, NULLABLE
 from distill.files import UserError, read_json, replacing, write_json
 from distill.parquet import read_schema, read_table
-from distill.plan import Run
+from distill.plan import LIVE, Run
 from distill.references import add_training, curation_counts, qualitative_samples, references
 
 
@@ -134,6 +134,18 @@ def _with_dropped(rows: list[dict[str, Any]], decisions: str | Path) -> list[dic
     return kept + [row for row in read if row["dropped"]]
 
 
+_LIVE = {"bytes_per_token": 0.0, "kept_mass": 1.0, "entropy": None, "manifest": {"scheme": LIVE}}
+"""A live teacher, in the form of a cache's record: nothing is stored, nothing is lost."""
+
+
+def _with_live(training: Mapping[str, Any], costs: Mapping[str, float]) -> dict[str, float]:
+    """A run's costs with those of the teacher that it asked, which no other run can share."""
+    live = training.get("target_flops", 0)
+    return {**costs} | {
+        name: costs[name] + live for name in ("target_flops", "target_flops_amortised")
+    }
+
+
 def _totals(training: Mapping[str, Any], costs: Mapping[str, float]) -> dict[str, float]:
     """All FLOPs behind a run."""
     return {
@@ -173,6 +185,7 @@ def runs_table(
         held, training, speed = record["heldout"], record["training"], efficiency[run]
         fixed, large = record["instructions"]["fixed"], record["instructions"]["large"]
         cache, answers = caches.get(run) or {}, record["answers"] or {}
+        cost = _with_live(training, costs[run])
         teacher = held["loss_teacher"]
         score = None
         if teacher is not None:
@@ -232,8 +245,8 @@ def runs_table(
                     "flops_per_token",
                 )
             },
-            **costs[run],
-            **_totals(training, costs[run]),
+            **cost,
+            **_totals(training, cost),
             **combined_scores(
                 spec["weights"],
                 held["perplexity"],
@@ -313,7 +326,9 @@ def collect(
         run: {} if path is None else read_json(Path(path).with_suffix(".json"))
         for run, path in shard_of.items()
     }
-    caches = {run: record.get("cache") for run, record in shown.items()}
+    caches = {
+        run: _LIVE if run.cache == LIVE else record.get("cache") for run, record in shown.items()
+    }
     chosen = dict(zip(runs, spec["decisions"], strict=True))
     table = runs_table(
         records,

@@ -311,6 +311,18 @@ class EmbeddingLoss(Section):
     )
 
 
+class OnPolicy(Section):
+    """Ask the teacher itself while training, also about answers that the student writes (GKD,
+    Agarwal 2024); no cache is read."""
+
+    share: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.5,
+        description="Share of the updates, evenly spaced, whose answers the student samples to the same prompts at its weights of that moment; the others learn the text's",
+    )
+    temperature: Annotated[float, Field(gt=0)] = Field(1.0, description="Of the student's sampling")
+    max_tokens: Positive = Field(128, description="Longest answer that it samples, in tokens")
+
+
 Weight = Annotated[float, Field(ge=0)]
 CHUNK = 64
 """Tokens per chunk of a corpus unless a method says otherwise."""
@@ -350,6 +362,7 @@ class Method(Section):
     )
     hidden: LayerLoss | None = None
     embedding: EmbeddingLoss | None = None
+    on_policy: OnPolicy | None = None
     corpus: Name | None = Field(
         None,
         description="Train without a teacher: data source with a text field, whose chunks take the place of responses; goes with ce alone",
@@ -384,6 +397,24 @@ class Method(Section):
             raise ValueError("corpus_tokens goes with corpus: name a data source there")
         return self
 
+    @checked(mode="after")
+    def _live(self) -> "Method":
+        if self.on_policy is None:
+            return self
+        if other := [name for name in self.soft if name not in DIVERGENCES]:
+            raise ValueError(
+                f"on_policy compares distributions over the same words, which {other[0]} does not; remove {other[0]}, or on_policy"
+            )
+        if not self.soft:
+            raise ValueError(
+                f"on_policy needs a divergence from the teacher; give one of {', '.join(DIVERGENCES)} a weight above 0"
+            )
+        if self.ce and self.on_policy.share == 1:
+            raise ValueError(
+                "ce learns the text's answers, of which on_policy.share: 1 leaves none; lower share or remove ce"
+            )
+        return self
+
     @property
     def weights(self) -> dict[str, float]:
         """Losses on the distribution with a weight above 0."""
@@ -394,6 +425,11 @@ class Method(Section):
         """Its losses that need soft targets."""
         found = [name for name in self.weights if name != "ce"]
         return found + [name for name in ("hidden", "embedding") if getattr(self, name)]
+
+    @property
+    def reads_cache(self) -> bool:
+        """Whether its soft targets come from a cache, rather than from a live teacher."""
+        return bool(self.soft) and self.on_policy is None
 
 
 _CODES = (
@@ -524,9 +560,9 @@ class Curation(Section):
 
 FILTERS = ("length", "language", "teacher_loss", "near_duplicates")
 
-LOSSES = (
-    "ce", "forward_kl", "reverse_kl", "jsd", "total_variation", "skew_kl", "uld", "spans",
-)  # fmt: skip
+DIVERGENCES = ("forward_kl", "reverse_kl", "jsd", "total_variation", "skew_kl")
+
+LOSSES = ("ce", *DIVERGENCES, "uld", "spans")
 
 
 class EarlyStopping(Section):

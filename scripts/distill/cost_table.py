@@ -9,6 +9,7 @@ from typing import Any
 from distill.costing import makespan
 from distill.files import write_json, write_text
 from distill.forecast import STAGES, Forecast, Job
+from distill.plan import LIVE
 
 ALONE = ("latency",)
 """Stages whose jobs run one at a time."""
@@ -150,6 +151,8 @@ def notes_of(forecast: Forecast) -> list[str]:
         )
     if any(forecast.plan.curation(run) for run in forecast.runs if run.samples):
         found.append("Until a curation has chosen, as many of its first candidates stand for it.")
+    if any(run.cache == LIVE for run in forecast.runs):
+        found.append("Answers that students write are taken to be as long as on_policy allows.")
     if forecast.searches:
         found.append("Searches count every trial to its end; pruning makes them cheaper.")
     if any(forecast.study.train_of(run.method).early_stopping for run in forecast.runs if run.samples):  # fmt: skip  # noqa: E501

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from distill.flops import FlopModel
+from distill.flops import FlopModel, training_passes
 
 SINGLE, HALF = 4, 2
 """Bytes of a number in fp32, and in bf16 or fp16."""
@@ -182,8 +182,7 @@ def training_work(
     """
     if not rows:
         return Work()
-    passes = 3 - bool(train["lora"]) + bool(train["gradient_checkpointing"])
-    total = Work()
+    passes, total = training_passes(train), Work()
     for prompt, answer in rows:
         hard = answer if method["ce"] > 0 else 0.0
         soft = 0.0

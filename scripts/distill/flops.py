@@ -8,7 +8,7 @@ Attention counts the full square of query and key positions, masked pairs includ
 skips what a causal mask hides does about half of that part.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,6 +149,18 @@ class FlopModel:
         `context` counts the key positions, the token itself included.
         """
         return self.forward(1, context, 1)
+
+
+def training_passes(train: Mapping[str, Any]) -> int:
+    """Return the forward passes that a training pass is worth: forward once, backward twice.
+
+    With adapters the backward pass needs no gradients of the frozen weights (once), with
+    checkpointing the forward pass is done again.
+
+    Args:
+        train: lora and gradient_checkpointing, as in a config.
+    """
+    return 3 - bool(train["lora"]) + bool(train["gradient_checkpointing"])
 
 
 def _matrices(model: Any) -> Iterator[Any]:

@@ -25,9 +25,10 @@ from distill.costing import (
     training_work,
     updates_of,
 )
+from distill.live_costs import live_work
 from distill.needs import needed_runs, needed_searches, needed_texts
 from distill.parquet import read_table
-from distill.plan import NO_CACHE, Plan, Run
+from distill.plan import LIVE, NO_CACHE, Plan, Run
 from distill.row_lengths import shard_lengths
 
 STAGES = (
@@ -335,19 +336,20 @@ class Forecast:
                       seconds=self.machine.analysis_start,
                       disk=TEXT_BYTES * sum(map(sum, each)))  # fmt: skip
         size, tokens = 0.0, "answer"
-        if run.cache != NO_CACHE:
+        if run.cached != NO_CACHE:
             tokens = self.study.caches[run.cache].tokens
             size = max(self._cache(run.teacher, run.cache, p) for p in self.plan.shard_parts(run))
         disk = TEXT_BYTES * sum(map(sum, each)) + size * _scored(each, tokens)
         self._add("students", self.plan.shard(run), seconds=self.machine.analysis_start, disk=disk)
 
     def training(self, run: Run) -> dict[str, Any]:
-        """What training a run takes: updates, tokens, work, seconds and peak memory."""
+        """What training a run takes: updates, tokens, work (a live teacher's apart), seconds and
+        peak memory."""
         model, saved = self.models.students[run.student], self.models.saved[run.student]
         if not run.samples:
             memory = self.machine.runtime + 2 * SINGLE * saved.params
-            return {"updates": 0, "tokens": 0.0, "work": Work(), "seconds": 0.0, "threads": 1,
-                    "memory": memory, "checkpoint": 0}  # fmt: skip
+            return {"updates": 0, "tokens": 0.0, "work": Work(), "asked": Work(), "seconds": 0.0,
+                    "threads": 1, "memory": memory, "checkpoint": 0}  # fmt: skip
         settings, method = self.study.train_of(run.method), self.study.method_of(run.method)
         train, each = settings.model_dump(), self._lengths(run, settings.max_length)
         heads = [self.models.teachers[run.teacher]] if self.plan.train_heads(run) else []
@@ -357,6 +359,17 @@ class Forecast:
         at = {"precision": self.machine.precision(train["precision"]), "threads": train["threads"]}
         trained = self.machine.optimiser * model.params + self.machine.update
         seconds = self._seconds("train", model, work, **at) + updates * trained
+        epochs = updates / -(-run.samples // settings.batch_size)
+        tokens, asked = sum(answer for _, answer in each) * epochs, Work()
+        base = self.machine.runtime + SINGLE * head
+        if run.cache == LIVE:
+            teacher, theirs = self.models.teachers[run.teacher], self._of(run.teacher)
+            live = live_work(model.flops, teacher.flops, each, losses, train)
+            work, asked, tokens = live.training + live.sampling, live.teacher, live.tokens
+            each, base = live.rows, base + SINGLE * teacher.params
+            seconds = self._seconds("train", model, live.training, **at) + updates * trained
+            seconds += self._seconds("decode", model, live.sampling, **at, rows=train["batch_size"])
+            seconds += self._seconds("score", teacher, asked, **theirs | {"threads": at["threads"]})
         if stop := settings.early_stopping:
             epoch = -(-run.samples // settings.batch_size)
             looks = updates / (stop.every or epoch)
@@ -364,11 +377,9 @@ class Forecast:
         longest = max((sum(pair) for pair in each), default=0.0)
         if not self._measured(run):
             longest = min(longest, settings.max_length)
-        base = self.machine.runtime + SINGLE * head
-        epochs = updates / -(-run.samples // settings.batch_size)
         return {
-            "updates": updates, "work": work, "seconds": seconds, "threads": settings.threads,
-            "tokens": sum(answer for _, answer in each) * epochs,
+            "updates": updates, "work": work, "asked": asked, "seconds": seconds,
+            "threads": settings.threads, "tokens": tokens,
             "memory": max(
                 training_memory(model, train, longest, max(a for _, a in each),
                                 at["precision"], base),
@@ -379,6 +390,8 @@ class Forecast:
 
     def _measured(self, run: Run) -> bool:
         """Whether a run's tokens are those of text that exists, or of chunks of one length."""
+        if run.cache == LIVE:
+            return False
         return self.plan.corpus_of(run) is not None or self.lengths[run.teacher].measured
 
     def _validation(self, run: Run, model: Architecture, at: Mapping[str, Any]) -> float:
@@ -396,7 +409,8 @@ class Forecast:
         at = {"precision": self.machine.precision(self.study.train.precision),
               "threads": cost["threads"]}  # fmt: skip
         looks = self.study.train_of(run.method).epochs * self._validation(run, model, at)
-        self._add("searches", self.plan.search_file(name), work=cost["work"] * search.trials,
+        work = (cost["work"] + cost["asked"]) * search.trials
+        self._add("searches", self.plan.search_file(name), work=work,
                   seconds=self.machine.start + search.trials * (cost["seconds"] + looks),
                   threads=cost["threads"], memory=cost["memory"])  # fmt: skip
 
@@ -442,7 +456,7 @@ class Forecast:
         trained = self._add(
             "training", plan.student_file(run, "training.json"),
             plan.student_file(run, "model.safetensors"),
-            work=cost["work"], seconds=self.machine.start + cost["seconds"],
+            work=cost["work"] + cost["asked"], seconds=self.machine.start + cost["seconds"],
             threads=cost["threads"], disk=student_bytes(saved), memory=cost["memory"],
         )  # fmt: skip
         judged = None

@@ -120,6 +120,8 @@ def judge(
     if made is not None:
         record["run"] = made["run"]
         record["training"] = {name: made[name] for name in _FROM_TRAINING}
+        if "target_flops" in made:  # a live teacher's
+            record["training"]["target_flops"] = made["target_flops"]
     write_text(responses, "".join(json.dumps(answer) + "\n" for answer in answers))
     logging.info("loss %.4f in %.0f s", found["heldout"]["loss"], record["evaluate_seconds"])
     write_json(metrics, record)

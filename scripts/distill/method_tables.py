@@ -31,6 +31,7 @@ SCHEMES = {
     "top_k_tail": "likeliest words and the rest as one",
     "sampled": "draws with replacement",
     "dense": "every word",
+    "live": "nothing: the teacher itself was asked",
 }
 
 WORDED = {"minimises", "other settings", "keeps", "settings", "teacher", "compared", "counted",
@@ -89,12 +90,22 @@ def methods_table(references: Mapping[str, Any]) -> list[list[str]]:
             words.append("soft losses on the prompt's tokens too")
         if (found.get("embedding") or {}).get("head") == "teacher":
             words.append("the teacher's output head")
+        if (own := found.get("on_policy")) is not None:
+            words.append(_on_policy(own))
         words += [f"{key} = {_plain(value)}" for key, value in (found.get("train") or {}).items()]
-        known = {*TERMS, *DEFAULTS, "hidden", "embedding", "tokens", "train"}
+        known = {*TERMS, *DEFAULTS, "hidden", "embedding", "tokens", "on_policy", "train"}
         others = {k: v for k, v in found.items() if k not in known and v is not None}
         words += [f"{key} = {_plain(value)}" for key, value in others.items()]
         rows.append([name, formula(found), ", ".join(words) or "–"])
     return rows
+
+
+def _on_policy(settings: Mapping[str, Any]) -> str:
+    """Say whose answers a method with a live teacher learns."""
+    given = {"share": 0.5, "temperature": 1.0, "max_tokens": 128} | dict(settings)
+    text = f"live teacher, {100 * given['share']:g} % of updates on the student's own answers"
+    hot = "" if given["temperature"] == 1 else f" at T = {given['temperature']:g}"
+    return f"{text} of up to {given['max_tokens']} tokens{hot}"
 
 
 def _plain(value: Any) -> str:

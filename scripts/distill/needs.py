@@ -29,7 +29,7 @@ def train_parts(plan: Plan, run: Run) -> list[int]:
     projection of layers its directions.
     """
     parts = set(plan.shard_parts(run))
-    fitted = run.cache != NO_CACHE and plan.layers_projection(run.teacher, run.cache)
+    fitted = run.cached != NO_CACHE and plan.layers_projection(run.teacher, run.cache)
     if plan.donor_text(run) or plan.curation_losses(run) or fitted:
         parts.add(0)
     return sorted(parts)

@@ -134,7 +134,8 @@ class TargetReader:
 
 def _numbered(items: Sequence[Item]) -> dict[str, torch.Tensor]:
     """The spans of several rows, numbered one after another."""
-    own, theirs, ids, words = [], [], [], []
+    own, theirs, ids = list[int](), list[int](), list[int]()
+    words = list[bool]()
     for item in items:
         assert item.row is not None
         assert item.spans is not None

@@ -24,6 +24,7 @@ _SECTIONS = {
     "methods": "Method",
     "methods.<name>.hidden": "LayerLoss",
     "methods.<name>.embedding": "EmbeddingLoss",
+    "methods.<name>.on_policy": "OnPolicy",
     "searches": "Search",
     "searches.<name>.space.<setting>": "Range",
     "train": "Train",

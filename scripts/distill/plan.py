@@ -19,6 +19,9 @@ from distill.lineage import teachers_behind
 from distill.ordering import pool_order
 
 RAW, NO_CACHE, UNTRAINED = "raw", "none", "none"
+LIVE = "live"
+"""In place of a cache: the teacher itself, which training asks."""
+
 RESOURCES = "resources"
 _NOT_DECODING = {"source", "text", "trained", "pretraining_tokens"}
 
@@ -44,6 +47,19 @@ class Run:
             f"draw{self.draw}-seed{self.seed}/n{self.samples}"
         )
 
+    @property
+    def cached(self) -> str:
+        """The cache in its shard: that of text alone has none, and serves a live teacher too."""
+        return NO_CACHE if self.cache == LIVE else self.cache
+
+
+def targets_of(study: Study, method: str, caches: list[str]) -> list[str]:
+    """Where a method's soft targets come from: each cache, a live teacher, or nowhere."""
+    own = study.method_of(method)
+    if own.on_policy is not None:
+        return [LIVE]
+    return caches if own.soft else [NO_CACHE]
+
 
 def run_table(study: Study) -> list[Run]:
     """All runs of a study, without duplicates, each student's n = 0 run included."""
@@ -53,7 +69,7 @@ def run_table(study: Study) -> list[Run]:
         for student in block.students
         for teacher in block.teachers
         for method in block.methods
-        for cache in (block.caches if study.method_of(method).soft else [NO_CACHE])
+        for cache in targets_of(study, method, block.caches)
         for curation in ([RAW] if study.method_of(method).corpus else block.curations)
         for samples in block.samples
         for draw in block.draws
@@ -138,7 +154,7 @@ class Plan:
             entry.teacher or teacher,
             entry.method,
             entry.curation,
-            entry.cache or NO_CACHE,
+            targets_of(self.study, entry.method, [entry.cache or NO_CACHE])[0],
             entry.samples,
             entry.draw,
             entry.seed,
@@ -149,7 +165,7 @@ class Plan:
         if run.samples == 0:
             vocabulary = self.study.students[run.student].vocabulary
             return [vocabulary.teacher] if vocabulary else []
-        cache = None if run.cache == NO_CACHE else run.cache
+        cache = None if run.cached == NO_CACHE else run.cache
         return teachers_behind(self.study, run.student, run.teacher, run.method, cache)
 
     @cached_property
@@ -572,7 +588,7 @@ class Plan:
             for run in self.runs
             if run.samples
             and self.curation(run)
-            and (run.teacher, run.curation, run.cache) == (teacher, curation, cache)
+            and (run.teacher, run.curation, run.cached) == (teacher, curation, cache)
         )
         return [path.removesuffix("parquet") + "json" for path in dict.fromkeys(shards)]
 
@@ -605,21 +621,21 @@ class Plan:
 
     def shard_targets(self, run: Run) -> list[str]:
         """Soft targets of those parts, in the same order; none without a cache."""
-        if run.cache == NO_CACHE:
+        if run.cached == NO_CACHE:
             return []
         parts = self.shard_parts(run)
         return [self.cache_part(run.teacher, run.cache, "train", part) for part in parts]
 
     def shard_layers(self, run: Run) -> list[str]:
         """Stored layers of those parts, in the same order, if the cache has any."""
-        if run.cache == NO_CACHE or self.study.caches[run.cache].hidden is None:
+        if run.cached == NO_CACHE or self.study.caches[run.cache].hidden is None:
             return []
         parts = self.shard_parts(run)
         return [self.layers_part(run.teacher, run.cache, "train", part) for part in parts]
 
     def shard_manifest(self, run: Run) -> list[str]:
         """Manifest of the run's cache, if it reads one."""
-        if run.cache == NO_CACHE:
+        if run.cached == NO_CACHE:
             return []
         return [f"{self.cache_folder(run.teacher, run.cache)}/manifest.json"]
 
@@ -628,7 +644,7 @@ class Plan:
         if self.corpus_of(run) is not None:
             key = self.corpus_key(run.method, run.student)
             return f"{self.results}/shards/corpus/{key}/draw{run.draw}/n{run.samples}.parquet"
-        folder = f"{self.results}/shards/{run.teacher}/{run.curation}/{run.cache}"
+        folder = f"{self.results}/shards/{run.teacher}/{run.curation}/{run.cached}"
         return f"{folder}/draw{run.draw}/n{run.samples}.parquet"
 
     def rows_spec(self, run: Run) -> dict[str, Any]:
@@ -649,7 +665,7 @@ class Plan:
             key = self.corpus_key(run.method, run.student)
             return self.corpus_shard_spec(key, run.draw, run.samples)
         spec = self.rows_spec(run)
-        if run.cache != NO_CACHE:
+        if run.cached != NO_CACHE:
             spec["cache"] = self.cache_spec(run.teacher, run.cache)
         return spec
 
@@ -763,6 +779,7 @@ class Plan:
         if run.samples == 0:
             return spec
         spec |= {"shard": self.shard_spec(run), **self.method_spec(run.method), "seed": run.seed}
+        spec |= self._live_spec(run)
         if spec["train"]["early_stopping"]:
             spec["validation"] = self.text_spec(run.teacher)
         if search := self.study.methods[run.method].search:
@@ -772,24 +789,32 @@ class Plan:
     def method_spec(self, name: str) -> dict[str, Any]:
         """A method's losses and training settings (before a search changes them)."""
         method = self.study.method_of(name)
-        left_out = {"train", "search", "corpus", "corpus_tokens"}  # the corpus belongs to the shard
-        if not method.spans:
-            left_out.add("spans")
+        skipped = {"train", "search", "corpus", "corpus_tokens"}  # the corpus belongs to the shard
+        skipped |= {"on_policy"} if method.on_policy is None else set()
+        skipped |= {"spans"} if not method.spans else set()
         return {
-            "method": _plain(method.model_dump(exclude=left_out)),
+            "method": _plain(method.model_dump(exclude=skipped)),
             "train": _plain(self.study.train_of(name).model_dump()),
         }
 
     def train_heads(self, run: Run) -> list[str]:
         """Output heads that turn the shard's hidden states into distributions."""
-        if run.cache == NO_CACHE or self.study.caches[run.cache].scheme != "final_hidden":
+        if run.cached == NO_CACHE or self.study.caches[run.cache].scheme != "final_hidden":
             return []
         return self.cache_heads(run.teacher, run.cache)
 
     def train_teacher(self, run: Run) -> list[str]:
-        """A file beside the tokenizer of a run's teacher, where the method aligns tokenizers."""
+        """A file beside the teacher's model, for spans or a live teacher alone."""
         aligns = run.samples and self.study.method_of(run.method).spans
-        return [self.model_of("teachers", run.teacher)] if aligns else []
+        return [self.model_of("teachers", run.teacher)] if aligns or run.cache == LIVE else []
+
+    def _live_spec(self, run: Run) -> dict[str, Any]:
+        """The distribution of a live teacher; nothing without one."""
+        if run.cache != LIVE:
+            return {}
+        spec = self.scorer_spec(run.teacher) | self.distribution_spec(run.teacher)
+        del spec["threads"]  # it runs in the student's job
+        return {"teacher": spec}
 
     def validation_text(self, run: Run) -> list[str]:
         """Held-out text for early stopping, where the run's method asks for it."""
@@ -802,7 +827,7 @@ class Plan:
     def search_run(self, name: str) -> Run:
         """The run whose settings a search varies."""
         search = self.study.searches[name]
-        cache = search.cache or NO_CACHE
+        cache = targets_of(self.study, search.method, [search.cache or NO_CACHE])[0]
         return Run(
             search.student,
             search.teacher,
@@ -823,6 +848,7 @@ class Plan:
             "formatting": self.formatting_spec(),
             "shard": self.shard_spec(run),
             **self.method_spec(run.method),
+            **self._live_spec(run),
             "validation": self.text_spec(run.teacher),
             **_plain(search.model_dump(include=names)),
         }

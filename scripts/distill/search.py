@@ -88,7 +88,7 @@ def search_settings(
         tag: Names spec, data and code; a journal with another tag is cleared.
         heads: The teacher's output head, for a final_hidden cache.
         validation: Held-out text that trials are judged on.
-        teacher: Directory with the teacher's tokenizer, for spans.
+        teacher: Directory of the teacher's model, for spans or to be asked live.
 
     Raises:
         UserError: No trial ended with a finite loss.

@@ -5,12 +5,15 @@ Counts of draws are unbiased only for losses that are linear in the teacher's pr
 kept at one temperature serves another only if its normaliser was stored.
 """
 
-from distill.config import Cache, Method
+from distill.config import DIVERGENCES, Cache, Method
 
 SCHEMES = ("final_hidden", "dense", "top_k_tail", "top_k", "sampled")
 LINEAR = {"forward_kl"}
 EVERY_WORD = {"final_hidden", "dense"}
 """Schemes that give back the whole distribution, at every temperature."""
+
+LIVE = "no cache, `on_policy:`"
+"""In place of a scheme: the teacher itself, asked while a student trains."""
 
 VERDICTS = {
     ("forward_kl", "final_hidden"): "exact",
@@ -39,6 +42,7 @@ VERDICTS = {
         "any with `hidden:`",
     ): "the stored layers, projected and quantised as the cache says",
     ("embedding", "final_hidden"): "exact",
+    **{(loss, LIVE): "exact, also on the student's own answers" for loss in DIVERGENCES},
 }
 """What a loss gets from a scheme; a pair that is not here is refused."""
 
@@ -84,7 +88,8 @@ def table() -> str:
     for loss in losses:
         for (name, scheme), verdict in VERDICTS.items():
             if name == loss:
-                served = "every" if scheme in EVERY_WORD else "1 and the cache's `temperatures`"
+                every = scheme in {*EVERY_WORD, LIVE}
+                served = "every" if every else "1 and the cache's `temperatures`"
                 served = "–" if loss in ("hidden", "embedding") else served
                 lines.append(
                     f"| `{loss}` | {scheme if '`' in scheme else f'`{scheme}`'} | {verdict} | {served} |"

@@ -25,7 +25,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from distill.encoding import collate, encode_rows
 from distill.files import UserError, read_json, write_json, write_text
-from distill.flops import FlopModel
+from distill.flops import FlopModel, training_passes
 from distill.losses import cross_entropy
 from distill.models import (
     SAFE,
@@ -36,6 +36,7 @@ from distill.models import (
     resolve_precision,
 )
 from distill.objective import Item, Objective, TargetReader
+from distill.on_policy import LOGGED, LiveTeacher, counted, live_targets
 from distill.parquet import read_metadata, read_rows
 from distill.spans import Aligner
 from distill.states import OutputHead, load_head
@@ -77,12 +78,14 @@ class DistillationTrainer(Trainer):
         reader: TargetReader | None,
         precision: str,
         flop_model: FlopModel,
+        live: LiveTeacher | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        self.objective, self.reader = objective, reader
+        self.objective, self.reader, self.live = objective, reader, live
         self.precision, self.flop_model = precision, flop_model
         self.counts: dict[str, int] = {}
+        self.work: dict[str, int] = {}
         self.terms: dict[str, torch.Tensor] = {}
 
     def compute_loss_context_manager(self) -> Any:
@@ -97,13 +100,21 @@ class DistillationTrainer(Trainer):
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
         """The micro-batches of one update, whose tokens are counted together."""
-        batches = list(islice(epoch_iterator, num_batches))
-        counts = self.objective.counts(batches)
+        batches, work = list(islice(epoch_iterator, num_batches)), dict[str, int]()
+        if self.live is not None:
+            batches, self.objective, work = self.live.update(
+                self.accelerator.unwrap_model(self.model),
+                self.flop_model,
+                [batch["items"] for batch in batches],
+                self.state.global_step,
+                self.compute_loss_context_manager(),
+            )
+        counts = self.objective.counts(batches) | work
         if self.args.world_size > 1:
-            mine = torch.tensor([counts["answer"], counts["soft"]], device=device)
+            mine = torch.tensor(list(counts.values()), device=device)
             both = self.accelerator.gather(mine.unsqueeze(0)).sum(0).tolist()
-            counts = {"answer": both[0], "soft": both[1]}
-        self.counts = counts
+            counts = dict(zip(counts, both, strict=True))
+        self.counts, self.work = counts, {name: counts[name] for name in work}
         return batches, None
 
     def compute_loss(
@@ -139,6 +150,7 @@ class DistillationTrainer(Trainer):
         """Log every term beside the loss (logging is once per update)."""
         if "loss" in logs:
             logs |= {f"terms/{name}": float(value) for name, value in self.terms.items()}
+            logs |= {LOGGED + name: number for name, number in self.work.items()}
             self.terms = {}
             if not math.isfinite(logs["loss"]):
                 self.control.should_training_stop = True  # no later update could mend the weights
@@ -306,13 +318,8 @@ def _publish(model: Any, tokenizer: Any, folder: Path) -> None:
 
 
 def _count(trainer: DistillationTrainer, train: dict[str, Any]) -> dict[str, Any]:
-    """Tokens and FLOPs of training, of as many rows as the updates saw.
-
-    Forward once and backward twice as much; with adapters the backward pass needs no gradients of
-    the frozen weights (once), with checkpointing the forward pass is done again.
-    """
-    objective, head = trainer.objective, trainer.objective.head
-    passes = 3 - bool(train["lora"]) + bool(train["gradient_checkpointing"])
+    """Tokens and FLOPs of training, of as many rows as the updates saw."""
+    objective, head, passes = trainer.objective, trainer.objective.head, training_passes(train)
     items: Sequence[Item] = trainer.train_dataset
     once = 0
     for item in items:
@@ -375,7 +382,7 @@ def load_items(
     examples = encode_rows(rows, tokenizer, spec["formatting"], digest, length)
     if not objective.reads_targets:
         return [Item(example) for example in examples], None
-    method, cache = spec["method"], spec["shard"]["cache"]
+    method, cache = spec["method"], spec["shard"].get("cache")
     across = [name for name in objective.soft if name in ("uld", "spans")]
     same = tokenizer_sha256(tokenizer) == digest
     if not same and (len(across) < len(objective.soft) or objective.needs_states):
@@ -388,6 +395,8 @@ def load_items(
             "the student's tokenizer is the teacher's, so spans has nothing to align; use "
             "forward_kl in its place"
         )
+    if cache is None:  # a live teacher's
+        return [Item(example, row) for example, row in zip(examples, rows, strict=True)], None
     head = objective.head
     vocabulary, width = 0, 0
     if cache["scheme"] == "final_hidden":
@@ -464,14 +473,14 @@ def build_trainer(
     Args:
         initial: Directory of the student before training.
         shard: Its training data.
-        spec: formatting, method, train, shard and seed.
+        spec: formatting, method, train, shard and seed, and teacher if a live one is asked.
         name: The student's name, for errors.
         resume: Directory of checkpoints.
         heads: The teacher's output head, for a final_hidden cache.
         validation: Held-out text for early stopping or a search.
         callbacks: Further callbacks of the library.
         keep: False for a trial: evaluated on the validation text, but nothing is saved.
-        teacher: Directory with the teacher's tokenizer, for spans.
+        teacher: Directory of the teacher's model, for spans or to be asked live.
 
     Raises:
         UserError: The shard does not fit the student.
@@ -479,12 +488,16 @@ def build_trainer(
     tokenizer, train = load_tokenizer(initial), spec["train"]
     head = load_head(heads[0], device()) if heads else None
     vocabulary = Vocabulary.load(initial)
-    aligner = None
-    if teacher is not None:
+    cache, aligner = spec["shard"].get("cache"), None
+    asked = teacher is not None and "teacher" in spec
+    if asked:
+        cache = live_targets(spec["method"], spec["teacher"])
+    elif teacher is not None:
         aligner = Aligner(load_tokenizer(teacher), tokenizer)
     words = aligner.words if aligner else None
-    objective = Objective(spec["method"], spec["shard"].get("cache"), head, vocabulary, words)
+    objective = Objective(spec["method"], cache, head, vocabulary, words)
     items, reader = load_items(shard, tokenizer, spec, objective, aligner)
+    live = LiveTeacher(teacher, spec, tokenizer, items, objective) if asked and teacher else None
     held_out: list[Item] = []
     if validation:
         digest = read_metadata(validation[0], "tokenizer_sha256")
@@ -499,7 +512,7 @@ def build_trainer(
         items = [Item(vocabulary.encode(item.example), item.row) for item in items]
         held_out = [Item(vocabulary.encode(item.example)) for item in held_out]
     lengths = [len(item.example.prompt) + len(item.example.answer) for item in items + held_out]
-    length = max(lengths)
+    length = max(lengths if live is None else [*lengths, live.longest])
     config = AutoConfig.from_pretrained(initial, **SAFE)
     check_context(config, length, name)
     if rule := train["width_rule"]:
@@ -531,6 +544,8 @@ def build_trainer(
         pad = int(vocabulary.ids[pad])
 
     def gather(batch: list[Item]) -> dict[str, Any]:
+        if live is not None and batch[0].row is not None:
+            return {"items": batch}  # collated with the answers that its update learns
         if reader is not None and batch[0].row is not None:
             return reader.collate(batch, pad)
         return collate([item.example for item in batch], pad)
@@ -541,6 +556,7 @@ def build_trainer(
         reader,
         precision,
         flop_model,
+        live,
         model=model,
         args=_arguments(train, precision, spec["seed"], resume, keep),
         train_dataset=items,
@@ -595,13 +611,14 @@ def train_student(
         initial: Directory of the student before training.
         shard: Its training data; None for the n = 0 student, which is saved as it is.
         out: `training.json` in the student's directory.
-        spec: formatting, method, train and seed; stored in the record.
+        spec: formatting, method, train and seed, and teacher if a live one is asked; stored in the
+            record.
         run: The run's names and numbers, for the model card.
         tag: Names spec, data and code; a checkpoint with another tag is cleared.
         heads: The teacher's output head, for a final_hidden cache.
         validation: Held-out text for early stopping.
         best: best.json of the search that the method names.
-        teacher: Directory with the teacher's tokenizer, for spans.
+        teacher: Directory of the teacher's model, for spans or to be asked live.
 
     Raises:
         UserError: The shard does not fit the student, or the loss is not a number.
@@ -637,6 +654,8 @@ def train_student(
             raise UserError("training was interrupted; the next run goes on from its checkpoint")
         logging.info("trained for %d updates in %.1f s", state.global_step, seconds)
         record |= _count(trainer, used["train"])
+        if trainer.live is not None:
+            record |= counted(state.log_history)
         record |= {
             "updates": state.global_step,
             "train_seconds": seconds,
