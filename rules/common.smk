@@ -60,9 +60,7 @@ def load_study():
         if workflow.is_main_process:
             check_row_counts(plan)
             check_corpora(plan)
-            check_benchmarks(
-                plan, bool(workflow.deployment_settings.deployment_method)
-            )
+            check_benchmarks(plan, bool(workflow.deployment_settings.deployment_method))
             check_device_limit(workflow.global_resources)
             check_stored_specs(plan)
         return plan

@@ -7,6 +7,7 @@ from typing import Any
 
 import datasets
 import lm_eval.evaluator
+import nltk
 import pytest
 import torch
 import yaml
@@ -330,6 +331,31 @@ def test_a_missing_package_is_named(tmp_path: Path) -> None:
     (tmp_path / "helper.py").write_text("import no_such_package\n")
     with pytest.raises(UserError, match=r"needs a package .*no_such_package"):
         load_task(spec("quiz", tmp_path))
+
+
+def test_the_checks_of_ifeval_run_or_their_data_are_asked_for(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nltk, "download", lambda name: False)
+    asked = ["punctuation:no_comma", "change_case:english_lowercase"]
+    data = [{"key": 1, "prompt": "No commas.", "instruction_id_list": asked[:1], "kwargs": [{}]},
+            {"key": 2, "prompt": "Small letters.", "instruction_id_list": asked, "kwargs": [{}] * 2}]  # fmt: skip  # noqa: E501
+    source = tmp_path / "checks.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in data))
+    made = {
+        "include": f"{Path(lm_eval.evaluator.__file__).parent}/tasks/ifeval/ifeval.yaml",
+        "task": "checks", "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"train": str(source)}},
+        "generation_kwargs": {"until": [], "do_sample": False, "max_gen_toks": 4},
+    }  # fmt: skip
+    (tmp_path / "checks.yaml").write_text(yaml.safe_dump(made))
+    monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
+    with pytest.raises(UserError, match="checks: its checks need NLTK's punkt_tab"):
+        load_task(spec("checks", tmp_path))
+    (tmp_path / "tokenizers/punkt_tab").mkdir(parents=True)
+    found = score(model, tmp_path, spec("checks", tmp_path))
+    assert found["metric"] == "prompt_level_strict_acc"
+    assert found["n"] == len(found["documents"]) == 2
 
 
 def test_a_context_shorter_than_the_answer_is_told(tmp_path: Path) -> None:

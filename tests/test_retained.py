@@ -33,6 +33,17 @@ def test_a_score_without_an_error_is_not_tested() -> None:
     assert share(bare, score([1, 1, 0, 1])) is None
 
 
+def test_documents_that_are_all_equal_have_no_interval() -> None:
+    none, some, all_of_them = score([0, 0, 0]), score([0, 1, 1]), score([1, 1, 1])
+    assert not difference(none, all_of_them).tested
+    assert not difference(some, some).tested
+    assert difference(none, some).tested
+    assert not against(none, 0.25).tested
+    found = share(none, all_of_them)
+    assert found is not None
+    assert (found.value, found.low) == (0, None)
+
+
 @pytest.mark.parametrize("floor", [0.0, 0.25])
 def test_the_ends_of_a_share_are_where_fiellers_test_just_rejects(floor: float) -> None:
     rng = np.random.default_rng(0)
@@ -42,6 +53,7 @@ def test_the_ends_of_a_share_are_where_fiellers_test_just_rejects(floor: float) 
     assert found is not None
     assert found.value == pytest.approx((student.mean() - floor) / (teacher.mean() - floor))
     for end in (found.low, found.high):
+        assert end is not None
         # The one-sample test that the mean of (student - floor) - end (teacher - floor) is 0.
         rest = (student - floor) - end * (teacher - floor)
         assert stats.ttest_1samp(rest, 0).pvalue == pytest.approx(0.1)

@@ -38,8 +38,10 @@ def _answer(line: Line, cell: Cell, task: Mapping[str, Any]) -> dict[str, Any]:
     if cell["difference"] is None:
         text = f"Cannot tell, because the teacher has no model to be judged; {at}."
     elif kept is None:
-        text = f"Cannot tell: {at}, and no share of the teacher's can be formed"
-        text += " (its own score is not clear of 0, or lower is better)."
+        low = (
+            "lower is better" if task["higher_is_better"] is False else "its own is not clear of 0"
+        )
+        text = f"Cannot tell: {at}, and no share of the teacher's score is formed, as {low}."
     else:
         text = f"It keeps {kept.text('%')} of the teacher's score: {at}."
         if above is not None:
@@ -159,7 +161,7 @@ def _plus_minus(score: Mapping[str, Any] | None) -> str:
     """Write a score with its standard error."""
     if not score:
         return "–"
-    error = "" if score["stderr"] is None else f" ± {number(score['stderr'], 2)}"
+    error = "" if not score["stderr"] else f" ± {number(score['stderr'], 2)}"
     return f"{number(score['value'])}{error}"
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from distill.columns import benchmark_columns
 from distill.estimates import Estimate
-from distill.files import UserError
+from distill.files import UserError, read_json
 from distill.plan import Run
 from distill.retained import Score, against, difference, mean_score, share
 
@@ -16,6 +16,32 @@ CELL = ("teacher", "student", "method", "curation", "cache", "samples")
 
 Record = Mapping[str, Any]
 """A score as `distill.harness.run_benchmark` writes it."""
+
+
+def add_benchmarks(
+    table: pd.DataFrame,
+    references: dict[str, Any],
+    asked: Mapping[str, Any],
+    runs: Sequence[Run],
+    files: Sequence[str],
+) -> pd.DataFrame:
+    """Read all scores; return the runs table with them.
+
+    Args:
+        table: The runs table.
+        references: references.json, which gains `benchmarks` and the harness's version.
+        asked: tasks (names), runs (place in `runs` and task) and teachers (name and task).
+        runs: Of the study.
+        files: Scores, in the order of asked's runs, then teachers.
+    """
+    scores: list[Record] = [read_json(path) for path in files]
+    judged = [(runs[place], task) for place, task in asked["runs"]]
+    students = dict(zip(judged, scores[: len(judged)], strict=True))
+    taught = [(name, task) for name, task in asked["teachers"]]
+    teachers = dict(zip(taught, scores[len(judged) :], strict=True))
+    references["benchmarks"] = benchmark_summary(asked["tasks"], students, teachers)
+    references["versions"]["lm_eval"] = sorted({one["versions"]["lm_eval"] for one in scores})
+    return with_benchmarks(table, asked["tasks"], students)
 
 
 def with_benchmarks(

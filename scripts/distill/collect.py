@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from distill.benchmark_table import benchmark_summary, with_benchmarks
+from distill.benchmark_table import add_benchmarks
 from distill.columns import COLUMNS, NULLABLE
 from distill.files import UserError, read_json, replacing, write_json
 from distill.parquet import read_schema, read_table
@@ -338,16 +338,7 @@ def collect(
     made = zip(spec.get("trained", []), trained, strict=True)
     add_training(beside["teachers"], {name: (Run(*run), path) for (name, *run), path in made})
     if asked := spec.get("benchmarks"):
-        scores = [read_json(path) for path in benchmarks]
-        count, tasks = len(asked["runs"]), asked["tasks"]
-        own = {
-            (runs[place], task): score
-            for (place, task), score in zip(asked["runs"], scores[:count], strict=True)
-        }
-        theirs = dict(zip(map(tuple, asked["teachers"]), scores[count:], strict=True))
-        table = with_benchmarks(table, tasks, own)
-        beside["benchmarks"] = benchmark_summary(tasks, own, theirs)
-        beside["versions"]["lm_eval"] = sorted({one["versions"]["lm_eval"] for one in scores})
+        table = add_benchmarks(table, beside, asked, runs, benchmarks)
     write_runs(table, out["runs"], out["csv"])
     write_json(out["references"], beside)
     answers = [

@@ -19,6 +19,7 @@ from traceback import walk_tb
 from typing import Any
 
 import evaluate
+import nltk
 from lm_eval import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import normalize_gen_kwargs
@@ -131,7 +132,7 @@ _UNSAFE = (
 
 def _check(where: str, loaded: Loaded, spec: Mapping[str, Any]) -> None:
     """Check what a config asks of a task."""
-    parts = loaded.parts.values()
+    parts = list(loaded.parts.values())
     if any(getattr(part, "UNSAFE_CODE", False) for part in parts):
         raise UserError(f"{where}: {_UNSAFE}")
     aggregated = getattr(loaded.whole, "aggregate_metric_list", None)
@@ -147,6 +148,16 @@ def _check(where: str, loaded: Loaded, spec: Mapping[str, Any]) -> None:
         raise UserError(
             f"{where}.metric: the task has no {spec['metric']!r}; it has {', '.join(sorted(known))}"
         )
+    checkers = (part.get_config("process_results") for part in parts)
+    if any(getattr(one, "__module__", "").endswith(".ifeval.utils") for one in checkers):
+        try:  # what IFEval counts sentences with
+            nltk.data.find("tokenizers/punkt_tab")
+        except LookupError:
+            raise UserError(
+                f"{where}: its checks need NLTK's punkt_tab, which is not here; run python -m "
+                "nltk.downloader punkt_tab where there is a network, or copy it to a folder of "
+                "NLTK_DATA, or remove the task from the config"
+            ) from None
     fixed = [name for name, part in loaded.parts.items() if part.get_config("num_fewshot") == 0]
     if spec["fewshot"] and fixed:
         raise UserError(
@@ -324,7 +335,7 @@ def _chance(
     """What guessing scores on multiple choice: the mean over documents of one in the choices."""
     odds = []
     for name, part in parts.items():
-        if part.OUTPUT_TYPE != "multiple_choice" or part.multiple_target:
+        if part.OUTPUT_TYPE != "multiple_choice" or getattr(part, "multiple_target", 0):
             return None
         odds += [1 / len(part.doc_to_choice(sample["doc"])) for sample in samples[name]]
     return math.fsum(odds) / len(odds)

@@ -2,7 +2,8 @@
 
 Both are scored on the same documents, so their errors go together: difference and share are taken
 document by document where each document has a score. Intervals are 90 %, over documents alone;
-other draws of the training data or seeds would move a student further.
+other draws of the training data or seeds would move a student further. Where no document differs
+from another (0 of 8 solved) there is no spread to tell from, and no interval.
 """
 
 import math
@@ -59,10 +60,10 @@ def difference(student: Score, teacher: Score) -> Estimate:
     Of the documents' differences d, mean(d) ± t · sd(d) / √n; without them, as if the two scores
     were independent, which is too wide.
     """
-    pairs = _pairs(student, teacher)
+    value, pairs = student.value - teacher.value, _pairs(student, teacher)
     if pairs is not None:
-        return mean_estimate(pairs[0] - pairs[1])
-    value = student.value - teacher.value
+        gaps = pairs[0] - pairs[1]
+        return mean_estimate(gaps) if np.ptp(gaps) else Estimate(value, None, None, None)
     if student.stderr is None or teacher.stderr is None:
         return Estimate(value, None, None, None)
     return _normal(value, math.hypot(student.stderr, teacher.stderr))
@@ -99,6 +100,8 @@ def share(student: Score, teacher: Score, floor: float = 0.0) -> Estimate | None
     root = math.sqrt(max(b * b - a * c, 0.0))
     ratio = s / t
     stderr = math.sqrt(max(ss - 2 * ratio * st + ratio * ratio * tt, 0.0)) / t
+    if stderr == 0:
+        return Estimate(ratio, None, None, None)
     return Estimate(ratio, stderr, (b - root) / a, (b + root) / a)
 
 
@@ -106,7 +109,7 @@ _NORMAL = float(stats.norm.ppf((1 + LEVEL) / 2))
 
 
 def _normal(value: float, stderr: float | None) -> Estimate:
-    if stderr is None:
+    if not stderr:
         return Estimate(value, None, None, None)
     return Estimate(value, stderr, value - _NORMAL * stderr, value + _NORMAL * stderr)
 
