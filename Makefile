@@ -38,6 +38,6 @@ $(VENV)/study.done: envs/requirements.txt | $(VENV)/bin/python
 	$(BIN)/pip install --quiet -r envs/requirements.txt
 	touch $@
 
-$(VENV)/test.done: envs/requirements-test.txt $(VENV)/study.done
+$(VENV)/test.done: envs/requirements-test.txt envs/requirements-harness.txt $(VENV)/study.done
 	$(BIN)/pip install --quiet -r envs/requirements-test.txt
 	touch $@

@@ -31,6 +31,7 @@ else:
     include: "rules/targets.smk"
     include: "rules/students.smk"
     include: "rules/evaluation.smk"
+    include: "rules/benchmarks.smk"
     include: "rules/collect.smk"
     include: "rules/plan.smk"
 

@@ -40,6 +40,7 @@ rule collect_runs:
         trained=[
             PLAN.student_file(run, "training.json") for _, run in PLAN.trained_teachers
         ],
+        benchmarks=BENCHMARKS.files,
     output:
         runs=f"{RESULTS}/runs.parquet",
         csv=f"{RESULTS}/runs.csv",
@@ -53,7 +54,7 @@ rule collect_runs:
         mem_mb=2000,
         runtime=30,
     params:
-        spec=PLAN.collect_spec(),
+        spec=PLAN.collect_spec() | BENCHMARKS.collect_spec(),
         code=code("collect_runs", INSTRUCTIONS),
     script:
         "../scripts/collect_runs.py"

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+from distill.benchmark_plan import BenchmarkPlan
 from distill.checks import parse_study
 from distill.digest import code_digest
 from distill.files import UserError
 from distill.plan import Plan
 from distill.startup import (
+    check_benchmarks,
     check_corpora,
     check_device_limit,
     check_local_files,
@@ -58,6 +60,7 @@ def load_study():
         if workflow.is_main_process:
             check_row_counts(plan)
             check_corpora(plan)
+            check_benchmarks(plan, bool(workflow.deployment_settings.deployment_method))
             check_device_limit(workflow.global_resources)
             check_stored_specs(plan)
         return plan
@@ -67,6 +70,7 @@ def load_study():
 
 PLAN = load_study()
 RESULTS = PLAN.results
+BENCHMARKS = None if OWN_TABLE else BenchmarkPlan(PLAN)
 
 
 onstart:

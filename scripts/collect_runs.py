@@ -16,5 +16,6 @@ with job(snakemake):
         near_duplicates=files.near_duplicates,
         searches=list(files.searches),
         trained=list(files.trained),
+        benchmarks=list(files.benchmarks),
         out=dict(snakemake.output.items()),
     )

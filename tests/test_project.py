@@ -37,7 +37,8 @@ def _env_pins(path: Path) -> dict[str, str]:
 
 
 def test_conda_environments_and_requirements_pin_the_same_versions() -> None:
-    wanted = _pins((ROOT / "envs/requirements.txt").read_text().splitlines())
+    files = ("requirements.txt", "requirements-harness.txt")
+    wanted = _pins([line for name in files for line in (ROOT / "envs" / name).read_text().split()])
     used: set[str] = set()
     for path in sorted((ROOT / "envs").glob("*.yaml")):
         pins = _env_pins(path)
@@ -48,6 +49,7 @@ def test_conda_environments_and_requirements_pin_the_same_versions() -> None:
 
 def test_each_environment_pins_what_its_scripts_import() -> None:
     names = {"yaml": "pyyaml", "if_verifiable": "if-verifiable", "rouge_score": "rouge-score"}
+    names["lm_eval"] = "lm-eval"
     checked = 0
     for path in sorted((ROOT / "rules").glob("*.smk")):
         for rule in re.split(r"^\s*rule ", path.read_text(), flags=re.M)[1:]:

@@ -5,10 +5,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from distill.benchmark_table import benchmark_summary, with_benchmarks
 from distill.columns import COLUMNS, MEASURED
 from distill.drawing import draw_figure
 from distill.figures import FIGURES, drawable
 from distill.files import UserError
+from distill.plan import Run
 from distill.report import visible, write_report
 from distill.verdict import diminishing_returns
 from synthetic_runs import COLUMNS as TABLE_COLUMNS
@@ -146,6 +148,25 @@ def test_a_claimed_sweet_spot_is_bounded(tmp_path: Path, pictures: Path) -> None
     )
     assert "The sweet spot holds for the stated cost" in page
     assert "No sweet spot:" not in page
+
+
+def test_benchmarks_have_a_section_of_their_own(tmp_path: Path, pictures: Path) -> None:
+    runs, references = make_runs(), make_references()
+    record = {"value": 0.6, "stderr": 0.05, "documents": None, "chance": 0.25, "n": 100,
+              "metric": "acc", "filter": "none", "fewshot": 5, "version": 1, "cut": 3,
+              "documents_sha256": "", "higher_is_better": True,
+              "spec": {"limit": None}}  # fmt: skip
+    judged = Run("layers-2", "smol", "kd", "none", "top64", 1024, 0, 0)
+    scores = {(judged, "quiz"): record}
+    references["benchmarks"] = benchmark_summary(["quiz"], scores, {("smol", "quiz"): record})
+    runs = with_benchmarks(runs, ["quiz"], scores)
+    page = make_report(tmp_path, runs, references, None, pictures=pictures).read_text("utf-8")
+    section = page[page.index("<h2>Benchmarks") : page.index("<h2>Checks")]
+    for text in ("acc, 100 documents, 5 examples before each", "not told apart from the teacher",
+                 "better than guessing", "3 prompts of quiz are longer than the context of layers-2"):  # fmt: skip  # noqa: E501
+        assert text in section, text
+    assert "<dt>benchmark_quiz</dt>" in page
+    assert "<dt>benchmark_quiz_stderr</dt>" in page
 
 
 def test_a_failed_check_is_told(tmp_path: Path, pictures: Path) -> None:

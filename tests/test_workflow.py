@@ -15,8 +15,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import miniature
 import tiny
+from distill.benchmark_answers import BENCHMARKS
 from distill.checks import parse_study
-from distill.columns import COLUMNS
+from distill.columns import COLUMNS, benchmark_columns
 from distill.figures import FIGURES
 from distill.plan import Plan
 
@@ -31,6 +32,7 @@ AGGREGATES = {
     "plot_figure": len(FIGURES),
     "write_report": 1,
 }
+SCORES = benchmark_columns("capitals")
 TRAINED = 9  # runs of the finished miniature with samples > 0
 SHOWN = {"plot_figure": len(FIGURES), "write_report": 1}
 
@@ -42,7 +44,7 @@ def _without(counts: dict[str, int], *names: str) -> dict[str, int]:
 def _finish_config(project: Path) -> None:
     """The miniature with soft targets, a search and methods that can change alone."""
     config: dict[str, Any] = miniature.read_config(project)
-    block = {"students": ["gpt2"], "teachers": ["gpt2-xl"]}
+    block: dict[str, Any] = {"students": ["gpt2"], "teachers": ["gpt2-xl"]}
     config["prompts"]["validation"] = 8
     config["caches"] = {
         "exact": {"scheme": "final_hidden"},
@@ -66,6 +68,9 @@ def _finish_config(project: Path) -> None:
                  "trials": 2, "space": {"train.learning_rate": bounds}}
     }  # fmt: skip
     config["train"] |= {"weight_decay": 0.01, "warmup_ratio": 0.1}
+    config["evaluate"]["benchmarks"] = {"capitals": {"include": "studies/miniature/tasks"}}
+    config["runs"][0]["benchmarks"] = []
+    block["benchmarks"] = []
     config["runs"] += [
         block | {"methods": ["kd"], "caches": ["top"], "samples": [16]},
         block | {"methods": ["rkl"], "caches": ["exact"], "samples": [16]},
@@ -115,7 +120,7 @@ def test_every_promised_file_is_there_and_the_table_has_the_documented_columns(
     ):
         assert (results / name).stat().st_size > 100
     table = pd.read_parquet(results / "runs.parquet")
-    assert list(table.columns) == list(COLUMNS)
+    assert list(table.columns) == [*COLUMNS, *SCORES]
     sizes = table.groupby("method")["samples"].apply(sorted).to_dict()
     assert sizes == {
         "gkd": [8], "half": [8], "kd": [16], "none": [0], "rkl": [16], "sft": [8, 8, 16, 32],
@@ -209,6 +214,37 @@ def test_loss_minus_teacher_loss_is_the_kl_within_its_error(finished: Path) -> N
     assert table["loss_teacher"].to_numpy() == pytest.approx(teacher["loss"], abs=2e-3)
 
 
+def test_students_and_teachers_are_judged_on_the_benchmarks_that_their_runs_name(
+    finished: Path,
+) -> None:
+    results = finished / "results" / STUDY
+    files = sorted(str(path.relative_to(results)) for path in results.glob("**/benchmarks/*.json"))
+    student, untrained, teacher = (
+        "students/gpt2/gpt2-xl/sft/raw/none/draw1-seed0/n8/",
+        "students/gpt2/gpt2-xl/none/raw/none/draw0-seed0/n0/",
+        "teachers/gpt2-xl/",
+    )
+    assert files == sorted(
+        f"{folder}benchmarks/capitals.json" for folder in ("", student, untrained, teacher)
+    )
+    table = pd.read_parquet(results / "runs.parquet").set_index(["method", "draw", "samples"])
+    judged = table["benchmark_capitals"].dropna()
+    assert sorted(judged.index) == [("none", 0, 0), ("sft", 1, 8)]
+    score = json.loads((results / f"{student}benchmarks/capitals.json").read_text())
+    assert score["n"] == 12
+    assert score["documents"].count(1.0) / 12 == pytest.approx(judged["sft", 1, 8])
+    assert table.loc[("sft", 1, 8), "benchmark_capitals_stderr"] == score["stderr"]
+    theirs = json.loads((results / f"{teacher}benchmarks/capitals.json").read_text())
+    assert theirs["documents_sha256"] == score["documents_sha256"]
+    references = json.loads((results / "references.json").read_text())
+    assert references["benchmarks"]["tasks"]["capitals"]["chance"] == pytest.approx(7 / 24)
+    asked = {answer["question"] for answer in json.loads((results / "answers.json").read_text())["answers"]}  # fmt: skip  # noqa: E501
+    assert BENCHMARKS in asked
+    page = (results / "report.html").read_text()
+    assert "<h2>Benchmarks</h2>" in page
+    assert "gpt2 before training" in page
+
+
 def test_amortised_teacher_cost_adds_up_to_what_was_spent(finished: Path) -> None:
     table = pd.read_parquet(finished / f"results/{STUDY}/runs.parquet")
     texts = [
@@ -270,7 +306,7 @@ def test_ready_made_text_is_a_teacher_too(moved: Path) -> None:
     def change(config: dict[str, Any]) -> None:
         config["study"] = "ready_made"
         config["teachers"] = {"authors": {"text": "alpaca"}}
-        del config["searches"], config["methods"]["tuned"]
+        del config["searches"], config["methods"]["tuned"], config["evaluate"]["benchmarks"]
         config["runs"] = [
             {"students": ["gpt2"], "teachers": ["authors"], "methods": ["sft"], "samples": [8, 16]}
         ]
@@ -448,6 +484,32 @@ def test_a_further_cache_costs_its_parts_shard_and_student(moved: Path) -> None:
         "write_manifest": 1, "cache_targets": 1, "write_card": 1, "build_shard": 1,
         "train_student": 1, "evaluate_student": 1, **AFTER_TRAINING,
     }  # fmt: skip
+
+
+OWN_TASKS = {"include": "studies/miniature/tasks"}
+SCORED = {"prepare_benchmark": 1, "benchmark_student": 2, "benchmark_teacher": 1}
+
+
+def test_a_benchmark_costs_its_own_scores_alone(moved: Path) -> None:
+    miniature.edit(moved, lambda c: c["evaluate"]["benchmarks"].update(sums=OWN_TASKS))
+    assert miniature.dry_run(moved) == SCORED | AFTER_TRAINING
+    more = OWN_TASKS | {"metric": "acc_norm"}
+    miniature.edit(moved, lambda c: c["evaluate"].update(benchmarks={"capitals": more}))
+    assert miniature.dry_run(moved) == SCORED | AFTER_TRAINING
+    miniature.edit(moved, lambda c: c["evaluate"].pop("benchmarks"))
+    miniature.edit(moved, lambda c: [block.pop("benchmarks", 0) for block in c["runs"]])
+    assert miniature.dry_run(moved) == AFTER_TRAINING
+
+
+def test_a_run_that_names_a_benchmark_is_not_trained_again(moved: Path) -> None:
+    miniature.edit(moved, lambda c: c["runs"][0].update(benchmarks=["capitals"]))
+    assert miniature.dry_run(moved) == {"benchmark_student": 3} | AFTER_TRAINING
+
+
+def test_changed_data_of_a_task_are_seen(moved: Path) -> None:
+    with (moved / "studies/miniature/tasks/capitals.jsonl").open("a") as stream:
+        stream.write('{"country": "Ireland", "capital": "Dublin", "choices": ["Cork", "Dublin"]}\n')
+    assert miniature.dry_run(moved) == SCORED | AFTER_TRAINING
 
 
 def test_another_search_space_reruns_the_search_and_what_names_it(moved: Path) -> None:

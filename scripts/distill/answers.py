@@ -5,8 +5,10 @@ from typing import Any
 
 import pandas as pd
 
+from distill.benchmark_answers import answer_benchmarks
 from distill.fitted import FittedLaw
 from distill.law_questions import answer_law_questions
+from distill.lines import lines_of, prepare_runs
 from distill.table_questions import answer_table_questions
 from distill.verdict import diminishing_returns
 
@@ -32,6 +34,7 @@ def answer_questions(
     found: list[dict[str, Any]] = []
     if runs["samples"].notna().any():
         found += diminishing_returns(runs, references, stated.get("cost"))["answers"]
+        found += answer_benchmarks(lines_of(prepare_runs(runs)), references)
     fitted = [FittedLaw(record) for record in laws["laws"]]
     found += answer_law_questions(runs, fitted, laws, references, stated)
     found += answer_table_questions(runs, references, stated)

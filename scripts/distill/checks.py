@@ -29,7 +29,7 @@ def parse_study(config: dict[str, Any]) -> Study:
 def _unknown(key: str, name: str, table: Mapping[str, Any], what: str) -> str:
     """That a name leads nowhere, with the one that was probably meant."""
     close = difflib.get_close_matches(name, table, 1)
-    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(table)}"
+    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(table) or 'none'}"
     return f"{key}: there is no {what} {name!r}; {hint}"
 
 
@@ -108,6 +108,11 @@ def _problems(study: Study) -> list[str]:
             f"evaluate.reference.passages: {study.evaluate.reference.passages} are asked for but "
             f"{study.evaluate.reference.source} has {given.rows} rows"
         )
+    found += [
+        f"evaluate.benchmarks.{name}: its column would be that of another benchmark's error; rename the task"
+        for name in study.evaluate.benchmarks
+        if name.removesuffix("_stderr") in {*study.evaluate.benchmarks} - {name}
+    ]
     for number, block in enumerate(study.runs):
         where = f"runs[{number}]"
         for name in block.students:
@@ -120,9 +125,11 @@ def _problems(study: Study) -> list[str]:
             known(f"{where}.caches", name, study.caches, "cache")
         for name in block.curations:
             known(f"{where}.curations", name, {RAW: None, **study.curations}, "curation")
-        keys = ("students", "teachers", "methods", "curations", "caches")
+        for name in block.benchmarks or []:
+            known(f"{where}.benchmarks", name, study.evaluate.benchmarks, "benchmark")
+        keys = ("students", "teachers", "methods", "curations", "caches", "benchmarks")
         for key in (*keys, "samples", "draws", "seeds"):
-            values = getattr(block, key)
+            values = getattr(block, key) or []
             if len(set(values)) < len(values):
                 found.append(f"{where}.{key}: {values} names something twice; name it once")
         found += _pool_problems(study, block, where)

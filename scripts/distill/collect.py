@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from distill.benchmark_table import add_benchmarks
 from distill.columns import COLUMNS, NULLABLE
 from distill.files import UserError, read_json, replacing, write_json
 from distill.parquet import read_schema, read_table
@@ -293,6 +294,7 @@ def collect(
     near_duplicates: str,
     searches: Sequence[str],
     trained: Sequence[str],
+    benchmarks: Sequence[str],
     out: Mapping[str, str],
 ) -> None:
     """Read all records of a study and write its runs table, references and samples.
@@ -302,7 +304,9 @@ def collect(
             shards (per run, its place in `shards` or None), decisions (likewise), efficiency
             (per run), teachers (name, place in `efficiency`), in the order of `teachers`,
             searches (names), methods (the settings of each) and, if any teacher is trained by the
-            study, trained (name and values of `Run`, in the order of `trained`).
+            study, trained (name and values of `Run`, in the order of `trained`), and if any
+            benchmark is named, benchmarks: tasks (names), runs (place in `runs` and task) and
+            teachers (name and task), these two together in the order of `benchmarks`.
         metrics: metrics.json per run.
         responses: responses.jsonl per run, then per teacher.
         shards: Training sets, each once.
@@ -312,6 +316,7 @@ def collect(
         near_duplicates: Report on test and training prompts.
         searches: best.json per search, in the order of spec's searches.
         trained: training.json per teacher that the study trains.
+        benchmarks: Scores on benchmarks.
         out: Paths of runs (Parquet), csv, references and samples (JSON).
     """
     runs = [Run(*values) for values in spec["runs"]]
@@ -339,7 +344,6 @@ def collect(
         caches,
         {run: None if place is None else decisions[place] for run, place in chosen.items()},
     )
-    write_runs(table, out["runs"], out["csv"])
     beside = references(records, judged, speed_of, read_json(near_duplicates), table, spec["study"])
     beside["methods"] = spec["methods"]
     beside["caches"] = {run.cache: record for run, record in caches.items() if record}
@@ -348,6 +352,9 @@ def collect(
     beside["searches"] = {name: read_json(path) for name, path in found}
     made = zip(spec.get("trained", []), trained, strict=True)
     add_training(beside["teachers"], {name: (Run(*run), path) for (name, *run), path in made})
+    if asked := spec.get("benchmarks"):
+        table = add_benchmarks(table, beside, asked, runs, benchmarks)
+    write_runs(table, out["runs"], out["csv"])
     write_json(out["references"], beside)
     answers = [
         [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]

@@ -92,3 +92,11 @@ NULLABLE = [
     "combined_mean",
 ]
 """Columns that are null without a teacher's tokens or model, reference answers or a cache."""
+
+
+def benchmark_columns(task: str) -> dict[str, str]:
+    """The two columns of a benchmark with their meaning, at the end of a table that has it."""
+    return {
+        f"benchmark_{task}": f"score on the benchmark {task}",
+        f"benchmark_{task}_stderr": "its standard error over documents",
+    }

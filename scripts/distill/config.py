@@ -706,6 +706,28 @@ class Prices(Section):
         return self
 
 
+class Benchmark(Section):
+    """A task of lm-evaluation-harness, under its name there: MMLU is `mmlu`."""
+
+    metric: str | None = Field(
+        None,
+        description="Its score, e.g. acc_norm, or with its filter exact_match,strict-match (default: the first that the task reports)",
+    )
+    fewshot: NotNegative | None = Field(
+        None, description="Examples before each question (default: the task's own number)"
+    )
+    limit: Positive | None = Field(
+        None, description="Only so many first documents of each (sub)task, to try it out"
+    )
+    chat_template: bool = Field(
+        False, description="Put the prompts into the tokenizer's chat template"
+    )
+    include: str | None = Field(
+        None,
+        description="Folder with task files of one's own, and best their data: a change there is seen (default: the harness's own tasks)",
+    )
+
+
 class Evaluate(Section):
     """What is measured on every student and teacher."""
 
@@ -738,6 +760,10 @@ class Evaluate(Section):
     prices: Prices | None = Field(
         None, description="Lets methods be compared at equal money (default: not compared)"
     )
+    benchmarks: dict[Name, Benchmark] = Field(
+        default_factory=dict,
+        description="Tasks of lm-evaluation-harness for students and their teachers, e.g. {mmlu: {fewshot: 5}}",
+    )
     latency_threads: Threads = Field(
         1, description="CPU threads while timing; nothing else runs then"
     )
@@ -759,6 +785,10 @@ class Block(Section):
     samples: list[Positive] = Field(min_length=1)
     draws: list[NotNegative] = Field([0], description="0: the pool's order; others permute it")
     seeds: list[NotNegative] = Field([0], description="Optimiser noise: data order and dropout")
+    benchmarks: list[Name] | None = Field(
+        None,
+        description="Which of evaluate.benchmarks judge its students, before training too, and its teachers (default: all)",
+    )
 
 
 class Study(Section):

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from distill.benchmark_plan import BenchmarkPlan
 from distill.costing import makespan
 from distill.files import write_json, write_text
 from distill.forecast import STAGES, Forecast, Job
@@ -157,6 +158,10 @@ def notes_of(forecast: Forecast) -> list[str]:
         found.append("Searches count every trial to its end; pruning makes them cheaper.")
     if any(forecast.study.train_of(run.method).early_stopping for run in forecast.runs if run.samples):  # fmt: skip  # noqa: E501
         found.append("Early stopping is counted as if it never stopped.")
+    if jobs := len(BenchmarkPlan(forecast.plan).files):
+        found.append(
+            f"{jobs} scores on benchmarks are not counted: their documents are not read before."
+        )
     found.append(
         "Downloads, models among resources and the environment are not counted; jobs side by side "
         "slow each other, and other work on the machine slows all."

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from distill import cache_costs, comparisons, equal_flops, verdict
+from distill import benchmark_answers, cache_costs, comparisons, equal_flops, verdict
 from distill.estimates import number, percent
 from distill.law_advice import ADVICE, REACH
 from distill.law_claims import CLAIM
@@ -16,7 +16,7 @@ FIRST = [ADVICE, REACH, PREDICTED]
 ELSEWHERE = {
     verdict.SUMMARY, verdict.LARGEST, verdict.DOUBLING, verdict.ERROR_BARS, verdict.SWEET_SPOT,
     verdict.FORECAST, verdict.FALLING, comparisons.STUDENTS, comparisons.METHODS,
-    equal_flops.METHODS_FLOPS, cache_costs.CACHES,
+    equal_flops.METHODS_FLOPS, cache_costs.CACHES, benchmark_answers.BENCHMARKS,
 }  # fmt: skip
 """Questions that the report answers in sections of their own."""
 _JUDGED = [

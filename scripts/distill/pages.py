@@ -34,6 +34,7 @@ _SECTIONS = {
     "evaluate.reference": "Reference",
     "evaluate.combined_weights": "Weights",
     "evaluate.prices": "Prices",
+    "evaluate.benchmarks.<task>": "Benchmark",
     "runs": "Block",
 }
 _NAMED = {"sources", "teachers", "students", "curations", "caches", "methods", "searches"}
@@ -101,6 +102,9 @@ def table_text() -> str:
         "`results/<study>/runs.parquet` and `runs.csv`: one row per run, the same columns in every",
         "study. MEASURED columns depend on the clock or the machine: the only ones that may",
         "differ between two runs of the same study. A column is null where it does not apply.",
+        "A study that names benchmarks has two more for each at the end: `benchmark_<task>`, the",
+        "score, and `benchmark_<task>_stderr`, its standard error over the task's documents; both",
+        "are null for a run that is not judged on the task.",
         "This page is written by `python scripts/write_schema.py`.",
         "",
         "| column | meaning | |",

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from distill.config import MAGPIE, Curation, Prompts, Student, Study, parts_of, raw_part_size
+from distill.config import MAGPIE, Block, Curation, Prompts, Student, Study, parts_of, raw_part_size
 from distill.lineage import teachers_behind
 from distill.ordering import pool_order
 
@@ -61,11 +61,10 @@ def targets_of(study: Study, method: str, caches: list[str]) -> list[str]:
     return caches if own.soft else [NO_CACHE]
 
 
-def run_table(study: Study) -> list[Run]:
-    """All runs of a study, without duplicates, each student's n = 0 run included."""
+def block_runs(study: Study, block: Block) -> set[Run]:
+    """The runs of a block, each student's n = 0 run included."""
     runs = {
         Run(student, teacher, method, curation, cache, samples, draw, seed)
-        for block in study.runs
         for student in block.students
         for teacher in block.teachers
         for method in block.methods
@@ -76,7 +75,12 @@ def run_table(study: Study) -> list[Run]:
         for seed in block.seeds
     }
     untrained = {Run(run.student, run.teacher, UNTRAINED, RAW, NO_CACHE, 0, 0, 0) for run in runs}
-    return sorted(runs | untrained)
+    return runs | untrained
+
+
+def run_table(study: Study) -> list[Run]:
+    """All runs of a study, without duplicates."""
+    return sorted(set().union(*(block_runs(study, block) for block in study.runs)))
 
 
 def digest(spec: Any) -> str:
@@ -883,7 +887,7 @@ class Plan:
         entry = self.study.evaluate
         skipped = {
             "reference", "latency_tokens", "latency_repeats", "latency_threads",
-            "combined_weights", "cost", "prices", "target_loss",
+            "combined_weights", "cost", "prices", "target_loss", "benchmarks",
         }  # fmt: skip
         reference = entry.reference.model_dump() | {
             "source": self.source_spec(entry.reference.source)

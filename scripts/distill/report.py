@@ -18,7 +18,8 @@ import pandas as pd
 from markupsafe import Markup
 
 from distill import cache_costs, comparisons, verdict
-from distill.columns import COLUMNS, MEASURED
+from distill.benchmark_answers import benchmark_section
+from distill.columns import COLUMNS, MEASURED, benchmark_columns
 from distill.estimates import number, percent
 from distill.figures import FIGURES, drawable, read_caption
 from distill.files import UserError, write_text
@@ -195,6 +196,7 @@ def _context(
         "students": _students_table(table, lines, references),
         "run_tables": _run_tables(lines),
         "passes": _pass_section(table, lines, references),
+        "benchmarks": benchmark_section(lines, references),
         "prompts": _prompts(samples),
         "checks": _checks(references),
         "costs": _costs(lines, references),
@@ -215,6 +217,9 @@ def _title(
     runs: pd.DataFrame, references: dict[str, Any], answers: dict[str, Any], trained: bool
 ) -> dict[str, Any]:
     """Return what every page shows, that of a table of one's own too."""
+    meanings = dict(COLUMNS)
+    for task in (references.get("benchmarks") or {}).get("tasks", ()):
+        meanings |= benchmark_columns(task)
     studies = runs["study"].dropna().astype(str).unique() if "study" in runs else []
     name = references.get("study") or (studies[0] if len(studies) == 1 else "")
     return {
@@ -222,8 +227,8 @@ def _title(
         "trained": trained,
         "asked": by_question(answers),
         "definitions": [
-            {"name": column, "meaning": COLUMNS[column], "measured": column in MEASURED}
-            for column in COLUMNS
+            {"name": column, "meaning": meaning, "measured": column in MEASURED}
+            for column, meaning in meanings.items()
             if column in runs and runs[column].notna().any()
         ],
         "rows": len(runs),

@@ -2,11 +2,13 @@
 
 import base64
 import fcntl
+import importlib.util
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from distill.benchmark_plan import BenchmarkPlan
 from distill.config import raw_rows_needed
 from distill.files import UserError
 from distill.plan import Plan
@@ -82,6 +84,32 @@ def check_corpora(plan: Plan) -> None:
             )
 
 
+def check_benchmarks(plan: Plan, environments: bool) -> None:
+    """Check that the harness is installed where benchmarks are asked for, and that folders of tasks
+    of one's own exist.
+
+    Args:
+        plan: The study's plan.
+        environments: Whether each rule brings its own environment (conda).
+
+    Raises:
+        UserError: One of them is missing.
+    """
+    benchmarks = BenchmarkPlan(plan)
+    for task in benchmarks.tasks:
+        folder = benchmarks.defined[task].include
+        if folder is not None and not benchmarks.own_files(task):
+            raise UserError(
+                f"config: evaluate.benchmarks.{task}.include: the folder {folder} is missing or "
+                "empty; name the folder that holds the task's YAML file"
+            )
+    if benchmarks.tasks and not environments and importlib.util.find_spec("lm_eval") is None:
+        raise UserError(
+            "config: evaluate.benchmarks needs lm-evaluation-harness, which is not installed here; "
+            "run pip install -r envs/requirements-harness.txt, or add --use-conda"
+        )
+
+
 def check_device_limit(resources: Mapping[str, Any]) -> None:
     """Check that `device` is limited, as timing excludes nothing without it.
 
@@ -113,7 +141,7 @@ def check_stored_specs(plan: Plan) -> None:
         UserError: A result was made with other settings and Snakemake would not notice.
     """
     stale = []
-    for path, spec in plan.stored_specs():
+    for path, spec in (*plan.stored_specs(), *BenchmarkPlan(plan).stored_specs()):
         file = Path(path)
         if file.is_file() and not _has_metadata(path):
             try:

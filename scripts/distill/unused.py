@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from distill.benchmark_plan import BenchmarkPlan
 from distill.plan import RESOURCES, Plan
 
 
@@ -31,6 +32,13 @@ def unused_folders(plan: Plan) -> list[Path]:
         path
         for path in (Path(plan.results) / "efficiency").glob("*.json")
         if str(path) not in plan.efficiencies
+    )
+    benchmarks = BenchmarkPlan(plan)
+    scores = {*benchmarks.files, *(benchmarks.prepared(task) for task in benchmarks.tasks)}
+    unused += sorted(
+        path
+        for path in Path(plan.results).glob("**/benchmarks/*.json")
+        if str(path) not in scores and not any(folder in path.parents for folder in unused)
     )
     return unused
 

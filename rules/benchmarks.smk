@@ -1,0 +1,84 @@
+"""Scores of students and teachers on tasks of lm-evaluation-harness, where a study names some."""
+
+import re
+
+
+wildcard_constraints:
+    task="|".join(re.escape(task) for task in BENCHMARKS.tasks) or "none",
+
+
+rule prepare_benchmark:
+    """Load a task and its data, so that what is missing is told before anything is trained."""
+    input:
+        lambda wildcards: BENCHMARKS.own_files(wildcards.task),
+    output:
+        record=f"{RESULTS}/benchmarks/{{task}}.json",
+    log:
+        f"logs/prepare_benchmark/{RESULTS}/{{task}}.log",
+    priority: 100
+    conda:
+        "../envs/harness.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=60,
+    params:
+        spec=lambda wildcards: BENCHMARKS.task_spec(wildcards.task),
+        code=code("prepare_benchmark"),
+    script:
+        "../scripts/prepare_benchmark.py"
+
+
+rule benchmark_student:
+    """The score of one student on one task."""
+    input:
+        task=f"{RESULTS}/benchmarks/{{task}}.json",
+        model=f"{STUDENT}/model.safetensors",
+    output:
+        record=f"{STUDENT}/benchmarks/{{task}}.json",
+    log:
+        f"logs/benchmark_student/{STUDENT}/{{task}}.log",
+    benchmark:
+        f"logs/benchmark_student/{STUDENT}/{{task}}.tsv"
+    retries: 1
+    conda:
+        "../envs/harness.yaml"
+    threads: PLAN.study.evaluate.threads
+    resources:
+        device=1,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 600 * attempt,
+    params:
+        spec=lambda wildcards: BENCHMARKS.student_spec(
+            run_of(wildcards), wildcards.task
+        ),
+        code=code("run_benchmark"),
+    script:
+        "../scripts/run_benchmark.py"
+
+
+rule benchmark_teacher:
+    """The score of one teacher on one task, run with its own quantisation."""
+    input:
+        task=f"{RESULTS}/benchmarks/{{task}}.json",
+        model=lambda wildcards: PLAN.model_of("teachers", wildcards.teacher),
+    output:
+        record=f"{RESULTS}/teachers/{{teacher}}/benchmarks/{{task}}.json",
+    log:
+        f"logs/benchmark_teacher/{RESULTS}/{{teacher}}/{{task}}.log",
+    benchmark:
+        f"logs/benchmark_teacher/{RESULTS}/{{teacher}}/{{task}}.tsv"
+    retries: 1
+    conda:
+        "../envs/harness.yaml"
+    threads: PLAN.study.evaluate.threads
+    resources:
+        device=1,
+        mem_mb=lambda wildcards, attempt: 6000 * attempt,
+        runtime=lambda wildcards, attempt: 600 * attempt,
+    params:
+        spec=lambda wildcards: BENCHMARKS.teacher_spec(
+            wildcards.teacher, wildcards.task
+        ),
+        code=code("run_benchmark"),
+    script:
+        "../scripts/run_benchmark.py"
