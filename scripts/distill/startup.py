@@ -3,12 +3,14 @@
 import base64
 import fcntl
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
 from distill.config import raw_rows_needed
 from distill.files import UserError
+from distill.needs import needed_texts
 from distill.plan import Plan
 from distill.tabular import read_text_rows
 
@@ -79,6 +81,23 @@ def check_corpora(plan: Plan) -> None:
                 f"config: methods with corpus: {samples} samples of {tokens} tokens are asked for "
                 f"but the {len(rows)} rows of {source.path} beyond the reference text have at most "
                 f"{most} tokens; lower samples or corpus_tokens, or name a larger corpus"
+            )
+
+
+def check_server_keys(plan: Plan) -> None:
+    """Check, where answers of a server are still to be asked for, that its API key is at hand.
+
+    Raises:
+        SystemExit: The environment variable that the config names is not set.
+    """
+    for teacher, split, part in needed_texts(plan):
+        server = plan.study.teachers[teacher].server
+        if server is None or Path(plan.served_part(teacher, split, part)).is_file():
+            continue
+        if server.key_variable is not None and not os.environ.get(server.key_variable):
+            raise SystemExit(
+                f"Error: config: teachers.{teacher}.server.key_variable: the environment variable "
+                f"{server.key_variable} is not set; export the API key in it"
             )
 
 
