@@ -1,5 +1,6 @@
 """What every study has: its config, checked before the first job, and the files it promises."""
 
+import json
 from pathlib import Path
 
 from distill.benchmark_plan import BenchmarkPlan
@@ -13,6 +14,7 @@ from distill.startup import (
     check_device_limit,
     check_local_files,
     check_row_counts,
+    check_server_keys,
     check_stored_specs,
     take_lock,
 )
@@ -75,6 +77,8 @@ BENCHMARKS = None if OWN_TABLE else BenchmarkPlan(PLAN)
 
 onstart:
     take_lock(".snakemake/writer.lock")
+    if not OWN_TABLE:
+        check_server_keys(PLAN)
 
 
 def code(script, *data):

@@ -5,6 +5,7 @@ wildcard_constraints:
     source="[a-z0-9-]+",
     prompts=PLAN.prompts_key,
     text="|".join(PLAN.text_keys),
+    served="|".join(PLAN.served_keys) or "none",
     scorer="|".join(PLAN.scorer_keys) or "none",
     tokens="answer|all",
     targets="|".join({key for _, key in PLAN.cache_keys}) or "none",
@@ -67,9 +68,14 @@ def text_teacher(wildcards):
 
 
 def text_model(wildcards):
-    """Manifest of a text's teacher; nothing for text without a model."""
+    """Manifest of the model whose tokens a text has; nothing for text without tokens."""
+    return PLAN.words_of(text_teacher(wildcards))
+
+
+def served_part(wildcards):
+    """The server's answers that a part of a text is taken from."""
     teacher = text_teacher(wildcards)
-    return [PLAN.model_of("teachers", teacher)] if PLAN.has_model(teacher) else []
+    return PLAN.served_part(teacher, wildcards.split, int(wildcards.part))
 
 
 def scorer_model(wildcards):
@@ -104,5 +110,6 @@ def held_out(teacher):
         "texts": PLAN.held_out_text(teacher, "test"),
         "states": PLAN.test_states(teacher),
         "head": [PLAN.head(teacher)] if PLAN.has_model(teacher) else [],
+        "served": PLAN.served_test(teacher),
         "reference": PLAN.data_rows(PLAN.study.evaluate.reference.source),
     }

@@ -2,14 +2,17 @@
 
 CACHE = "resources/caches/{text}/{targets}"
 LAYERS = "resources/layers/{text}/{layers}"
+BY_MODEL = "|".join(PLAN.texts_scored(True)) or "none"
+BY_SERVER = "|".join(PLAN.texts_scored(False)) or "none"
 
 
 rule write_manifest:
     """Whose soft targets a cache holds, and in which tokens."""
     input:
         models=lambda wildcards: [
-            PLAN.model_of("teachers", name)
+            file
             for name in PLAN.cache_teachers(*cache_of(wildcards))
+            for file in PLAN.words_of(name)
         ],
     output:
         manifest=f"{CACHE}/manifest.json",
@@ -41,6 +44,8 @@ rule cache_targets:
         "logs/cache_targets/{text}/{targets}/{split}-{part}.log",
     benchmark:
         "logs/cache_targets/{text}/{targets}/{split}-{part}.tsv"
+    wildcard_constraints:
+        text=BY_MODEL,
     priority: 10
     retries: 1
     conda:
@@ -55,6 +60,30 @@ rule cache_targets:
         code=code("cache_targets"),
     script:
         "../scripts/cache_targets.py"
+
+
+rule take_log_probs:
+    """Soft targets of one part of a text, from the log-probabilities that came with it."""
+    input:
+        text="resources/text/{text}/{split}-{part}.parquet",
+        answers=served_part,
+        model=text_model,
+    output:
+        part=f"{CACHE}/{{split}}-{{part}}.parquet",
+    log:
+        "logs/take_log_probs/{text}/{targets}/{split}-{part}.log",
+    wildcard_constraints:
+        text=BY_SERVER,
+    conda:
+        "../envs/model.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=10,
+    params:
+        spec=lambda wildcards: PLAN.targets_spec(*cache_of(wildcards)),
+        code=code("take_log_probs"),
+    script:
+        "../scripts/take_log_probs.py"
 
 
 rule fit_projection:

@@ -1,7 +1,8 @@
 """The teacher's work: text, part by part, and the hidden states that it was drawn from."""
 
-WRITTEN = "|".join(PLAN.written_texts(True)) or "none"
-READY_MADE = "|".join(PLAN.written_texts(False)) or "none"
+WRITTEN = "|".join(PLAN.texts_from("model")) or "none"
+READY_MADE = "|".join(PLAN.texts_from("data")) or "none"
+SERVED = "|".join(PLAN.texts_from("server")) or "none"
 
 
 rule generate_text:
@@ -56,6 +57,58 @@ rule take_text:
         code=code("take_text"),
     script:
         "../scripts/take_text.py"
+
+
+rule ask_server:
+    """Let a server answer one part of the prompts: network and little else."""
+    input:
+        prompts=f"resources/prompts/{PLAN.prompts_key}/{{split}}-{{part}}.parquet",
+    output:
+        part="resources/served/{served}/{split}-{part}.parquet",
+    log:
+        "logs/ask_server/{served}/{split}-{part}.log",
+    benchmark:
+        "logs/ask_server/{served}/{split}-{part}.tsv"
+    priority: 15
+    conda:
+        "../envs/model.yaml"
+    resources:
+        # A server on this machine would disturb what is timed.
+        device=1,
+        requests=lambda wildcards: PLAN.connection(wildcards.served)["concurrency"],
+        server=lambda wildcards: json.dumps(PLAN.connection(wildcards.served)),
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
+    params:
+        spec=lambda wildcards: PLAN.served_spec(PLAN.served_keys[wildcards.served]),
+        code=code("ask_server"),
+    script:
+        "../scripts/ask_server.py"
+
+
+rule take_answers:
+    """Take a server's answers as text, in the tokens of its tokenizer, if that is known."""
+    input:
+        prompts=f"resources/prompts/{PLAN.prompts_key}/{{split}}-{{part}}.parquet",
+        answers=served_part,
+        model=text_model,
+    output:
+        part="resources/text/{text}/{split}-{part}.parquet",
+    log:
+        "logs/take_answers/{text}/{split}-{part}.log",
+    wildcard_constraints:
+        text=SERVED,
+    conda:
+        "../envs/model.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=10,
+    params:
+        spec=lambda wildcards: PLAN.text_spec(text_teacher(wildcards)),
+        teacher=lambda wildcards: text_teacher(wildcards),
+        code=code("take_answers"),
+    script:
+        "../scripts/take_answers.py"
 
 
 rule score_text:

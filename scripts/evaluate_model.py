@@ -13,6 +13,7 @@ with job(snakemake):
         reference=files.reference,
         training=files.training[0] if files.training else None,
         shard=files.shard[0] if files.shard else None,
+        served=list(files.served),
         spec=snakemake.params.spec,
         metrics=snakemake.output.metrics,
         responses=snakemake.output.responses,

@@ -33,7 +33,8 @@ SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 
 
 @functools.cache
-def _bpe(vocabulary: int) -> str:
+def _bpe(vocabulary: int, ascii_only: bool) -> str:
+    letters = [*map(chr, range(33, 127)), "Ġ", "Ċ"]  # the last two stand for space and newline
     raw = Tokenizer(BPE())
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()
@@ -42,18 +43,20 @@ def _bpe(vocabulary: int) -> str:
         BpeTrainer(
             vocab_size=vocabulary,
             special_tokens=list(SPECIAL),
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            initial_alphabet=letters if ascii_only else pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         ),
     )
     return str(raw.to_str())
 
 
-def tokenizer(chat: bool = True, vocabulary: int = 300, **settings: Any) -> Any:
+def tokenizer(
+    chat: bool = True, vocabulary: int = 300, ascii_only: bool = False, **settings: Any
+) -> Any:
     """A byte-level BPE whose pad token is its EOS."""
     eos = "<|im_end|>" if chat else "<|endoftext|>"
     made = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_str(_bpe(vocabulary)),
+        tokenizer_object=Tokenizer.from_str(_bpe(vocabulary, ascii_only)),
         eos_token=eos,
         pad_token=eos,
         **{"extra_special_tokens": ["<|im_start|>"]} if chat else {},

@@ -117,6 +117,9 @@ def read_models(plan: Plan, root: str | Path = ".") -> Models:
     for name in used:
         source = origin(name)
         if source is None:
+            for words in plan.words_of(name) if name in names else []:
+                place = Path(root, words).parent
+                template[name] = template_tokens(place, plan.formatting_spec())
             continue
         given = saved[trained[name]] if name in trained else read_architecture(folder(source))
         teachers[name] = given

@@ -10,6 +10,7 @@ from distill.config import MAGPIE, Block, Method, Search, Study, Train, raw_rows
 from distill.files import UserError
 from distill.lineage import teacher_loops
 from distill.plan import LIVE, NO_CACHE, RAW
+from distill.served_checks import not_served, served_twice
 from distill.soundness import EVERY_WORD, unsound
 from distill.validation import sentence, validate
 
@@ -65,7 +66,7 @@ def _problems(study: Study) -> list[str]:
         writer = study.teachers[prompts.teacher or ""]
         if not writer.writes:
             found.append(
-                "prompts.teacher: Magpie needs a teacher that is a model, not ready-made text"
+                "prompts.teacher: Magpie needs a teacher that is a model here, not ready-made text or a server"
             )
         elif writer.trained is not None:
             found.append(
@@ -85,6 +86,14 @@ def _problems(study: Study) -> list[str]:
                 found.append(
                     f"teachers.{name}.text: must be the study's prompts.source, {prompts.source!r}, whose prompts it answers"
                 )
+        if teacher.server is not None:
+            if teacher.server.tokenizer is not None:
+                source(f"teachers.{name}.server.tokenizer", teacher.server.tokenizer, data=False)
+            if teacher.server.top_logprobs and prompts.template != "chat":
+                found.append(
+                    f"teachers.{name}.server.top_logprobs: log-probabilities are read from chats; set prompts.template to chat, or remove it"
+                )
+    found += served_twice(study)
     for name, student in study.students.items():
         source(f"students.{name}.source", student.source, data=False)
         if student.vocabulary is not None:
@@ -152,6 +161,10 @@ def _soft_problems(study: Study, teacher: str, method: Method, name: str, cache:
     entry = study.caches[cache]
     if reason := unsound(method, entry):
         return [f"methods.{name} with caches.{cache}: {reason}"]
+    server = study.teachers[teacher].server
+    if not study.teachers[teacher].has_model and server is not None:
+        reason = not_served(server, entry)
+        return [f"methods.{name} with caches.{cache}: {reason}"] if reason else []
     if not study.teachers[teacher].has_model:
         return [
             f"methods.{name} needs soft targets, but teachers.{teacher} has no model to score its "
@@ -365,10 +378,11 @@ def _curation_problems(study: Study, block: Block, name: str) -> list[str]:
     """What keeps a block's teachers and methods from using a curation."""
     found, curation = [], study.curations[name]
     counts = curation.length and (curation.length.min_tokens or curation.length.max_tokens)
-    needs = {"teacher_loss": curation.teacher_loss, "length": counts}
     for teacher in block.teachers:
-        for key, needed in needs.items():
-            if needed and not study.teachers[teacher].has_model:
+        entry = study.teachers[teacher]
+        scored = ("teacher_loss", curation.teacher_loss, entry.has_model)
+        for key, needed, given in (scored, ("length", counts, entry.has_tokens)):
+            if needed and not given:
                 found.append(
                     f"curations.{name}.{key} needs the tokens of a model, but teachers.{teacher} is "
                     "text alone; give it a source, or use another filter"

@@ -304,9 +304,10 @@ def collect(
             shards (per run, its place in `shards` or None), decisions (likewise), efficiency
             (per run), teachers (name, place in `efficiency`), in the order of `teachers`,
             searches (names), methods (the settings of each) and, if any teacher is trained by the
-            study, trained (name and values of `Run`, in the order of `trained`), and if any
-            benchmark is named, benchmarks: tasks (names), runs (place in `runs` and task) and
-            teachers (name and task), these two together in the order of `benchmarks`.
+            study, trained (name and values of `Run`, in the order of `trained`); if any benchmark
+            is named, benchmarks: tasks (names), runs (place in `runs` and task) and teachers (name
+            and task), these two together in the order of `benchmarks`; and uncounted, the teachers
+            whose FLOPs are not known, if there are any.
         metrics: metrics.json per run.
         responses: responses.jsonl per run, then per teacher.
         shards: Training sets, each once.
@@ -345,6 +346,10 @@ def collect(
         {run: None if place is None else decisions[place] for run, place in chosen.items()},
     )
     beside = references(records, judged, speed_of, read_json(near_duplicates), table, spec["study"])
+    beside["warnings"] += [
+        f"the FLOPs of {name}'s text are not in the totals, as server.params is not stated"
+        for name in spec.get("uncounted", [])
+    ]
     beside["methods"] = spec["methods"]
     beside["caches"] = {run.cache: record for run, record in caches.items() if record}
     beside["curations"] = curation_counts(shown)

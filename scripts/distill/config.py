@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic import model_validator as checked
 
+from distill.server_settings import Server
+
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Positive = Annotated[int, Field(gt=0)]
@@ -127,8 +129,8 @@ class Trained(Section):
 
 
 class Teacher(Section):
-    """A sampling distribution: a model at a temperature. Or ready-made text of a data source, with
-    a model to score it or without."""
+    """A sampling distribution: a model at a temperature, here or on a server. Or ready-made text of a
+    data source, with a model to score it or without."""
 
     source: Name | None = Field(
         None, description="Model source; without `text` it writes the responses"
@@ -139,6 +141,10 @@ class Teacher(Section):
     text: Name | None = Field(
         None,
         description="Data source with a response field: its own responses are the text, and the model (if any) only scores them",
+    )
+    server: Server | None = Field(
+        None,
+        description="A server that writes the responses; the model (if any) is the same one, here, and only scores them",
     )
     temperature: Annotated[float, Field(gt=0)] = Field(
         1.0, description="Part of the teacher's name: text and soft targets are at it"
@@ -164,11 +170,31 @@ class Teacher(Section):
     def _an_origin(self) -> "Teacher":
         if self.source is not None and self.trained is not None:
             raise ValueError("give source (a model) or trained (a student of this study), not both")
-        if not self.has_model and self.text is None:
+        if self.server is not None and (self.text is not None or self.trained is not None):
+            other = "trained" if self.text is None else "text"
+            raise ValueError(f"give server (which writes the responses) or {other}, not both")
+        if not self.has_model and self.text is None and self.server is None:
             raise ValueError(
-                "give source (a model) or trained (a student of this study), text (ready-made responses), or text with one of them"
+                "give source (a model), trained (a student of this study), text (ready-made responses) or server, or text or server with a model"
             )
+        if self.server is not None:
+            self._check_served(self.server)
         return self
+
+    def _check_served(self, server: Server) -> None:
+        if self.has_model and (server.tokenizer or server.top_logprobs):
+            raise ValueError(
+                "server.tokenizer and server.top_logprobs are for a teacher without a model here; remove them, its own tokenizer and distribution are used"
+            )
+        local = {"batch_size", "precision", "quantisation", "device_map", "threads"}
+        if not self.has_model and (given := sorted(local & self.model_fields_set)):
+            raise ValueError(f"{given[0]} is the server's own affair; remove it")
+        if self.top_k and server.software == "openai":
+            raise ValueError("top_k is no field of OpenAI's; remove it, or name the software")
+        if server.top_logprobs and (self.temperature != 1 or self.top_k or self.top_p < 1):
+            raise ValueError(
+                "server.top_logprobs needs temperature 1 without top_k and top_p: servers give log-probabilities before or after these, and of a few tokens one cannot be turned into the other; leave it out, or let a local model score the text (source)"
+            )
 
     @property
     def has_model(self) -> bool:
@@ -176,9 +202,19 @@ class Teacher(Section):
         return self.source is not None or self.trained is not None
 
     @property
+    def has_tokens(self) -> bool:
+        """Whether its text comes with token ids."""
+        return self.has_model or (self.server is not None and self.server.tokenizer is not None)
+
+    @property
+    def origin(self) -> Literal["model", "data", "server"]:
+        """Where its text comes from: the model itself, a data set, or a server."""
+        return "data" if self.text is not None else "server" if self.server else "model"
+
+    @property
     def writes(self) -> bool:
-        """Whether the model writes the text, rather than a data set."""
-        return self.text is None
+        """Whether the model writes the text, rather than a data set or a server."""
+        return self.origin == "model"
 
 
 class VocabularySize(Section):

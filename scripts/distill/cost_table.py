@@ -145,6 +145,10 @@ def notes_of(forecast: Forecast) -> list[str]:
         )
     if forecast.study.prompts.source == "magpie" and not forecast.prompts_measured:
         found.append("Half of the prompts that the teacher begins are taken to be closed in time.")
+    if served := sorted({name for name, _, _ in forecast.texts if forecast.served(name)}):
+        found.append(
+            f"Waiting for the server of {', '.join(served)} is not counted, nor its price."
+        )
     if forecast.plan.trained_runs:
         found.append(
             "Wall time lacks what waits until the study has trained a teacher: its text and all "

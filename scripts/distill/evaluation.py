@@ -175,6 +175,7 @@ def held_out_metrics(
     answer_bytes: int,
     trained_types: set[int],
     own_text: bool = True,
+    teacher_nats: Sequence[float] | None = None,
 ) -> dict[str, Any]:
     """Metrics on the teacher's held-out text.
 
@@ -185,6 +186,7 @@ def held_out_metrics(
             the loss, so they count in bits per byte too.
         trained_types: Token ids that were targets in training.
         own_text: Whether the text was drawn from the teacher's q, so that the identity holds.
+        teacher_nats: Per example -log q of its tokens, where a server told no more of q than that.
 
     Returns:
         loss (nats per token), loss_stderr (over prompts), perplexity, bits_per_byte, ece and
@@ -223,6 +225,8 @@ def held_out_metrics(
         "top1_agreement": None,
         "identity": None,
     }
+    if teacher_nats is not None:
+        metrics["loss_teacher"] = token_mean(teacher_nats, tokens)[0]
     if scored and "kl" in scored[0]:
         own = [item["teacher_nats"] for item in scored]
         kl = [item["kl"] for item in scored]
@@ -321,6 +325,7 @@ def evaluate_model(
     trained_types: set[int],
     spec: dict[str, Any],
     vocabulary: Vocabulary | None = None,
+    served_nats: Sequence[float] = (),
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """All metrics of a model but its speed.
 
@@ -337,6 +342,7 @@ def evaluate_model(
             generated_instructions, instruction_tokens, reference_answers, qualitative and
             batch_size.
         vocabulary: The model's, where it is trimmed (and saved with the full one).
+        served_nats: Per row the teacher's -log q of its answer, where its server said so.
 
     Returns:
         The metrics, and the responses to instructions and a few held-out prompts.
@@ -367,7 +373,12 @@ def evaluate_model(
     covered = sum(len(row["response"].encode()) for row in rows)
     metrics: dict[str, Any] = {
         "heldout": held_out_metrics(
-            scored, examples, covered, trained_types, own_text=spec.get("written", False)
+            scored,
+            examples,
+            covered,
+            trained_types,
+            own_text=spec.get("written", False),
+            teacher_nats=served_nats if shared and served_nats else None,
         ),
         "reference": reference_metrics(
             model, tokenizer, passages, spec["reference"]["max_tokens"], spec["batch_size"]

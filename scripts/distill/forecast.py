@@ -202,6 +202,8 @@ class Forecast:
         disk = TEXT_BYTES * sum(prompt + answer for prompt, answer in each)
         if not entry.writes:
             seconds = self.machine.analysis_start
+            if self.served(teacher):
+                self._add("text", self.plan.served_part(teacher, split, part), seconds=seconds)
             self._add("text", file, seconds=seconds, disk=disk)
         else:
             model, at = self.models.teachers[teacher], self._of(teacher)
@@ -219,6 +221,10 @@ class Forecast:
         if split == "test" and self.plan.has_model(teacher):
             self._states(teacher, teacher, "answer", split, part)
             self._head(teacher)
+
+    def served(self, teacher: str) -> bool:
+        """Whether a server writes a teacher's text."""
+        return self.study.teachers[teacher].server is not None
 
     def _losses(self, teacher: str, part: int) -> None:
         """A teacher's own loss on each answer of a part, from its hidden states."""
@@ -255,6 +261,8 @@ class Forecast:
     def _cache(self, teacher: str, cache: str, part: int) -> float:
         """Soft targets of a part; returns their bytes per token."""
         entry, plan = self.study.caches[cache], self.plan
+        if not plan.has_model(teacher):
+            return self._served_cache(teacher, cache, part)
         names = list(plan.cache_teachers(teacher, cache))
         each = self._part_tokens(teacher, "train", part)
         tokens, model = _scored(each, entry.tokens), self.models.teachers[names[0]]
@@ -287,6 +295,17 @@ class Forecast:
             self._add("soft targets", plan.layers_part(teacher, cache, "train", part), **cost,
                       disk=extra * tokens)  # fmt: skip
             size += extra
+        return size
+
+    def _served_cache(self, teacher: str, cache: str, part: int) -> float:
+        """Soft targets that come with a server's answers; returns their bytes per token."""
+        entry, plan, seconds = self.study.caches[cache], self.plan, self.machine.start
+        size = cache_bytes_per_token(entry.model_dump(), 0, 2**17)  # ids of 4 bytes
+        tokens = _scored(self._part_tokens(teacher, "train", part), entry.tokens)
+        manifest = f"{plan.cache_folder(teacher, cache)}/manifest.json"
+        self._add("soft targets", manifest, seconds=seconds)
+        self._add("soft targets", plan.cache_part(teacher, cache, "train", part), seconds=seconds,
+                  disk=size * tokens)  # fmt: skip
         return size
 
     def _cache_memory(self, names: Iterable[str], tokens: float) -> float:

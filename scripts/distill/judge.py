@@ -39,6 +39,12 @@ def _saved_size_mb(model: Any, folder: Path) -> float:
     return total / _BYTES_PER_MB
 
 
+def _served_nats(rows: Sequence[dict[str, Any]], served: Sequence[dict[str, Any]]) -> list[float]:
+    """-log q of each answer by the log-probabilities that its server gave."""
+    pairs = zip(rows, served, strict=True)
+    return [-sum(given["log_p"][: len(row["response_ids"])]) for row, given in pairs]
+
+
 def judge(
     model_file: str | Path,
     texts: Sequence[str | Path],
@@ -50,6 +56,7 @@ def judge(
     spec: dict[str, Any],
     metrics: str | Path,
     responses: str | Path,
+    served: Sequence[str | Path] = (),
 ) -> None:
     """Measure a model and write its record.
 
@@ -64,6 +71,7 @@ def judge(
         spec: The evaluation's settings; stored in the record.
         metrics: Output, JSON.
         responses: Output, JSON lines.
+        served: The server's answers that the text was taken from, where they tell its own loss.
     """
     start = time.perf_counter()
     use_threads(spec["threads"])
@@ -89,6 +97,7 @@ def judge(
     found, answers = evaluate_model(
         model, tokenizer, rows, read_rows(states), load_head(head, model.device) if head else None,
         read_metadata(texts[0], "tokenizer_sha256"), passages, trained, spec, vocabulary,
+        _served_nats(rows, read_rows(served)) if served else [],
     )  # fmt: skip
     total, body = count_parameters(model)
     size = _saved_size_mb(model, folder)

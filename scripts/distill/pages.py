@@ -12,6 +12,7 @@ _SECTIONS = {
     "prompts": "Prompts",
     "teachers": "Teacher",
     "teachers.<name>.trained": "Trained",
+    "teachers.<name>.server": "Server",
     "students": "Student",
     "curations": "Curation",
     "curations.<name>.length": "LengthFilter",

@@ -23,7 +23,7 @@ LIVE = "live"
 """In place of a cache: the teacher itself, which training asks."""
 
 RESOURCES = "resources"
-_NOT_DECODING = {"source", "text", "trained", "pretraining_tokens"}
+_NOT_DECODING = {"source", "text", "trained", "server", "pretraining_tokens"}
 
 
 @dataclass(frozen=True, order=True)
@@ -140,6 +140,8 @@ class Plan:
         """Source name of each model, by key."""
         used = [teacher.source for teacher in self.study.teachers.values() if teacher.source]
         used += [student.source for student in self.study.students.values()]
+        servers = [teacher.server for teacher in self.study.teachers.values() if teacher.server]
+        used += [server.tokenizer for server in servers if server.tokenizer]
         return {self.source_key(name): name for name in used}
 
     @cached_property
@@ -319,6 +321,11 @@ class Plan:
         """What a teacher's text depends on."""
         entry = self.study.teachers[teacher]
         spec: dict[str, Any] = {"prompts": self.prompts_spec}
+        if entry.server is not None:
+            spec = self.served_spec(teacher) | {"params": entry.server.params}
+            if entry.server.tokenizer:
+                spec["tokenizer"] = self.source_spec(entry.server.tokenizer)
+            return spec | ({"model": self.model_spec(teacher)} if entry.has_model else {})
         if entry.text is not None:
             spec["text"] = self.source_spec(entry.text)
             if entry.has_model:  # the text carries the tokens of the model that scores it
@@ -331,10 +338,51 @@ class Plan:
             "decoding": entry.model_dump(exclude=_NOT_DECODING),
         }
 
+    def served_spec(self, teacher: str) -> dict[str, Any]:
+        """What a server's answers depend on: what it is asked for, not where or how fast."""
+        entry = self.study.teachers[teacher]
+        asked = ("model", "revision", "software", "top_logprobs", "extra")
+        drawn = ("temperature", "top_k", "top_p", "max_tokens", "seed")
+        return {
+            "prompts": self.prompts_spec,
+            "server": {name: _plain(getattr(entry.server, name)) for name in asked},
+            "formatting": self.formatting_spec(),
+            "decoding": {name: getattr(entry, name) for name in drawn},
+        }
+
+    def served_key(self, teacher: str) -> str:
+        """Folder name of a server's answers."""
+        server = self.study.teachers[teacher].server
+        return f"{_slug(server.model if server else '')}-{digest(self.served_spec(teacher))}"
+
+    @cached_property
+    def served_keys(self) -> dict[str, str]:
+        """Teacher of each server's answers, by key."""
+        names = [name for name, teacher in self.study.teachers.items() if teacher.server]
+        return {self.served_key(name): name for name in names}
+
+    def connection(self, key: str) -> dict[str, Any]:
+        """Where a server's answers are asked for, and how: nothing that they depend on."""
+        teacher = self.served_keys[key]
+        names = {"url", "key_variable", "concurrency", "timeout", "retries"}
+        server = self.study.teachers[teacher].server
+        return {"teacher": teacher, **(server.model_dump(include=names) if server else {})}
+
+    def served_part(self, teacher: str, split: str, part: int) -> str:
+        """A part of a server's answers, with what it said of them."""
+        return f"{RESOURCES}/served/{self.served_key(teacher)}/{split}-{part:05d}.parquet"
+
+    def served_test(self, teacher: str) -> list[str]:
+        """A server's answers to the held-out prompts, where they tell the teacher's own loss."""
+        if not self._gives_log_probs(teacher):
+            return []
+        return [self.served_part(teacher, "test", part) for part in self.held_out_parts("test")]
+
     def text_key(self, teacher: str) -> str:
         """Folder name of a teacher's text."""
         entry = self.study.teachers[teacher]
-        origin = _stem(_slug(entry.text)) if entry.text else self.model_stem(teacher)
+        named = entry.server.model if entry.server else entry.text
+        origin = _stem(_slug(named)) if named else self.model_stem(teacher)
         return f"{origin}-{digest(self.text_spec(teacher))}"
 
     @cached_property
@@ -342,11 +390,18 @@ class Plan:
         """Teacher of each text, by key."""
         return {self.text_key(name): name for name in self.study.teachers}
 
-    def written_texts(self, written: bool) -> list[str]:
-        """Keys of the texts that a model writes, or of those that a data set holds."""
+    def texts_from(self, origin: str) -> list[str]:
+        """Keys of the texts that a model writes, a data set holds or a server writes."""
         return [
             key for key, name in self.text_keys.items()
-            if self.study.teachers[name].writes == written
+            if self.study.teachers[name].origin == origin
+        ]  # fmt: skip
+
+    def texts_scored(self, by_model: bool) -> list[str]:
+        """Keys of the texts whose soft targets are a model's, or those that a server gave."""
+        return [
+            key for key, name in self.text_keys.items()
+            if (self.has_model(name) if by_model else self._gives_log_probs(name))
         ]  # fmt: skip
 
     def text_part(self, teacher: str, split: str, part: int) -> str:
@@ -361,11 +416,27 @@ class Plan:
         """Whether a teacher is or has a model (rather than ready-made text alone)."""
         return self.study.teachers[teacher].has_model
 
+    def _gives_log_probs(self, teacher: str) -> bool:
+        """Whether log-probabilities of the likeliest tokens come with a teacher's text."""
+        server = self.study.teachers[teacher].server
+        return server is not None and server.top_logprobs > 0
+
+    def words_of(self, teacher: str) -> list[str]:
+        """A file beside the tokenizer of a teacher's text; none where the text has no tokens."""
+        server = self.study.teachers[teacher].server
+        if server is not None and server.tokenizer:
+            return [self.model_manifest(server.tokenizer)]
+        return [self.model_of("teachers", teacher)] if self.has_model(teacher) else []
+
     # Soft targets.
 
     def scorer_spec(self, teacher: str) -> dict[str, Any]:
         """What a teacher's hidden states depend on beyond the text."""
         entry = self.study.teachers[teacher]
+        if not entry.has_model and entry.server is not None:
+            names = ("model", "revision")
+            model = {name: getattr(entry.server, name) for name in names}
+            return {"model": model, "quantisation": None}
         spec = {"model": self.model_spec(teacher)}
         names = ("precision", "quantisation", "device_map", "threads")
         return spec | {name: getattr(entry, name) for name in names}
@@ -447,7 +518,7 @@ class Plan:
             (self.text_key(teacher), self.cache_key(teacher, cache)): (teacher, cache)
             for teacher in self.study.teachers
             for cache in self.study.caches
-            if self.has_model(teacher)
+            if self.has_model(teacher) or self._gives_log_probs(teacher)
         }
 
     def cache_states(self, teacher: str, cache: str, split: str, part: int) -> list[str]:
@@ -901,7 +972,7 @@ class Plan:
         if self.has_model(teacher):
             spec["scorer"] = self.scorer_spec(teacher)
             spec["distribution"] = self.distribution_spec(teacher)
-            spec["written"] = self.study.teachers[teacher].writes
+            spec["written"] = self.study.teachers[teacher].origin != "data"
         return spec
 
     def evaluate_run_spec(self, run: Run) -> dict[str, Any]:
@@ -1035,8 +1106,16 @@ class Plan:
                 for name in sorted({run.method for run in self.runs if run.samples})
             },
         }
-        trained = [[name, *asdict(run).values()] for name, run in self.trained_teachers]
-        return spec | ({"trained": trained} if trained else {})
+        if trained := [[name, *asdict(run).values()] for name, run in self.trained_teachers]:
+            spec["trained"] = trained
+        if uncounted := sorted({run.teacher for run in self.runs if self._uncounted(run.teacher)}):
+            spec["uncounted"] = uncounted
+        return spec
+
+    def _uncounted(self, teacher: str) -> bool:
+        """Whether FLOPs were spent on a teacher's text that nothing counts."""
+        server = self.study.teachers[teacher].server
+        return server is not None and server.params is None
 
     def answer_spec(self) -> dict[str, Any]:
         """What the answers depend on beyond the runs table: what the user states."""

@@ -39,7 +39,8 @@ def read_lengths(plan: Plan, teacher: str, template: int, root: str | Path = "."
         return Lengths(prompt, answer, measured=True, known=known)
     words = 1.0 if prompts.source == "magpie" else WORD_TOKENS
     prompt = prompts.max_tokens * words + template
-    answer = entry.max_tokens if entry.writes else plan.study.train.max_length - prompt
+    drawn = entry.origin != "data"
+    answer = entry.max_tokens if drawn else plan.study.train.max_length - prompt
     return Lengths(prompt, max(answer, 1))
 
 

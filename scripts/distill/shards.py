@@ -1,5 +1,6 @@
 """A shard: all that one student reads, a self-contained data set of prompts and responses."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,8 @@ def _cache_record(
     record: dict[str, Any] = {"kept_mass": 1.0, "entropy": None, "distinct_ids": None}
     if spec["scheme"] != "final_hidden":
         record |= summarise(rows, scheme_of(spec))
+    if record["entropy"] is not None and math.isnan(record["entropy"]):
+        record["entropy"] = None  # a server tells of the likeliest words alone
     tokens = sum(sum(read_table(path, ["tokens"])["tokens"].to_pylist()) for path in targets)
     stored = [stored_bytes(path) for path in layers]
     size = sum(sizes[name] for sizes in stored for name in ("layers", "scales"))

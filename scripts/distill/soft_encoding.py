@@ -14,7 +14,7 @@ _CHUNK = 16  # tokens worked on at once on a CPU: 16 x 49,152 floats stay near i
 _LEAST = -1e30  # a finite stand-in for log 0
 
 
-def _quantised(log_p: np.ndarray, scheme: Scheme) -> np.ndarray:
+def quantised(log_p: np.ndarray, scheme: Scheme) -> np.ndarray:
     """Stored log-probabilities; finite ones too small for the type become its smallest."""
     dtype = log_p_type(scheme)
     if dtype.kind == "f":
@@ -60,13 +60,13 @@ def encode_targets(log_q: torch.Tensor, scheme: Scheme, row_id: str) -> dict[str
         if not np.isfinite(made["entropy"]).all():
             raise ValueError(f"log_q of row {row_id} holds NaN, or a token without any probability")
         if scheme.scheme == "dense":
-            made["log_p"] = _quantised(logs.cpu().numpy(), scheme)
+            made["log_p"] = quantised(logs.cpu().numpy(), scheme)
         elif scheme.scheme == "sampled":
             made |= _sampled(logs, own.weights, uniforms[first : first + size], scheme)
         else:
             values, ids = _top(logs, min(scheme.k, vocabulary))
             made["ids"] = ids.cpu().numpy()
-            made["log_p"] = _quantised(values.cpu().numpy(), scheme)
+            made["log_p"] = quantised(values.cpu().numpy(), scheme)
             made["tail_mass"] = _tail(own.weights, ids)
         for name in parts:
             parts[name].append(made[name])
@@ -173,7 +173,7 @@ def _sampled(
     if scheme.log_p:
         places = torch.from_numpy(starts).to(logs.device)
         values = logs[places // scheme.draws, drawn.flatten()[places]]
-        made["log_p"] = _quantised(values.cpu().numpy(), scheme)
+        made["log_p"] = quantised(values.cpu().numpy(), scheme)
     return made
 
 

@@ -4,6 +4,7 @@ import base64
 import fcntl
 import importlib.util
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
@@ -11,6 +12,7 @@ from typing import Any, TextIO
 from distill.benchmark_plan import BenchmarkPlan
 from distill.config import raw_rows_needed
 from distill.files import UserError
+from distill.needs import needed_texts
 from distill.plan import Plan
 from distill.tabular import read_text_rows
 
@@ -108,6 +110,23 @@ def check_benchmarks(plan: Plan, environments: bool) -> None:
             "config: evaluate.benchmarks needs lm-evaluation-harness, which is not installed here; "
             "run pip install -r envs/requirements-harness.txt, or add --use-conda"
         )
+
+
+def check_server_keys(plan: Plan) -> None:
+    """Check, where answers of a server are still to be asked for, that its API key is at hand.
+
+    Raises:
+        SystemExit: The environment variable that the config names is not set.
+    """
+    for teacher, split, part in needed_texts(plan):
+        server = plan.study.teachers[teacher].server
+        if server is None or Path(plan.served_part(teacher, split, part)).is_file():
+            continue
+        if server.key_variable is not None and not os.environ.get(server.key_variable):
+            raise SystemExit(
+                f"Error: config: teachers.{teacher}.server.key_variable: the environment variable "
+                f"{server.key_variable} is not set; export the API key in it"
+            )
 
 
 def check_device_limit(resources: Mapping[str, Any]) -> None:

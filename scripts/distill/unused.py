@@ -53,6 +53,7 @@ def unused_resources(plans: Iterable[Plan]) -> list[Path]:
         kept |= {
             Path(RESOURCES, kind, key) for kind in ("text", "states") for key in plan.text_keys
         }
+        kept |= {Path(RESOURCES, "served", key) for key in plan.served_keys}
         kept |= {Path(RESOURCES, "caches", *key) for key in plan.cache_keys}
         kept |= {Path(RESOURCES, "layers", *key) for key in plan.layers_keys}
         kept |= {Path(RESOURCES, "losses", *key) for key in plan.loss_keys}

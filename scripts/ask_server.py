@@ -1,0 +1,20 @@
+"""Ask a server for the answers to one part of the prompts."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from distill.job import job
+from distill.parquet import read_rows, write_rows
+from distill.served_answers import ANSWERS_SCHEMA
+from distill.served_client import Connection, ask_server
+
+with job(snakemake):
+    spec, prompts, out = snakemake.params.spec, snakemake.input.prompts, Path(snakemake.output.part)
+    # Where the server is and how it is reached is a resource: text does not depend on it.
+    connection = Connection(**json.loads(snakemake.resources.server))
+    resume = out.with_suffix(".resume.jsonl")
+    tag = [spec, snakemake.params.code, hashlib.sha256(Path(prompts).read_bytes()).hexdigest()]
+    answers = ask_server(read_rows(prompts), connection, spec, resume, json.dumps(tag))
+    write_rows(out, answers, ANSWERS_SCHEMA, spec=spec)
+    resume.unlink()

@@ -1,0 +1,18 @@
+"""Take a server's answers as a teacher's text, with its tokenizer's tokens, if that is known."""
+
+from pathlib import Path
+
+from distill.job import job
+from distill.models import load_tokenizer
+from distill.parquet import read_rows, write_rows
+from distill.schemas import TEXT_SCHEMA
+from distill.served_text import served_text
+from distill.tokens import tokenizer_sha256
+
+with job(snakemake):
+    spec, files = snakemake.params.spec, snakemake.input
+    tokenizer = load_tokenizer(Path(files.model[0]).parent) if files.model else None
+    prompts, answers = read_rows(files.prompts), read_rows(files.answers)
+    rows = served_text(prompts, answers, spec, snakemake.params.teacher, tokenizer)
+    digest = tokenizer_sha256(tokenizer) if tokenizer else None
+    write_rows(snakemake.output.part, rows, TEXT_SCHEMA, spec=spec, tokenizer_sha256=digest)
