@@ -26,7 +26,14 @@ else:
 
     include: "rules/runs.smk"
     include: "rules/sources.smk"
-    include: "rules/prompts.smk"
+
+    if PLAN.study.corpus is None:
+
+        include: "rules/prompts.smk"
+
+    else:
+
+        include: "rules/corpus.smk"
     include: "rules/teacher.smk"
     include: "rules/targets.smk"
     include: "rules/students.smk"

@@ -10,6 +10,7 @@ from distill.files import UserError
 from distill.plan import Plan
 from distill.startup import (
     check_benchmarks,
+    check_cells,
     check_corpora,
     check_device_limit,
     check_local_files,
@@ -60,6 +61,7 @@ def load_study():
         plan = Plan(parse_study(config))
         check_local_files(plan)
         if workflow.is_main_process:
+            check_cells(plan)
             check_row_counts(plan)
             check_corpora(plan)
             check_benchmarks(plan, bool(workflow.deployment_settings.deployment_method))

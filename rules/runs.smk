@@ -3,7 +3,7 @@
 
 wildcard_constraints:
     source="[a-z0-9-]+",
-    prompts=PLAN.prompts_key,
+    prompts=PLAN.prompts_key if PLAN.study.corpus is None else "none",
     text="|".join(PLAN.text_keys),
     served="|".join(PLAN.served_keys) or "none",
     scorer="|".join(PLAN.scorer_keys) or "none",
@@ -93,6 +93,11 @@ def layers_of(wildcards):
     return PLAN.layers_keys[wildcards.text, wildcards.layers]
 
 
+def layers_model(wildcards):
+    """Manifest of the model whose layers a path names."""
+    return [PLAN.model_of("teachers", layers_of(wildcards)[0])]
+
+
 def loss_of(wildcards):
     """Teacher whose own losses a path names."""
     return PLAN.loss_keys[wildcards.text, wildcards.loss]
@@ -111,5 +116,6 @@ def held_out(teacher):
         "states": PLAN.test_states(teacher),
         "head": [PLAN.head(teacher)] if PLAN.has_model(teacher) else [],
         "served": PLAN.served_test(teacher),
-        "reference": PLAN.data_rows(PLAN.study.evaluate.reference.source),
+        "reference": PLAN.reference_rows,
+        "validation": PLAN.answered_validation(teacher),
     }

@@ -129,6 +129,7 @@ rule write_card:
             "teacher": wildcards.teacher,
             "curation": wildcards.curation,
             "cache": wildcards.cache,
+            **({"corpus": PLAN.study.corpus.source} if PLAN.study.corpus else {}),
         },
         code=code("write_card"),
     script:

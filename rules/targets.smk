@@ -50,7 +50,7 @@ rule cache_targets:
     retries: 1
     conda:
         "../envs/model.yaml"
-    threads: lambda wildcards: PLAN.study.teachers[text_teacher(wildcards)].threads
+    threads: lambda wildcards: PLAN.study.teachers[cache_of(wildcards)[0]].threads
     resources:
         device=1,
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
@@ -90,7 +90,7 @@ rule fit_projection:
     """Principal directions of a teacher's layers, from the first training part."""
     input:
         text="resources/text/{text}/train-00000.parquet",
-        model=text_model,
+        model=layers_model,
     output:
         projection=f"{LAYERS}/projection.safetensors",
     log:
@@ -98,7 +98,7 @@ rule fit_projection:
     retries: 1
     conda:
         "../envs/model.yaml"
-    threads: lambda wildcards: PLAN.study.teachers[text_teacher(wildcards)].threads
+    threads: lambda wildcards: PLAN.study.teachers[layers_of(wildcards)[0]].threads
     resources:
         device=1,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
@@ -114,7 +114,7 @@ rule score_layers:
     """Projected hidden states of chosen layers on one part of a text."""
     input:
         text="resources/text/{text}/{split}-{part}.parquet",
-        model=text_model,
+        model=layers_model,
         projection=lambda wildcards: PLAN.layers_projection(*layers_of(wildcards)),
     output:
         part=f"{LAYERS}/{{split}}-{{part}}.parquet",
@@ -126,7 +126,7 @@ rule score_layers:
     retries: 1
     conda:
         "../envs/model.yaml"
-    threads: lambda wildcards: PLAN.study.teachers[text_teacher(wildcards)].threads
+    threads: lambda wildcards: PLAN.study.teachers[layers_of(wildcards)[0]].threads
     resources:
         device=1,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,

@@ -1,5 +1,6 @@
 """The teacher's work: text, part by part, and the hidden states that it was drawn from."""
 
+PROMPTS = "none" if PLAN.study.corpus else PLAN.prompts_key
 WRITTEN = "|".join(PLAN.texts_from("model")) or "none"
 READY_MADE = "|".join(PLAN.texts_from("data")) or "none"
 SERVED = "|".join(PLAN.texts_from("server")) or "none"
@@ -8,7 +9,7 @@ SERVED = "|".join(PLAN.texts_from("server")) or "none"
 rule generate_text:
     """Answer one part of the prompts from the teacher's sampling distribution."""
     input:
-        prompts=f"resources/prompts/{PLAN.prompts_key}/{{split}}-{{part}}.parquet",
+        prompts=f"resources/prompts/{PROMPTS}/{{split}}-{{part}}.parquet",
         model=lambda wildcards: text_model(wildcards)[0],
     output:
         part="resources/text/{text}/{split}-{part}.parquet",
@@ -38,7 +39,7 @@ rule generate_text:
 rule take_text:
     """Take over a data set's own answers, in the tokens of the teacher that scores them."""
     input:
-        prompts=f"resources/prompts/{PLAN.prompts_key}/{{split}}-{{part}}.parquet",
+        prompts=f"resources/prompts/{PROMPTS}/{{split}}-{{part}}.parquet",
         model=text_model,
     output:
         part="resources/text/{text}/{split}-{part}.parquet",
@@ -62,7 +63,7 @@ rule take_text:
 rule ask_server:
     """Let a server answer one part of the prompts: network and little else."""
     input:
-        prompts=f"resources/prompts/{PLAN.prompts_key}/{{split}}-{{part}}.parquet",
+        prompts=f"resources/prompts/{PROMPTS}/{{split}}-{{part}}.parquet",
     output:
         part="resources/served/{served}/{split}-{part}.parquet",
     log:
@@ -89,7 +90,7 @@ rule ask_server:
 rule take_answers:
     """Take a server's answers as text, in the tokens of its tokenizer, if that is known."""
     input:
-        prompts=f"resources/prompts/{PLAN.prompts_key}/{{split}}-{{part}}.parquet",
+        prompts=f"resources/prompts/{PROMPTS}/{{split}}-{{part}}.parquet",
         answers=served_part,
         model=text_model,
     output:

@@ -10,11 +10,12 @@ with job(snakemake):
         texts=list(files.texts),
         states=list(files.states),
         head=files.head[0] if files.head else None,
-        reference=files.reference,
+        reference=files.reference[0] if files.reference else None,
         training=files.training[0] if files.training else None,
         shard=files.shard[0] if files.shard else None,
         served=list(files.served),
         spec=snakemake.params.spec,
         metrics=snakemake.output.metrics,
         responses=snakemake.output.responses,
+        validation=list(files.validation),
     )

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from distill.job import job
+from distill.memory import job_peak
 from distill.models import load_teacher, load_tokenizer, use_threads
 from distill.parquet import read_rows, write_rows
 from distill.schemas import TEXT_SCHEMA
@@ -19,5 +20,5 @@ with job(snakemake):
     model = load_teacher(folder, spec["decoding"], sequence=length)
     rows, states = generate_text(model, tokenizer, prompts, spec)
     digest = tokenizer_sha256(tokenizer)
-    write_rows(snakemake.output.states, states, STATES_SCHEMA, spec=spec)
+    write_rows(snakemake.output.states, states, STATES_SCHEMA, spec=spec, job=job_peak())
     write_rows(snakemake.output.part, rows, TEXT_SCHEMA, spec=spec, tokenizer_sha256=digest)

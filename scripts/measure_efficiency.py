@@ -5,15 +5,19 @@ from pathlib import Path
 from distill.environment import hardware, versions
 from distill.files import write_json
 from distill.job import job
-from distill.latency import measure_efficiency
+from distill.latency import measure_efficiency, measure_encoder
 from distill.models import device, resolve_precision, use_threads
 
 with job(snakemake):
     spec = snakemake.params.spec
     use_threads(spec["threads"])
-    record = measure_efficiency(
+    measure = measure_encoder if "length" in spec else measure_efficiency
+    own = {"new_tokens", "batch", "length", "scored"} & set(spec)
+    record = measure(
         Path(snakemake.input.model).parent,
-        new_tokens=spec["new_tokens"],
+        **{
+            name: spec[name] for name in ("new_tokens", "batch", "length", "scored") if name in spec
+        },
         repeats=spec["repeats"],
         warmup=1,
         threads=spec["threads"],

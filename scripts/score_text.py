@@ -1,6 +1,7 @@
 """Save a teacher's final hidden states on one part of a text that it did not write just now."""
 
 from distill.job import job
+from distill.memory import job_peak
 from distill.models import open_scoring
 from distill.parquet import write_rows
 from distill.states import STATES_SCHEMA, score_text
@@ -9,4 +10,4 @@ with job(snakemake):
     files, spec = snakemake.input, snakemake.params.spec
     rows, model = open_scoring(files.text, files.model, spec)
     states = score_text(model, rows, snakemake.params.tokens)
-    write_rows(snakemake.output.part, states, STATES_SCHEMA, spec=spec)
+    write_rows(snakemake.output.part, states, STATES_SCHEMA, spec=spec, job=job_peak())

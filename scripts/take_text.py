@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from distill.job import job
-from distill.models import load_tokenizer
+from distill.models import context_of, load_tokenizer
 from distill.parquet import read_rows, write_rows
 from distill.schemas import TEXT_SCHEMA
 from distill.text import ready_made_text
@@ -11,8 +11,9 @@ from distill.tokens import tokenizer_sha256
 
 with job(snakemake):
     spec, prompts = snakemake.params.spec, read_rows(snakemake.input.prompts)
-    model = snakemake.input.model
-    tokenizer = load_tokenizer(Path(model[0]).parent) if model else None
-    rows = ready_made_text(prompts, snakemake.params.teacher, tokenizer, spec.get("formatting"))
+    folder = Path(snakemake.input.model[0]).parent if snakemake.input.model else None
+    tokenizer, context = (load_tokenizer(folder), context_of(folder)) if folder else (None, None)
+    name, formatting = snakemake.params.teacher, spec.get("formatting")
+    rows = ready_made_text(prompts, name, tokenizer, formatting, context)
     digest = tokenizer_sha256(tokenizer) if tokenizer else None
     write_rows(snakemake.output.part, rows, TEXT_SCHEMA, spec=spec, tokenizer_sha256=digest)

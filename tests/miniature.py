@@ -1,4 +1,4 @@
-"""Make the files that studies/miniature/gpt2_alpaca.yaml names, and run the workflow on them."""
+"""Make the files that the studies in studies/miniature/ name, and run the workflow on them."""
 
 import json
 import os
@@ -18,6 +18,8 @@ import tiny
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = "studies/miniature/gpt2_alpaca.yaml"
+QA = "studies/miniature/gpt2_large_qa.yaml"
+DOLLY = "studies/miniature/mistral_phi2_dolly.yaml"
 PROJECT = ("Snakefile", "rules", "scripts", "envs", "profiles", "report", "studies", "config.yaml")
 
 _VERBS = (
@@ -57,8 +59,23 @@ def copy_project(target: Path) -> Path:
     return target
 
 
+def dolly_rows() -> list[dict[str, str]]:
+    """Instructions in Dolly's format, some with a context, one of them far too long."""
+    rows = [
+        {
+            "instruction": row["instruction"],
+            "context": row["input"],
+            "response": f"{row['output']} {tiny.SENTENCES[number % 5]}",
+            "category": "open_qa",
+        }
+        for number, row in enumerate(alpaca_rows())
+    ]
+    rows[0]["context"] = "word " * 500
+    return rows
+
+
 def make_inputs(folder: Path) -> None:
-    """The models and data that the miniature's config names, below `folder`."""
+    """What the miniatures with models in GPT-2's format name, below `folder`."""
     tokenizer = tiny.tokenizer(chat=False)
     for name, layers, seed in (("teacher", 3, 0), ("student", 1, 1)):
         torch.manual_seed(seed)
@@ -66,16 +83,42 @@ def make_inputs(folder: Path) -> None:
         model = AutoModelForCausalLM.from_config(tiny.config("gpt2", len(tokenizer), **settings))
         model.save_pretrained(folder / "models" / name)
         tokenizer.save_pretrained(folder / "models" / name)
-    data = folder / "data"
+    _write_data(folder / "data", "alpaca.json", json.dumps(alpaca_rows()))
+
+
+def make_dolly_inputs(folder: Path) -> None:
+    """What the miniature with two tokenizers names, below `folder`."""
+    words, other = tiny.tokenizer(chat=False), tiny.tokenizer(chat=False, vocabulary=350)
+    wide: dict[str, Any] = {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "max_position_embeddings": 512,
+    }
+    wide |= {"initializer_range": 0.1}
+    for name, kind, tokenizer, seed in (
+        ("mistral", "mistral", words, 0),
+        ("instruct", "mistral", words, 1),
+        ("phi", "phi", other, 2),
+    ):
+        layers = {"num_hidden_layers": 4 if kind == "mistral" else 2}
+        layers |= {"num_key_value_heads": 2} if kind == "mistral" else {}
+        made = tiny.model(kind, len(tokenizer), seed, **wide, **layers)
+        tiny.save(folder / "models" / name, made, tokenizer)
+    lines = "\n".join(map(json.dumps, dolly_rows()))
+    _write_data(folder / "data", "dolly.jsonl", lines)
+
+
+def _write_data(data: Path, name: str, text: str) -> None:
+    """A data set, and the reference text."""
     data.mkdir()
-    (data / "alpaca.json").write_text(json.dumps(alpaca_rows()))
+    (data / name).write_text(text)
     lines = [json.dumps({"text": sentence * 2}) for sentence in tiny.SENTENCES * 2]
     (data / "reference.jsonl").write_text("\n".join(lines) + "\n")
 
 
-def read_config(project: Path) -> dict[str, object]:
-    """The miniature's config."""
-    loaded: dict[str, object] = yaml.safe_load((project / CONFIG).read_text())
+def read_config(project: Path, config: str = CONFIG) -> dict[str, object]:
+    """A miniature's config."""
+    loaded: dict[str, object] = yaml.safe_load((project / config).read_text())
     return loaded
 
 
@@ -85,11 +128,11 @@ def moved(finished: Path, target: Path) -> Path:
     return target
 
 
-def edit(project: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    """Change the miniature's config."""
-    config: dict[str, Any] = read_config(project)
+def edit(project: Path, change: Callable[[dict[str, Any]], None], file: str = CONFIG) -> None:
+    """Change a miniature's config."""
+    config: dict[str, Any] = read_config(project, file)
     change(config)
-    (project / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
+    (project / file).write_text(yaml.safe_dump(config, sort_keys=False))
 
 
 def snakemake(project: Path, *arguments: str, ok: bool = True, timeout: int = 3000) -> str:

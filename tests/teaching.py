@@ -13,7 +13,7 @@ from distill.checks import parse_study
 from distill.layers import LAYERS_SCHEMA, fit_pca, layer_states, score_layers
 from distill.parquet import read_rows, write_rows
 from distill.plan import NO_CACHE, RAW, Plan, Run, targets_of
-from distill.schemas import TEXT_SCHEMA
+from distill.schemas import MASKED_SCHEMA, TEXT_SCHEMA
 from distill.shards import build_shard
 from distill.soft_targets import scheme_of, target_schema
 from distill.states import STATES_SCHEMA, head_of, load_head, save_head, score_text
@@ -80,7 +80,8 @@ class Files:
 
 def write_text(path: Path, rows: Sequence[dict[str, Any]], words: Any) -> Path:
     """A part of a teacher's text."""
-    write_rows(path, rows, TEXT_SCHEMA, spec={}, tokenizer_sha256=tokenizer_sha256(words))
+    schema = MASKED_SCHEMA if "positions" in rows[0] else TEXT_SCHEMA
+    write_rows(path, rows, schema, spec={}, tokenizer_sha256=tokenizer_sha256(words))
     return path
 
 

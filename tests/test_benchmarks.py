@@ -9,10 +9,10 @@ import pytest
 import tiny
 from distill.benchmark_answers import BENCHMARKS, answer_benchmarks, benchmark_section
 from distill.benchmark_plan import BenchmarkPlan
-from distill.benchmark_table import benchmark_summary, with_benchmarks
+from distill.benchmark_table import add_benchmarks, benchmark_summary, with_benchmarks
 from distill.checks import parse_study
 from distill.columns import benchmark_columns
-from distill.files import UserError
+from distill.files import UserError, write_json
 from distill.lines import lines_of, prepare_runs
 from distill.plan import Plan, Run
 from distill.startup import check_benchmarks
@@ -198,6 +198,22 @@ def test_the_table_gains_two_columns_per_task_at_its_end() -> None:
     assert found["benchmark_quiz_stderr"][1] == pytest.approx(pd.Series(FAIR).sem())
     assert found["benchmark_maths"].isna().all()
     assert found["benchmark_maths"].dtype == "float64"
+
+
+def test_all_scores_are_read_in_the_order_of_the_plan(tmp_path: Path) -> None:
+    made = plan(config(quiz={}))
+    files = []
+    for number, _ in enumerate(made.files):
+        files.append(str(tmp_path / f"{number}.json"))
+        own = scored([1.0] * number + [0.0] * (40 - number))
+        write_json(files[-1], own | {"versions": {"lm_eval": "1" if number else "2"}})
+    references: dict[str, Any] = {"versions": {}, "warnings": []}
+    runs, asked = made.plan.runs, made.collect_spec()["benchmarks"]
+    found = add_benchmarks(table(*runs), references, asked, runs, files)
+    assert found["benchmark_quiz"].tolist() == [number / 40 for number in range(len(runs))]
+    assert references["benchmarks"]["teachers"]["big"]["quiz"]["value"] == len(runs) / 40
+    assert references["versions"] == {"lm_eval": ["1", "2"]}
+    assert references["warnings"] == ["benchmarks mix lm_eval 1 and 2"]
 
 
 def test_a_cell_is_compared_with_teacher_and_guessing() -> None:

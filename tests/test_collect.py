@@ -167,11 +167,12 @@ def test_the_normalised_loss_lies_between_its_anchors(
 RECORD: dict[str, Any] = {
     "model": {"params": 1000, "params_non_embedding": 400, "size_mb": 1.5},
     "training": {"updates": 3, "tokens_seen": 80, "tokens_unique": 40, "train_flops": 10**12,
-                 "train_seconds": 2.5},
+                 "train_seconds": 2.5, "peak_memory_mb": 640.0},
     "heldout": {"unseen_token_share": 0.1, "loss": 2.0, "loss_stderr": 0.1, "loss_teacher": 1.0,
                 "perplexity": math.exp(2), "bits_per_byte": 0.9, "kl_teacher": 1.1, "kl_floor": 0.0,
                 "top1_agreement": 0.5, "ece": 0.07, "unigram_entropy": 5.0},
     "answers": None,
+    "answers_validation": None,
     "reference": {"loss": 3.0, "bits_per_byte": 1.2},
     "instructions": {"fixed": {"rate": 0.2, "low": 0.1, "high": 0.3}, "large": {"rate": 0.25}},
 }  # fmt: skip
@@ -250,7 +251,9 @@ def test_a_ready_made_teacher_leaves_its_columns_null(tmp_path: Path) -> None:
     made = table(tmp_path, record, teacher=None)
     nulls = ["loss_teacher", "kl_teacher", "kl_floor", "top1_agreement"]
     nulls += ["combined_normalised", "combined_mean"]
-    nulls += ["bleu", "rouge_l", "cache_bytes_per_token", "cache_kept_mass", "cache_entropy"]
+    nulls += ["pseudo_perplexity", "forward_ms"]
+    nulls += ["bleu", "rouge_l", "bleu_validation"]
+    nulls += ["cache_bytes_per_token", "cache_kept_mass", "cache_entropy"]
     assert made.iloc[1][nulls].isna().all()
     assert made.iloc[1].drop(nulls).notna().all()
 
@@ -258,11 +261,13 @@ def test_a_ready_made_teacher_leaves_its_columns_null(tmp_path: Path) -> None:
 def test_totals_caches_and_answers_are_in_the_row(tmp_path: Path) -> None:
     record = copy.deepcopy(RECORD)
     record["answers"] = {"bleu": 0.12, "rouge_l": 0.3}
+    record["answers_validation"] = {"bleu": 0.2, "rouge_l": 0.4}
     cache = {"bytes_per_token": 96.5, "kept_mass": 0.97, "entropy": 1.1, "tokens": 9}
     row = table(tmp_path, record, caches={run(2): cache}).iloc[1]
     assert row["total_flops"] == row["train_flops"] + row["teacher_flops"] == 10**12 + 11
     assert row["total_flops_amortised"] == 10**12 + 11
     assert (row["bleu"], row["rouge_l"], row["ece"]) == (0.12, 0.3, 0.07)
+    assert (row["bleu_validation"], row["train_peak_memory_mb"]) == (0.2, 640.0)
     kept = (row["cache_bytes_per_token"], row["cache_kept_mass"], row["cache_entropy"])
     assert kept == (96.5, 0.97, 1.1)
 

@@ -58,6 +58,12 @@ def test_numbers_as_text_are_numbers(value: Any) -> None:
         ("teachers.big.source", "bass", "teachers.big.source: there is no source 'bass'; did you"),
         ("students.small.source", "prose", "source 'prose' must be a model"),
         ("evaluate.reference.source", "base", "source 'base' must be a data set"),
+        ("evaluate.answers", {"temperature": 1}, "evaluate.answers.max_tokens is missing"),
+        (
+            "prompts.with_context",
+            "{prompt}{context}",
+            "goes with a template that is a text of your",
+        ),
         ("evaluate.reference.source", "faq", "sources.faq.fields: name the text column"),
         ("prompts.teacher", "bog", "prompts.teacher: there is no teacher 'bog'; did you mean big"),
         ("prompts.teacher", None, "source magpie needs teacher"),
@@ -567,3 +573,32 @@ def test_an_empty_entry_is_told_what_belongs_there(section: str, value: Any, mes
     config[section]["new"] = value
     with pytest.raises(UserError, match=message):
         parse_study(config)
+
+
+def test_a_template_with_context_holds_both_fields() -> None:
+    config = changed("prompts.template", "{prompt}:")
+    config["prompts"]["with_context"] = "{prompt} {context}:"
+    assert parse_study(config).prompts.with_context == "{prompt} {context}:"
+    for text in ("{prompt}:", "{context}:"):
+        config["prompts"]["with_context"] = text
+        with pytest.raises(UserError, match="with_context must contain"):
+            parse_study(config)
+
+
+def test_validation_prompts_can_be_answered_only_where_there_are_any() -> None:
+    config = changed("evaluate.answers", {"max_tokens": 8, "validation": True})
+    assert Plan(parse_study(config)).answered_validation("big")
+    config["prompts"]["validation"] = 0
+    with pytest.raises(
+        UserError, match=r"evaluate\.answers\.validation: .* set prompts\.validation"
+    ):
+        parse_study(config)
+
+
+def test_settings_that_are_not_used_stand_in_no_spec() -> None:
+    plain = Plan(parse_study(tiny.study()))
+    assert set(plain.formatting_spec()) == {"template", "system"}
+    assert "answers" not in plain.evaluate_spec("big")
+    assert plain.answered_validation("big") == []
+    config = changed("evaluate.answers", {"max_tokens": 8})
+    assert Plan(parse_study(config)).evaluate_spec("big")["answers"]["max_tokens"] == 8

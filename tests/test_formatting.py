@@ -42,6 +42,15 @@ def test_a_template_of_ones_own_is_filled(plain: Any) -> None:
     assert written(plain, both, "Hi?") == " | Hi? | "
 
 
+def test_a_template_with_context_is_for_prompts_that_have_one(plain: Any) -> None:
+    both = "# Do\n{prompt}\n# From\n{context}\n# Answer\n"
+    encode = encoder(plain, "# Do\n{prompt}\n# Answer\n", None, both)
+    for context in (None, ""):
+        assert plain.decode(encode("Hi?", context)) == "# Do\nHi?\n# Answer\n"
+    wanted = "# Do\nSum {context} up.\n# From\nA {prompt}.\n# Answer\n"
+    assert plain.decode(encode("Sum {context} up.", "A {prompt}.")) == wanted
+
+
 @pytest.mark.parametrize(
     ("template", "before", "after"),
     [

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from distill import latency
+from distill import latency, memory
 from distill.files import UserError
 from distill.flops import FlopModel
 from distill.latency import Timing, measure_efficiency, summarise
@@ -179,7 +179,7 @@ def test_directories_without_a_model_are_refused(tmp_path: Path, model_dir: Path
 def test_peak_falls_back_to_the_life_of_the_process(
     model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(latency, "_high_water_mark", lambda: None)
+    monkeypatch.setattr(memory, "high_water_mark", lambda: None)
     record = measure_efficiency(
         model_dir, new_tokens=2, prompt_tokens=1, repeats=1, warmup=0, **SETTINGS
     )

@@ -49,7 +49,7 @@ def plan(change: Callable[[dict[str, Any]], Any] = lambda config: None, **teache
     ("change", "sentence"),
     [
         (lambda c: c["teachers"]["own"].update(source="base"), "teachers.own: give source .* not"),
-        (lambda c: c["teachers"].update(none={}), "teachers.none: give source .* or trained"),
+        (lambda c: c["teachers"].update(none={}), "teachers.none: give source .*, .*server"),
         (
             lambda c: c["teachers"]["own"].update(trained=TRAINED | {"student": "smal"}),
             "teachers.own.trained.student: there is no student 'smal'; did you mean small?",

@@ -137,10 +137,11 @@ def answers_of(batches: Sequence[dict[str, Any]]) -> list[tuple[list[int], list[
     """Prompt and answer of each row."""
     found = []
     for batch in batches:
-        for ids, mask, labels in zip(
-            batch["input_ids"], batch["attention_mask"], batch["labels"], strict=True
+        labels = batch["shift_labels"].roll(1, dims=1)  # each at its own token
+        for ids, mask, label in zip(
+            batch["input_ids"], batch["attention_mask"], labels, strict=True
         ):
-            real, own = mask.bool(), labels != -100
+            real, own = mask.bool(), label != -100
             found.append((ids[real & ~own].tolist(), ids[own].tolist()))
     return found
 

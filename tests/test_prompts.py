@@ -124,3 +124,11 @@ def test_parts_of_a_data_set_are_slices_of_one_order() -> None:
     assert part(0) == part(0) != part(0, seed=1)
     with pytest.raises(UserError, match=r"faq has 50 prompts of at most .*; lower prompts\.pool"):
         part(3)
+
+
+def test_a_long_context_makes_a_long_prompt() -> None:
+    contexts = (None, "", "three more words", "four words are more")
+    rows = [row("three word prompt") | {"context": context} for context in contexts]
+    wanted = {"slice": 0, "candidates": 9, "seed": 0, "max_tokens": 6}
+    kept = [one["context"] for one in slice_rows(rows, wanted, "faq")]
+    assert sorted(kept, key=str) == ["", None, "three more words"]

@@ -20,9 +20,9 @@ from distill.soft_encoding import encode_targets
 from distill.soft_targets import decode_targets, scheme_of
 from scripted_server import Position, chat, llama_cpp_logprobs, vllm_logprobs
 
-FORMATTING = {"template": "chat", "system": None}
+FORMATTING: dict[str, Any] = {"template": "chat", "system": None}
 DECODING = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "max_tokens": 99, "seed": 3}
-PROMPT = {
+PROMPT: dict[str, Any] = {
     "id": "train-0000001", "row": 1, "prompt": "Write {context} a poem", "context": "About boats.",
     "reference": None, "prompt_flops": 5.0, "prompt_seconds": 0.5,
 }  # fmt: skip
@@ -41,7 +41,7 @@ def spec(software: str = "vllm", top_logprobs: int = 0, **extra: Any) -> dict[st
 
 @pytest.mark.parametrize("template", ["chat", "alpaca", "Q: {prompt}\nA:"])
 def test_a_server_reads_the_prompt_that_a_model_here_would(chat: Any, template: str) -> None:
-    formatting = {"template": template, "system": "Be brief."}
+    formatting: dict[str, Any] = {"template": template, "system": "Be brief."}
     path, body = request_of(PROMPT, spec() | {"formatting": formatting})
     local = encoder(chat, **formatting)(PROMPT["prompt"], PROMPT["context"])
     if template == "chat":

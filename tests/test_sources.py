@@ -77,10 +77,43 @@ def test_parquet_files_are_read(tmp_path: Path) -> None:
     [
         ("a.csv", b"question,answer\nx,y\n", r"row 1: no column 'notes'; there are question, ans"),
         ("a.csv", b"question,notes,answer\nx,,y\n  ,,y\n", "row 2: question is empty; fill or"),
-        ("a.csv", b'question,notes,answer\nx\n"y', "a.csv, line 3: unexpected end of data"),
-        ("a.csv", b"question,notes,answer\nx,,y\nit\x92s,,y\n", "a.csv, line 3: not UTF-8 text"),
-        ("a.csv", "question,notes,answer\nx,,ü\n".encode("cp1252"), "line 2: not UTF-8 text"),
-        ("a.csv", b"question,notes,answer\nx,,y,\nHi, you,,y\n", "row 2: more cells than columns"),
+        (
+            "a.csv",
+            b'question,notes,answer\nx,,y\n"y',
+            r"a.csv, row 2 \(line 3\): unexpected end of data; quote a cell whole",
+        ),
+        (
+            "a.csv",
+            b'question,notes,answer\nx,,"y\nz"\n\nit\x92s,,y\n',
+            r"a.csv, row 2 \(line 5\): not UTF-8 text, but perhaps Windows-1252.*save the file as",
+        ),
+        (
+            "a.csv",
+            b"\xef\xbb\xbf" + "question,notes,answer\nx,,ü\n".encode("cp1252"),
+            r"row 1 \(line 2\): not UTF-8 text",
+        ),
+        ("a.csv", "question,notes,réponse\n".encode("cp1252"), r"header \(line 1\): not UTF-8"),
+        (
+            "a.csv",
+            "question,answer\nx,y\n".encode("utf-16"),
+            r"header \(line 1\): not UTF-8.*UTF-16",
+        ),
+        (
+            "a.csv",
+            b"question,notes,answer\nx,,y,\nHi, you,,y\n",
+            r"row 2 \(line 3\): more cells than columns; quote cells that hold commas",
+        ),
+        (
+            "a.csv",
+            b'question,notes,answer\n"x\nx",,y\n\nz,y\n',
+            r"row 2 \(line 5\): 2 cells but 3 columns; add the missing ones",
+        ),
+        (
+            "a.csv",
+            b"question,answer,notes,answer\nx,y,,z\n",
+            "the column 'answer' is there twice; rename one of them",
+        ),
+        ("a.csv", b"question;notes;answer\nx;;y\n", "separated by ';', as it seems; save it with"),
         ("a.json", b'{"question": 1}', "must hold a JSON list"),
         ("a.json", b"[1", "is not readable JSON"),
         ("a.json", b"[1]", "row 1: not an object with named fields"),

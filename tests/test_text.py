@@ -184,6 +184,26 @@ def test_ready_made_text_is_taken_as_it_is() -> None:
         ready_made_text([prompt(1) | {"prompt": "Write a poem", "reference": " "}], "faq")
 
 
+def test_a_ready_made_answer_is_cut_where_its_teacher_reads_no_further(plain: Any) -> None:
+    formatting = {"template": "{prompt}", "system": None}
+    source = prompt(1) | {"prompt": "How many?", "reference": "She counted seven boats."}
+    asked, said = (
+        plain(source[key], add_special_tokens=False).input_ids for key in ("prompt", "reference")
+    )
+    whole = len(asked) + len(said) + 1
+    for context in (None, whole, whole + 1):
+        (row,) = ready_made_text([source], "faq", plain, formatting, context)
+        assert (row["response_ids"], row["finish_reason"]) == ([*said, plain.eos_token_id], "stop")
+        assert row["response"] == source["reference"]
+    for context, kept in ((whole - 1, said), (whole - 4, said[:-3]), (len(asked) + 1, said[:1])):
+        (row,) = ready_made_text([source], "faq", plain, formatting, context)
+        assert (row["prompt_ids"], row["response_ids"]) == (asked, kept)
+        assert (row["finish_reason"], row["response"]) == ("length", plain.decode(kept))
+        assert row["reference"] == source["reference"]
+    with pytest.raises(UserError, match=rf"has {len(asked)} tokens .* at most {len(asked)}; lower"):
+        ready_made_text([source], "faq", plain, formatting, len(asked))
+
+
 def test_ready_made_text_carries_the_tokens_of_the_model_that_scores_it(chat: Any) -> None:
     formatting = {"template": "chat", "system": "Be brief."}
     sources = [prompt(number) | {"reference": f"Yes, {number} boats."} for number in range(3)]

@@ -29,7 +29,8 @@ def add_benchmarks(
 
     Args:
         table: The runs table.
-        references: references.json, which gains `benchmarks` and the harness's version.
+        references: references.json, which gains `benchmarks`, the harness's version and a warning
+            where there are several.
         asked: tasks (names), runs (place in `runs` and task) and teachers (name and task).
         runs: Of the study.
         files: Scores, in the order of asked's runs, then teachers.
@@ -40,7 +41,10 @@ def add_benchmarks(
     taught = [(name, task) for name, task in asked["teachers"]]
     teachers = dict(zip(taught, scores[len(judged) :], strict=True))
     references["benchmarks"] = benchmark_summary(asked["tasks"], students, teachers)
-    references["versions"]["lm_eval"] = sorted({one["versions"]["lm_eval"] for one in scores})
+    versions = sorted({one["versions"]["lm_eval"] for one in scores})
+    references["versions"]["lm_eval"] = versions
+    if len(versions) > 1:
+        references["warnings"].append(f"benchmarks mix lm_eval {' and '.join(versions)}")
     return with_benchmarks(table, asked["tasks"], students)
 
 

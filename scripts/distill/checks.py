@@ -7,10 +7,12 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from distill.config import MAGPIE, Block, Method, Search, Study, Train, raw_rows_needed
+from distill.corpus_checks import corpus_problems
 from distill.files import UserError
 from distill.lineage import teacher_loops
 from distill.plan import LIVE, NO_CACHE, RAW
 from distill.served_checks import not_served, served_twice
+from distill.shares import with_counts
 from distill.soundness import EVERY_WORD, unsound
 from distill.validation import sentence, validate
 
@@ -21,7 +23,7 @@ def parse_study(config: dict[str, Any]) -> Study:
     Raises:
         UserError: One sentence per mistake, each naming its key and the remedy.
     """
-    study = validate(Study, config)
+    study = validate(Study, with_counts(config))
     if found := _problems(study):
         raise UserError("\n".join(f"config: {line}" for line in found))
     return study
@@ -50,8 +52,9 @@ def _problems(study: Study) -> list[str]:
             found.append(f"{key}: the source {name!r} must be a {want}")
 
     found += _part_problems(study)
+    found += corpus_problems(study)
     prompts = study.prompts
-    if prompts.source != MAGPIE:
+    if study.corpus is None and prompts.source != MAGPIE:
         source("prompts.source", prompts.source, data=True)
         given = study.sources.get(prompts.source)
         if given and given.fields and "prompt" not in given.fields:
@@ -62,7 +65,9 @@ def _problems(study: Study) -> list[str]:
                 f"held-out prompts with surplus {prompts.surplus:g} need {need} rows but "
                 f"{prompts.source} has {given.rows}; lower pool, test or surplus"
             )
-    elif known("prompts.teacher", prompts.teacher or "", study.teachers, "teacher"):
+    elif study.corpus is None and known(
+        "prompts.teacher", prompts.teacher or "", study.teachers, "teacher"
+    ):
         writer = study.teachers[prompts.teacher or ""]
         if not writer.writes:
             found.append(
@@ -75,7 +80,7 @@ def _problems(study: Study) -> list[str]:
     for name, teacher in study.teachers.items():
         if teacher.source is not None:
             source(f"teachers.{name}.source", teacher.source, data=False)
-        if teacher.text is not None:
+        if teacher.text is not None and study.corpus is None:
             source(f"teachers.{name}.text", teacher.text, data=True)
             given = study.sources.get(teacher.text)
             if given and given.fields and "response" not in given.fields:
@@ -105,23 +110,29 @@ def _problems(study: Study) -> list[str]:
                     "prompts.validation, e.g. to 100"
                 )
     for name, method in study.methods.items():
-        if method.corpus is not None:
+        if method.corpus is not None and study.corpus is None:
             source(f"methods.{name}.corpus", method.corpus, data=True)
             found += _corpus_problems(study, name, method)
-    source("evaluate.reference.source", study.evaluate.reference.source, data=True)
-    given = study.sources.get(study.evaluate.reference.source)
-    if given and given.fields and "text" not in given.fields:
-        found.append(f"sources.{study.evaluate.reference.source}.fields: name the text column")
-    if given and given.rows and given.rows < study.evaluate.reference.passages:
-        found.append(
-            f"evaluate.reference.passages: {study.evaluate.reference.passages} are asked for but "
-            f"{study.evaluate.reference.source} has {given.rows} rows"
-        )
+    if reference := study.evaluate.reference:
+        source("evaluate.reference.source", reference.source, data=True)
+        given = study.sources.get(reference.source)
+        if given and given.fields and "text" not in given.fields:
+            found.append(f"sources.{reference.source}.fields: name the text column")
+        if given and given.rows and not given.begins and given.rows < reference.passages:
+            found.append(
+                f"evaluate.reference.passages: {reference.passages} are asked for but "
+                f"{reference.source} has {given.rows} rows"
+            )
     found += [
         f"evaluate.benchmarks.{name}: its column would be that of another benchmark's error; rename the task"
         for name in study.evaluate.benchmarks
         if name.removesuffix("_stderr") in {*study.evaluate.benchmarks} - {name}
     ]
+    answers = study.evaluate.answers
+    if answers and answers.validation and not prompts.validation:
+        found.append(
+            "evaluate.answers.validation: there are no validation prompts; set prompts.validation, e.g. to 100"
+        )
     for number, block in enumerate(study.runs):
         where = f"runs[{number}]"
         for name in block.students:
@@ -242,9 +253,10 @@ def _learns_corpus(study: Study, name: str) -> bool:
 def _pool_problems(study: Study, block: Block, where: str) -> list[str]:
     """Sizes beyond the pool of prompts, which only runs on a teacher's text draw from."""
     prompts, largest = study.prompts, max(block.samples)
-    limit, setting = prompts.pool, "prompts.pool"
+    section = "prompts" if study.corpus is None else "corpus"
+    limit, setting = prompts.pool, f"{section}.pool"
     if any(block.draws) and prompts.draw_pool is not None:
-        limit, setting = prompts.draw_pool, "prompts.draw_pool (draws above 0 permute it)"
+        limit, setting = prompts.draw_pool, f"{section}.draw_pool (draws above 0 permute it)"
     if all(_learns_corpus(study, name) for name in block.methods):
         return []
     if largest > limit:
@@ -270,6 +282,7 @@ def _corpus_problems(study: Study, name: str, method: Method) -> list[str]:
     source = study.sources.get(corpus)
     if source and source.fields and "text" not in source.fields:
         found.append(f"sources.{corpus}.fields: name the text column, which methods.{name} learns")
+    assert reference is not None
     kept = reference.passages if corpus == reference.source else 0
     if source and source.rows and source.rows <= kept:
         found.append(
@@ -300,7 +313,8 @@ def _trained_problems(study: Study) -> list[str]:
                 found.append(_unknown(f"{where}.{key}", value, table, key))
         if len(found) > before:
             continue
-        corpus = _learns_corpus(study, entry.method)
+        own = study.method_of(entry.method)
+        corpus = _learns_corpus(study, entry.method) or (study.corpus and not own.soft)
         if entry.teacher is None and not corpus:
             found.append(
                 f"{where}.teacher is missing; the method {entry.method} learns a teacher's text"

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from distill.benchmark_table import add_benchmarks
-from distill.columns import COLUMNS, NULLABLE
+from distill.columns import COLUMNS, NULL_IN, NULLABLE
 from distill.files import UserError, read_json, replacing, write_json
 from distill.parquet import read_schema, read_table
 from distill.plan import LIVE, Run
@@ -27,7 +27,7 @@ def normalised_loss(loss: float, entropy: float, teacher: float) -> float:
 def combined_scores(
     weights: Mapping[str, float],
     perplexity: float,
-    pass_rate: float,
+    pass_rate: float | None,
     speed: float,
     score: float | None,
     teacher_speed: float | None,
@@ -36,8 +36,11 @@ def combined_scores(
 
     `combined` is study 1's formula as published; it adds unlike units, so tokens/s swamps the rest.
     `combined_normalised` has fixed anchors: the normalised loss and speed / (speed + teacher's),
-    which is one half at the teacher's speed. Adding a run changes no other run's score.
+    which is one half at the teacher's speed. Adding a run changes no other run's score. None where
+    nothing was asked.
     """
+    if pass_rate is None:
+        return dict.fromkeys(("combined", "combined_normalised", "combined_mean"))
     literal = (
         weights["perplexity"] / perplexity
         + weights["pass_rate"] * pass_rate
@@ -182,9 +185,11 @@ def runs_table(
     """
     costs = teacher_costs(shards, decisions)
     rows = []
+    may_be_null = {*NULLABLE, *NULL_IN[spec["task"]]}
     for run, record in records.items():
         held, training, speed = record["heldout"], record["training"], efficiency[run]
-        fixed, large = record["instructions"]["fixed"], record["instructions"]["large"]
+        asked = record["instructions"] or {"fixed": {}, "large": {}}
+        fixed, large = asked["fixed"], asked["large"]
         cache, answers = caches.get(run) or {}, record["answers"] or {}
         cost = _with_live(training, costs[run])
         teacher = held["loss_teacher"]
@@ -226,22 +231,25 @@ def runs_table(
                 )
             },
             **{name: answers.get(name) for name in ("bleu", "rouge_l")},
+            "bleu_validation": (record["answers_validation"] or {}).get("bleu"),
+            "train_peak_memory_mb": training["peak_memory_mb"],
             **{
                 f"cache_{name}": cache.get(name)
                 for name in ("bytes_per_token", "kept_mass", "entropy")
             },
             "reference_loss": record["reference"]["loss"],
             "reference_bits_per_byte": record["reference"]["bits_per_byte"],
-            "pass_rate": fixed["rate"],
-            "pass_rate_low": fixed["low"],
-            "pass_rate_high": fixed["high"],
-            "pass_rate_large": large["rate"],
+            "pass_rate": fixed.get("rate"),
+            "pass_rate_low": fixed.get("low"),
+            "pass_rate_high": fixed.get("high"),
+            "pass_rate_large": large.get("rate"),
+            "pseudo_perplexity": record.get("pseudo", {}).get("perplexity"),
+            **{name: speed.get(name) for name in ("ttft_ms", "forward_ms")},
             **{
                 name: speed[name]
                 for name in (
                     "tokens_per_second",
                     "tokens_per_second_median",
-                    "ttft_ms",
                     "peak_memory_mb",
                     "flops_per_token",
                 )
@@ -251,7 +259,7 @@ def runs_table(
             **combined_scores(
                 spec["weights"],
                 held["perplexity"],
-                fixed["rate"],
+                fixed.get("rate"),
                 speed["tokens_per_second"],
                 score,
                 teacher_speed.get(run.teacher),
@@ -260,14 +268,14 @@ def runs_table(
         for name in COLUMNS:
             value = row[name]
             missing = value is None or (isinstance(value, float) and not math.isfinite(value))
-            if missing and not (value is None and name in NULLABLE):
+            if missing and not (value is None and name in may_be_null):
                 raise UserError(
                     f"{name} of {run.student}, {run.method}, n = {run.samples} is {value}; delete "
                     "its metrics.json and run again, or look into its log"
                 )
         rows.append(row)
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    for name in NULLABLE:
+    for name in may_be_null:
         table[name] = table[name].astype("float64")
     for name in [name for name in COLUMNS if "flops" in name]:
         table[name] = table[name].astype("float64")

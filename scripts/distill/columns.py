@@ -2,8 +2,8 @@
 
 COLUMNS = {
     "study": "name of the study",
-    "task": "what the models do",
-    "teacher": "whose text was learned",
+    "task": "what the models do: instruction, causal-lm or masked-lm",
+    "teacher": "whose text was learned; for a corpus, who judges and gives soft targets",
     "student": "name of the student",
     "init": "how the student began: cut, pretrained or random",
     "method": "weighted losses; none for the student before training",
@@ -18,11 +18,14 @@ COLUMNS = {
     "tokens_seen": "answer tokens trained on, repeats and the student's own answers counted",
     "tokens_unique": "answer tokens in the training set",
     "unseen_token_share": "share of held-out answer tokens that were never a training target",
-    "loss": "cross-entropy on held-out teacher text, nats per answer token",
+    "loss": "cross-entropy on held-out text (the teacher's, or a corpus's), nats per answer token "
+    "(of a masked model: per masked token)",
     "loss_stderr": "its standard error over prompts (all runs share the prompts)",
     "loss_teacher": "the teacher's own cross-entropy there",
     "reference_loss": "cross-entropy on the fixed reference text, nats per token",
-    "perplexity": "exp(loss)",
+    "perplexity": "exp(loss); of a masked model its masked perplexity: a share of tokens is hidden "
+    "at once",
+    "pseudo_perplexity": "exp of the mean loss of tokens hidden one at a time (task masked-lm)",
     "bits_per_byte": "held-out loss per byte of text, EOS included",
     "kl_teacher": "KL(q || student) on held-out text, whatever the method, nats per token",
     "kl_floor": "the least kl_teacher that the student's vocabulary allows: 0 unless it is trimmed",
@@ -30,16 +33,21 @@ COLUMNS = {
     "ece": "expected calibration error of the likeliest held-out token, 15 bins of equal mass",
     "bleu": "sentence BLEU of answers against the data set's own, mean (smoothing 4)",
     "rouge_l": "ROUGE-L F-measure of the same answers, mean",
+    "bleu_validation": "the same BLEU on validation prompts, which training and settings have seen",
     "pass_rate": "share of the 50 fixed verifiable instructions met",
     "pass_rate_low": "lower end of its 95 % Wilson interval",
     "pass_rate_high": "upper end",
     "pass_rate_large": "share of the generated instructions met",
-    "tokens_per_second": "128 forced new tokens at batch 1 over mean latency",
+    "tokens_per_second": "128 forced new tokens at batch 1 over mean latency; of a masked model, "
+    "tokens of a forward pass over its mean latency",
     "tokens_per_second_median": "the same over median latency",
     "ttft_ms": "time to the first token, median, ms",
+    "forward_ms": "time of a masked model's forward pass over evaluate.latency_batch chunks, "
+    "median, ms",
     "size_mb": "parameters as saved, MB of 1024^2 bytes",
     "peak_memory_mb": "peak memory of generation, MB",
-    "flops_per_token": "forward FLOPs per generated token at context 128",
+    "flops_per_token": "forward FLOPs per generated token at context 128; of a masked model, per "
+    "token to be found in a chunk",
     "train_flops": "FLOPs of training, the student's own sampling included",
     "teacher_flops": "FLOPs of writing this run's prompts and responses, discarded ones included",
     "teacher_flops_amortised": "the same, each row's cost split over the runs that use it",
@@ -51,6 +59,7 @@ COLUMNS = {
     "cache_kept_mass": "mean share of q that the soft targets keep word by word",
     "cache_entropy": "mean entropy of q at their tokens, nats",
     "train_seconds": "seconds of training, a live teacher's included",
+    "train_peak_memory_mb": "peak memory of training, MB: of the GPU, or without one the process",
     "combined": "w1 / perplexity + w2 * pass_rate + w3 * tokens_per_second, as published",
     "combined_normalised": "the same on fixed anchors, each part between 0 and 1",
     "combined_mean": "mean of the normalised perplexity and the pass rate",
@@ -66,8 +75,10 @@ MEASURED = [
     "tokens_per_second",
     "tokens_per_second_median",
     "ttft_ms",
+    "forward_ms",
     "peak_memory_mb",
     "train_seconds",
+    "train_peak_memory_mb",
     "combined",
     "combined_normalised",
     "teacher_seconds",
@@ -78,6 +89,28 @@ MEASURED = [
 """Columns that depend on the clock or the machine: the only ones that may differ between identical
 runs."""
 
+ASKED = [
+    "pass_rate",
+    "pass_rate_low",
+    "pass_rate_high",
+    "pass_rate_large",
+    "combined",
+    "bleu",
+    "bleu_validation",
+    "rouge_l",
+]
+"""Columns of what models answer: null in a study of a corpus, where nothing is asked."""
+
+REFERENCE = ["reference_loss", "reference_bits_per_byte"]
+"""Columns of the reference text, which a study of a corpus may leave out."""
+
+NULL_IN = {
+    "instruction": ["pseudo_perplexity", "forward_ms"],
+    "causal-lm": [*ASKED, *REFERENCE, "pseudo_perplexity", "forward_ms"],
+    "masked-lm": [*ASKED, *REFERENCE, "bits_per_byte", "ttft_ms"],
+}
+"""By task, the columns that do not apply to it."""
+
 NULLABLE = [
     "loss_teacher",
     "kl_teacher",
@@ -85,13 +118,16 @@ NULLABLE = [
     "top1_agreement",
     "bleu",
     "rouge_l",
+    "bleu_validation",
+    "train_peak_memory_mb",
     "cache_bytes_per_token",
     "cache_kept_mass",
     "cache_entropy",
     "combined_normalised",
     "combined_mean",
 ]
-"""Columns that are null without a teacher's tokens or model, reference answers or a cache."""
+"""Columns that are null without a teacher's tokens or model, reference answers or a cache, in any
+task."""
 
 
 def benchmark_columns(task: str) -> dict[str, str]:

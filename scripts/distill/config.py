@@ -5,11 +5,14 @@ from these models.
 """
 
 import math
+import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
 from pydantic import model_validator as checked
 
+from distill.family import closed_form
 from distill.server_settings import Server
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
@@ -19,8 +22,20 @@ NotNegative = Annotated[int, Field(ge=0)]
 Probability = Annotated[float, Field(gt=0, le=1)]
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
 Threads = Annotated[int, Field(gt=0)]
-
+SHARE = r"^\d+(\.\d+)? ?%$"
 MAGPIE = "magpie"
+ALL = "all"
+
+_COUNT = {"type": "integer", "exclusiveMinimum": 0}
+_SHARE = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
+_TEXT = [{"type": "string", "pattern": SHARE}, {"type": "string", "const": ALL}]
+# distill.shares puts counts in place of shares and of `all` before a config is validated.
+Rows = Annotated[Positive, WithJsonSchema({"anyOf": [_COUNT, _SHARE]})]
+HeldOut = Annotated[
+    NotNegative, WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, _SHARE]})
+]
+Samples = Annotated[Positive, WithJsonSchema({"anyOf": [_COUNT, *_TEXT]})]
+"""A number of rows, or a share of the pool such as "10%", which is made a number on reading."""
 
 
 class Section(BaseModel):
@@ -46,6 +61,10 @@ class Source(Section):
     rows: Positive | None = Field(None, description="Rows of the data set, checked on download")
     split: str = Field("train", description="Split of a hub data set")
     subset: str | None = Field(None, description="Configuration name of a hub data set")
+    begins: str | None = Field(
+        None,
+        description="Regular expression: rows are lines, joined to documents, and a line that it matches begins one, e.g. '^ = [^=].* = $' for WikiText's titles",
+    )
 
     @checked(mode="after")
     def _one_origin(self) -> "Source":
@@ -62,6 +81,15 @@ class Source(Section):
             raise ValueError(
                 "a data set that is downloaded needs rows, so that planning needs no network"
             )
+        if self.begins is not None:
+            if set(self.fields or ()) != {"text"}:
+                raise ValueError(
+                    "begins joins lines of text: fields must name text and nothing else"
+                )
+            try:
+                re.compile(self.begins)
+            except re.error as error:
+                raise ValueError(f"begins is no regular expression: {error}") from None
         return self
 
     @property
@@ -79,19 +107,28 @@ class Prompts(Section):
         "chat",
         description="`chat` (the tokenizer's own), `alpaca`, or a text with {prompt} and optionally {context}",
     )
+    with_context: str | None = Field(
+        None, description="A text with {prompt} and {context}, for the prompts that have a context"
+    )
     system: str | None = Field(None, description="System turn of the chat template")
-    test: Positive = Field(300, description="Held-out prompts that every run is judged on")
-    validation: NotNegative = Field(0, description="Held-out prompts for early stopping and search")
-    pool: Positive = Field(description="Most training prompts that a run may ask for")
+    test: Rows = Field(
+        300,
+        description="Held-out prompts that every run is judged on; below 1: a share of the data set, as then for validation and pool",
+    )
+    validation: HeldOut = Field(0, description="Held-out prompts for early stopping and search")
+    pool: Rows = Field(description="Most training prompts that a run may ask for")
     draw_pool: Positive | None = Field(
         None, description="Draws above 0 permute this many first prompts (default: pool)"
     )
-    part_size: Positive = Field(128, description="Prompts per part")
+    part_size: Positive = Field(
+        128, description="Prompts per part; with shares, by default a twentieth of the data set"
+    )
     surplus: Annotated[float, Field(ge=1, le=100)] = Field(
         1.2, description="Candidates per prompt kept, to allow for near-duplicates"
     )
     max_tokens: Positive = Field(
-        48, description="Longest prompt in tokens (longer ones are left out)"
+        48,
+        description="Longest prompt in tokens (longer ones are left out); of a data set in words, its context included",
     )
     near_duplicate: Probability = Field(
         0.7,
@@ -107,9 +144,89 @@ class Prompts(Section):
             raise ValueError("source magpie needs teacher: whose chat template writes the prompts")
         if self.template not in ("chat", "alpaca") and "{prompt}" not in self.template:
             raise ValueError("template must be chat, alpaca, or a text that contains {prompt}")
+        if self.with_context is not None:
+            if self.template in ("chat", "alpaca"):
+                raise ValueError("with_context goes with a template that is a text of your own")
+            if "{prompt}" not in self.with_context or "{context}" not in self.with_context:
+                raise ValueError("with_context must contain {prompt} and {context}")
         if self.draw_pool is not None and self.draw_pool > self.pool:
             raise ValueError("draw_pool must not exceed pool")
         return self
+
+
+class Mask(Section):
+    """Which tokens of a chunk a masked model has to find, and what stands in their place.
+
+    As in BERT (Devlin 2019): a fixed share of each chunk is chosen; of these, most become the mask
+    token, some a random token, and the rest stay. All is drawn from a hash of the row and the seed,
+    so a row has one mask: what a teacher said there once, a cache can hold for every epoch.
+    """
+
+    share: Probability = Field(0.15, description="Share of a chunk's tokens that are to be found")
+    hidden: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.8, description="Share of those that become the mask token"
+    )
+    random: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.1, description="Share of those that become a random token; the rest stay as they are"
+    )
+    seed: NotNegative = 0
+
+    @checked(mode="after")
+    def _shares(self) -> "Mask":
+        if self.hidden + self.random > 1:
+            raise ValueError("hidden and random are shares of the same tokens: at most 1 together")
+        return self
+
+
+class Corpus(Section):
+    """Text that models learn as it stands, in place of prompts and responses: documents, split by
+    a hash of each, in chunks of equal length. A sample is a chunk."""
+
+    source: Name = Field(description="Data source with a text field, a document a row")
+    tokenizer: Name = Field(
+        description="Model source whose tokenizer cuts the chunks; every teacher and student must have it"
+    )
+    length: Annotated[int, Field(gt=1)] = Field(
+        description="Tokens per chunk, not counting the special ones put around it (one before, and for masked-lm one behind)"
+    )
+    test: Positive = Field(300, description="Held-out chunks that every run is judged on")
+    validation: NotNegative = Field(0, description="Held-out chunks for early stopping and search")
+    pool: Positive = Field(description="Most training chunks that a run may ask for: 100%")
+    held_out: Annotated[float, Field(gt=0, lt=0.5)] = Field(
+        0.02,
+        description="Share of the documents kept for test, and as many for validation if asked",
+    )
+    test_source: Name | None = Field(
+        None, description="Data source that is the test text instead of such a share"
+    )
+    validation_source: Name | None = Field(
+        None, description="Data source that is the validation text instead of such a share"
+    )
+    draw_pool: Positive | None = Field(
+        None, description="Draws above 0 permute this many first chunks (default: pool)"
+    )
+    part_size: Positive = Field(1024, description="Chunks per part")
+    near_duplicate: Probability = Field(
+        0.7,
+        description="Jaccard similarity of 5-character shingles from which a document resembles a held-out one, and is not trained on",
+    )
+    mask: Mask | None = Field(None, description="For masked-lm (default: as BERT)")
+    seed: NotNegative = 0
+
+    @checked(mode="after")
+    def _consistent(self) -> "Corpus":
+        if self.draw_pool is not None and self.draw_pool > self.pool:
+            raise ValueError("draw_pool must not exceed pool")
+        if self.validation_source is not None and not self.validation:
+            raise ValueError("validation_source is given but validation is 0; say how many chunks")
+        return self
+
+    @property
+    def rows(self) -> Prompts:
+        """The same pool as the rest of the library knows it: rows in parts of a seeded order."""
+        names = ("source", "test", "validation", "pool", "draw_pool", "part_size", "seed")
+        given = {name: getattr(self, name) for name in (*names, "near_duplicate")}
+        return Prompts(template="{prompt}", surplus=1.0, **given)
 
 
 class Trained(Section):
@@ -123,7 +240,7 @@ class Trained(Section):
     method: Name = Field(description="How it learns")
     cache: Name | None = Field(None, description="Its soft targets, if the method needs them")
     curation: Name = Field("raw", description="Which rows it learns")
-    samples: Positive = Field(description="How many")
+    samples: Samples = Field(description="How many; `all`: the pool")
     draw: NotNegative = Field(0, description="In which order of the pool")
     seed: NotNegative = Field(0, description="Optimiser noise")
 
@@ -239,6 +356,10 @@ class Student(Section):
         description="random: entries of the Hugging Face config, e.g. num_hidden_layers, hidden_size, model_type",
     )
     seed: NotNegative = Field(0, description="random: seed of the weights")
+    params: Positive | None = Field(
+        None,
+        description="random: its exact parameters, tied ones once; checked before anything is built where model_type is bert and all sizes are given, else when it is built",
+    )
     vocabulary: VocabularySize | None = None
 
     @checked(mode="after")
@@ -247,6 +368,11 @@ class Student(Section):
             raise ValueError("layers goes with init: cut, and init: cut needs layers")
         if (self.init == "random") != bool(self.config):
             raise ValueError("config goes with init: random, and init: random needs config")
+        if self.params is not None and (self.init != "random" or self.vocabulary is not None):
+            raise ValueError("params goes with init: random and a whole vocabulary; remove it")
+        count = closed_form(self.config)
+        if self.params is not None and count is not None and count != self.params:
+            raise ValueError(f"params is {self.params} but its config makes {count}; correct one")
         return self
 
 
@@ -330,9 +456,9 @@ class LayerLoss(Section):
 
     weight: Annotated[float, Field(gt=0)] = 1.0
     loss: Literal["mse", "cosine"] = "mse"
-    layers: dict[NotNegative, NotNegative] = Field(
+    layers: dict[NotNegative | Literal["last"], NotNegative] = Field(
         min_length=1,
-        description="Student layer: teacher layer, e.g. {1: 8, 2: 15}; 0 is the embeddings",
+        description="Student layer: teacher layer, e.g. {1: 8, 2: 15}; 0 is the embeddings, `last` a student's last layer whatever its depth",
     )
 
 
@@ -692,7 +818,7 @@ class Search(Section):
     teacher: Name
     method: Name = Field(description="The method whose settings are searched")
     cache: Name | None = Field(None, description="Its soft targets")
-    samples: Positive
+    samples: Samples
     draw: NotNegative = 0
     space: dict[str, Range] = Field(
         min_length=1,
@@ -709,6 +835,24 @@ class Reference(Section):
     source: Name = Field(description="Data source with a text field")
     passages: Positive = Field(100, description="How many passages, the first of the file")
     max_tokens: Positive = Field(256, description="Each passage is cut to this many tokens")
+
+
+class Answers(Section):
+    """How held-out prompts are answered for BLEU and ROUGE-L. Each row's noise depends on its id
+    and the seed alone, so that all models answer with the same."""
+
+    max_tokens: Positive = Field(description="Longest answer")
+    temperature: Annotated[float, Field(ge=0)] = Field(1.0, description="0: greedy")
+    top_k: NotNegative = Field(0, description="0: no cut")
+    top_p: Probability = Field(1.0, description="1: no cut")
+    seed: NotNegative = 0
+    batch_size: Positive = Field(
+        128, description="Prompts answered at once, verifiable instructions included"
+    )
+    validation: bool = Field(
+        False,
+        description="Answer as many validation prompts too, for bleu_validation; training and settings have seen them",
+    )
 
 
 class Weights(Section):
@@ -767,7 +911,10 @@ class Benchmark(Section):
 class Evaluate(Section):
     """What is measured on every student and teacher."""
 
-    reference: Reference
+    reference: Reference | None = Field(
+        None,
+        description="May be left out where a corpus is learned, whose held-out text no teacher wrote",
+    )
     generated_instructions: Annotated[int, Field(ge=200)] = Field(
         200, description="Size of the second, generated set of verifiable instructions"
     )
@@ -778,6 +925,10 @@ class Evaluate(Section):
         100,
         description="Held-out prompts answered for BLEU and ROUGE-L, where the data set has answers of its own",
     )
+    answers: Answers | None = Field(
+        None,
+        description="How those prompts are answered (default: greedily, with instruction_tokens)",
+    )
     qualitative: NotNegative = Field(
         5, description="Held-out prompts shown in the report with every answer"
     )
@@ -785,6 +936,13 @@ class Evaluate(Section):
     precision: Precision = "auto"
     latency_tokens: Positive = Field(128, description="Forced new tokens per timed generation")
     latency_repeats: Annotated[int, Field(ge=10)] = 10
+    latency_batch: Positive = Field(
+        1, description="masked-lm: chunks per timed forward pass, which takes generation's place"
+    )
+    pseudo_chunks: Positive = Field(
+        32,
+        description="masked-lm: held-out chunks for the pseudo-perplexity, which takes a forward pass per token",
+    )
     combined_weights: Weights = Weights()
     cost: dict[str, Annotated[float, Field(gt=0)]] | None = Field(
         None,
@@ -818,7 +976,9 @@ class Block(Section):
     curations: list[Name] = Field(
         ["raw"], min_length=1, description="Which answers are trained on; raw: all"
     )
-    samples: list[Positive] = Field(min_length=1)
+    samples: list[Samples] = Field(
+        min_length=1, description='Rows, or shares of the pool such as "10%"; `all`: the pool'
+    )
     draws: list[NotNegative] = Field([0], description="0: the pool's order; others permute it")
     seeds: list[NotNegative] = Field([0], description="Optimiser noise: data order and dropout")
     benchmarks: list[Name] | None = Field(
@@ -831,9 +991,18 @@ class Study(Section):
     """One study."""
 
     study: Name
-    task: Literal["instruction"] = "instruction"
+    task: Literal["instruction", "causal-lm", "masked-lm"] = Field(
+        "instruction",
+        description="`instruction`: answers to prompts; `causal-lm`, `masked-lm`: the text of a corpus",
+    )
     sources: dict[Name, Source]
-    prompts: Prompts
+    prompts: Prompts = Field(
+        default=None,  # type: ignore[assignment]
+        description="What is asked, for instruction; a corpus fills it in with its rows",
+    )
+    corpus: Corpus | None = Field(
+        None, description="What is read, for causal-lm and masked-lm: in place of prompts"
+    )
     teachers: dict[Name, Teacher] = Field(min_length=1)
     students: dict[Name, Student] = Field(min_length=1)
     curations: dict[Name, Curation] = Field(default_factory=dict)
@@ -844,6 +1013,40 @@ class Study(Section):
     evaluate: Evaluate
     runs: list[Block] = Field(min_length=1)
 
+    @checked(mode="before")
+    @classmethod
+    def _shares(cls, given: Any) -> Any:
+        return shares_to_numbers(given) if isinstance(given, Mapping) else given
+
+    @checked(mode="after")
+    def _one_pool(self) -> "Study":
+        asked: Prompts | None = self.prompts
+        if self.task == "instruction":
+            if self.corpus is not None:
+                raise ValueError(
+                    "corpus goes with task causal-lm or masked-lm; set one, or remove it"
+                )
+            if asked is None:
+                raise ValueError("prompts is missing; it says what the teacher is asked")
+            if self.evaluate.reference is None:
+                raise ValueError("evaluate.reference is missing; it names a text that judges all")
+            return self
+        if self.corpus is None:
+            raise ValueError(f"corpus is missing; task {self.task} says there what text is learned")
+        if asked is not None and asked != self.corpus.rows:
+            raise ValueError(f"prompts goes with task instruction; {self.task} has corpus alone")
+        if self.task == "causal-lm" and self.corpus.mask is not None:
+            raise ValueError("corpus.mask goes with task masked-lm; remove it")
+        object.__setattr__(self, "prompts", self.corpus.rows)
+        return self
+
+    @property
+    def mask(self) -> Mask | None:
+        """How chunks are masked; None where no masked model is trained."""
+        if self.task != "masked-lm" or self.corpus is None:
+            return None
+        return self.corpus.mask or Mask()
+
     def method_of(self, name: str) -> Method:
         """A method; of one that a search tunes, the method that the search starts from."""
         method = self.methods[name]
@@ -852,6 +1055,44 @@ class Study(Section):
     def train_of(self, name: str) -> Train:
         """Training settings of a method."""
         return Train.model_validate(self.train.model_dump() | self.method_of(name).train)
+
+
+def shares_to_numbers(given: Mapping[str, Any]) -> dict[str, Any]:
+    """A study as read, with every share of the pool ("10%") as a number of rows, at least one.
+
+    Whatever else is wrong is left for the models to name.
+    """
+    rows = given.get("corpus") or given.get("prompts")
+    try:
+        pool = int(rows["pool"])  # type: ignore[index]
+    except (TypeError, KeyError, ValueError):
+        pool = 1  # what is wrong with it is told for itself
+
+    def number(value: Any) -> Any:
+        if isinstance(value, str) and re.match(SHARE, value.strip()):
+            return max(1, round(pool * float(value.strip().rstrip("%")) / 100))
+        return value
+
+    def counted(entry: Any) -> Any:
+        if not isinstance(entry, Mapping) or "samples" not in entry:
+            return entry
+        value = entry["samples"]
+        sizes = [number(item) for item in value] if isinstance(value, list) else number(value)
+        return {**entry, "samples": sizes}
+
+    found = dict(given)
+    if isinstance(given.get("runs"), list):
+        found["runs"] = [counted(block) for block in given["runs"]]
+    if isinstance(given.get("searches"), Mapping):
+        found["searches"] = {name: counted(own) for name, own in given["searches"].items()}
+    if isinstance(given.get("teachers"), Mapping):
+        found["teachers"] = {
+            name: {**own, "trained": counted(own["trained"])}
+            if isinstance(own, Mapping) and "trained" in own
+            else own
+            for name, own in given["teachers"].items()
+        }
+    return found
 
 
 def raw_rows_needed(prompts: Prompts) -> int:

@@ -6,6 +6,7 @@ runs the two at different speeds. Seconds are FLOPs over speeds that `distill.ca
 
 import heapq
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -183,13 +184,13 @@ def training_work(
     if not rows:
         return Work()
     passes, total = training_passes(train), Work()
-    for prompt, answer in rows:
+    for (prompt, answer), count in Counter(rows).items():
         hard = answer if method["ce"] > 0 else 0.0
         soft = 0.0
         if method["soft"]:
             soft = prompt + answer - 1 if method["tokens"] == "all" else answer
-        total += forward_work(flops, prompt + answer, max(hard, soft)) * passes
-        total += Work(0.0, 2.0 * teacher_head * soft)
+        once = forward_work(flops, prompt + answer, max(hard, soft)) * passes
+        total += (once + Work(0.0, 2.0 * teacher_head * soft)) * count
     return total * (updates_of(len(rows), train) / math.ceil(len(rows) / train["batch_size"]))
 
 

@@ -19,9 +19,8 @@ from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 from distill.config import FILTERS
 from distill.files import UserError
-from distill.parquet import read_metadata, read_rows, write_rows
+from distill.parquet import plain_schema, read_metadata, read_rows, write_rows
 from distill.prompts import drop_near_duplicates
-from distill.schemas import TEXT_SCHEMA
 
 Row = dict[str, Any]
 
@@ -304,4 +303,5 @@ def curate_files(
     )
     digest = read_metadata(texts[0], "tokenizer_sha256")
     write_rows(decisions, decided, DECISIONS_SCHEMA, spec=dict(spec), record=record)
-    write_rows(text, kept, TEXT_SCHEMA, spec=dict(spec), tokenizer_sha256=digest)
+    schema = plain_schema(texts[0])
+    write_rows(text, kept, schema, spec=dict(spec), tokenizer_sha256=digest)

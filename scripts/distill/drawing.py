@@ -37,6 +37,7 @@ from distill.grid import SMALL, blank
 from distill.line_drawing import draw_lines
 from distill.lines import Line, lines_of, prepare_runs
 from distill.looks import DASHES, GREY, OKABE_ITO, STYLE, Look, looks_of
+from distill.tasks import words_of
 
 KEY_WIDEST = 52
 """Most characters of a name in a key below the panels."""
@@ -143,7 +144,8 @@ def _draw(figure: Figure, table: pd.DataFrame, lines: list[Line]) -> Canvas:
         box = (left / total[0], low / total[1], width / total[0], height / total[1])
         axes = canvas.add_axes(box)
         rows = table[table["panel"] == panel.column]
-        axes.set_ylabel(panel.label)
+        named = panel.label == "perplexity" and len(lines) > 0  # a masked model's is another
+        axes.set_ylabel(words_of(lines[0].runs).perplexity if named else panel.label)
         axes.grid(axis="y", color="#dddddd", linewidth=0.6)
         axes.set_axisbelow(True)
         if figure.kind == "marks":

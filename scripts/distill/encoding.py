@@ -1,22 +1,19 @@
 """Rows of text as token ids of a model, and batches of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from distill.files import UserError
 from distill.formatting import encoder
+from distill.rows import Example
 from distill.tokens import tokenizer_sha256
 
-
-@dataclass(frozen=True)
-class Example:
-    """One prompt and answer in a model's tokens; the answer has its end token if it ended."""
-
-    prompt: list[int]
-    answer: list[int]
+OTHER_TOKENS = (
+    "the chunks of the corpus are in the tokens of corpus.tokenizer, but a model's tokenizer is "
+    "another; name students and teachers with that tokenizer"
+)
 
 
 def encode_rows(
@@ -37,15 +34,22 @@ def encode_rows(
         tokenizer: The model's tokenizer.
         formatting: template and system.
         text_tokenizer: `tokenizer_sha256` of the text, None for ready-made text.
-        max_length: Longest example in tokens; a longer answer is cut and loses its end.
+        max_length: Longest example in tokens; a longer answer is cut and loses its end. A masked
+            chunk is never cut.
 
     Raises:
-        UserError: A prompt leaves no room for an answer.
+        UserError: A prompt leaves no room for an answer, or chunks are in other tokens.
     """
     same = text_tokenizer is not None and tokenizer_sha256(tokenizer) == text_tokenizer
     encode = encoder(tokenizer, **formatting)
     examples = []
     for row in rows:
+        if "positions" in row:
+            if not same:
+                raise UserError(OTHER_TOKENS)
+            ids = [list(row[name]) for name in ("prompt_ids", "response_ids", "positions")]
+            examples.append(Example(*ids))
+            continue
         if same and row["response_ids"] is not None:
             prompt, answer = list(row["prompt_ids"]), list(row["response_ids"])
         else:
@@ -68,22 +72,21 @@ def collate(examples: Sequence[Example], pad: int) -> dict[str, torch.Tensor]:
     """Pad examples on the right.
 
     Returns:
-        input_ids and attention_mask [batch, length]; labels [batch, length], the answer's tokens
-        and -100 elsewhere; shift_labels [batch, length], at each position the label of the next.
+        input_ids and attention_mask [batch, length]; shift_labels [batch, length], the token of
+        the answer to be predicted there (in a causal model the next one) and -100 elsewhere.
         Labels come from lengths, never from ids: a pad token that equals EOS hides no EOS.
     """
-    length = max(len(example.prompt) + len(example.answer) for example in examples)
-    shape = (len(examples), length)
+    each = [example.tokens for example in examples]
+    shape = (len(examples), max(map(len, each)))
     batch = {
         "input_ids": torch.full(shape, pad),
         "attention_mask": torch.zeros(shape, dtype=torch.long),
-        "labels": torch.full(shape, -100),
+        "shift_labels": torch.full(shape, -100),
     }
-    for number, example in enumerate(examples):
-        start, end = len(example.prompt), len(example.prompt) + len(example.answer)
-        batch["input_ids"][number, :end] = torch.tensor(example.prompt + example.answer)
-        batch["attention_mask"][number, :end] = 1
-        batch["labels"][number, start:end] = torch.tensor(example.answer, dtype=torch.long)
-    ends = torch.full((len(examples), 1), -100)
-    batch["shift_labels"] = torch.cat([batch["labels"][:, 1:], ends], dim=1)
+    for number, (example, ids) in enumerate(zip(examples, each, strict=True)):
+        batch["input_ids"][number, : len(ids)] = torch.tensor(ids)
+        batch["attention_mask"][number, : len(ids)] = 1
+        batch["shift_labels"][number, list(example.predicting)] = torch.tensor(
+            example.answer, dtype=torch.long
+        )
     return batch

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from distill.answering import AT_ONCE, answer_prompts, draw_answers, likeness
 from distill.encoding import Example, collate, encode_rows
-from distill.formatting import encoder, turn_end
+from distill.forward import run_model
 from distill.instructions import (
     Instruction,
     check_response,
@@ -17,17 +18,16 @@ from distill.instructions import (
     wilson_interval,
 )
 from distill.losses import chunk_rows
-from distill.sampling import Decoding, likeliest, log_q, sample_batch
+from distill.rows import read_ids
+from distill.sampling import Decoding, likeliest, log_q
 from distill.states import OutputHead, hidden_states
 from distill.statistics import expected_calibration_error, token_mean, unigram_entropy
 from distill.vocabulary import Vocabulary
 
-GREEDY = Decoding(temperature=0.0)
-
 
 def _by_length(examples: Sequence[Example], size: int) -> list[list[int]]:
     """Batches of example numbers of like length, longest first."""
-    lengths = [len(example.prompt) + len(example.answer) for example in examples]
+    lengths = [len(example.tokens) for example in examples]
     order = sorted(range(len(examples)), key=lambda number: (-lengths[number], number))
     return [order[start : start + size] for start in range(0, len(order), size)]
 
@@ -124,12 +124,8 @@ def score_examples(
         chosen = [examples[number] for number in batch]
         inputs = {key: value.to(model.device) for key, value in collate(chosen, pad).items()}
         keep = inputs["shift_labels"] != -100
-        logits = model(
-            input_ids=inputs["input_ids"],
-            attention_mask=inputs["attention_mask"],
-            logits_to_keep=keep,
-            use_cache=False,
-        ).logits
+        given = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+        logits = run_model(model, keep, **given).logits
         targets = inputs["shift_labels"][keep]
         names = ["nats", "confidence", "correct"]
         if teacher is not None and head is not None and decoding is not None:
@@ -172,7 +168,7 @@ def score_examples(
 def held_out_metrics(
     scored: Sequence[dict[str, Any]],
     examples: Sequence[Example],
-    answer_bytes: int,
+    answer_bytes: int | None,
     trained_types: set[int],
     own_text: bool = True,
     teacher_nats: Sequence[float] | None = None,
@@ -183,7 +179,8 @@ def held_out_metrics(
         scored: From `score_examples`.
         examples: The same examples.
         answer_bytes: UTF-8 bytes of the text that the scored tokens cover; the nats of EOS are in
-            the loss, so they count in bits per byte too.
+            the loss, so they count in bits per byte too. None where only some tokens are scored,
+            given all others (a masked text): no code has that length.
         trained_types: Token ids that were targets in training.
         own_text: Whether the text was drawn from the teacher's q, so that the identity holds.
         teacher_nats: Per example -log q of its tokens, where a server told no more of q than that.
@@ -213,7 +210,7 @@ def held_out_metrics(
         "loss": loss,
         "loss_stderr": stderr,
         "perplexity": math.exp(loss),
-        "bits_per_byte": sum(nats) / math.log(2) / answer_bytes,
+        "bits_per_byte": sum(nats) / math.log(2) / answer_bytes if answer_bytes else None,
         "ece": calibration["ece"],
         "ece_bins": calibration["bins"],
         "unseen_token_share": unseen / len(flat),
@@ -273,35 +270,6 @@ def reference_metrics(
     }
 
 
-def answer_prompts(
-    model: Any,
-    tokenizer: Any,
-    prompts: Sequence[tuple[str, str | None]],
-    formatting: dict[str, Any],
-    max_tokens: int,
-    batch_size: int = 128,
-) -> list[dict[str, Any]]:
-    """Greedy answers to prompts (with context): text, tokens and finish_reason of each."""
-    encode = encoder(tokenizer, **formatting)
-    encoded = [encode(*prompt) for prompt in prompts]
-    order = sorted(range(len(prompts)), key=lambda number: (len(encoded[number]), number))
-    answers: list[dict[str, Any]] = [{} for _ in prompts]
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
-        made = sample_batch(
-            model,
-            [encoded[number] for number in batch],
-            stop_ids=turn_end(tokenizer),
-            max_new_tokens=max_tokens,
-            decoding=GREEDY,
-            uniforms=None,
-        )
-        for number, (new, reason) in zip(batch, made, strict=True):
-            text = tokenizer.decode(new, skip_special_tokens=True)
-            answers[number] = {"text": text, "tokens": len(new), "finish_reason": reason}
-    return answers
-
-
 def _pass_rate(items: Sequence[Instruction], passed: Sequence[bool]) -> dict[str, Any]:
     low, high = wilson_interval(sum(passed), len(passed))
     return {
@@ -312,6 +280,52 @@ def _pass_rate(items: Sequence[Instruction], passed: Sequence[bool]) -> dict[str
         "high": high,
         "results": {item.id: ok for item, ok in zip(items, passed, strict=True)},
     }
+
+
+def held_out(
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[dict[str, Any]],
+    states: Sequence[dict[str, Any]],
+    head: OutputHead | None,
+    text_tokenizer: str | None,
+    trained_types: set[int],
+    spec: dict[str, Any],
+    vocabulary: Vocabulary | None = None,
+    served_nats: Sequence[float] = (),
+) -> dict[str, Any]:
+    """Metrics on held-out text; see `evaluate_model` for the arguments."""
+    length = model.config.max_position_embeddings
+    examples = encode_rows(rows, tokenizer, spec["formatting"], text_tokenizer, length)
+    drawn = [read_ids(row) for row in rows]
+    shared = all(example.tokens == ids for example, ids in zip(examples, drawn, strict=True))
+    decoding = None
+    hidden: list[torch.Tensor] | None = None
+    if shared and head is not None and states:
+        decoding = Decoding(**spec["distribution"])
+        width = head.weight.shape[1]
+        hidden = [hidden_states(row["hidden"], width) for row in states]
+    logging.info("scoring %d held-out rows", len(examples))
+    scored = score_examples(
+        model,
+        examples,
+        tokenizer.pad_token_id,
+        spec["batch_size"],
+        hidden,
+        head,
+        decoding,
+        vocabulary,
+    )
+    masked = any(example.positions is not None for example in examples)
+    covered = None if masked else sum(len(row["response"].encode()) for row in rows)
+    return held_out_metrics(
+        scored,
+        examples,
+        covered,
+        trained_types,
+        own_text=spec.get("written", False),
+        teacher_nats=served_nats if shared and served_nats else None,
+    )
 
 
 def evaluate_model(
@@ -326,6 +340,7 @@ def evaluate_model(
     spec: dict[str, Any],
     vocabulary: Vocabulary | None = None,
     served_nats: Sequence[float] = (),
+    validation: Sequence[dict[str, Any]] = (),
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """All metrics of a model but its speed.
 
@@ -340,45 +355,26 @@ def evaluate_model(
         trained_types: Token ids that were targets in training.
         spec: distribution and written (with a teacher model), formatting, reference,
             generated_instructions, instruction_tokens, reference_answers, qualitative and
-            batch_size.
+            batch_size; and answers, where those compared with references are drawn.
         vocabulary: The model's, where it is trimmed (and saved with the full one).
         served_nats: Per row the teacher's -log q of its answer, where its server said so.
+        validation: Text for the validation prompts, whose answers are compared apart.
 
     Returns:
         The metrics, and the responses to instructions and a few held-out prompts.
     """
-    length = model.config.max_position_embeddings
-    examples = encode_rows(rows, tokenizer, spec["formatting"], text_tokenizer, length)
-    drawn = [list(row["prompt_ids"] or []) + list(row["response_ids"] or []) for row in rows]
-    shared = all(
-        example.prompt + example.answer == ids for example, ids in zip(examples, drawn, strict=True)
-    )
-    decoding = None
-    hidden: list[torch.Tensor] | None = None
-    if shared and head is not None and states:
-        decoding = Decoding(**spec["distribution"])
-        width = head.weight.shape[1]
-        hidden = [hidden_states(row["hidden"], width) for row in states]
-    logging.info("scoring %d held-out responses", len(examples))
-    scored = score_examples(
-        model,
-        examples,
-        tokenizer.pad_token_id,
-        spec["batch_size"],
-        hidden,
-        head,
-        decoding,
-        vocabulary,
-    )
-    covered = sum(len(row["response"].encode()) for row in rows)
     metrics: dict[str, Any] = {
-        "heldout": held_out_metrics(
-            scored,
-            examples,
-            covered,
+        "heldout": held_out(
+            model,
+            tokenizer,
+            rows,
+            states,
+            head,
+            text_tokenizer,
             trained_types,
-            own_text=spec.get("written", False),
-            teacher_nats=served_nats if shared and served_nats else None,
+            spec,
+            vocabulary,
+            served_nats,
         ),
         "reference": reference_metrics(
             model, tokenizer, passages, spec["reference"]["max_tokens"], spec["batch_size"]
@@ -387,12 +383,14 @@ def evaluate_model(
     sets = instruction_sets(spec["generated_instructions"])
     shown = list(rows[: spec["qualitative"]])
     compared = [row for row in rows[: spec["reference_answers"]] if row["reference"]]
+    settings = spec.get("answers")
+    greedy = shown if settings else [*shown, *compared]
     asked = [(item.prompt, None) for items in sets.values() for item in items]
-    asked += [(row["prompt"], row["context"]) for row in (*shown, *compared)]
+    asked += [(row["prompt"], row["context"]) for row in greedy]
     logging.info("answering %d prompts", len(asked))
-    answers = answer_prompts(
-        model, tokenizer, asked, spec["formatting"], spec["instruction_tokens"]
-    )
+    at_once = settings["batch_size"] if settings else AT_ONCE
+    formatting, most = spec["formatting"], spec["instruction_tokens"]
+    answers = answer_prompts(model, tokenizer, asked, formatting, most, at_once)
     responses, place = [], 0
     metrics["instructions"] = {}
     for name, items in sets.items():
@@ -405,17 +403,17 @@ def evaluate_model(
             )
             place += 1
         metrics["instructions"][name] = _pass_rate(items, passed)
+    tuned = [row for row in validation if row["reference"]]
+    if settings:
+        logging.info("drawing %d answers", len(compared) + len(tuned))
+        answers += draw_answers(model, tokenizer, [*compared, *tuned], formatting, settings)
     rest = [("test", row) for row in shown] + [("reference", row) for row in compared]
+    rest += [("validation", row) for row in tuned]
     for (name, row), answer in zip(rest, answers[place:], strict=True):
         responses.append(
             {"set": name, "id": row["id"], "prompt": row["prompt"], **answer, "passed": None}
         )
-    metrics["answers"] = None
-    if compared:
-        from distill.text_metrics import text_similarity  # a second of imports, rarely needed
-
-        metrics["answers"] = text_similarity(
-            [row["reference"] for row in compared],
-            [answer["text"] for answer in answers[place + len(shown) :]],
-        )
+    ends = place + len(shown), place + len(shown) + len(compared)
+    metrics["answers"] = likeness(compared, answers[slice(*ends)])
+    metrics["answers_validation"] = likeness(tuned, answers[ends[1] :])
     return metrics, responses

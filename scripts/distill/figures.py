@@ -132,7 +132,7 @@ FIGURES: dict[str, Figure] = {
         "Quality against speed",
         (_PERPLEXITY,),
         x="tokens_per_second",
-        x_label="generated tokens per second",
+        x_label="tokens per second",
         kind="marks",
     ),
     "quality_size": Figure(

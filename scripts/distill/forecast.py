@@ -1,10 +1,12 @@
 """From a study's plan to the jobs that it takes, each with its cost, and what is done already."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from distill.answering import AT_ONCE
 from distill.costing import (
     HALF,
     SINGLE,
@@ -39,12 +41,14 @@ STAGES = (
 INSTRUCTIONS = 50
 """Instructions of the first set, answered beside the generated ones."""
 
-ANSWERED_AT_ONCE = 128
 CLOSED = 0.5
 """Share of Magpie turns taken to be closed in time where no prompts exist yet."""
 
 TEXT_BYTES = 4.0
 """Bytes per token of text and its ids in Parquet (3.8 in the default study)."""
+
+QUANTISED_BYTES = {"int8": 1.0, "nf4": 0.5625}
+"""Bytes per weight of a quantised body: 8 bits, or 4 with a scale of 4 bytes for each 64."""
 
 LOSS_BYTES = 40.0
 """Bytes per row of a teacher's own losses: a short id and four numbers."""
@@ -147,6 +151,13 @@ class Forecast:
         entry = self.study.teachers[teacher]
         return {"precision": self.machine.precision(entry.precision), "threads": entry.threads}
 
+    def _weights(self, teacher: str) -> float:
+        """Bytes of a teacher's weights as its jobs hold them."""
+        model, precision = self.models.teachers[teacher], self._of(teacher)["precision"]
+        size = SINGLE if precision == "fp32" else HALF
+        body = QUANTISED_BYTES.get(self.study.teachers[teacher].quantisation, size)
+        return body * model.body_params + size * (model.params - model.body_params)
+
     @property
     def _judged(self) -> dict[str, Any]:
         """Precision and threads of an evaluation."""
@@ -155,6 +166,10 @@ class Forecast:
 
     def _prompts(self) -> None:
         """Prompts: every held-out part, and train parts up to the last that is read."""
+        self.prompts_measured = True
+        if self.study.corpus is not None:  # cut once, for all
+            self._add("prompts", self.plan.near_duplicates, seconds=self.machine.analysis_start)
+            return
         prompts, most = self.study.prompts, max((p for _, s, p in self.texts if s == "train"), default=-1)  # fmt: skip  # noqa: E501
         parts = [("train", part) for part in range(most + 1)]
         parts += [(s, p) for s in ("test", "validation") for p in self.plan.held_out_parts(s)]
@@ -200,14 +215,14 @@ class Forecast:
         each, entry = self._part_tokens(teacher, split, part), self.study.teachers[teacher]
         file = self.plan.text_part(teacher, split, part)
         disk = TEXT_BYTES * sum(prompt + answer for prompt, answer in each)
-        if not entry.writes:
+        if not self.plan.writes(teacher):
             seconds = self.machine.analysis_start
             if self.served(teacher):
                 self._add("text", self.plan.served_part(teacher, split, part), seconds=seconds)
             self._add("text", file, seconds=seconds, disk=disk)
         else:
             model, at = self.models.teachers[teacher], self._of(teacher)
-            work = _sum(generation_work(model.flops, *pair) for pair in each)
+            work = _sum(each, lambda p, a: generation_work(model.flops, p, a))
             size = min(entry.batch_size, len(each))
             prefix = self.models.prefix[teacher]
             seconds = self._decoding(model, work, len(each), prefix, **at, rows=entry.batch_size)
@@ -245,18 +260,20 @@ class Forecast:
         if "/own/" in file:
             return
         each, model, at = self._part_tokens(text, split, part), self.models.teachers[scorer], self._of(scorer)  # fmt: skip  # noqa: E501
-        work = _sum(forward_work(model.flops, sum(pair), 0) for pair in each)
-        seconds = self.machine.start + self._seconds("score", model, work, **at)
         kept = _scored(each, tokens)
+        # A masked model's head has layers before its matrix, which are run here.
+        before = model.flops.head_per_token - 2 * model.width * model.vocabulary
+        work = _sum(each, lambda p, a: forward_work(model.flops, p + a, 0)) + Work(before * kept)
+        seconds = self.machine.start + self._seconds("score", model, work, **at)
         self._add("soft targets", file, work=work, seconds=seconds, threads=at["threads"],
                   disk=2 * model.width * kept,
-                  memory=self.machine.runtime + SINGLE * model.params)  # fmt: skip
+                  memory=self.machine.runtime + self._weights(scorer))  # fmt: skip
 
     def _head(self, teacher: str) -> None:
         model = self.models.teachers[teacher]
         size = SINGLE * model.width * model.vocabulary
         self._add("soft targets", self.plan.head(teacher), seconds=self.machine.start, disk=size,
-                  memory=self.machine.runtime + SINGLE * model.params + size)  # fmt: skip
+                  memory=self.machine.runtime + self._weights(teacher) + size)  # fmt: skip
 
     def _cache(self, teacher: str, cache: str, part: int) -> float:
         """Soft targets of a part; returns their bytes per token."""
@@ -284,11 +301,11 @@ class Forecast:
         if entry.hidden:
             model, layers = self.models.teachers[teacher], entry.hidden.model_dump()
             extra = layer_bytes_per_token(layers, model.width)
-            work = _sum(forward_work(model.flops, sum(pair), 0) for pair in each)
+            work = _sum(each, lambda p, a: forward_work(model.flops, p + a, 0))
             cost = {
                 "work": work, "threads": at["threads"],
                 "seconds": self.machine.start + self._seconds("score", model, work, **at),
-                "memory": self.machine.runtime + SINGLE * model.params,
+                "memory": self.machine.runtime + self._weights(teacher),
             }  # fmt: skip
             for file in plan.layers_projection(teacher, cache):
                 self._add("soft targets", file, **cost)
@@ -438,34 +455,47 @@ class Forecast:
         entry, lengths, at = self.study.evaluate, self.lengths[teacher], self._judged
         scored = forward_work(model.flops, lengths.prompt + lengths.answer, lengths.answer)
         scored = scored * self.study.prompts.test
-        passage = entry.reference.max_tokens
-        scored += forward_work(model.flops, passage, passage) * entry.reference.passages
+        passage = 0
+        if entry.reference is not None:
+            passage = entry.reference.max_tokens
+            scored += forward_work(model.flops, passage, passage) * entry.reference.passages
+        if self.study.mask is not None:  # a pass per token of a chunk
+            one = forward_work(model.flops, self.plan.corpus.read_length, 1)
+            scored += one * (entry.pseudo_chunks * self.plan.corpus.settings.length)
         theirs, memory = Work(), 0.0
         if self.plan.has_model(teacher):
             own = self.models.teachers[teacher]
             tokens = lengths.answer * self.study.prompts.test
             theirs = Work(0.0, own.flops.head_per_token * tokens)
             memory = SINGLE * own.width * own.vocabulary + 4 * own.width * tokens
+        seconds = self._seconds("score", model, scored + theirs, **at)
+        size = SINGLE if at["precision"] == "fp32" else HALF
+        positions = entry.batch_size * max(passage, lengths.answer)
+        base = self.machine.runtime + memory
+        peak = base + size * (model.params + positions * model.vocabulary)
+        if self.study.corpus is not None:  # nothing is asked
+            return scored + theirs, seconds, peak
         compared = 0
         source = self.study.sources.get(self.study.prompts.source)
         if source is not None and "response" in (source.fields or {}):
             compared = min(entry.reference_answers, self.study.prompts.test)
-        asked = INSTRUCTIONS + entry.generated_instructions + entry.qualitative + compared
-        answers = generation_work(model.flops, lengths.prompt, entry.instruction_tokens) * asked
-        seconds = self._seconds("score", model, scored + theirs, **at)
+        asked = INSTRUCTIONS + entry.generated_instructions + entry.qualitative
+        drawn, most = entry.answers, entry.instruction_tokens
+        together = drawn.batch_size if drawn else AT_ONCE
+        answers = generation_work(model.flops, lengths.prompt, most) * asked
+        if drawn:
+            if compared and drawn.validation:
+                compared += min(entry.reference_answers, self.study.prompts.validation)
+            most = max(most, drawn.max_tokens)
+        tokens = drawn.max_tokens if drawn else most
+        answers += generation_work(model.flops, lengths.prompt, tokens) * compared
+        asked += compared
         prefix = self.models.prefix.get(teacher, 0)
-        seconds += self._decoding(model, answers, asked, prefix, **at, rows=ANSWERED_AT_ONCE)
-        size = SINGLE if at["precision"] == "fp32" else HALF
-        positions = entry.batch_size * max(passage, lengths.answer)
-        base = self.machine.runtime + memory
-        peak = max(
-            base + size * (model.params + positions * model.vocabulary),
-            decoding_memory(
-                model, ANSWERED_AT_ONCE, lengths.prompt + entry.instruction_tokens,
-                at["precision"], base,
-            ),
+        seconds += self._decoding(model, answers, asked, prefix, **at, rows=together)
+        answering = decoding_memory(
+            model, together, lengths.prompt + most, at["precision"], base,
         )  # fmt: skip
-        return scored + theirs + answers, seconds, peak
+        return scored + theirs + answers, seconds, max(peak, answering)
 
     def _run(self, run: Run) -> None:
         """Training of one run, and evaluation unless it only makes a teacher."""
@@ -517,24 +547,32 @@ class Forecast:
             if made is not None:  # what is timed is the student before training
                 kind, name = "students", made.student
             model = (self.models.teachers if kind == "teachers" else self.models.students)[name]
-            work = generation_work(model.flops, 32, entry.latency_tokens)
+            work, timed = generation_work(model.flops, 32, entry.latency_tokens), "single"
+            if self.study.mask is not None:
+                length = self.plan.corpus.read_length
+                work = forward_work(model.flops, length, length) * entry.latency_batch
+                timed = "score"
             work = work * (entry.latency_repeats + 1)
             at = {"precision": self._judged["precision"], "threads": entry.latency_threads}
-            seconds = self.machine.start + self._seconds("single", model, work, **at)
+            seconds = self.machine.start + self._seconds(timed, model, work, **at)
             self._add("latency", f"{plan.results}/efficiency/{key}.json", work=work,
                       seconds=seconds, threads=entry.latency_threads,
                       memory=self.machine.runtime + SINGLE * model.params)  # fmt: skip
 
     def _results(self, figures: Sequence[str]) -> None:
         """Table, answers, figures and report: little but their imports."""
-        names = ["near_duplicates.json", "runs.parquet", "laws.json", "answers.json", "report.html"]
+        names = ["runs.parquet", "laws.json", "answers.json", "report.html"]
+        if self.study.corpus is None:
+            names.insert(0, "near_duplicates.json")
         for name in (*names, *(f"figures/{figure}.svg" for figure in figures)):
             file = f"{self.plan.results}/{name}"
             self._add("results", file, seconds=self.machine.analysis_start)
 
 
-def _sum(works: Iterable[Work]) -> Work:
-    return sum(works, Work())
+def _sum(rows: Iterable[tuple[float, float]], of: Callable[[float, float], Work]) -> Work:
+    """The work of rows, those of equal lengths at once."""
+    parts = (of(*pair) * count for pair, count in Counter(rows).items())
+    return sum(parts, Work())
 
 
 def _scored(rows: Iterable[tuple[float, float]], tokens: str) -> float:

@@ -31,9 +31,15 @@ def _require_chat(tokenizer: Any) -> None:
 
 
 def encoder(
-    tokenizer: Any, template: str, system: str | None
+    tokenizer: Any, template: str, system: str | None, with_context: str | None = None
 ) -> Callable[[str, str | None], list[int]]:
     """A function from a prompt and its context to token ids, up to where the response begins.
+
+    Args:
+        tokenizer: The model's.
+        template: `chat`, `alpaca`, or a text with {prompt} and optionally {context}.
+        system: System turn of the chat template.
+        with_context: A text with both, in place of such a template where there is a context.
 
     Raises:
         UserError: The template is `chat` and the tokenizer has none.
@@ -57,6 +63,8 @@ def encoder(
         text = template
         if template == "alpaca":
             text = ALPACA_WITH_CONTEXT if context else ALPACA
+        elif context and with_context:
+            text = with_context
         elif context and "{context}" not in template:
             prompt = f"{prompt}\n\n{context}"
         # Cut at the fields first: a prompt that itself says {context} stays as it is.

@@ -7,18 +7,31 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from distill.corpus_evaluation import evaluate_on_corpus
 from distill.encoding import encode_rows
 from distill.environment import git_revision, hardware, versions
 from distill.evaluation import evaluate_model
 from distill.files import read_json, write_json, write_text
 from distill.flops import count_parameters
-from distill.models import load_model, load_teacher, load_tokenizer, resolve_precision, use_threads
-from distill.parquet import read_metadata, read_rows
+from distill.models import (
+    check_kind,
+    load_model,
+    load_teacher,
+    load_tokenizer,
+    resolve_precision,
+    use_threads,
+)
+from distill.parquet import read_metadata, read_rows, read_schema, read_table
+from distill.rows import read_ids
+from distill.schemas import MASKED_SCHEMA
 from distill.sources import sha256_of
 from distill.states import load_head
 from distill.vocabulary import Vocabulary
 
-_FROM_TRAINING = ("updates", "tokens_seen", "tokens_unique", "train_flops", "train_seconds")
+_FROM_TRAINING = (
+    "updates", "tokens_seen", "tokens_unique", "train_flops", "train_seconds", "peak_memory_mb",
+    "peak_memory_of",
+)  # fmt: skip
 _BYTES_PER_MB = 1024**2
 
 
@@ -50,13 +63,14 @@ def judge(
     texts: Sequence[str | Path],
     states: Sequence[str | Path],
     head: str | Path | None,
-    reference: str | Path,
+    reference: str | Path | None,
     training: str | Path | None,
     shard: str | Path | None,
     spec: dict[str, Any],
     metrics: str | Path,
     responses: str | Path,
     served: Sequence[str | Path] = (),
+    validation: Sequence[str | Path] = (),
 ) -> None:
     """Measure a model and write its record.
 
@@ -65,13 +79,15 @@ def judge(
         texts: The teacher's held-out text.
         states: The teacher's final hidden states on it, in the same order; none without a model.
         head: The teacher's output head; None without a model.
-        reference: Rows of the reference text's data set.
+        reference: Rows of the reference text's data set; None without one.
         training: The student's training record; None for a teacher.
         shard: The student's training data; None at n = 0 and for a teacher.
         spec: The evaluation's settings; stored in the record.
         metrics: Output, JSON.
         responses: Output, JSON lines.
         served: The server's answers that the text was taken from, where they tell its own loss.
+        validation: Text for the validation prompts, of which as many are answered; none where the
+            study does not ask for that.
     """
     start = time.perf_counter()
     use_threads(spec["threads"])
@@ -79,25 +95,35 @@ def judge(
     rows = read_rows(texts)
     tokenizer = load_tokenizer(folder)
     precision = resolve_precision(spec["precision"])
-    longest = max(len(row["prompt_ids"] or []) + len(row["response_ids"] or []) for row in rows)
-    longest = max(longest, spec["reference"]["max_tokens"] + 1)
+    longest = max(len(read_ids(row)) for row in rows)
+    if spec["reference"] is not None:
+        longest = max(longest, spec["reference"]["max_tokens"] + 1)
     if training is None:
         model = load_teacher(folder, spec["scorer"] | {"precision": precision}, sequence=longest)
     else:
         model = load_model(folder, precision=precision, sequence=longest)
     vocabulary = Vocabulary.load(folder)
-    passages = [row["text"] for row in read_rows(reference)[: spec["reference"]["passages"]]]
+    check_kind(model.config, rows, str(folder))
+    passages = []
+    if reference is not None:
+        passages = [row["text"] for row in read_rows(reference)[: spec["reference"]["passages"]]]
     trained: set[int] = set()
     made = read_json(training) if training is not None else None
     if shard is not None and made is not None:
         limit = made["spec"]["train"]["max_length"]
         digest = read_metadata(shard, "tokenizer_sha256")
-        examples = encode_rows(read_rows(shard), tokenizer, spec["formatting"], digest, limit)
+        words = [name for name in read_schema(shard).names if name in MASKED_SCHEMA.names]
+        learned = read_table(shard, words).to_pylist()  # without the soft targets, which are large
+        examples = encode_rows(learned, tokenizer, spec["formatting"], digest, limit)
         trained = {token for example in examples for token in example.answer}
-    found, answers = evaluate_model(
+    on_corpus, answered = "corpus" in spec["text"], {}
+    if validation:
+        answered["validation"] = read_rows(validation)[: spec["reference_answers"]]
+    found, answers = (evaluate_on_corpus if on_corpus else evaluate_model)(
         model, tokenizer, rows, read_rows(states), load_head(head, model.device) if head else None,
         read_metadata(texts[0], "tokenizer_sha256"), passages, trained, spec, vocabulary,
         _served_nats(rows, read_rows(served)) if served else [],
+        **({"validation": read_rows(validation)[: spec["reference_answers"]]} if validation else {})
     )  # fmt: skip
     total, body = count_parameters(model)
     size = _saved_size_mb(model, folder)
@@ -115,7 +141,9 @@ def judge(
             "sha256": {file.name: sha256_of(file) for file in sorted(folder.glob("*.safetensors"))},
         },
         **found,
-        "responses": {
+        "responses": None
+        if on_corpus
+        else {
             "rows": len(rows),
             "finished_share": sum(row["finish_reason"] == "stop" for row in rows) / len(rows),
             "mean_tokens": sum(len(row["response_ids"] or []) for row in rows) / len(rows),
@@ -126,6 +154,9 @@ def judge(
         "git": git_revision(),
         "evaluate_seconds": time.perf_counter() - start,
     }
+    if training is None:  # of what it wrote or scored to be judged here
+        jobs = [read_metadata(path, "job") for path in states]
+        record["job"] = max(jobs, key=lambda job: float(job["peak_memory_mb"]))
     if made is not None:
         record["run"] = made["run"]
         record["training"] = {name: made[name] for name in _FROM_TRAINING}

@@ -1,24 +1,25 @@
-"""Time greedy generation at batch 1, prefill and decoding apart, with the memory it takes."""
+"""Time greedy generation at batch 1, prefill and decoding apart, or an encoder's forward pass; with
+the memory it takes."""
 
 import gc
 import inspect
 import platform
-import resource
 import statistics
-import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
+from transformers import AutoConfig, DynamicCache
 
 from distill.files import UserError
 from distill.flops import BYTES_PER_MB, FlopModel, count_parameters, model_size_mb
+from distill.forward import model_class
+from distill.memory import memory_now, peak_memory, reset_peak
 from distill.models import quantised
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -96,35 +97,129 @@ def measure_efficiency(
             not hold a loadable causal model, its architecture is one whose FLOPs are not counted,
             or prompt and new tokens do not fit its context.
     """
-    _check_arguments(new_tokens, prompt_tokens, repeats, warmup, threads, precision, device)
-    _check_context(model_dir, prompt_tokens, new_tokens)
+    _check_arguments(
+        threads, precision, device,
+        new_tokens=(new_tokens, 2), prompt_tokens=(prompt_tokens, 1), repeats=(repeats, 1),
+        warmup=(warmup, 0),
+    )  # fmt: skip
+    _check_context(
+        model_dir,
+        prompt_tokens + new_tokens,
+        f"a prompt of {prompt_tokens} and {new_tokens} new tokens exceed",
+    )
+
+    def generate(model: Any) -> Timing:
+        prompt = _prompt(model.config.vocab_size, (1, prompt_tokens), device)
+        return time_generation(model, prompt, new_tokens)
+
+    timings, flops, record = _measured(
+        model_dir, generate, repeats, warmup, threads, precision, device, quantisation
+    )
+    return summarise(timings, new_tokens) | {
+        **record,
+        "flops_per_token": flops.per_generated_token(FLOPS_CONTEXT),
+        "new_tokens": new_tokens,
+        "prompt_tokens": prompt_tokens,
+    }
+
+
+def measure_encoder(
+    model_dir: str | Path,
+    *,
+    length: int,
+    scored: int,
+    batch: int = 1,
+    repeats: int = 10,
+    warmup: int = 2,
+    threads: int,
+    precision: str,
+    device: str,
+    quantisation: str = "none",
+) -> dict[str, Any]:
+    """Measure a masked model's own forward pass over random tokens, logits at every position.
+
+    Args:
+        model_dir: directory with `config.json` and safetensors weights of a masked model.
+        length: tokens of a sequence.
+        scored: how many of them are to be found where the model is trained and judged.
+        batch: sequences of a pass.
+        repeats, warmup, threads, precision, device, quantisation: as for `measure_efficiency`.
+
+    Returns:
+        The record of `measure_efficiency`, where a forward pass stands for a generation:
+        tokens_per_second and its median are batch x length over the mean and median latency,
+        forward_ms the median latency. flops_per_token are per token to be found, as losses and
+        numbers of tokens are: a pass over a sequence with logits at `scored` places, over `scored`.
+        It has batch, length and scored in place of new_tokens and prompt_tokens, and no time to
+        first token.
+
+    Raises:
+        UserError: as `measure_efficiency`.
+    """
+    _check_arguments(
+        threads, precision, device,
+        batch=(batch, 1), length=(length, 1), scored=(scored, 1), repeats=(repeats, 1),
+        warmup=(warmup, 0),
+    )  # fmt: skip
+    _check_context(model_dir, length, f"sequences of {length} tokens exceed")
+
+    @torch.inference_mode()
+    def read(model: Any) -> float:
+        ids = _prompt(model.config.vocab_size, (batch, length), device)
+        _synchronise(ids.device)
+        start = time.perf_counter()
+        model(input_ids=ids)
+        _synchronise(ids.device)
+        return time.perf_counter() - start
+
+    seconds, flops, record = _measured(
+        model_dir, read, repeats, warmup, threads, precision, device, quantisation
+    )
+    found = _latencies(seconds, batch * length)
+    return found | {
+        **record,
+        "forward_ms": 1000 * found["latency_median_s"],
+        "flops_per_token": flops.sequence_forward(length, scored) / scored,
+        "batch": batch,
+        "scored": scored,
+        "length": length,
+    }
+
+
+def _measured(
+    model_dir: str | Path,
+    work: Callable[[Any], Any],
+    repeats: int,
+    warmup: int,
+    threads: int,
+    precision: str,
+    device: str,
+    quantisation: str,
+) -> tuple[list[Any], FlopModel, dict[str, Any]]:
+    """What each repeat of some work with a model returns, the model's FLOPs, and its record."""
     threads_before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         gc.collect()
-        baseline = _memory_now(device)
+        baseline = memory_now(device)
         model = _load(model_dir, PRECISIONS[precision], device, quantisation)
         flops = FlopModel.from_model(model)
         gc.collect()
-        span = "generation" if _reset_peak(device) else "process"
-        prompt = _prompt(model.config.vocab_size, prompt_tokens, device)
+        span = "generation" if reset_peak(device) else "process"
         for _ in range(warmup):
-            time_generation(model, prompt, new_tokens)
-        timings = [time_generation(model, prompt, new_tokens) for _ in range(repeats)]
-        peak = _peak_memory(device)
+            work(model)
+        timings = [work(model) for _ in range(repeats)]
+        peak = peak_memory(device)
     finally:
         torch.set_num_threads(threads_before)
     params, params_non_embedding = count_parameters(model)
-    return summarise(timings, new_tokens) | {
+    record = {
         "size_mb": model_size_mb(model),
         "peak_memory_mb": peak / BYTES_PER_MB,
         "baseline_memory_mb": baseline / BYTES_PER_MB,
         "peak_memory_span": span,
         "params": params,
         "params_non_embedding": params_non_embedding,
-        "flops_per_token": flops.per_generated_token(FLOPS_CONTEXT),
-        "new_tokens": new_tokens,
-        "prompt_tokens": prompt_tokens,
         "repeats": repeats,
         "warmup": warmup,
         "threads": threads,
@@ -132,6 +227,7 @@ def measure_efficiency(
         "device": device,
         "device_name": _device_name(device),
     }
+    return timings, flops, record
 
 
 def summarise(timings: list[Timing], new_tokens: int) -> dict[str, float]:
@@ -141,18 +237,23 @@ def summarise(timings: list[Timing], new_tokens: int) -> dict[str, float]:
         The speeds (tokens per second), latencies (seconds) and time to first token (milliseconds)
         described at `measure_efficiency`.
     """
-    latencies = [timing.latency_s for timing in timings]
-    mean, median = statistics.fmean(latencies), statistics.median(latencies)
-    return {
-        "tokens_per_second": new_tokens / mean,
-        "tokens_per_second_median": new_tokens / median,
-        "latency_mean_s": mean,
-        "latency_median_s": median,
-        "latency_p90_s": float(np.quantile(latencies, 0.9)),
+    return _latencies([timing.latency_s for timing in timings], new_tokens) | {
         "ttft_ms": 1000 * statistics.median(timing.prefill_s for timing in timings),
         "decode_tokens_per_second": statistics.median(
             (new_tokens - 1) / timing.decode_s for timing in timings
         ),
+    }
+
+
+def _latencies(seconds: list[float], tokens: int) -> dict[str, float]:
+    """Mean, median and 90th percentile of latencies, and speeds at so many tokens each."""
+    mean, median = statistics.fmean(seconds), statistics.median(seconds)
+    return {
+        "tokens_per_second": tokens / mean,
+        "tokens_per_second_median": tokens / median,
+        "latency_mean_s": mean,
+        "latency_median_s": median,
+        "latency_p90_s": float(np.quantile(seconds, 0.9)),
     }
 
 
@@ -190,10 +291,10 @@ def _last_only(model: Any) -> dict[str, int]:
     return {}
 
 
-def _prompt(vocabulary: int, length: int, device: str) -> torch.Tensor:
-    """Return fixed random token ids, [1, length]."""
+def _prompt(vocabulary: int, shape: tuple[int, int], device: str) -> torch.Tensor:
+    """Return fixed random token ids, [sequences, length]."""
     generator = torch.Generator().manual_seed(0)
-    return torch.randint(vocabulary, (1, length), generator=generator).to(device)
+    return torch.randint(vocabulary, shape, generator=generator).to(device)
 
 
 def _synchronise(device: torch.device) -> None:
@@ -201,23 +302,9 @@ def _synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _check_arguments(
-    new_tokens: int,
-    prompt_tokens: int,
-    repeats: int,
-    warmup: int,
-    threads: int,
-    precision: str,
-    device: str,
-) -> None:
-    least = [
-        ("new_tokens", new_tokens, 2),
-        ("prompt_tokens", prompt_tokens, 1),
-        ("repeats", repeats, 1),
-        ("warmup", warmup, 0),
-        ("threads", threads, 1),
-    ]
-    for name, value, minimum in least:
+def _check_arguments(threads: int, precision: str, device: str, **least: tuple[int, int]) -> None:
+    """Check arguments; `least` are numbers with the smallest that each may be."""
+    for name, (value, minimum) in {**least, "threads": (threads, 1)}.items():
         if value < minimum:
             raise UserError(f"{name} is {value}; set it to {minimum} or more")
     if precision not in PRECISIONS:
@@ -228,7 +315,7 @@ def _check_arguments(
         raise UserError("device is cuda but PyTorch sees no CUDA device; choose cpu")
 
 
-def _check_context(model_dir: str | Path, prompt_tokens: int, new_tokens: int) -> None:
+def _check_context(model_dir: str | Path, tokens: int, what: str) -> None:
     if not (Path(model_dir) / "config.json").is_file():
         raise UserError(f"{model_dir} holds no config.json; give a Hugging Face model directory")
     try:
@@ -238,17 +325,17 @@ def _check_context(model_dir: str | Path, prompt_tokens: int, new_tokens: int) -
     except (OSError, ValueError) as error:
         raise _unloadable(model_dir, error) from error
     context = getattr(config.get_text_config(), "max_position_embeddings", None)
-    if context and prompt_tokens + new_tokens > context:
-        raise UserError(
-            f"a prompt of {prompt_tokens} and {new_tokens} new tokens exceed the context of "
-            f"{context} tokens of {model_dir}; lower one of the two"
-        )
+    if context and tokens > context:
+        raise UserError(f"{what} the context of {context} tokens of {model_dir}; lower them")
 
 
 def _load(model_dir: str | Path, dtype: torch.dtype, device: str, quantisation: str) -> Any:
     settings = quantised(quantisation, dtype)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        config = AutoConfig.from_pretrained(
+            model_dir, trust_remote_code=False, local_files_only=True
+        )
+        model = model_class(config).from_pretrained(
             model_dir,
             dtype=dtype,
             use_safetensors=True,
@@ -264,48 +351,9 @@ def _load(model_dir: str | Path, dtype: torch.dtype, device: str, quantisation: 
 
 def _unloadable(model_dir: str | Path, error: Exception) -> UserError:
     reason = " ".join(str(error).split()).rstrip(".")
-    return UserError(f"{model_dir} cannot be loaded as a causal model ({reason}); check its files")
-
-
-def _memory_now(device: str) -> int:
-    """Return the bytes the process holds: resident ones, or PyTorch's on the CUDA device."""
-    if device == "cuda":
-        return torch.cuda.memory_allocated()
-    return psutil.Process().memory_info().rss
-
-
-def _reset_peak(device: str) -> bool:
-    """Bring the high-water mark of memory down to what is held now; return whether that worked."""
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        return True
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-        return _high_water_mark() is not None
-    return False
-
-
-def _peak_memory(device: str) -> int:
-    """Return the highest number of bytes held since the process began or the mark was reset."""
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated()
-    peak = _high_water_mark()
-    if peak is None:
-        unit = 1 if sys.platform == "darwin" else 1024
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return peak
-
-
-def _high_water_mark() -> int | None:
-    """Return the bytes of VmHWM, proc(5), or None where the system does not tell it.
-
-    `ru_maxrss` is the second choice because a process started by a larger one inherits its peak.
-    """
-    with suppress(OSError):
-        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return None
+    return UserError(
+        f"{model_dir} cannot be loaded as a language model ({reason}); check its files"
+    )
 
 
 def _device_name(device: str) -> str:

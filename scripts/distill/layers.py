@@ -17,7 +17,9 @@ from safetensors.torch import load_file, save_file
 
 from distill.files import UserError, replacing
 from distill.flops import FlopModel
-from distill.states import batches, padded, scored_positions
+from distill.forward import fills_masks
+from distill.rows import read_ids, scored_positions
+from distill.states import batches, padded
 
 LAYERS_SCHEMA = pa.schema(
     [
@@ -57,12 +59,13 @@ def layer_states(
     found: dict[int, torch.Tensor] = {}
     for batch in batches(rows, 16):
         ids, mask = padded([rows[number] for number in batch], model.device)
+        settings = {} if fills_masks(model) else {"use_cache": False}
         output = model.base_model(
-            input_ids=ids, attention_mask=mask, use_cache=False, output_hidden_states=True
+            input_ids=ids, attention_mask=mask, output_hidden_states=True, **settings
         )
         for place, number in enumerate(batch):
-            where = scored_positions(rows[number], tokens)
-            picked = [output.hidden_states[layer][place, where.start : where.stop] for layer in layers]  # fmt: skip  # noqa: E501
+            where = list(scored_positions(rows[number], tokens))
+            picked = [output.hidden_states[layer][place, where] for layer in layers]
             found[number] = torch.stack(picked, 1).float().cpu()
     return [found[number] for number in range(len(rows))]
 
@@ -163,9 +166,7 @@ def score_layers(
         {
             "id": row["id"],
             **encode_layers(project(own, projection), spec["bits"]),
-            "layer_flops": float(
-                flop_model.sequence_forward(len(row["prompt_ids"]) + len(row["response_ids"]), 0)
-            ),
+            "layer_flops": float(flop_model.sequence_forward(len(read_ids(row)), 0)),
             "layer_seconds": seconds,
         }
         for row, own in zip(rows, states, strict=True)

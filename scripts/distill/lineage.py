@@ -4,14 +4,22 @@ from distill.config import Study
 
 
 def teachers_behind(
-    study: Study, student: str, teacher: str, method: str, cache: str | None
+    study: Study,
+    student: str,
+    teacher: str,
+    method: str,
+    cache: str | None,
+    curation: str = "raw",
 ) -> list[str]:
     """Teachers whose text or distribution a run reads until it is trained, each once.
 
     A run that learns a corpus reads its teacher's text only to stop early; a trimmed vocabulary is
-    counted in a teacher's text.
+    counted in a teacher's text. Where the whole study learns a corpus, a teacher is read only for
+    soft targets and by a curation that asks for its loss.
     """
     found = []
+    if study.corpus is not None:
+        return _behind_corpus(study, teacher, method, cache, curation)
     if vocabulary := study.students[student].vocabulary:
         found.append(vocabulary.teacher)
     if study.method_of(method).corpus is None or study.train_of(method).early_stopping:
@@ -27,6 +35,22 @@ def teachers_behind(
     return list(dict.fromkeys(found))
 
 
+def _behind_corpus(
+    study: Study, teacher: str, method: str, cache: str | None, curation: str
+) -> list[str]:
+    """The same where the text is a corpus: whose soft targets and losses are read."""
+    found, chosen = [], study.curations.get(curation)
+    pairs = [(teacher, cache)]
+    if name := study.methods[method].search:
+        pairs.append((study.searches[name].teacher, study.searches[name].cache))
+    if study.method_of(method).soft:
+        for own, soft in pairs:
+            found += list(study.caches[soft].teachers if soft else ()) or [own]
+    if chosen and chosen.teacher_loss:
+        found.append(teacher)
+    return list(dict.fromkeys(found))
+
+
 def teacher_loops(study: Study) -> list[list[str]]:
     """Loops among the trained teachers, as names from a teacher back to itself; each loop once."""
     behind = {
@@ -36,6 +60,7 @@ def teacher_loops(study: Study) -> list[list[str]]:
             entry.trained.teacher or name,
             entry.trained.method,
             entry.trained.cache,
+            entry.trained.curation,
         )
         for name, entry in study.teachers.items()
         if entry.trained is not None

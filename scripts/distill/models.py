@@ -1,19 +1,20 @@
 """Open a model directory safely, on the device and in the precision that suit the machine."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoConfig, BitsAndBytesConfig
 
 from distill.attention import GROUPED
 from distill.files import UserError
+from distill.forward import is_masked, model_class
 from distill.parquet import read_metadata, read_rows
+from distill.rows import read_ids
+from distill.tokenizing import SAFE, load_tokenizer
 from distill.tokens import tokenizer_sha256
-
-SAFE: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
-"""No code from a model's repository, no network."""
 
 
 def device() -> torch.device:
@@ -64,7 +65,7 @@ def attention_for(sequence: int) -> str | None:
 
 
 def load_model(path: str | Path, *, precision: str, sequence: int) -> Any:
-    """Load a causal language model for evaluation, on this machine's device.
+    """Load a causal or masked language model for evaluation, on this machine's device.
 
     Args:
         path: Directory with `config.json` and safetensors weights.
@@ -76,7 +77,7 @@ def load_model(path: str | Path, *, precision: str, sequence: int) -> Any:
     """
     config = AutoConfig.from_pretrained(path, **SAFE)
     check_context(config, sequence, str(path))
-    model = AutoModelForCausalLM.from_pretrained(
+    model = model_class(config).from_pretrained(
         path,
         dtype=dtype_of(precision),
         use_safetensors=True,
@@ -119,7 +120,7 @@ def load_teacher(path: str | Path, spec: dict[str, Any], *, sequence: int) -> An
     check_context(config, sequence, str(path))
     settings = quantised(spec["quantisation"], dtype_of(precision))
     settings["device_map"] = spec["device_map"] or {"": device()}
-    model = AutoModelForCausalLM.from_pretrained(
+    model = model_class(config).from_pretrained(
         path,
         dtype=dtype_of(precision),
         use_safetensors=True,
@@ -141,13 +142,36 @@ def open_scoring(
         spec: Of the teacher: precision, quantisation, device_map and threads, which are set.
 
     Raises:
-        UserError: The text's tokens are not the teacher's, or exceed its context.
+        UserError: The text's tokens are not the teacher's, or exceed its context, or the teacher
+            is of another kind than the text.
     """
     use_threads(spec["threads"])
     rows, folder = read_rows(text), Path(model_file).parent
     check_tokens(text, folder)
-    length = max(len(row["prompt_ids"]) + len(row["response_ids"]) for row in rows)
+    check_kind(AutoConfig.from_pretrained(folder, **SAFE), rows, str(folder))
+    length = max(len(read_ids(row)) for row in rows)
     return rows, load_teacher(folder, spec, sequence=length)
+
+
+def check_kind(config: Any, rows: Sequence[dict[str, Any]], name: str) -> None:
+    """Check that masked chunks meet a masked model, and other text a causal one.
+
+    Args:
+        config: Of the model.
+        rows: Of text.
+        name: The model's.
+
+    Raises:
+        UserError: They do not fit.
+    """
+    masked = bool(rows) and "positions" in rows[0]
+    if masked != is_masked(config):
+        kind = "masked" if is_masked(config) else "causal"
+        remedy = "a masked model such as BERT" if masked else "a causal model"
+        raise UserError(
+            f"{name} is a {kind} language model ({config.model_type}), which cannot read what the "
+            f"study's task gives it; name {remedy}, or set the task that fits"
+        )
 
 
 def check_tokens(text: str | Path, folder: str | Path) -> None:
@@ -163,28 +187,19 @@ def check_tokens(text: str | Path, folder: str | Path) -> None:
         )
 
 
+def context_of(folder: str | Path) -> int | None:
+    """Most tokens that the model in `folder` reads; None where its config does not say."""
+    return getattr(AutoConfig.from_pretrained(folder, **SAFE), "max_position_embeddings", None)
+
+
 def check_context(config: Any, sequence: int, name: str) -> None:
     """Raise UserError if `sequence` tokens exceed the context of a model's `config`."""
     context = getattr(config, "max_position_embeddings", None)
     if context is not None and sequence > context:
         raise UserError(
             f"{name} reads at most {context} tokens but up to {sequence} are asked for; lower "
-            "prompts.max_tokens, the teacher's max_tokens or train.max_length"
+            "prompts.max_tokens, the teacher's max_tokens or train.max_length (corpus.length)"
         )
-
-
-def load_tokenizer(path: str | Path) -> Any:
-    """Load a tokenizer; a missing pad token becomes the EOS token (masks, not ids, hide padding).
-
-    Raises:
-        UserError: The tokenizer has no EOS token, so no response could end.
-    """
-    tokenizer = AutoTokenizer.from_pretrained(path, **SAFE)
-    if tokenizer.eos_token_id is None:
-        raise UserError(f"the tokenizer in {path} has no eos_token; set one in its config")
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
 
 
 def use_threads(threads: int) -> None:

@@ -38,14 +38,15 @@ def train_parts(plan: Plan, run: Run) -> list[int]:
 def needed_texts(plan: Plan) -> list[tuple[str, str, int]]:
     """(teacher, split, part) of all text that a study reads, each once.
 
-    Train text of the runs and searches; validation text for early stopping, searches and the ids
-    that trimmed vocabularies keep; test text of the teachers of the run table.
+    Train text of the runs and searches; validation text for early stopping, searches, the ids that
+    trimmed vocabularies keep and BLEU; test text of the teachers of the run table.
     """
     return sorted(set(_texts(plan)))
 
 
 def _texts(plan: Plan) -> Iterator[tuple[str, str, int]]:
     held_out = {("test", run.teacher) for run in plan.runs}
+    held_out |= {("validation", name) for _, name in held_out if plan.answered_validation(name)}
     searched = [plan.search_run(name) for name in needed_searches(plan)]
     for run in (*(run for run in needed_runs(plan) if run.samples), *searched):
         for part in train_parts(plan, run):

@@ -38,6 +38,9 @@ from distill.spans import Spans
 from distill.states import OutputHead, hidden_states, teacher_log_q
 from distill.vocabulary import Vocabulary
 
+LAST = "last"
+"""A student's last layer, in a method that serves students of several depths."""
+
 MATCH = {"mse": hidden_mse, "cosine": hidden_cosine}
 _PARAMETER = {"jsd": "jsd_beta", "skew_kl": "skew_alpha"}
 
@@ -74,13 +77,16 @@ class TargetReader:
         self.method, self.cache = method, cache
         self.vocabulary, self.width = vocabulary, width
 
-    def positions(self, item: Item) -> tuple[range, range]:
+    def positions(self, item: Item) -> tuple[Sequence[int], range]:
         """Positions of the student's tokens with soft targets, and the targets' in the cache.
 
         Across tokenizers the i-th answer token of one is taken with the i-th of the other, as far
         as both go (ULD, Boizard 2024), or all tokens of common spans, from the first to the last.
+        In a masked chunk they are where tokens are to be found.
         """
         assert item.row is not None
+        if item.example.positions is not None:
+            return item.example.positions, range(len(item.example.answer))
         prompt, answer = len(item.example.prompt), len(item.example.answer)
         theirs = len(item.row["prompt_ids"]) - 1 if self.cache["tokens"] == "all" else 0
         if item.spans is not None:
@@ -108,7 +114,7 @@ class TargetReader:
         for number, item in enumerate(items):
             assert item.row is not None
             where, targets_at = self.positions(item)
-            mask[number, where.start : where.stop] = True
+            mask[number, list(where)] = True
             part = slice(targets_at.start, targets_at.stop)
             if self.cache["scheme"] == "final_hidden":
                 states.append(hidden_states(item.row["hidden"], self.width)[part])
@@ -465,7 +471,7 @@ class Objective:
             places = {layer: place for place, layer in enumerate(self.cache["hidden"]["layers"])}
             each = [
                 MATCH[entry["loss"]](
-                    projections[f"layer_{own}"](states[int(own)][mask]),
+                    projections[f"layer_{own}"](states[-1 if own == LAST else int(own)][mask]),
                     batch["layers"][:, places[int(theirs)]],
                 )
                 for own, theirs in entry["layers"].items()

@@ -130,7 +130,7 @@ class LiveTeacher:
         mask = torch.zeros_like(batch["input_ids"], dtype=torch.bool)
         for number, item in enumerate(items):
             where = self.positions(item)
-            mask[number, where.start : where.stop] = True
+            mask[number, list(where)] = True
         device = self.model.device
         with torch.inference_mode():
             names = ("input_ids", "attention_mask")
@@ -138,7 +138,7 @@ class LiveTeacher:
             states = hidden[mask.to(device)]
         return batch | {"soft_mask": mask, "states": states.to(torch.bfloat16, copy=True)}
 
-    def positions(self, item: Item) -> range:
+    def positions(self, item: Item) -> Sequence[int]:
         """Positions of an item whose next token is compared with the teacher's."""
         row = {"prompt_ids": item.example.prompt, "response_ids": item.example.answer}
         return scored_positions(row, self.tokens)

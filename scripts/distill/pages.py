@@ -3,13 +3,15 @@
 import json
 from typing import Any
 
-from distill.columns import COLUMNS, MEASURED, NULLABLE
+from distill.columns import COLUMNS, MEASURED, NULL_IN, NULLABLE
 from distill.config import Study
 from distill.soundness import table
 
 _SECTIONS = {
     "sources": "Source",
     "prompts": "Prompts",
+    "corpus": "Corpus",
+    "corpus.mask": "Mask",
     "teachers": "Teacher",
     "teachers.<name>.trained": "Trained",
     "teachers.<name>.server": "Server",
@@ -33,6 +35,7 @@ _SECTIONS = {
     "train.lora": "Lora",
     "evaluate": "Evaluate",
     "evaluate.reference": "Reference",
+    "evaluate.answers": "Answers",
     "evaluate.combined_weights": "Weights",
     "evaluate.prices": "Prices",
     "evaluate.benchmarks.<task>": "Benchmark",
@@ -77,8 +80,9 @@ def page_text() -> str:
         "combinations are refused before the first job. For completion in an editor, put",
         "`# yaml-language-server: $schema=docs/config.schema.json` on the first line.",
         "",
-        "Top level: `study` (a name: letters, digits, `_`, `-`, `.`), `task` (`instruction`), and",
-        "the sections below. This page is written by `python scripts/write_schema.py`.",
+        "Top level: `study` (a name: letters, digits, `_`, `-`, `.`), `task` (`instruction`: the",
+        "models answer `prompts`; `causal-lm`, `masked-lm`: they read a `corpus` instead), and the",
+        "sections below. This page is written by `python scripts/write_schema.py`.",
     ]
     for section, model in _SECTIONS.items():
         definition = definitions[model]
@@ -113,6 +117,8 @@ def table_text() -> str:
     ]
     for name, meaning in COLUMNS.items():
         marks = ["MEASURED"] * (name in MEASURED) + ["may be null"] * (name in NULLABLE)
+        tasks = [task for task, own in NULL_IN.items() if name in own and name not in NULLABLE]
+        marks += [f"null in {' and '.join(tasks)}"] if tasks else []
         lines.append(f"| `{name}` | {meaning} | {', '.join(marks)} |")
     return "\n".join(lines) + "\n"
 

@@ -51,6 +51,11 @@ def read_schema(path: str | Path) -> pa.Schema:
     return pq.read_schema(path)
 
 
+def plain_schema(path: str | Path) -> pa.Schema:
+    """The columns of a Parquet file, without what its writer noted beside them."""
+    return pa.schema([field.remove_metadata() for field in pq.read_schema(path)])
+
+
 def read_rows(paths: Sequence[str | Path] | str | Path) -> list[dict[str, Any]]:
     """Read the rows of one or several Parquet files, in order."""
     several = [paths] if isinstance(paths, (str, Path)) else paths

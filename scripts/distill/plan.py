@@ -4,8 +4,6 @@ A spec is a plain dict of what an output depends on beyond its input files; Snak
 results store it, and shared work lies under a hash of it. Keys stand in a fixed order.
 """
 
-import hashlib
-import json
 import math
 import re
 from collections.abc import Iterator
@@ -15,7 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from distill.config import MAGPIE, Block, Curation, Prompts, Student, Study, parts_of, raw_part_size
+from distill.corpus_plan import CorpusPlan
 from distill.lineage import teachers_behind
+from distill.naming import digest
+from distill.naming import slug as _slug
 from distill.ordering import pool_order
 
 RAW, NO_CACHE, UNTRAINED = "raw", "none", "none"
@@ -23,6 +24,8 @@ LIVE = "live"
 """In place of a cache: the teacher itself, which training asks."""
 
 RESOURCES = "resources"
+ASKED = {"generated_instructions", "instruction_tokens", "reference_answers", "qualitative"}
+"""Settings of an evaluation that asks the models something."""
 _NOT_DECODING = {"source", "text", "trained", "server", "pretraining_tokens"}
 
 
@@ -83,15 +86,6 @@ def run_table(study: Study) -> list[Run]:
     return sorted(set().union(*(block_runs(study, block) for block in study.runs)))
 
 
-def digest(spec: Any) -> str:
-    """Eight hexadecimal digits that name a spec."""
-    return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:8]
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40].strip("-")
-
-
 def _stem(key: str) -> str:
     """A source's key without its digest."""
     return re.sub(r"-[0-9a-f]{8}$", "", key)
@@ -100,7 +94,8 @@ def _stem(key: str) -> str:
 def _plain(value: Any) -> Any:
     """`value` with the keys of free-form dicts in order, so that re-ordering changes nothing."""
     if isinstance(value, dict):
-        return {key: _plain(value[key]) for key in sorted(value)}
+        keys = sorted(value, key=lambda key: (isinstance(key, str), key))  # layers: 1, 2, last
+        return {key: _plain(value[key]) for key in keys}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
@@ -142,6 +137,7 @@ class Plan:
         used += [student.source for student in self.study.students.values()]
         servers = [teacher.server for teacher in self.study.teachers.values() if teacher.server]
         used += [server.tokenizer for server in servers if server.tokenizer]
+        used += [self.study.corpus.tokenizer] if self.study.corpus else []
         return {self.source_key(name): name for name in used}
 
     @cached_property
@@ -169,10 +165,13 @@ class Plan:
     def teachers_behind(self, run: Run) -> list[str]:
         """Teachers whose text or distribution a run reads until it is trained."""
         if run.samples == 0:
+            if self.study.corpus is not None:  # ids are counted in text that no teacher wrote
+                return []
             vocabulary = self.study.students[run.student].vocabulary
             return [vocabulary.teacher] if vocabulary else []
         cache = None if run.cached == NO_CACHE else run.cache
-        return teachers_behind(self.study, run.student, run.teacher, run.method, cache)
+        given = (run.student, run.teacher, run.method, cache, run.curation)
+        return teachers_behind(self.study, *given)
 
     @cached_property
     def trained_runs(self) -> list[Run]:
@@ -226,7 +225,20 @@ class Plan:
         wanted = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
         return sorted(str(file) for pattern in wanted for file in Path(path).glob(pattern))
 
-    # Prompts.
+    # Prompts, or a corpus in their place.
+
+    @cached_property
+    def corpus(self) -> CorpusPlan:
+        """The corpus that the study's models read; only for a study that has one."""
+        assert self.study.corpus is not None
+        return CorpusPlan(self, self.study.corpus)
+
+    @property
+    def near_duplicates(self) -> str:
+        """What was found to resemble between held-out and training text."""
+        if self.study.corpus is not None:
+            return self.corpus.documents
+        return f"{self.results}/near_duplicates.json"
 
     @cached_property
     def prompts_spec(self) -> dict[str, Any]:
@@ -266,6 +278,8 @@ class Plan:
 
     def part_rows(self, split: str, part: int) -> int:
         """Rows kept in a part: the part size, or what is left of a held-out split."""
+        if self.study.corpus is not None:
+            return self.corpus.rows(split, part)
         size, rows = self.study.prompts.part_size, self.rows_of(split)
         return size if rows is None else min(size, rows - part * size)
 
@@ -315,10 +329,14 @@ class Plan:
 
     def formatting_spec(self) -> dict[str, Any]:
         """How a prompt becomes a model's input."""
-        return {"template": self.study.prompts.template, "system": self.study.prompts.system}
+        prompts = self.study.prompts
+        spec = {"template": prompts.template, "system": prompts.system}
+        return spec | ({"with_context": prompts.with_context} if prompts.with_context else {})
 
     def text_spec(self, teacher: str) -> dict[str, Any]:
         """What a teacher's text depends on."""
+        if self.study.corpus is not None:
+            return self.corpus.text_spec
         entry = self.study.teachers[teacher]
         spec: dict[str, Any] = {"prompts": self.prompts_spec}
         if entry.server is not None:
@@ -380,6 +398,8 @@ class Plan:
 
     def text_key(self, teacher: str) -> str:
         """Folder name of a teacher's text."""
+        if self.study.corpus is not None:
+            return self.corpus.text_key
         entry = self.study.teachers[teacher]
         named = entry.server.model if entry.server else entry.text
         origin = _stem(_slug(named)) if named else self.model_stem(teacher)
@@ -392,6 +412,8 @@ class Plan:
 
     def texts_from(self, origin: str) -> list[str]:
         """Keys of the texts that a model writes, a data set holds or a server writes."""
+        if self.study.corpus is not None:
+            return []
         return [
             key for key, name in self.text_keys.items()
             if self.study.teachers[name].origin == origin
@@ -428,14 +450,17 @@ class Plan:
             return [self.model_manifest(server.tokenizer)]
         return [self.model_of("teachers", teacher)] if self.has_model(teacher) else []
 
+    def writes(self, teacher: str) -> bool:
+        """Whether a teacher writes its text; a corpus is there already."""
+        return self.study.corpus is None and self.study.teachers[teacher].writes
+
     # Soft targets.
 
     def scorer_spec(self, teacher: str) -> dict[str, Any]:
         """What a teacher's hidden states depend on beyond the text."""
         entry = self.study.teachers[teacher]
         if not entry.has_model and entry.server is not None:
-            names = ("model", "revision")
-            model = {name: getattr(entry.server, name) for name in names}
+            model = {"model": entry.server.model, "revision": entry.server.revision}
             return {"model": model, "quantisation": None}
         spec = {"model": self.model_spec(teacher)}
         names = ("precision", "quantisation", "device_map", "threads")
@@ -468,7 +493,7 @@ class Plan:
 
         A teacher's own text comes with them: they are what it was drawn from.
         """
-        own = text == scorer and tokens == "answer" and self.study.teachers[text].writes
+        own = text == scorer and tokens == "answer" and self.writes(text)
         folder = "own" if own else f"{self.scorer_key(scorer)}-{tokens}"
         return f"{RESOURCES}/states/{self.text_key(text)}/{folder}/{split}-{part:05d}.parquet"
 
@@ -752,9 +777,15 @@ class Plan:
             return None
         return self.study.method_of(run.method).corpus
 
+    def without_teacher(self, method: str) -> bool:
+        """Whether students learn by a method from text that no teacher wrote, and nothing else."""
+        own = self.study.method_of(method)
+        return own.corpus is not None or (self.study.corpus is not None and not own.soft)
+
     def corpus_spec(self, method: str, student: str) -> dict[str, Any]:
         """What the chunks of a corpus are: whose text and tokens, without the reference text."""
         entry, reference = self.study.method_of(method), self.study.evaluate.reference
+        assert reference is not None
         return {
             "corpus": self.source_spec(entry.corpus or ""),
             "tokens": entry.corpus_tokens,
@@ -790,7 +821,7 @@ class Plan:
         method, student = self.corpus_keys[key]
         return {
             "corpus": self.data_rows(self.study.method_of(method).corpus or ""),
-            "reference": self.data_rows(self.study.evaluate.reference.source),
+            "reference": self.reference_rows[0],
             "model": self.model_manifest(self.study.students[student].source),
         }
 
@@ -811,6 +842,7 @@ class Plan:
             "layers": student.layers,
             "config": _plain(student.config),
             "seed": student.seed,
+            **({"params": student.params} if student.params else {}),
             **self._vocabulary_spec(student),
         }
 
@@ -948,21 +980,32 @@ class Plan:
         """Names and numbers of a run, for its record and model card."""
         init = self.study.students[run.student].init
         record = {"study": self.study.study, **asdict(run), "init": init}
-        corpus = self.corpus_of(run)
+        corpus = self.study.corpus.source if self.study.corpus else self.corpus_of(run)
         return record | ({"corpus": corpus} if corpus else {})
 
     # Evaluation.
+
+    @property
+    def reference_rows(self) -> list[str]:
+        """Rows of the reference text's data set; none without one."""
+        entry = self.study.evaluate.reference
+        return [self.data_rows(entry.source)] if entry else []
 
     def evaluate_spec(self, teacher: str) -> dict[str, Any]:
         """What an evaluation depends on, beyond the model."""
         entry = self.study.evaluate
         skipped = {
-            "reference", "latency_tokens", "latency_repeats", "latency_threads",
-            "combined_weights", "cost", "prices", "target_loss", "benchmarks",
+            "reference", "latency_tokens", "latency_repeats", "latency_threads", "latency_batch",
+            "combined_weights", "cost", "prices", "target_loss", "benchmarks", "pseudo_chunks",
         }  # fmt: skip
-        reference = entry.reference.model_dump() | {
-            "source": self.source_spec(entry.reference.source)
-        }
+        reference, mask = None, self.study.mask
+        if entry.reference is not None:
+            source = {"source": self.source_spec(entry.reference.source)}
+            reference = entry.reference.model_dump() | source
+        if self.study.corpus is not None:  # nothing is asked there
+            skipped |= ASKED
+        if entry.answers is None:
+            skipped.add("answers")
         spec = {
             "text": self.text_spec(teacher),
             "formatting": self.formatting_spec(),
@@ -972,8 +1015,16 @@ class Plan:
         if self.has_model(teacher):
             spec["scorer"] = self.scorer_spec(teacher)
             spec["distribution"] = self.distribution_spec(teacher)
-            spec["written"] = self.study.teachers[teacher].origin != "data"
+            written = self.study.teachers[teacher].origin != "data"
+            spec["written"] = written and self.study.corpus is None
+        if mask is not None:
+            spec |= {"mask": mask.model_dump(), "pseudo_chunks": entry.pseudo_chunks}
         return spec
+
+    def answered_validation(self, teacher: str) -> list[str]:
+        """A teacher's text for the validation prompts, where these are answered for BLEU too."""
+        answers = self.study.evaluate.answers
+        return self.held_out_text(teacher, "validation") if answers and answers.validation else []
 
     def evaluate_run_spec(self, run: Run) -> dict[str, Any]:
         """What a student's metrics depend on: the evaluation, and how the student was made."""
@@ -1016,13 +1067,18 @@ class Plan:
     def efficiency_spec(self, key: str) -> dict[str, Any]:
         """What a speed measurement depends on."""
         entry = self.study.evaluate
-        return {
+        spec = {
             "architecture": self.architecture(*self.architectures[key]),
             "new_tokens": entry.latency_tokens,
             "repeats": entry.latency_repeats,
             "precision": entry.precision,
             "threads": entry.latency_threads,
         }
+        if self.study.mask is None:
+            return spec
+        del spec["new_tokens"]  # a masked model reads whole chunks instead
+        chunk = {"length": self.corpus.read_length, "scored": self.corpus.scored}
+        return spec | {"batch": entry.latency_batch, **chunk}
 
     def model_of(self, kind: str, name: str) -> str:
         """A file beside an untrained student's or a teacher's model files."""
@@ -1129,7 +1185,7 @@ class Plan:
                 if teacher.pretraining_tokens is not None
             },
             "corpus_methods": sorted(
-                name for name in self.study.methods if self.study.method_of(name).corpus
+                name for name in self.study.methods if self.without_teacher(name)
             ),
         }
 

@@ -22,7 +22,7 @@ def slice_rows(
     Args:
         rows: All rows of the data set.
         spec: Holds slice (number of the part over all splits), candidates, seed and max_tokens
-            (rows with more words are left out before ordering).
+            (rows with more words, context included, are left out before ordering).
         name: The data set's name, for messages.
 
     Raises:
@@ -31,7 +31,7 @@ def slice_rows(
     fitting = [
         (hashlib.sha256(f"{spec['seed']}:{number}".encode()).digest(), number)
         for number, row in enumerate(rows)
-        if len(row["prompt"].split()) <= spec["max_tokens"]
+        if len(_text(row).split()) <= spec["max_tokens"]
     ]
     order = [number for _, number in sorted(fitting)]
     first = spec["slice"] * spec["candidates"]

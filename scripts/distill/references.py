@@ -24,6 +24,15 @@ def _floor(items: Sequence[Instruction]) -> float:
     return sum(check_response(item, DUMMY_RESPONSE) for item in items) / len(items)
 
 
+def _passed(asked: Mapping[str, Any] | None) -> dict[str, float]:
+    """A teacher's pass rates; none where nothing is asked."""
+    if asked is None:
+        return {}
+    ends = (("", "rate"), ("_low", "low"), ("_high", "high"))
+    rates = {f"pass_rate{key}": asked["fixed"][value] for key, value in ends}
+    return rates | {"pass_rate_large": asked["large"]["rate"]}
+
+
 def paired_tests(records: Mapping[Run, dict[str, Any]], sets: Mapping[str, Any]) -> list[Any]:
     """Paired (McNemar) comparisons of pass rates.
 
@@ -78,7 +87,10 @@ def references(
         table: The runs table.
         study: Name of the study.
     """
-    sets = instruction_sets(next(iter(records.values()))["spec"]["generated_instructions"])
+    first = next(iter(records.values()))
+    sets: dict[str, Any] = {}
+    if first["instructions"] is not None:
+        sets = instruction_sets(first["spec"]["generated_instructions"])
     shown: dict[str, Any] = {}
     for name, record in teachers.items():
         speed, model = efficiency[name], record["model"]
@@ -89,13 +101,14 @@ def references(
             },
             "reference_loss": record["reference"]["loss"],
             "reference_bits_per_byte": record["reference"]["bits_per_byte"],
-            **{
-                f"pass_rate{key}": record["instructions"]["fixed"][value]
-                for key, value in (("", "rate"), ("_low", "low"), ("_high", "high"))
-            },
-            "pass_rate_large": record["instructions"]["large"]["rate"],
+            **_passed(record["instructions"]),
+            **({"pseudo_perplexity": record["pseudo"]["perplexity"]} if "pseudo" in record else {}),
             **{key: model[key] for key in ("size_mb", "params", "params_non_embedding")},
-            **{key: speed[key] for key in ("tokens_per_second", "flops_per_token")},
+            **{
+                key: speed[key]
+                for key in ("tokens_per_second", "flops_per_token", "peak_memory_mb")
+            },
+            **{f"job_{key}": value for key, value in record["job"].items()},
             "responses": record["responses"],
         }
     versions: dict[str, set[str]] = {}

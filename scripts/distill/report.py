@@ -27,19 +27,28 @@ from distill.law_panel import make_panel
 from distill.law_report import by_question, law_parts
 from distill.lines import Line, has_values, lines_of, prepare_runs
 from distill.method_tables import soft_section
+from distill.tasks import words_of
 
 RUN_TABLES: dict[str, list[str]] = {
     "Quality": [
         "loss",
         "perplexity",
+        "pseudo_perplexity",
         "kl_teacher",
         "top1_agreement",
         "ece",
         "bits_per_byte",
         "reference_loss",
     ],
-    "Answers compared with the data set's own": ["bleu", "rouge_l"],
-    "Training": ["updates", "tokens_seen", "tokens_unique", "unseen_token_share", "train_seconds"],
+    "Answers compared with the data set's own": ["bleu", "rouge_l", "bleu_validation"],
+    "Training": [
+        "updates",
+        "tokens_seen",
+        "tokens_unique",
+        "unseen_token_share",
+        "train_seconds",
+        "train_peak_memory_mb",
+    ],
     "Scores": ["combined_normalised", "combined_mean", "combined"],
 }
 COST_TABLES: dict[str, list[str]] = {
@@ -79,6 +88,7 @@ STUDENT_COLUMNS = [
     "tokens_per_second",
     "tokens_per_second_median",
     "ttft_ms",
+    "forward_ms",
     "peak_memory_mb",
 ]
 
@@ -188,6 +198,7 @@ def _context(
     asked = by_question(answers)
     return {
         "facts": _facts(table, lines, references),
+        "words": words_of(table),
         "questions": QUESTIONS,
         "gains": _gains_table(asked.get(verdict.DOUBLING, [])),
         "forecasts": _forecasts_table(asked.get(verdict.FORECAST, [])),
@@ -256,7 +267,7 @@ def _facts(
     table: pd.DataFrame, lines: list[Line], references: dict[str, Any]
 ) -> list[tuple[str, str]]:
     """Return what was measured, as pairs of a name and a value."""
-    trained = table[table["samples"] > 0]
+    trained, words = table[table["samples"] > 0], words_of(table)
     sizes = sorted(int(n) for n in trained["samples"].unique())
     repeats = [len(cell) for line in lines for _, cell in line.runs.groupby("samples")]
     facts = [
@@ -264,7 +275,8 @@ def _facts(
         ("Students", ", ".join(trained["student"].unique())),
         ("Methods", ", ".join(trained["method"].unique())),
         ("Soft targets", ", ".join(dict.fromkeys(x.cache for x in lines if x.reads_cache))),
-        ("Training samples", ", ".join(f"{n:,}" for n in sizes)),
+        (f"Training {words.samples}", ", ".join(f"{n:,}" for n in sizes)),
+        ("How to read the loss", words.note),
         (
             "Runs",
             f"{len(trained):,} trained students in {len(repeats):,} cells, "
@@ -282,6 +294,9 @@ def _facts(
                     f"{number(answers.get('mean_tokens'))} tokens each on average",
                 )
             )
+        if memory := teacher.get("job_peak_memory_mb"):
+            whose = "of the GPU" if teacher["job_peak_memory_of"] == "gpu" else "of its process"
+            facts.append((f"Memory of {name}'s jobs", f"{number(memory)} MB {whose} at most"))
     floor = references.get("unigram_entropy") or {}
     for name, entropy in floor.items():
         facts.append(

@@ -24,8 +24,12 @@ def _read(file: Path) -> Iterable[tuple[int, int | None, int | None]]:
 def read_lengths(plan: Plan, teacher: str, template: int, root: str | Path = ".") -> Lengths:
     """Lengths of a teacher's text: those of the parts that exist, else the config's limits.
 
-    A data set's answers have no limit of their own but `train.max_length`.
+    A data set's answers have no limit of their own but `train.max_length`. Chunks of a corpus are
+    all alike; of a masked one, the answer is what is to be found and the prompt all else.
     """
+    if plan.study.corpus is not None:
+        scored = plan.corpus.scored
+        return Lengths(plan.corpus.read_length - scored, scored, measured=True)
     entry, prompts = plan.study.teachers[teacher], plan.study.prompts
     known: dict[int, tuple[int, int]] = {}
     for name, split, part in needed_texts(plan):
@@ -62,7 +66,7 @@ def shard_lengths(
     if plan.corpus_of(run) is not None:
         tokens = plan.study.method_of(run.method).corpus_tokens
         return [(1.0, min(tokens, limit - 1))] * run.samples
-    if plan.curation(run):
+    if plan.curation(run) and plan.study.corpus is None:
         file = Path(root, plan.curated(run))
         if file.is_file():
             chosen = ((float(a or 0), float(b or 0)) for _, a, b in _read(file))

@@ -5,7 +5,6 @@ study asks for it. One uniform per (row id, step, seed) picks the token by inver
 row's text does not depend on which rows share its batch, but for rounding in the matrix products.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from transformers import DynamicCache
+
+from distill.rows import row_uniforms as row_uniforms
 
 FinishReason = Literal["stop", "length"]
 
@@ -57,14 +58,6 @@ def _cut_scores(logits: torch.Tensor, decoding: Decoding) -> torch.Tensor:
         cut.scatter_(-1, order, before >= decoding.top_p)
         scores = scores.masked_fill(cut, -torch.inf)
     return scores
-
-
-def row_uniforms(row_id: str, seed: int, steps: int) -> np.ndarray:
-    """`steps` uniforms in [0, 1), float64, that depend on the row's id and the seed alone."""
-    digest = hashlib.sha256(f"{seed}\0{row_id}".encode()).digest()
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "big"))).random(
-        steps
-    )
 
 
 def invert(probabilities: torch.Tensor, uniform: torch.Tensor, block: int = 256) -> torch.Tensor:

@@ -44,3 +44,7 @@ TEXT_SCHEMA = pa.schema(
 """A teacher's text. `reference` is the data set's own response, if any. Token ids are the
 teacher's, with the token that ended the response; null for ready-made text that no model scores.
 The costs are those of the row's prompt (rejected candidates included) and response."""
+
+MASKED_SCHEMA = pa.schema([*TEXT_SCHEMA, ("positions", pa.list_(pa.int32()))])
+"""Masked chunks: `prompt_ids` is what a model sees, `response_ids` the true tokens to be found and
+`positions` where they stand; `response` is the chunk as it reads."""

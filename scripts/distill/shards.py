@@ -8,15 +8,21 @@ from typing import Any
 import pyarrow as pa
 
 from distill.files import UserError, read_json, write_json, write_text
-from distill.parquet import read_metadata, read_rows, read_schema, read_table, write_rows
-from distill.schemas import TEXT_SCHEMA
+from distill.parquet import (
+    plain_schema,
+    read_metadata,
+    read_rows,
+    read_schema,
+    read_table,
+    write_rows,
+)
 from distill.soft_targets import bytes_per_token, scheme_of, stored_bytes, summarise
 
 CARD = """---
 license: other
 task_categories: [text-generation]
 ---
-# Responses of {teacher}, curation {curation}, cache {cache}
+# {whose}, curation {curation}, cache {cache}
 
 Training sets of the study `{study}`. `draw0/n64.parquet` holds the first 64 rows of the pool; a
 larger n of the same draw begins with the same rows; another draw permutes the pool.
@@ -30,6 +36,7 @@ larger n of the same draw begins with the same rows; another draw permutes the p
 | response | the text to learn |
 | reference | the data set's own answer, if any |
 | prompt_ids, response_ids | the teacher's tokens and end token; null for untokenised text |
+| positions | masked chunks: where in prompt_ids the tokens in response_ids are to be found |
 | finish_reason | `stop`, or `length` for an answer cut short (it carries no end token) |
 | teacher_flops, teacher_seconds | cost of writing prompt and answer, rejected prompts included |
 | target_tokens, target_flops, target_seconds | with a cache: positions scored, their cost |
@@ -37,7 +44,7 @@ larger n of the same draw begins with the same rows; another draw permutes the p
 | ids, counts, lengths, log_p, tail_mass, entropy, log_z | other caches: see docs/soft_targets.md |
 | layers, scales, layer_flops, layer_seconds | caches with `hidden:`: states of chosen layers |
 
-{curated}The text is model-written and unchecked.
+{curated}{source}
 """
 CURATED = """A curation chose the rows: `n64` holds the first 64 that it kept. What it read:
 
@@ -95,7 +102,7 @@ def build_shard(
             "again"
         )
     chosen = [dict(by_row[row]) for row in rows]
-    fields = list(TEXT_SCHEMA)
+    fields = list(plain_schema(texts[0]))
     for parts in (targets, layers):
         if not parts:
             continue
@@ -165,16 +172,18 @@ def write_card(
     cache: str,
     out: str | Path,
     records: Sequence[str | Path] = (),
+    corpus: str | None = None,
 ) -> None:
     """Write the data-set card of a folder of shards.
 
     Args:
         study: Name of the study.
-        teacher: Whose text.
+        teacher: Whose text, or whose soft targets on a corpus.
         curation: Which rows.
         cache: Which soft targets.
         out: The card.
         records: Records of the folder's shards, where a curation chose their rows.
+        corpus: What the text is where no teacher wrote it.
     """
     lines = []
     for path in map(Path, records):
@@ -185,5 +194,10 @@ def write_card(
             f"| {' | '.join(map(str, cells))} | {found['corrupted']} | {dropped or 'none'} |"
         )
     curated = CURATED.format(rows="\n".join(lines)) if lines else ""
-    words = {"study": study, "teacher": teacher, "curation": curation, "cache": cache}
-    write_text(out, CARD.format(**words, curated=curated))
+    words = {"study": study, "curation": curation, "cache": cache, "curated": curated}
+    words["whose"] = f"Responses of {teacher}"
+    words["source"] = "The text is model-written and unchecked."
+    if corpus is not None:
+        words["whose"] = f"Chunks of {corpus} for {teacher}"
+        words["source"] = f"The text is that of {corpus}, whose licence it has."
+    write_text(out, CARD.format(**words))

@@ -21,11 +21,9 @@ import pyarrow as pa
 
 from distill.files import UserError, write_json
 from distill.parquet import read_table, write_rows
-from distill.tabular import read_text_rows
+from distill.tabular import FIELDS, join_lines, pick_fields, read_text_rows
 
-DATA_SCHEMA = pa.schema(
-    [(name, pa.large_string()) for name in ("prompt", "context", "response", "text")]
-)
+DATA_SCHEMA = pa.schema([(name, pa.large_string()) for name in FIELDS])
 
 
 def sha256_of(path: Path) -> str:
@@ -191,23 +189,13 @@ def fetch_data(spec: dict[str, Any], out: str | Path) -> None:
             f"{name} has {len(rows)} rows but the config's source says rows: {spec['rows']}; "
             "correct that number (which plans the study) or pin the right revision"
         )
-    write_rows(out, [_pick(row, number, spec, name) for number, row in enumerate(rows, 1)],
-               DATA_SCHEMA, spec=spec)  # fmt: skip
-
-
-def _pick(row: Any, number: int, spec: dict[str, Any], name: Any) -> dict[str, str | None]:
-    """The named fields of a row; context and response may be empty."""
-    if not isinstance(row, dict):
-        raise UserError(f"{name}, row {number}: not an object with named fields")
-    picked: dict[str, str | None] = dict.fromkeys(DATA_SCHEMA.names)
-    for field, column in spec["fields"].items():
-        if column not in row:
-            columns = ", ".join(str(key) for key in row)
-            raise UserError(f"{name}, row {number}: no column {column!r}; there are {columns}")
-        value = row[column]
-        if value is not None and not isinstance(value, str):
-            raise UserError(f"{name}, row {number}: {column} is not text")
-        if field in ("prompt", "text") and not (value or "").strip():
-            raise UserError(f"{name}, row {number}: {column} is empty; fill or remove that row")
-        picked[field] = value
-    return picked
+    lines = "begins" in spec
+    picked = [
+        pick_fields(row, number, spec["fields"], name, lines=lines)
+        for number, row in enumerate(rows, 1)
+    ]
+    if lines:
+        blank = dict.fromkeys(DATA_SCHEMA.names)
+        texts = join_lines((row["text"] for row in picked), spec["begins"])
+        picked = [{**blank, "text": text} for text in texts]
+    write_rows(out, picked, DATA_SCHEMA, spec=spec)

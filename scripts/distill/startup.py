@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from distill.benchmark_plan import BenchmarkPlan
-from distill.config import raw_rows_needed
+from distill.config import Corpus, raw_rows_needed
 from distill.files import UserError
 from distill.needs import needed_texts
 from distill.plan import Plan
-from distill.tabular import read_text_rows
+from distill.tabular import pick_fields, read_text_rows
 
 _held: list[TextIO] = []
 
@@ -35,6 +35,21 @@ def check_local_files(plan: Plan) -> None:
             raise UserError(f"config: sources.{name}.path: {path} is no model directory (it holds no config.json)")  # fmt: skip  # noqa: E501
 
 
+def check_cells(plan: Plan) -> None:
+    """Check every row of local data sets: its columns, and that no cell that is needed is empty.
+
+    Raises:
+        UserError: A row is not as the study needs it; the sentence names file and row.
+    """
+    answered = {teacher.text for teacher in plan.study.teachers.values() if teacher.text}
+    for name, source in plan.study.sources.items():
+        if source.fields is None or source.path is None or source.path.endswith(".parquet"):
+            continue
+        filled = ("response",) if name in answered else ()
+        for number, row in enumerate(read_text_rows(Path(source.path)), 1):
+            pick_fields(row, number, source.fields, source.path, filled, bool(source.begins))
+
+
 def check_row_counts(plan: Plan) -> None:
     """Check that a local data set of prompts is large enough for the pool and the held-out rows.
 
@@ -43,7 +58,12 @@ def check_row_counts(plan: Plan) -> None:
     """
     prompts = plan.study.prompts
     source = plan.study.sources.get(prompts.source)
-    if source is None or source.path is None or source.path.endswith(".parquet"):
+    if (
+        plan.study.corpus is not None
+        or source is None
+        or source.path is None
+        or source.path.endswith(".parquet")
+    ):
         return
     rows, need = len(read_text_rows(Path(source.path))), raw_rows_needed(prompts)
     if rows < need:
@@ -65,6 +85,8 @@ def check_corpora(plan: Plan) -> None:
         UserError: One is too small, or malformed.
     """
     reference = plan.study.evaluate.reference
+    if plan.study.corpus is not None:
+        _check_corpus(plan, plan.study.corpus)
     largest: dict[tuple[str, int], int] = {}
     for run in (*plan.runs, *plan.trained_runs):
         if name := plan.corpus_of(run):
@@ -75,6 +97,7 @@ def check_corpora(plan: Plan) -> None:
         if source.path is None or source.path.endswith(".parquet"):
             continue
         column = (source.fields or {})["text"]
+        assert reference is not None
         rows = read_text_rows(Path(source.path))[reference.passages * (name == reference.source) :]
         texts = [row.get(column) if isinstance(row, dict) else None for row in rows]
         most = sum(len(text.encode()) + 1 for text in texts if isinstance(text, str))
@@ -126,6 +149,31 @@ def check_server_keys(plan: Plan) -> None:
             raise SystemExit(
                 f"Error: config: teachers.{teacher}.server.key_variable: the environment variable "
                 f"{server.key_variable} is not set; export the API key in it"
+            )
+
+
+def _check_corpus(plan: Plan, corpus: Corpus) -> None:
+    """The same of the corpus that a whole study learns."""
+    need: dict[str, int] = {}
+    for name, chunks in (
+        (corpus.source, corpus.pool),
+        (corpus.test_source or corpus.source, corpus.test),
+        (corpus.validation_source or corpus.source, corpus.validation),
+    ):
+        need[name] = need.get(name, 0) + chunks
+    for name, chunks in need.items():
+        source = plan.study.sources[name]
+        if source.path is None or source.path.endswith(".parquet"):
+            continue
+        column = (source.fields or {})["text"]
+        rows = read_text_rows(Path(source.path))
+        texts = [row.get(column) if isinstance(row, dict) else None for row in rows]
+        most = sum(len(text.encode()) + 1 for text in texts if isinstance(text, str))
+        if most < chunks * corpus.length:
+            raise UserError(
+                f"config: corpus: {chunks} chunks of {corpus.length} tokens are asked for (pool, "
+                f"test and validation) but the text of {source.path} has at most {most} tokens; "
+                "lower pool or length, or name a larger corpus"
             )
 
 

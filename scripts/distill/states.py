@@ -18,6 +18,8 @@ from safetensors.torch import save_file
 
 from distill.files import UserError, replacing
 from distill.flops import FlopModel
+from distill.forward import head_inputs
+from distill.rows import read_ids, scored_positions
 from distill.sampling import Decoding, log_q
 
 STATES_SCHEMA = pa.schema(
@@ -54,7 +56,7 @@ class OutputHead:
 
 
 def head_of(model: Any) -> OutputHead:
-    """The output head of a causal language model.
+    """The output head of a language model: its matrix, and what else makes logits.
 
     Raises:
         UserError: The head is more than a matrix with optional bias, scale and soft cap: its
@@ -80,10 +82,10 @@ def head_of(model: Any) -> OutputHead:
 
 
 def final_hidden(model: Any, ids: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """What a causal language model hands to its output head: [batch, tokens, width]."""
-    output = model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
-    hidden: torch.Tensor = output.last_hidden_state
-    return hidden
+    """What a language model hands to its output matrix: [batch, tokens, width]."""
+    return head_inputs(model, ids, mask, torch.ones_like(ids, dtype=torch.bool)).view(
+        *ids.shape, -1
+    )
 
 
 def save_head(head: OutputHead, path: str | Path) -> None:
@@ -105,22 +107,16 @@ def load_head(path: str | Path, device: torch.device) -> OutputHead:
         )
 
 
-def scored_positions(row: dict[str, Any], tokens: str) -> range:
-    """Positions of a row whose next token is scored: the answer's, or all but the last."""
-    prompt, answer = len(row["prompt_ids"]), len(row["response_ids"])
-    return range(prompt - 1 if tokens == "answer" else 0, prompt + answer - 1)
-
-
 def batches(rows: Sequence[dict[str, Any]], size: int) -> list[list[int]]:
     """Batches of row numbers of like length, longest first."""
-    lengths = [len(row["prompt_ids"]) + len(row["response_ids"]) for row in rows]
+    lengths = [len(read_ids(row)) for row in rows]
     order = sorted(range(len(rows)), key=lambda number: -lengths[number])
     return [order[first : first + size] for first in range(0, len(order), size)]
 
 
 def padded(rows: Sequence[dict[str, Any]], device: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and mask [rows, length] of prompts with their answers, padded on the right."""
-    each = [torch.tensor(list(row["prompt_ids"]) + list(row["response_ids"])) for row in rows]
+    """Token ids and mask [rows, length] of what a model reads of rows, padded on the right."""
+    each = [torch.tensor(read_ids(row)) for row in rows]
     mask = [torch.ones(len(ids), dtype=torch.long) for ids in each]
     pad = torch.nn.utils.rnn.pad_sequence
     return pad(each, batch_first=True).to(device), pad(mask, batch_first=True).to(device)
@@ -141,21 +137,26 @@ def score_text(
     Returns:
         Rows of `STATES_SCHEMA`, in the order of `rows`.
     """
-    head_of(model)  # refuses a head that hidden states do not suffice for
+    matrix = head_of(model).weight.numel()  # refuses a head that hidden states do not suffice for
     flop_model = FlopModel.from_model(model)
     scored: dict[int, dict[str, Any]] = {}
     for batch in batches(rows, batch_size):
         start = time.perf_counter()
-        hidden = final_hidden(model, *padded([rows[number] for number in batch], model.device))
-        for place, number in enumerate(batch):
-            row = rows[number]
-            where = scored_positions(row, tokens)
-            length = len(row["prompt_ids"]) + len(row["response_ids"])
+        ids, mask = padded([rows[number] for number in batch], model.device)
+        where = [scored_positions(rows[number], tokens) for number in batch]
+        keep = torch.zeros_like(ids, dtype=torch.bool)
+        for own, positions in zip(keep, where, strict=True):
+            own[list(positions)] = True
+        hidden = head_inputs(model, ids, mask, keep).split([len(own) for own in where])
+        for number, own, positions in zip(batch, hidden, where, strict=True):
+            kept, length = len(positions), len(read_ids(rows[number]))
+            # The output matrix itself is not run here, but a masked model's layers before it are.
+            flops = flop_model.sequence_forward(length, kept) - 2 * matrix * kept
             scored[number] = {
-                "id": row["id"],
-                "tokens": len(where),
-                "hidden": state_bytes(hidden[place, where.start : where.stop]),
-                "flops": float(flop_model.sequence_forward(length, 0)),
+                "id": rows[number]["id"],
+                "tokens": kept,
+                "hidden": state_bytes(own),
+                "flops": float(flops),
                 "seconds": (time.perf_counter() - start) / len(batch),
             }
     return [scored[number] for number in range(len(rows))]

@@ -7,9 +7,11 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
 from distill.files import UserError, write_json
+from distill.flops import count_parameters
+from distill.forward import model_class
 from distill.models import SAFE
 from distill.parquet import read_metadata, read_rows
 from distill.tokens import tokenizer_sha256
@@ -83,7 +85,8 @@ def _random(config: Any, overrides: dict[str, Any], tokenizer: Any, seed: int) -
             base["vocab_size"] = max(len(tokenizer), getattr(config, "vocab_size", 0))
             base["model_type"] = kind
         torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(
+        # A student fills in masked tokens if its source does.
+        model = model_class(config).from_config(
             AutoConfig.for_model(**{**base, **entries}), trust_remote_code=False
         )
         model(input_ids=torch.arange(4).unsqueeze(0))  # some mistakes show in the first pass only
@@ -144,8 +147,14 @@ def build_student(
         model = _random(config, overrides, tokenizer, spec["seed"])
         if vocabulary is not None:
             check_head(model)
+        if (wanted := spec.get("params")) and (made := count_parameters(model)[0]) != wanted:
+            raise UserError(
+                f"a student has {made} parameters but its params says {wanted}; correct its config "
+                "or params"
+            )
     else:
-        model = AutoModelForCausalLM.from_pretrained(
+        config = AutoConfig.from_pretrained(source_dir, **SAFE)
+        model = model_class(config).from_pretrained(
             source_dir, dtype=torch.float32, use_safetensors=True, **SAFE
         )
         if spec["init"] == "cut":
@@ -190,7 +199,7 @@ def empty_student(spec: dict[str, Any], source_dir: str | Path, saved: bool = Fa
         else:
             for key, value in entries.items():
                 setattr(config, key, value)
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+            model = model_class(config).from_config(config, trust_remote_code=False)
             model = _cut(model, spec["layers"]) if spec["init"] == "cut" else model
     if trimmed:
         check_head(model)

@@ -1,12 +1,20 @@
-"""Read rows of text files; the standard library alone, so that planning can count them."""
+"""Read rows of text files; the standard library alone, so that planning can count and check them.
+
+Rows are numbered from 1, without a CSV's header; lines are those of the file.
+"""
 
 import csv
 import io
 import json
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from distill.files import UserError
+
+FIELDS = ("prompt", "context", "response", "text")
+"""What a data set's columns can be."""
 
 
 def _decode(path: Path) -> str:
@@ -14,32 +22,64 @@ def _decode(path: Path) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        row = data[: error.start].count(b"\n") + 1
+        before = error.object[: error.start].decode("utf-8")  # without the mark of UTF-8, if any
+        place = f"line {before.count(chr(10)) + 1}"
+        if path.suffix == ".csv":  # a cell may hold line breaks
+            rows = [row for row in csv.reader(io.StringIO(before + "?", newline="")) if row]
+            place = f"row {len(rows) - 1} ({place})" if len(rows) > 1 else f"header ({place})"
         raise UserError(
-            f"{path}, line {row}: not UTF-8 text; save the file as UTF-8 and run again"
+            f"{path}, {place}: not UTF-8 text, but perhaps Windows-1252 or UTF-16; save the file "
+            "as UTF-8 (in Excel: CSV UTF-8) and run again"
         ) from None
+
+
+def _csv_rows(path: Path) -> list[dict[str, str]]:
+    """Rows of a CSV file, each with every column of the header.
+
+    Raises:
+        UserError: It is malformed, names a column twice, or a row has too few or too many cells.
+    """
+    reader = csv.reader(io.StringIO(_decode(path), newline=""), strict=True)
+    rows: list[dict[str, str]] = []
+    header: list[str] = []
+    try:
+        header = next(reader, [])
+        if twice := [name for name in header if name and header.count(name) > 1]:
+            raise UserError(f"{path}: the column {twice[0]!r} is there twice; rename one of them")
+        if len(header) == 1 and (marks := [mark for mark in ";\t|" if mark in header[0]]):
+            raise UserError(
+                f"{path}: its cells are separated by {marks[0]!r}, as it seems; save it with commas"
+            )
+        for cells in reader:
+            if not cells:  # a blank line
+                continue
+            place = f"{path}, row {len(rows) + 1} (line {reader.line_num})"
+            if any(cells[len(header) :]):
+                raise UserError(f"{place}: more cells than columns; quote cells that hold commas")
+            if len(cells) < len(header):
+                raise UserError(
+                    f"{place}: {len(cells)} cells but {len(header)} columns; add the missing ones, "
+                    "or quote a cell that holds line breaks"
+                )
+            rows.append(dict(zip(header, cells, strict=False)))
+    except csv.Error as error:
+        raise UserError(
+            f"{path}, row {len(rows) + 1} (line {reader.line_num}): {error}; quote a cell whole, "
+            "and double the quotes inside it"
+        ) from None
+    return rows
 
 
 def read_text_rows(path: Path) -> list[Any]:
     """Rows of a CSV, JSON or JSONL file.
 
     Raises:
-        UserError: The file is missing or malformed; the sentence names the line.
+        UserError: The file is missing or malformed; the sentence names the row or line.
     """
     if not path.is_file():
         raise UserError(f"the data file {path} does not exist")
     if path.suffix == ".csv":
-        reader = csv.DictReader(io.StringIO(_decode(path), newline=""), strict=True)
-        try:
-            rows = list(reader)
-        except csv.Error as error:
-            raise UserError(f"{path}, line {reader.reader.line_num}: {error}") from None
-        for number, row in enumerate(rows, 1):
-            if any(row.get(None) or ()):
-                raise UserError(
-                    f"{path}, row {number}: more cells than columns; quote cells that hold commas"
-                )
-        return rows
+        return _csv_rows(path)
     if path.suffix == ".json":
         try:
             rows = json.loads(_decode(path))
@@ -58,3 +98,62 @@ def read_text_rows(path: Path) -> list[Any]:
                     raise UserError(f"{path}, line {number}: {error}") from None
         return rows
     raise UserError(f"{path}: a data file must end in .csv, .json, .jsonl or .parquet")
+
+
+def join_lines(lines: Iterable[str | None], begins: str) -> list[str]:
+    """Documents from lines: one that matches `begins` (all of it) starts the next document.
+
+    Blank lines stay inside a document, but none is blank altogether.
+    """
+    pattern, documents = re.compile(begins), list[list[str]]()
+    for line in lines:
+        text = (line or "").rstrip("\n")
+        if not documents or pattern.fullmatch(text):
+            documents.append([])
+        documents[-1].append(text)
+    joined = ("\n".join(own).strip("\n") for own in documents)
+    return [text for text in joined if text.strip()]
+
+
+def pick_fields(
+    row: Any,
+    number: int,
+    fields: Mapping[Any, str],
+    name: Any,
+    filled: tuple[str, ...] = (),
+    lines: bool = False,
+) -> dict[str, str | None]:
+    """The named fields of a row; context and response may be empty.
+
+    Args:
+        row: As read.
+        number: Of the row, from 1.
+        fields: Column of each field.
+        name: The data set's, for errors.
+        filled: Further fields that must not be empty.
+        lines: Whether the rows are lines of documents, which may be blank.
+
+    Raises:
+        UserError: A field is missing, no text, or empty where it must not be.
+    """
+    if not isinstance(row, dict):
+        raise UserError(f"{name}, row {number}: not an object with named fields")
+    picked: dict[str, str | None] = dict.fromkeys(FIELDS)
+    for field, column in fields.items():
+        if column not in row:
+            columns = ", ".join(str(key) for key in row)
+            raise UserError(f"{name}, row {number}: no column {column!r}; there are {columns}")
+        value = row[column]
+        if value is not None and not isinstance(value, str):
+            raise UserError(f"{name}, row {number}: {column} is not text")
+        if field in ("prompt", "text", *filled) and not lines and not (value or "").strip():
+            raise UserError(f"{name}, row {number}: {column} is empty; fill or remove that row")
+        picked[field] = value
+    return picked
+
+
+def prompt_words(row: Any, fields: Mapping[Any, str]) -> int:
+    """Words of a row's prompt and its context, by which long ones are left out."""
+    columns = [fields[name] for name in ("prompt", "context") if name in fields]
+    values = [row.get(column) for column in columns] if isinstance(row, dict) else []
+    return sum(len(value.split()) for value in values if isinstance(value, str))

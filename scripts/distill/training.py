@@ -14,7 +14,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
     EarlyStoppingCallback,
     PrinterCallback,
     Trainer,
@@ -23,19 +22,22 @@ from transformers import (
 )
 from transformers.trainer_utils import get_last_checkpoint
 
-from distill.encoding import collate, encode_rows
+from distill.encoding import OTHER_TOKENS, collate, encode_rows
 from distill.files import UserError, read_json, write_json, write_text
 from distill.flops import FlopModel, training_passes
+from distill.forward import is_masked, model_class, run_model
 from distill.losses import cross_entropy
+from distill.memory import job_peak
 from distill.models import (
     SAFE,
     attention_for,
     check_context,
+    check_kind,
     device,
     load_tokenizer,
     resolve_precision,
 )
-from distill.objective import Item, Objective, TargetReader
+from distill.objective import LAST, Item, Objective, TargetReader
 from distill.on_policy import LOGGED, LiveTeacher, counted, live_targets
 from distill.parquet import read_metadata, read_rows
 from distill.spans import Aligner
@@ -51,7 +53,7 @@ STATE = "trainer_state.json"
 
 CARD = """---
 library_name: transformers
-pipeline_tag: text-generation
+pipeline_tag: {pipeline}
 tags: [distillation]
 ---
 # {student} after {samples} {learned}
@@ -59,7 +61,7 @@ tags: [distillation]
 A student of the study `{study}`: initialisation `{init}`, method `{method}`, draw {draw}, seed
 {seed}. It was trained for measuring scaling laws, not for use.
 
-    AutoModelForCausalLM.from_pretrained(".")
+    {auto_class}.from_pretrained(".")
 
 `training.json` says how it was made, `metrics.json` how it did.
 """
@@ -126,11 +128,11 @@ class DistillationTrainer(Trainer):
     ) -> Any:
         """The method's loss over the tokens of all micro-batches of the update."""
         needs_states = self.objective.needs_states
-        output = model(
+        output = run_model(
+            model,
+            self.objective.kept(inputs),
             input_ids=inputs["input_ids"],
             attention_mask=inputs["attention_mask"],
-            logits_to_keep=self.objective.kept(inputs),
-            use_cache=False,
             output_hidden_states=needs_states,
         )
         loss, terms = self.objective(
@@ -185,9 +187,9 @@ class DistillationTrainer(Trainer):
             inputs = self._prepare_inputs(inputs)
             keep = inputs["shift_labels"] != -100
             with self.compute_loss_context_manager():
-                output = self.model(
-                    input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"],
-                    logits_to_keep=keep, use_cache=False, output_hidden_states=borrowed,
+                output = run_model(
+                    self.model, keep, input_ids=inputs["input_ids"],
+                    attention_mask=inputs["attention_mask"], output_hidden_states=borrowed,
                 )  # fmt: skip
                 logits = output.logits
                 if borrowed:  # the head that the student is saved with
@@ -324,12 +326,13 @@ def _count(trainer: DistillationTrainer, train: dict[str, Any]) -> dict[str, Any
     once = 0
     for item in items:
         answer = len(item.example.answer)
-        soft, targets = range(0), range(0)
+        soft: Sequence[int] = ()
+        targets: Sequence[int] = ()
         if trainer.reader is not None and item.row is not None:
             soft, targets = trainer.reader.positions(item)
         hard = answer if objective.method["ce"] > 0 else 0
         scored = max(hard, len(soft)) if objective.soft else hard
-        length = len(item.example.prompt) + answer
+        length = len(item.example.tokens)
         once += passes * trainer.flop_model.sequence_forward(length, scored)
         if objective.soft and head is not None:  # the teacher's head, in each forward pass
             once += 2 * head.weight.numel() * len(targets)
@@ -364,20 +367,25 @@ def load_items(
     tokenizer: Any,
     spec: dict[str, Any],
     objective: Objective,
+    config: Any,
     aligner: Aligner | None = None,
 ) -> tuple[list[Item], TargetReader | None]:
     """Training examples of a shard, and the reader of their soft targets if the method has any.
 
     Raises:
         UserError: The soft targets are of another tokenizer than the student's, or are read by
-            spans and are not.
+            spans and are not; or the student is a causal model and its rows are masked chunks, or
+            the reverse.
     """
     rows, digest = read_rows(shard), read_metadata(shard, "tokenizer_sha256")
+    check_kind(config, rows, "the student")
     if "corpus" in spec.get("shard", {}) and tokenizer_sha256(tokenizer) != digest:
         raise UserError(
             "the chunks of a corpus are in the tokens of the student's source, but the student's "
             "tokenizer is another; a method with corpus needs the source's own"
         )
+    if "corpus" in spec.get("shard", {}).get("text", {}) and tokenizer_sha256(tokenizer) != digest:
+        raise UserError(OTHER_TOKENS)
     length = spec["train"]["max_length"]
     examples = encode_rows(rows, tokenizer, spec["formatting"], digest, length)
     if not objective.reads_targets:
@@ -425,7 +433,8 @@ def _with_adapters(model: Any, lora: dict[str, Any]) -> Any:
 
     settings = LoraConfig(
         r=lora["rank"], lora_alpha=lora["alpha"], lora_dropout=lora["dropout"],
-        target_modules=lora["targets"], task_type="CAUSAL_LM",
+        target_modules=lora["targets"],
+        task_type=None if is_masked(model.config) else "CAUSAL_LM",
     )  # fmt: skip
     return get_peft_model(model, settings)
 
@@ -447,9 +456,9 @@ def _own_head(model: Any, projection: torch.nn.Linear, head: OutputHead) -> None
             setattr(config, name, none)
 
 
-def _check_layers(config: Any, layers: Sequence[int], name: str) -> None:
+def _check_layers(config: Any, layers: Sequence[Any], name: str) -> None:
     deepest = config.num_hidden_layers
-    if wrong := [layer for layer in layers if layer > deepest]:
+    if wrong := [layer for layer in layers if layer != LAST and int(layer) > deepest]:
         raise UserError(
             f"{name} has layers 0 to {deepest} but the method matches its layer {wrong[0]}; "
             "correct hidden.layers, which reads {student layer: teacher layer}"
@@ -496,7 +505,8 @@ def build_trainer(
         aligner = Aligner(load_tokenizer(teacher), tokenizer)
     words = aligner.words if aligner else None
     objective = Objective(spec["method"], cache, head, vocabulary, words)
-    items, reader = load_items(shard, tokenizer, spec, objective, aligner)
+    config = AutoConfig.from_pretrained(initial, **SAFE)
+    items, reader = load_items(shard, tokenizer, spec, objective, config, aligner)
     live = LiveTeacher(teacher, spec, tokenizer, items, objective) if asked and teacher else None
     held_out: list[Item] = []
     if validation:
@@ -511,17 +521,16 @@ def build_trainer(
     if vocabulary is not None:
         items = [Item(vocabulary.encode(item.example), item.row) for item in items]
         held_out = [Item(vocabulary.encode(item.example)) for item in held_out]
-    lengths = [len(item.example.prompt) + len(item.example.answer) for item in items + held_out]
+    lengths = [len(item.example.tokens) for item in items + held_out]
     length = max(lengths if live is None else [*lengths, live.longest])
-    config = AutoConfig.from_pretrained(initial, **SAFE)
     check_context(config, length, name)
     if rule := train["width_rule"]:
         rate = train["learning_rate"] * (config.hidden_size / rule["at"]) ** rule["power"]
         train = {**train, "learning_rate": rate}
     if spec["method"]["hidden"]:
-        _check_layers(config, [int(own) for own in spec["method"]["hidden"]["layers"]], name)
+        _check_layers(config, list(spec["method"]["hidden"]["layers"]), name)
     attention = None if train["gradient_checkpointing"] else attention_for(length)
-    model = AutoModelForCausalLM.from_pretrained(
+    model = model_class(config).from_pretrained(
         initial, dtype=torch.float32, use_safetensors=True, attn_implementation=attention, **SAFE
     )
     flop_model = FlopModel.from_model(model)
@@ -628,8 +637,9 @@ def train_student(
     tokenizer, vocabulary = load_tokenizer(initial), Vocabulary.load(initial)
     record: dict[str, Any] = {"schema": 1, "spec": spec, "run": run, "updates": 0}
     record |= {"tokens_seen": 0, "tokens_unique": 0, "train_flops": 0, "train_seconds": 0.0}
+    record |= {"peak_memory_mb": None, "peak_memory_of": None}
     if shard is None:
-        model = AutoModelForCausalLM.from_pretrained(
+        model = model_class(AutoConfig.from_pretrained(initial, **SAFE)).from_pretrained(
             initial, dtype=torch.float32, use_safetensors=True, **SAFE
         )
     else:
@@ -659,6 +669,7 @@ def train_student(
         record |= {
             "updates": state.global_step,
             "train_seconds": seconds,
+            **job_peak(),
             "resumed_from": Path(last).name if last else None,
             "learning_rate": trainer.args.learning_rate,
             "precision": trainer.precision,
@@ -678,9 +689,13 @@ def train_student(
         expand_model(model, vocabulary, tokenizer)
         write_json(folder / FILE, vocabulary.record())
     _publish(model, tokenizer, folder)
-    corpus = run.get("corpus")
-    learned = f"chunks of {corpus}" if corpus else f"responses of {run['teacher']}"
-    write_text(folder / "README.md", CARD.format(**run, learned=learned))
+    corpus, masked = run.get("corpus"), is_masked(model.config)
+    words = {
+        "learned": f"chunks of {corpus}" if corpus else f"responses of {run['teacher']}",
+        "pipeline": "fill-mask" if masked else "text-generation",
+        "auto_class": "AutoModelForMaskedLM" if masked else "AutoModelForCausalLM",
+    }
+    write_text(folder / "README.md", CARD.format(**run, **words))
     shutil.rmtree(resume)
     write_json(out, record)
 

@@ -49,7 +49,10 @@ def unused_resources(plans: Iterable[Plan]) -> list[Path]:
     for plan in plans:
         kept |= {Path(RESOURCES, "models", key) for key in plan.model_sources}
         kept |= {Path(RESOURCES, "data", key) for key in plan.data_sources}
-        kept |= {Path(RESOURCES, "prompts", plan.prompts_key)}
+        if plan.study.corpus is not None:
+            kept |= {Path(plan.near_duplicates).parent}
+        else:
+            kept |= {Path(RESOURCES, "prompts", plan.prompts_key)}
         kept |= {
             Path(RESOURCES, kind, key) for kind in ("text", "states") for key in plan.text_keys
         }

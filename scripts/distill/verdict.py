@@ -31,6 +31,7 @@ from distill.lines import (
     prepare_runs,
     record,
 )
+from distill.tasks import words_of
 
 SUMMARY = "What did more teacher text buy?"
 LARGEST = "What is the largest size measured?"
@@ -406,6 +407,7 @@ def _summary(
     soft: tuple[str, dict[str, Any] | None],
 ) -> dict[str, Any]:
     """Say the whole answer in one paragraph of plain words."""
+    words = words_of(lines[0].runs)
     largest = max(line.sizes[-1] for line in lines)
     steps = [gain["numbers"]["gains_per_doubling"] for gain in gains]
     firsts = [s[0]["loss_gain"] for s in steps if len(s) > 1]
@@ -421,7 +423,7 @@ def _summary(
             kinds = "student, method and cache" if _several_caches(lines) else "student and method"
             whom = f"across {len(lines)} combinations of {kinds}"
         text += (
-            f"Going up to {largest:,} samples, a doubling of the teacher's text lowered the loss "
+            f"Going up to {largest:,} {words.samples}, a doubling of {words.text} lowered the loss "
             f"by {span(values)} nats per token in the last step {whom}"
         )
         text += " (below zero: raised it)" if min(values) < 0 else ""
@@ -432,7 +434,7 @@ def _summary(
             else "No size was run twice, so none of this is tested against noise. "
         )
     else:
-        text += f"Only one size, {largest:,} samples, was measured. "
+        text += f"Only one size, {largest:,} {words.samples}, was measured. "
     numbers: dict[str, Any] = {"largest_samples": largest, "best": [], "soft_targets": soft[1]}
     for teacher in dict.fromkeys(line.teacher for line in lines):
         mine = [line for line in lines if line.teacher == teacher and largest in line.sizes]
@@ -442,7 +444,9 @@ def _summary(
         loss = float(best.cells("loss").loc[largest, "mean"])
         floor = ((references or {}).get("teachers", {}).get(teacher) or {}).get("perplexity")
         numbers["best"].append({"teacher": teacher, "label": best.label, "loss": loss})
-        text += f"The lowest perplexity at that size is {number(math.exp(loss))} ({best.label}"
+        text += (
+            f"The lowest {words.perplexity} at that size is {number(math.exp(loss))} ({best.label}"
+        )
         text += f"; the teacher {teacher}'s own is {number(floor)}). " if floor else "). "
     text += soft[0]
     spots = sorted({s["numbers"]["samples"] for s in sweet if s["numbers"]["samples"]})

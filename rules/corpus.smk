@@ -1,0 +1,54 @@
+"""The text of a corpus: all its chunks at once, then parts of them as rows."""
+
+CHUNKS = f"resources/corpora/{PLAN.corpus.key}"
+
+
+rule chunk_corpus:
+    """Split documents, leave out what resembles held-out ones, cut the rest into chunks."""
+    input:
+        texts=PLAN.corpus.texts,
+        model=PLAN.corpus.tokenizer,
+    output:
+        test=f"{CHUNKS}/test.parquet",
+        validation=f"{CHUNKS}/validation.parquet",
+        train=f"{CHUNKS}/train.parquet",
+        record=f"{CHUNKS}/documents.json",
+    log:
+        f"logs/chunk_corpus/{PLAN.corpus.key}.log",
+    benchmark:
+        f"logs/chunk_corpus/{PLAN.corpus.key}.tsv"
+    priority: 30
+    conda:
+        "../envs/model.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 120 * attempt,
+    params:
+        spec=PLAN.corpus.chunks_spec,
+        code=code("chunk_corpus"),
+    script:
+        "../scripts/chunk_corpus.py"
+
+
+rule take_chunks:
+    """One part of a split as rows of text, masked where the task asks for it."""
+    input:
+        chunks=f"{CHUNKS}/{{split}}.parquet",
+        model=PLAN.corpus.tokenizer,
+    output:
+        part="resources/text/{text}/{split}-{part}.parquet",
+    log:
+        "logs/take_chunks/{text}/{split}-{part}.log",
+    priority: 25
+    conda:
+        "../envs/model.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=30,
+    params:
+        spec=PLAN.corpus.text_spec,
+        first=lambda wildcards: PLAN.corpus.first(wildcards.split, int(wildcards.part)),
+        rows=lambda wildcards: PLAN.corpus.rows(wildcards.split, int(wildcards.part)),
+        code=code("take_chunks"),
+    script:
+        "../scripts/take_chunks.py"

@@ -1,0 +1,26 @@
+"""Open a tokenizer safely, without the library that runs models."""
+
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer
+
+from distill.files import UserError
+
+SAFE: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
+"""No code from a model's repository, no network."""
+
+
+def load_tokenizer(path: str | Path) -> Any:
+    """Load a tokenizer; a missing pad token becomes the EOS token (masks, not ids, hide padding).
+
+    Raises:
+        UserError: The tokenizer has no EOS token, so no response could end; masked models write
+            none and need none.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(path, **SAFE)
+    if tokenizer.eos_token_id is None and tokenizer.mask_token_id is None:
+        raise UserError(f"the tokenizer in {path} has no eos_token; set one in its config")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer

@@ -1,0 +1,19 @@
+"""Take one part of a corpus's chunks as rows of text, masked where the task asks for it."""
+
+from pathlib import Path
+
+from distill.chunking import take_chunks
+from distill.job import job
+from distill.tokenizing import load_tokenizer
+
+with job(snakemake):
+    params = snakemake.params
+    take_chunks(
+        snakemake.input.chunks,
+        load_tokenizer(Path(snakemake.input.model).parent),
+        params.spec,
+        snakemake.wildcards.split,
+        params.first,
+        params.rows,
+        snakemake.output.part,
+    )

@@ -1,0 +1,59 @@
+"""Local data sets, checked row by row before the first job."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tiny
+from distill.checks import parse_study
+from distill.files import UserError
+from distill.plan import Plan
+from distill.startup import check_cells
+
+HEAD = "Frage,Antwort\n"
+
+
+def check(tmp_path: Path, text: str, name: str = "own.csv", answers: bool = True) -> None:
+    """Check a study on a file whose answers are the teacher's text, or only for comparison."""
+    file = tmp_path / name
+    file.write_text(text)
+    config: dict[str, Any] = tiny.study()
+    (tmp_path / "prose.csv").write_text("text\nA boat.\n")
+    config["sources"]["prose"]["path"] = str(tmp_path / "prose.csv")
+    fields = {"prompt": "Frage", "response": "Antwort"}
+    config["sources"]["faq"] = {"path": str(file), "fields": fields}
+    config["prompts"] = {"source": "faq", "template": "{prompt}", "pool": 64, "part_size": 16}
+    config["teachers"]["authors"] = {"text": "faq"} if answers else {"source": "base"}
+    check_cells(Plan(parse_study(config)))
+
+
+def test_rows_that_are_whole_pass(tmp_path: Path) -> None:
+    check(tmp_path, HEAD + '"Was, bitte?","Ein ""Boot""\nund ein Meer"\nWo?,Dort.\n')
+    check(tmp_path, HEAD + "Was?,\n", answers=False)
+    check(tmp_path, json.dumps([{"Frage": "Was?", "Antwort": "Das.", "n": 1}]), name="own.json")
+    (tmp_path / "own.parquet").write_bytes(b"")
+    check(tmp_path, "", name="own.parquet")  # read by the job that fetches it
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (HEAD + "Was?,Das.\nWo?, \n", "own.csv, row 2: Antwort is empty; fill or remove that row"),
+        (HEAD + '"",Das.\n', "own.csv, row 1: Frage is empty; fill or remove that row"),
+        ("Frage,Text\nWas?,Das.\n", "own.csv, row 1: no column 'Antwort'; there are Frage, Text"),
+        (HEAD + "Was?\n", r"own.csv, row 1 \(line 2\): 1 cells but 2 columns"),
+        (HEAD + "Was, bitte?,Das.\n", r"own.csv, row 1 \(line 2\): more cells than columns"),
+        ("Frage;Antwort\nWas?;Das.\n", "separated by ';', as it seems; save it with commas"),
+    ],
+)
+def test_a_row_that_is_not_is_named(tmp_path: Path, text: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        check(tmp_path, text)
+
+
+def test_other_data_sets_are_checked_too(tmp_path: Path) -> None:
+    (tmp_path / "prose.csv").write_text("text\n")
+    with pytest.raises(UserError, match=r"own.json, row 2: Frage is not text"):
+        check(tmp_path, '[{"Frage": "a", "Antwort": "b"}, {"Frage": 1}]', name="own.json")
