@@ -442,7 +442,7 @@ def test_a_live_teacher_costs_its_students_alone(moved: Path) -> None:
         config["methods"]["gkd"]["on_policy"]["share"] = 0.25
         config["methods"]["own"] = {"forward_kl": 1.0, "on_policy": {"share": 1.0, "max_tokens": 9}}
         block = {"students": ["gpt2"], "teachers": ["gpt2-xl"], "methods": ["own"], "samples": [16]}
-        config["runs"].append(block)
+        config["runs"].append(block | {"benchmarks": []})
 
     miniature.edit(moved, change)
     assert miniature.dry_run(moved) == {
