@@ -12,7 +12,8 @@ from distill import evaluation
 from distill.encoding import Example
 from distill.evaluation import (
     answer_prompts,
-    evaluate_model,
+    ask_model,
+    held_out,
     held_out_metrics,
     reference_metrics,
     score_examples,
@@ -438,7 +439,6 @@ def evaluate(
         "distribution": q_settings(),
         "written": True,
         "reference_answers": 3,
-        "reference": {"max_tokens": 16},
         "generated_instructions": 200,
         "instruction_tokens": 4,
         "qualitative": 2,
@@ -447,9 +447,9 @@ def evaluate(
     rows[0]["reference"], rows[3]["reference"] = "A boat.", "Beyond the limit."
     states = score_text(teacher, rows)
     trained = {token for row in rows for token in row["response_ids"]}
-    return evaluate_model(
-        model, words, rows, states, head, tokenizer_sha256(own), ["A text."], trained, spec
-    )
+    heldout = held_out(model, words, rows, states, head, tokenizer_sha256(own), trained, spec)
+    found, responses = ask_model(model, words, rows, spec)
+    return found | {"heldout": heldout}, responses
 
 
 def test_divergence_is_measured_between_equal_tokens_only(

@@ -13,6 +13,7 @@ import teaching
 import tiny
 from distill.corpus_evaluation import evaluate_on_corpus, one_at_a_time, pseudo_metrics
 from distill.encoding import OTHER_TOKENS, collate, encode_rows
+from distill.evaluation import held_out
 from distill.files import UserError
 from distill.flops import FlopModel
 from distill.forward import run_model
@@ -159,13 +160,10 @@ def test_perplexities_are_those_of_brute_force(words: Any, rows: list[Any]) -> N
         "formatting": FORMATTING, "batch_size": 4, "reference": None, "mask": masked_rows.MASK,
         "pseudo_chunks": 3, "distribution": {"temperature": 1.0, "top_k": 0, "top_p": 1.0},
     }  # fmt: skip
-    found, answers = evaluate_on_corpus(
-        model, words, rows, [], None, tokenizer_sha256(words), [], set(), spec
-    )
-    assert answers == []
+    found = evaluate_on_corpus(model, words, rows, [], spec)
     tokens = sum(len(row["positions"]) for row in rows)
     loss = sum(nats(model, row) for row in rows) / tokens
-    held = found["heldout"]
+    held = held_out(model, words, rows, [], None, tokenizer_sha256(words), set(), spec)
     assert held["loss"] == pytest.approx(loss, rel=1e-5)
     assert held["perplexity"] == pytest.approx(math.exp(loss), rel=1e-5)
     assert (held["tokens"], held["bits_per_byte"], held["identity"]) == (tokens, None, None)
@@ -203,12 +201,10 @@ def test_a_reference_text_is_masked_too(words: Any, rows: list[Any]) -> None:
         "formatting": FORMATTING, "batch_size": 4, "mask": masked_rows.MASK, "pseudo_chunks": 1,
         "reference": {"max_tokens": 20},
     }  # fmt: skip
-    digest = tokenizer_sha256(words)
-    found, _ = evaluate_on_corpus(
-        model, words, rows, [], None, digest, list(tiny.SENTENCES), set(), spec
-    )
+    found = evaluate_on_corpus(model, words, rows, list(tiny.SENTENCES), spec)
+    held = held_out(model, words, rows, [], None, tokenizer_sha256(words), set(), spec)
     assert found["reference"]["passages"] == len(tiny.SENTENCES)
-    assert found["reference"]["loss"] != found["heldout"]["loss"]
+    assert found["reference"]["loss"] != held["loss"]
 
 
 # Files: students, models, speed.

@@ -5,53 +5,33 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from distill.evaluation import held_out, reference_metrics, score_examples
+from distill.evaluation import reference_metrics, score_examples
 from distill.masking import Special, mask_chunk, true_ids
 from distill.rows import Example
-from distill.states import OutputHead
 from distill.statistics import token_mean
-from distill.vocabulary import Vocabulary
 
 
 def evaluate_on_corpus(
     model: Any,
     tokenizer: Any,
     rows: Sequence[dict[str, Any]],
-    states: Sequence[dict[str, Any]],
-    head: OutputHead | None,
-    text_tokenizer: str | None,
     passages: Sequence[str],
-    trained_types: set[int],
     spec: dict[str, Any],
-    vocabulary: Vocabulary | None = None,
-    served_nats: Sequence[float] = (),
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The metrics of `evaluate_model` that need no answers.
+) -> dict[str, Any]:
+    """What a study of a corpus measures beside held-out chunks; nothing is asked there.
 
     Args:
         model: The model in eval mode.
         tokenizer: Its tokenizer.
         rows: The held-out chunks.
-        states: The teacher's states on them, empty without a teacher model.
-        head: The teacher's output head, None without a teacher model.
-        text_tokenizer: Digest of the chunks' tokenizer.
-        passages: The reference text, if there is one beside the held-out chunks.
-        trained_types: Token ids that were targets in training.
-        spec: As for `evaluate_model`, without what is asked; for a masked model also mask and
-            pseudo_chunks.
-        vocabulary: The model's, where it is trimmed (and saved with the full one).
-        served_nats: Empty, as no server scores a corpus.
+        passages: The reference text, if there is one beside them.
+        spec: batch_size and reference; for a masked model also mask and pseudo_chunks.
 
     Returns:
-        heldout, reference, instructions and answers (none), and for a masked model pseudo; and an
-        empty list, as nothing is answered.
+        reference, instructions and answers (none), and for a masked model pseudo.
     """
-    heldout = held_out(
-        model, tokenizer, rows, states, head, text_tokenizer, trained_types, spec, vocabulary,
-        served_nats,
-    )  # fmt: skip
     none = dict.fromkeys(("loss", "loss_stderr", "bits_per_byte"))
-    metrics: dict[str, Any] = {"heldout": heldout, "reference": none | {"passages": 0}}
+    metrics: dict[str, Any] = {"reference": none | {"passages": 0}}
     batch, mask = spec["batch_size"], spec.get("mask")
     if passages and mask:
         longest = spec["reference"]["max_tokens"]
@@ -63,8 +43,7 @@ def evaluate_on_corpus(
         chosen = rows[: spec["pseudo_chunks"]]
         logging.info("scoring %d chunks a token at a time", len(chosen))
         metrics["pseudo"] = pseudo_metrics(model, tokenizer, chosen, batch)
-    nothing = dict.fromkeys(("instructions", "answers", "answers_validation"))
-    return metrics | nothing, []
+    return metrics | dict.fromkeys(("instructions", "answers", "answers_validation"))
 
 
 def masked_reference(

@@ -294,7 +294,20 @@ def held_out(
     vocabulary: Vocabulary | None = None,
     served_nats: Sequence[float] = (),
 ) -> dict[str, Any]:
-    """Metrics on held-out text; see `evaluate_model` for the arguments."""
+    """Metrics on held-out text; see `held_out_metrics`.
+
+    Args:
+        model: The model in eval mode.
+        tokenizer: Its tokenizer.
+        rows: The teacher's held-out text, or held-out chunks of a corpus.
+        states: The teacher's final hidden states on it, empty without a teacher model.
+        head: The teacher's output head, None without a teacher model.
+        text_tokenizer: Digest of the text's tokenizer.
+        trained_types: Token ids that were targets in training.
+        spec: formatting, batch_size, and with a teacher model distribution and written.
+        vocabulary: The model's, where it is trimmed (and saved with the full one).
+        served_nats: Per row the teacher's -log q of its answer, where its server said so.
+    """
     length = model.config.max_position_embeddings
     examples = encode_rows(rows, tokenizer, spec["formatting"], text_tokenizer, length)
     drawn = [read_ids(row) for row in rows]
@@ -328,58 +341,28 @@ def held_out(
     )
 
 
-def evaluate_model(
+def ask_model(
     model: Any,
     tokenizer: Any,
     rows: Sequence[dict[str, Any]],
-    states: Sequence[dict[str, Any]],
-    head: OutputHead | None,
-    text_tokenizer: str | None,
-    passages: Sequence[str],
-    trained_types: set[int],
     spec: dict[str, Any],
-    vocabulary: Vocabulary | None = None,
-    served_nats: Sequence[float] = (),
     validation: Sequence[dict[str, Any]] = (),
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """All metrics of a model but its speed.
+    """What a model answers: to verifiable instructions, and to held-out prompts.
 
     Args:
         model: The model in eval mode.
         tokenizer: Its tokenizer.
         rows: The teacher's held-out text.
-        states: The teacher's final hidden states on it, empty without a teacher model.
-        head: The teacher's output head, None without a teacher model.
-        text_tokenizer: Digest of the text's tokenizer.
-        passages: The reference text.
-        trained_types: Token ids that were targets in training.
-        spec: distribution and written (with a teacher model), formatting, reference,
-            generated_instructions, instruction_tokens, reference_answers, qualitative and
-            batch_size; and answers, where those compared with references are drawn.
-        vocabulary: The model's, where it is trimmed (and saved with the full one).
-        served_nats: Per row the teacher's -log q of its answer, where its server said so.
+        spec: formatting, generated_instructions, instruction_tokens, reference_answers and
+            qualitative; and answers, where those compared with references are drawn.
         validation: Text for the validation prompts, whose answers are compared apart.
 
     Returns:
-        The metrics, and the responses to instructions and a few held-out prompts.
+        instructions, answers and answers_validation; and the responses to instructions and to the
+        held-out prompts that were asked.
     """
-    metrics: dict[str, Any] = {
-        "heldout": held_out(
-            model,
-            tokenizer,
-            rows,
-            states,
-            head,
-            text_tokenizer,
-            trained_types,
-            spec,
-            vocabulary,
-            served_nats,
-        ),
-        "reference": reference_metrics(
-            model, tokenizer, passages, spec["reference"]["max_tokens"], spec["batch_size"]
-        ),
-    }
+    metrics: dict[str, Any] = {}
     sets = instruction_sets(spec["generated_instructions"])
     shown = list(rows[: spec["qualitative"]])
     compared = [row for row in rows[: spec["reference_answers"]] if row["reference"]]

@@ -10,7 +10,7 @@ from typing import Any
 from distill.corpus_evaluation import evaluate_on_corpus
 from distill.encoding import encode_rows
 from distill.environment import git_revision, hardware, versions
-from distill.evaluation import evaluate_model
+from distill.evaluation import ask_model, held_out, reference_metrics
 from distill.files import read_json, write_json, write_text
 from distill.flops import count_parameters
 from distill.models import (
@@ -116,15 +116,19 @@ def judge(
         learned = read_table(shard, words).to_pylist()  # without the soft targets, which are large
         examples = encode_rows(learned, tokenizer, spec["formatting"], digest, limit)
         trained = {token for example in examples for token in example.answer}
-    on_corpus, answered = "corpus" in spec["text"], {}
-    if validation:
-        answered["validation"] = read_rows(validation)[: spec["reference_answers"]]
-    found, answers = (evaluate_on_corpus if on_corpus else evaluate_model)(
+    heldout = held_out(
         model, tokenizer, rows, read_rows(states), load_head(head, model.device) if head else None,
-        read_metadata(texts[0], "tokenizer_sha256"), passages, trained, spec, vocabulary,
+        read_metadata(texts[0], "tokenizer_sha256"), trained, spec, vocabulary,
         _served_nats(rows, read_rows(served)) if served else [],
-        **({"validation": read_rows(validation)[: spec["reference_answers"]]} if validation else {})
     )  # fmt: skip
+    on_corpus, answers = "corpus" in spec["text"], list[dict[str, Any]]()
+    if on_corpus:
+        found = evaluate_on_corpus(model, tokenizer, rows, passages, spec)
+    else:
+        tuned = read_rows(validation)[: spec["reference_answers"]] if validation else []
+        found, answers = ask_model(model, tokenizer, rows, spec, tuned)
+        most = spec["reference"]["max_tokens"]
+        found["reference"] = reference_metrics(model, tokenizer, passages, most, spec["batch_size"])
     total, body = count_parameters(model)
     size = _saved_size_mb(model, folder)
     if vocabulary is not None:  # rows that repeat are one parameter, as tied tables are
@@ -140,6 +144,7 @@ def judge(
             "architecture": model.config.architectures,
             "sha256": {file.name: sha256_of(file) for file in sorted(folder.glob("*.safetensors"))},
         },
+        "heldout": heldout,
         **found,
         "responses": None
         if on_corpus
