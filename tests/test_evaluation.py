@@ -9,9 +9,9 @@ import torch
 
 import tiny
 from distill import evaluation
+from distill.answering import answer_prompts
 from distill.encoding import Example
 from distill.evaluation import (
-    answer_prompts,
     ask_model,
     held_out,
     held_out_metrics,

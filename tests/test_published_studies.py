@@ -164,7 +164,7 @@ def test_a_csv_of_ones_own_needs_its_path_and_columns_alone(asked: Path, tmp_pat
         fields = {"prompt": "Frage", "response": "Antwort"}
         config["sources"]["qa"] = {"path": "data/own.csv", "fields": fields}
         del config["prompts"]["part_size"]
-        config["prompts"] |= {"pool": 0.7, "validation": 0.15, "test": 0.15}
+        config["prompts"] |= {"pool": "70%", "validation": "15%", "test": "15%"}
 
     miniature.edit(project, change, miniature.QA)
     counts = miniature.dry_run(project, miniature.QA)
@@ -220,7 +220,7 @@ def test_two_teachers_at_once_and_layer_by_layer(adapted: Path, tmp_path: Path) 
     ]
 
     def change(config: dict[str, Any]) -> None:
-        config["runs"] = [b | {"teachers": ["mistral"], "samples": ["all"]} for b in blocks]
+        config["runs"] = [b | {"teachers": ["mistral"], "samples": ["100%"]} for b in blocks]
 
     miniature.edit(project, change, miniature.DOLLY)
     plan = Plan(parse_study(dict(miniature.read_config(project, miniature.DOLLY))))

@@ -12,8 +12,8 @@ from distill.files import UserError
 from distill.lineage import teacher_loops
 from distill.plan import LIVE, NO_CACHE, RAW
 from distill.served_checks import not_served, served_twice
-from distill.shares import with_counts
 from distill.soundness import EVERY_WORD, unsound
+from distill.splits import with_counts
 from distill.validation import sentence, validate
 
 

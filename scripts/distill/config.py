@@ -23,19 +23,20 @@ Probability = Annotated[float, Field(gt=0, le=1)]
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
 Threads = Annotated[int, Field(gt=0)]
 SHARE = r"^\d+(\.\d+)? ?%$"
-MAGPIE = "magpie"
-ALL = "all"
-
-_COUNT = {"type": "integer", "exclusiveMinimum": 0}
-_SHARE = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
-_TEXT = [{"type": "string", "pattern": SHARE}, {"type": "string", "const": ALL}]
-# distill.shares puts counts in place of shares and of `all` before a config is validated.
-Rows = Annotated[Positive, WithJsonSchema({"anyOf": [_COUNT, _SHARE]})]
+_COUNT = {
+    "anyOf": [{"exclusiveMinimum": 0, "type": "integer"}, {"pattern": SHARE, "type": "string"}]
+}
+Samples = Annotated[int, Field(gt=0), WithJsonSchema(_COUNT)]
+"""A number of rows, or a share such as "10%", which is made a number on reading."""
 HeldOut = Annotated[
-    NotNegative, WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, _SHARE]})
+    int,
+    Field(ge=0),
+    WithJsonSchema(
+        {"anyOf": [{"minimum": 0, "type": "integer"}, {"pattern": SHARE, "type": "string"}]}
+    ),
 ]
-Samples = Annotated[Positive, WithJsonSchema({"anyOf": [_COUNT, *_TEXT]})]
-"""A number of rows, or a share of the pool such as "10%", which is made a number on reading."""
+
+MAGPIE = "magpie"
 
 
 class Section(BaseModel):
@@ -111,12 +112,16 @@ class Prompts(Section):
         None, description="A text with {prompt} and {context}, for the prompts that have a context"
     )
     system: str | None = Field(None, description="System turn of the chat template")
-    test: Rows = Field(
+    test: Samples = Field(
         300,
-        description="Held-out prompts that every run is judged on; below 1: a share of the data set, as then for validation and pool",
+        description="Held-out prompts that every run is judged on, or a share of a data set such as 15%",
     )
-    validation: HeldOut = Field(0, description="Held-out prompts for early stopping and search")
-    pool: Rows = Field(description="Most training prompts that a run may ask for")
+    validation: HeldOut = Field(
+        0, description="Held-out prompts for early stopping and search, or a share of a data set"
+    )
+    pool: Samples = Field(
+        description="Most training prompts that a run may ask for, or a share of a data set"
+    )
     draw_pool: Positive | None = Field(
         None, description="Draws above 0 permute this many first prompts (default: pool)"
     )
@@ -240,7 +245,7 @@ class Trained(Section):
     method: Name = Field(description="How it learns")
     cache: Name | None = Field(None, description="Its soft targets, if the method needs them")
     curation: Name = Field("raw", description="Which rows it learns")
-    samples: Samples = Field(description="How many; `all`: the pool")
+    samples: Samples = Field(description="How many")
     draw: NotNegative = Field(0, description="In which order of the pool")
     seed: NotNegative = Field(0, description="Optimiser noise")
 
@@ -977,7 +982,7 @@ class Block(Section):
         ["raw"], min_length=1, description="Which answers are trained on; raw: all"
     )
     samples: list[Samples] = Field(
-        min_length=1, description='Rows, or shares of the pool such as "10%"; `all`: the pool'
+        min_length=1, description='Rows, or shares of the pool such as "10%"'
     )
     draws: list[NotNegative] = Field([0], description="0: the pool's order; others permute it")
     seeds: list[NotNegative] = Field([0], description="Optimiser noise: data order and dropout")

@@ -24,7 +24,9 @@ LIVE = "live"
 """In place of a cache: the teacher itself, which training asks."""
 
 RESOURCES = "resources"
-ASKED = {"generated_instructions", "instruction_tokens", "reference_answers", "qualitative"}
+ASKED = {
+    "generated_instructions", "instruction_tokens", "reference_answers", "qualitative", "answers",
+}  # fmt: skip
 """Settings of an evaluation that asks the models something."""
 _NOT_DECODING = {"source", "text", "trained", "server", "pretraining_tokens"}
 

@@ -189,12 +189,11 @@ def fetch_data(spec: dict[str, Any], out: str | Path) -> None:
             f"{name} has {len(rows)} rows but the config's source says rows: {spec['rows']}; "
             "correct that number (which plans the study) or pin the right revision"
         )
-    lines = "begins" in spec
+    filled = ("prompt",) if "begins" in spec else ("prompt", "text")
     picked = [
-        pick_fields(row, number, spec["fields"], name, lines=lines)
-        for number, row in enumerate(rows, 1)
+        pick_fields(row, number, spec["fields"], name, filled) for number, row in enumerate(rows, 1)
     ]
-    if lines:
+    if "begins" in spec:
         blank = dict.fromkeys(DATA_SCHEMA.names)
         texts = join_lines((row["text"] for row in picked), spec["begins"])
         picked = [{**blank, "text": text} for text in texts]

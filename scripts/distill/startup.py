@@ -45,9 +45,11 @@ def check_cells(plan: Plan) -> None:
     for name, source in plan.study.sources.items():
         if source.fields is None or source.path is None or source.path.endswith(".parquet"):
             continue
-        filled = ("response",) if name in answered else ()
+        filled = {"prompt"} | ({"response"} if name in answered else set())
+        if source.begins is None:
+            filled.add("text")
         for number, row in enumerate(read_text_rows(Path(source.path)), 1):
-            pick_fields(row, number, source.fields, source.path, filled, bool(source.begins))
+            pick_fields(row, number, source.fields, source.path, filled)
 
 
 def check_row_counts(plan: Plan) -> None:

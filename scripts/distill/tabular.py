@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -116,22 +116,16 @@ def join_lines(lines: Iterable[str | None], begins: str) -> list[str]:
 
 
 def pick_fields(
-    row: Any,
-    number: int,
-    fields: Mapping[Any, str],
-    name: Any,
-    filled: tuple[str, ...] = (),
-    lines: bool = False,
+    row: Any, number: int, fields: Mapping[Any, str], name: Any, filled: Container[str]
 ) -> dict[str, str | None]:
-    """The named fields of a row; context and response may be empty.
+    """The named fields of a row.
 
     Args:
         row: As read.
         number: Of the row, from 1.
         fields: Column of each field.
         name: The data set's, for errors.
-        filled: Further fields that must not be empty.
-        lines: Whether the rows are lines of documents, which may be blank.
+        filled: Fields that must not be empty.
 
     Raises:
         UserError: A field is missing, no text, or empty where it must not be.
@@ -146,7 +140,7 @@ def pick_fields(
         value = row[column]
         if value is not None and not isinstance(value, str):
             raise UserError(f"{name}, row {number}: {column} is not text")
-        if field in ("prompt", "text", *filled) and not lines and not (value or "").strip():
+        if field in filled and not (value or "").strip():
             raise UserError(f"{name}, row {number}: {column} is empty; fill or remove that row")
         picked[field] = value
     return picked

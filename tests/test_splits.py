@@ -15,10 +15,10 @@ from distill.plan import Plan
 
 def study(rows: int = 1000, **prompts: Any) -> dict[str, Any]:
     config = tiny.study()
-    shares = {"pool": 0.7, "validation": 0.15, "test": 0.15, "surplus": 1.0}
+    shares = {"pool": "70%", "validation": "15%", "test": "15%", "surplus": 1.0}
     config["prompts"] = {"source": "faq", "template": "{prompt}:", **shares, **prompts}
     config["sources"]["faq"]["rows"] = rows
-    config["runs"][0] |= {"samples": ["all"], "draws": [0]}
+    config["runs"][0] |= {"samples": ["100%"], "draws": [0]}
     return config
 
 
@@ -36,9 +36,9 @@ def counts(config: dict[str, Any]) -> tuple[int, int, int, int]:
         (20, {}, (14, 3, 3, 1)),
         (1000, {"part_size": 100}, (600, 200, 200, 100)),  # 1.5 parts are 2
         (1000, {"part_size": 10}, (700, 150, 150, 10)),
-        (1000, {"pool": 0.5}, (500, 150, 150, 50)),
-        (1000, {"pool": 0.85, "validation": 0}, (850, 0, 150, 50)),
-        (1000, {"pool": "0.7", "test": "1.5e-1"}, (700, 150, 150, 50)),
+        (1000, {"pool": "50%"}, (500, 150, 150, 50)),
+        (1000, {"pool": "85 %", "validation": 0}, (850, 0, 150, 50)),
+        (1000, {"pool": "70.0%", "test": "15 %"}, (700, 150, 150, 50)),
     ],
 )
 def test_shares_become_counts_in_whole_parts(
@@ -62,15 +62,15 @@ def test_counts_fit_in_the_data_set(rows: int, surplus: float) -> None:
     assert [count / prompts.part_size for count in counts] == [14, 3, 3]
 
 
-def test_all_is_the_pool_wherever_sizes_are_named() -> None:
+def test_sizes_may_be_shares_of_the_pool() -> None:
     config = study()
     config["teachers"]["own"] = {
-        "trained": {"student": "small", "teacher": "big", "method": "sft", "samples": "all"}
+        "trained": {"student": "small", "teacher": "big", "method": "sft", "samples": "100%"}
     }
-    search = {"student": "small", "teacher": "big", "method": "sft", "samples": "all"}
+    search = {"student": "small", "teacher": "big", "method": "sft", "samples": "100%"}
     bounds = {"train.learning_rate": {"low": 1e-5, "high": 1e-3}}
     config["searches"] = {"rate": search | {"space": bounds}}
-    config["runs"][0]["samples"] = [64, "all"]
+    config["runs"][0]["samples"] = [64, "100%"]
     parsed = parse_study(config)
     assert parsed.runs[0].samples == [64, 700]
     assert parsed.searches["rate"].samples == 700
@@ -78,7 +78,7 @@ def test_all_is_the_pool_wherever_sizes_are_named() -> None:
     assert trained is not None
     assert trained.samples == 700
     counted = tiny.study()
-    counted["runs"][0]["samples"] = ["all"]
+    counted["runs"][0]["samples"] = ["100%"]
     assert parse_study(counted).runs[0].samples == [64]
 
 
@@ -109,15 +109,16 @@ def test_a_local_files_short_prompts_are_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("prompts", "sentence"),
     [
-        ({"test": 100}, "pool: 0.7 is a share .* but test: 100 is a count; give all as shares"),
-        ({"pool": 0.8}, r"shares \(.*\) must name test and pool and sum to 1 or less"),
+        ({"test": 100}, "pool: 70% is a share .* but test: 100 is a count; give all as shares"),
+        ({"pool": "80%"}, r"shares \(.*\) must name test and pool and sum to 100% or less"),
+        ({"validation": "0%"}, "validation: 0%, pool: 70%; a share must be above 0%"),
         ({"pool": 1}, "pool: 1 is a count"),
         ({"source": "magpie", "teacher": "big"}, "here the teacher writes as many prompts as"),
         ({"source": "nowhere"}, "there is no data set 'nowhere' under sources"),
         ({"source": "base"}, "there is no data set 'base' under sources"),
         ({"part_size": 500}, "1000 rows of faq at surplus 1 are 2 parts of 500, too few for"),
         ({"poool": 1}, "did you mean pool"),
-        ({"test": 1.5}, r"prompts\.test: input should be a valid integer"),
+        ({"test": 1.5}, r"prompts\.test: input should be a valid integer, got"),
     ],
 )
 def test_shares_that_cannot_be_are_told(prompts: dict[str, Any], sentence: str) -> None:

@@ -1,15 +1,16 @@
-"""Shares of a closed data set in place of counts, such as 70/15/15 of a CSV of one's own.
+"""Shares of a closed data set as test, validation and pool, such as 70/15/15 of a CSV.
 
 Everything after the config counts rows, so shares become counts as a config is read: of the rows
 that the source states, or else of those of its local file whose prompts are short enough.
 """
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from distill.config import ALL, MAGPIE, Study
+from distill.config import MAGPIE, SHARE, Study
 from distill.files import UserError
 from distill.tabular import prompt_words, read_text_rows
 from distill.validation import validate
@@ -20,7 +21,7 @@ PARTS = 20
 
 
 def with_counts(config: dict[str, Any]) -> dict[str, Any]:
-    """A config whose `prompts` count rows, and whose sizes `all` are the pool's.
+    """A config whose `prompts` count rows.
 
     Args:
         config: As read from YAML; it is not changed.
@@ -33,21 +34,19 @@ def with_counts(config: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(prompts, Mapping):
         return config
     shares = {key: share for key in SPLITS if (share := _share(prompts.get(key))) is not None}
-    if shares:
-        counted = {key: prompts[key] for key in SPLITS if key not in shares and prompts.get(key)}
-        any_counts = {**prompts, **dict.fromkeys(shares, 1)}
-        draft = validate(Study, _sized(config | {"prompts": any_counts}, 1))
-        prompts = {**prompts, **_counts(draft, shares, counted, "part_size" in prompts)}
-    return _sized(config | {"prompts": prompts}, prompts.get("pool"))
+    if not shares:
+        return config
+    counted = {key: prompts[key] for key in SPLITS if key not in shares and prompts.get(key)}
+    draft = validate(Study, config | {"prompts": {**prompts, **dict.fromkeys(shares, 1)}})
+    counts = _counts(draft, shares, counted, "part_size" in prompts)
+    return config | {"prompts": {**prompts, **counts}}
 
 
 def _share(value: Any) -> float | None:
-    """A number between 0 and 1, also one that YAML or the command line took for text."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
+    """A share such as "70%"; None for anything else."""
+    if not isinstance(value, str) or not re.match(SHARE, value.strip()):
         return None
-    return number if 0 < number < 1 else None
+    return float(value.strip().rstrip("%")) / 100
 
 
 def _counts(
@@ -64,7 +63,10 @@ def _counts(
         counted: Splits that are given as counts.
         cut: Whether the config names a part size.
     """
-    prompts, told = study.prompts, ", ".join(f"{key}: {share:g}" for key, share in shares.items())
+    prompts = study.prompts
+    told = ", ".join(f"{key}: {100 * share:g}%" for key, share in shares.items())
+    if min(shares.values()) == 0:
+        raise UserError(f"config: prompts: {told}; a share must be above 0%, or left out")
     if counted:
         raise UserError(
             f"config: prompts: {told} is a share of the data set, but "
@@ -73,7 +75,7 @@ def _counts(
         )
     whole = sum(shares.values())
     if not {"test", "pool"} <= set(shares) or whole > 1 + 1e-9:
-        raise UserError(f"config: prompts: shares ({told}) must name test and pool and sum to 1 or less")  # fmt: skip  # noqa: E501
+        raise UserError(f"config: prompts: shares ({told}) must name test and pool and sum to 100% or less")  # fmt: skip  # noqa: E501
     if prompts.source == MAGPIE:
         raise UserError(
             f"config: prompts: {told} is a share of a data set, but here the teacher writes as "
@@ -110,28 +112,3 @@ def _rows(study: Study) -> int:
         raise UserError(f"config: sources.{name}.path: the file {source.path} does not exist")
     words = (prompt_words(row, source.fields or {}) for row in read_text_rows(Path(source.path)))
     return sum(number <= study.prompts.max_tokens for number in words)
-
-
-def _sized(config: dict[str, Any], pool: Any) -> dict[str, Any]:
-    """The config with `pool` for sizes that are `all`."""
-
-    def sized(entry: Any) -> Any:
-        if not isinstance(entry, Mapping) or "samples" not in entry:
-            return entry
-        samples = entry["samples"]
-        if isinstance(samples, list):
-            return {**entry, "samples": [pool if size == ALL else size for size in samples]}
-        return {**entry, "samples": pool if samples == ALL else samples}
-
-    def trained(entry: Any) -> Any:
-        if not isinstance(entry, Mapping) or "trained" not in entry:
-            return entry
-        return {**entry, "trained": sized(entry["trained"])}
-
-    changed = dict(config)
-    if isinstance(runs := config.get("runs"), list):
-        changed["runs"] = [sized(block) for block in runs]
-    for section, change in (("searches", sized), ("teachers", trained)):
-        if isinstance(entries := config.get(section), Mapping):
-            changed[section] = {name: change(entry) for name, entry in entries.items()}
-    return changed
