@@ -3,13 +3,13 @@
 import functools
 import json
 import random
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import WordPiece
-from tokenizers.trainers import WordPieceTrainer
 from transformers import AutoModelForMaskedLM, PreTrainedTokenizerFast
 
 import tiny
@@ -49,14 +49,21 @@ def articles(count: int, first: int = 0) -> list[str]:
 
 @functools.cache
 def _wordpiece(vocabulary: int) -> str:
+    """Letters, then the commonest words; in a fixed order, as training would not be."""
     raw = Tokenizer(WordPiece(unk_token="[UNK]"))
     raw.normalizer = normalizers.BertNormalizer(lowercase=True)
     raw.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     raw.decoder = decoders.WordPiece()
-    trainer = WordPieceTrainer(
-        vocab_size=vocabulary, special_tokens=list(BERT_SPECIAL), show_progress=False
-    )
-    raw.train_from_iterator([*articles(40), *tiny.SENTENCES], trainer)
+    counts: Counter[str] = Counter()
+    for text in (*articles(40), *tiny.SENTENCES):
+        given = raw.normalizer.normalize_str(text)
+        counts.update(word for word, _ in raw.pre_tokenizer.pre_tokenize_str(given))
+    letters = sorted({letter for word in counts for letter in word})
+    pieces = [*BERT_SPECIAL, *letters, *(f"##{letter}" for letter in letters)]
+    words = sorted((-count, word) for word, count in counts.items() if len(word) > 1)
+    pieces += [word for _, word in words][: vocabulary - len(pieces)]
+    pieces += [f"[unused{number}]" for number in range(vocabulary - len(pieces))]
+    raw.model = WordPiece({piece: number for number, piece in enumerate(pieces)}, unk_token="[UNK]")
     return str(raw.to_str())
 
 

@@ -93,7 +93,7 @@ def test_only_soft_targets_cost_a_teacher(finished: Path) -> None:
     assert teacher["pseudo_perplexity"] > 1
     assert references["identity"] == []  # the text was not drawn from the teacher
     assert references["near_duplicates"]["unit"] == "documents"
-    assert teacher["loss"] < table.loc["scratch", "loss"].min()
+    assert teacher["loss"] < table.loc["none", "loss"].min() - 1  # it was trained
 
 
 def test_larger_shards_begin_with_the_smaller_and_scratch_has_the_same_masks(
