@@ -3,9 +3,9 @@
 from typing import Any
 
 import corpus_inputs
-from distill.config import Mask
 from distill.masking import Special, mask_chunk
 from distill.tabular import join_lines
+from distill.text_sections import Mask
 
 MASK = Mask(share=0.3).model_dump()
 

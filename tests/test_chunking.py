@@ -15,12 +15,12 @@ from distill.chunking import (
     split_documents,
     take_chunks,
 )
-from distill.config import Mask
 from distill.files import UserError
 from distill.masking import true_ids
 from distill.parquet import read_metadata, read_rows
 from distill.rows import Example
 from distill.tabular import join_lines
+from distill.text_sections import Mask
 from distill.tokens import tokenizer_sha256
 
 LINES = corpus_inputs.articles(150)

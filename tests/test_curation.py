@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 import tiny
-from distill.config import FILTERS, LANGUAGES, Curation
 from distill.curation import choose, corrupted, curate, curate_files, loss_cuts
 from distill.files import UserError, read_json
 from distill.parquet import read_metadata, read_rows, write_rows
@@ -18,6 +17,7 @@ from distill.plan import pool_order
 from distill.prompts import jaccard, shingles
 from distill.schemas import TEXT_SCHEMA
 from distill.shards import build_shard, write_card
+from distill.text_sections import FILTERS, LANGUAGES, Curation
 
 WORDS = ("river", "mill", "gull", "boat", "lamp", "oven", "bread", "poem", "sky", "rain")
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import corpus_inputs
-from distill.config import Mask
 from distill.files import UserError
 from distill.masking import Special, chosen, mask_chunk, true_ids
+from distill.text_sections import Mask
 
 BERT = Mask().model_dump()
 

@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
-from distill.config import OnPolicy
 from distill.lines import lines_of, prepare_runs
+from distill.method_sections import OnPolicy
 from distill.method_tables import (
     caches_table,
     formula,

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from distill.config import Cache, Method
+from distill.method_sections import Cache, Method
 from distill.soundness import LIVE, SCHEMES, table, unsound
 
 CACHES: dict[str, dict[str, Any]] = {

@@ -231,7 +231,7 @@ def update_seconds() -> float:
 
 
 def _no_soft_losses() -> dict[str, float]:
-    from distill.config import LOSSES
+    from distill.method_sections import LOSSES
 
     return dict.fromkeys(LOSSES[1:], 0.0)
 

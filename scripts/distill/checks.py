@@ -6,14 +6,17 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from distill.config import MAGPIE, Block, Method, Search, Study, Train, raw_rows_needed
+from distill.config import Block, Study, raw_rows_needed
 from distill.corpus_checks import corpus_problems
 from distill.files import UserError
 from distill.lineage import teacher_loops
+from distill.method_sections import Method
 from distill.plan import LIVE, NO_CACHE, RAW
 from distill.served_checks import not_served, served_twice
 from distill.soundness import EVERY_WORD, unsound
 from distill.splits import with_counts
+from distill.text_sections import MAGPIE
+from distill.train_sections import Search, Train
 from distill.validation import sentence, validate
 
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from distill.config import Corpus, Study
+from distill.config import Study
+from distill.text_sections import Corpus
 
 
 def read_length(study: Study, corpus: Corpus) -> int:

@@ -3,10 +3,10 @@
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from distill.config import Corpus
 from distill.corpus_checks import read_length
 from distill.masking import chosen
 from distill.naming import digest, slug
+from distill.text_sections import Corpus
 
 if TYPE_CHECKING:
     from distill.plan import Plan

@@ -17,10 +17,10 @@ import numpy as np
 import pyarrow as pa
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-from distill.config import FILTERS
 from distill.files import UserError
 from distill.parquet import plain_schema, read_metadata, read_rows, write_rows
 from distill.prompts import drop_near_duplicates
+from distill.text_sections import FILTERS
 
 Row = dict[str, Any]
 

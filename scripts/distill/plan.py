@@ -12,12 +12,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from distill.config import MAGPIE, Block, Curation, Prompts, Student, Study, parts_of, raw_part_size
+from distill.config import Block, Study, parts_of, raw_part_size
 from distill.corpus_plan import CorpusPlan
 from distill.lineage import teachers_behind
+from distill.model_sections import Student
 from distill.naming import digest
 from distill.naming import slug as _slug
 from distill.ordering import pool_order
+from distill.text_sections import MAGPIE, Curation, Prompts
 
 RAW, NO_CACHE, UNTRAINED = "raw", "none", "none"
 LIVE = "live"

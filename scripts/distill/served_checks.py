@@ -1,6 +1,7 @@
 """What a served teacher cannot give, and what would make two of them one."""
 
-from distill.config import Cache, Study
+from distill.config import Study
+from distill.method_sections import Cache
 from distill.server_settings import GIVES_IDS, Server
 
 

@@ -3,8 +3,10 @@
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from pydantic import model_validator as checked
+
+from distill.sections import Section
 
 OWN_FIELDS = {
     "model", "messages", "prompt", "temperature", "top_p", "top_k", "max_tokens", "seed",
@@ -13,10 +15,8 @@ OWN_FIELDS = {
 """Fields of a request that the teacher's other keys decide."""
 
 
-class Server(BaseModel):
+class Server(Section):
     """A server that speaks OpenAI's protocol. See docs/served_teachers.md."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     url: str = Field(
         description="Its address up to `/v1`, e.g. http://127.0.0.1:8000/v1. Where, not what: text stays valid when the server moves"

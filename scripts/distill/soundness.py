@@ -5,7 +5,7 @@ Counts of draws are unbiased only for losses that are linear in the teacher's pr
 kept at one temperature serves another only if its normaliser was stored.
 """
 
-from distill.config import DIVERGENCES, Cache, Method
+from distill.method_sections import DIVERGENCES, Cache, Method
 
 SCHEMES = ("final_hidden", "dense", "top_k_tail", "top_k", "sampled")
 LINEAR = {"forward_kl"}

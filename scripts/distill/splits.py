@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from distill.config import MAGPIE, SHARE, Study
+from distill.config import Study
 from distill.files import UserError
+from distill.sections import SHARE
 from distill.tabular import prompt_words, read_text_rows
+from distill.text_sections import MAGPIE
 from distill.validation import validate
 
 SPLITS = ("test", "validation", "pool")

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from distill.benchmark_plan import BenchmarkPlan
-from distill.config import Corpus, raw_rows_needed
+from distill.config import raw_rows_needed
 from distill.files import UserError
 from distill.needs import needed_texts
 from distill.plan import Plan
 from distill.tabular import pick_fields, read_text_rows
+from distill.text_sections import Corpus
 
 _held: list[TextIO] = []
 

@@ -11,9 +11,9 @@ import pandas as pd
 from pydantic import Field
 
 from distill.columns import COLUMNS
-from distill.config import Name, Section
 from distill.files import UserError
 from distill.law_table import own_table
+from distill.sections import Name, Section
 from distill.validation import validate
 
 
