@@ -35,6 +35,12 @@ def with_counts(config: dict[str, Any]) -> dict[str, Any]:
     prompts = config.get("prompts")
     if not isinstance(prompts, Mapping):
         return config
+    for key in SPLITS:
+        if isinstance(value := prompts.get(key), float) and 0 < value < 1:
+            raise UserError(
+                f"config: prompts.{key}: {value:g} is no number of rows; for a share of the data "
+                f"set write {100 * value:g}%"
+            )
     shares = {key: share for key in SPLITS if (share := _share(prompts.get(key))) is not None}
     if not shares:
         return config
