@@ -168,5 +168,5 @@ def judge(
         if "target_flops" in made:  # a live teacher's
             record["training"]["target_flops"] = made["target_flops"]
     write_text(responses, "".join(json.dumps(answer) + "\n" for answer in answers))
-    logging.info("loss %.4f in %.0f s", found["heldout"]["loss"], record["evaluate_seconds"])
+    logging.info("loss %.4f in %.0f s", heldout["loss"], record["evaluate_seconds"])
     write_json(metrics, record)
