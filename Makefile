@@ -12,7 +12,7 @@ study: $(VENV)/study.done ## run the default study, or CONFIG=studies/….yaml, 
 
 test: $(VENV)/test.done check ## fast tests first, then the workflow's
 	pytest -q -n 2 -m "not workflow and not long"
-	pytest -q -m "workflow and not long" --durations=10
+	pytest -q -n 2 --dist loadfile -m "workflow and not long" --durations=15
 
 test-fast: $(VENV)/test.done ## under a minute
 	pytest -q -n 2 -m "not workflow and not long"

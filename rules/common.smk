@@ -5,7 +5,7 @@ from pathlib import Path
 
 from distill.benchmark_plan import BenchmarkPlan
 from distill.checks import parse_study
-from distill.digest import code_digest
+from distill.digest import CodeDigests
 from distill.files import UserError
 from distill.plan import Plan
 from distill.startup import (
@@ -13,6 +13,7 @@ from distill.startup import (
     check_cells,
     check_corpora,
     check_device_limit,
+    check_harness,
     check_local_files,
     check_row_counts,
     check_server_keys,
@@ -23,6 +24,7 @@ from distill.table_study import parse_table_study
 from distill.validation import check_yaml
 
 BASE = Path(workflow.basedir)
+DIGESTS = CodeDigests(BASE / "scripts", Path(".snakemake/code_digests.json"))
 OWN_TABLE = "runs_table" in config
 FIGURES = [
     "law_curves",
@@ -64,7 +66,7 @@ def load_study():
             check_cells(plan)
             check_row_counts(plan)
             check_corpora(plan)
-            check_benchmarks(plan, bool(workflow.deployment_settings.deployment_method))
+            check_benchmarks(plan)
             check_device_limit(workflow.global_resources)
             check_stored_specs(plan)
         return plan
@@ -80,12 +82,13 @@ BENCHMARKS = None if OWN_TABLE else BenchmarkPlan(PLAN)
 onstart:
     take_lock(".snakemake/writer.lock")
     if not OWN_TABLE:
+        check_harness(PLAN, bool(workflow.deployment_settings.deployment_method))
         check_server_keys(PLAN)
 
 
 def code(script, *data):
     """Digest of a script's code, its imports and the data files that it reads."""
-    return code_digest(
+    return DIGESTS.of(
         BASE / "scripts" / f"{script}.py", *(BASE / file for file in data)
     )
 

@@ -1,10 +1,6 @@
 """From the runs table to laws, answers, figures and the report."""
 
 
-wildcard_constraints:
-    figure="|".join(FIGURES),
-
-
 rule fit_laws:
     """Scaling laws of the runs table, with intervals, choice and what is refused."""
     input:
@@ -47,33 +43,35 @@ rule answer_questions:
         "../scripts/answer_questions.py"
 
 
-rule plot_figure:
-    """One figure, with the numbers behind it."""
+rule plot_figures:
+    """Every figure, with the numbers behind it: one job, as starting takes longer than drawing."""
     input:
         runs=f"{RESULTS}/runs.parquet",
         references=f"{RESULTS}/references.json",
         laws=f"{RESULTS}/laws.json",
     output:
-        svg=report(
-            f"{RESULTS}/figures/{{figure}}.svg",
-            category="Figures",
-            labels={"figure": "{figure}"},
-            caption="../report/workflow/figure.rst",
-        ),
-        png=f"{RESULTS}/figures/{{figure}}.png",
-        csv=f"{RESULTS}/figures/{{figure}}.csv",
+        svg=[
+            report(
+                f"{RESULTS}/figures/{figure}.svg",
+                category="Figures",
+                labels={"figure": figure},
+                caption=f"../report/{figure}.rst",
+            )
+            for figure in FIGURES
+        ],
+        png=[f"{RESULTS}/figures/{figure}.png" for figure in FIGURES],
+        csv=[f"{RESULTS}/figures/{figure}.csv" for figure in FIGURES],
     log:
-        f"logs/plot_figure/{RESULTS}/{{figure}}.log",
+        f"logs/plot_figures/{RESULTS}.log",
     conda:
         "../envs/analysis.yaml"
     resources:
         mem_mb=1000,
         runtime=10,
     params:
-        caption=lambda wildcards: (BASE / f"report/{wildcards.figure}.rst").read_text(),
-        code=code("plot_figure"),
+        code=code("plot_figures"),
     script:
-        "../scripts/plot_figure.py"
+        "../scripts/plot_figures.py"
 
 
 rule write_report:

@@ -137,7 +137,7 @@ def edit(project: Path, change: Callable[[dict[str, Any]], None], file: str = CO
 
 def snakemake(project: Path, *arguments: str, ok: bool = True, timeout: int = 3000) -> str:
     """Run Snakemake in a project; returns all that it printed."""
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
     outcome = subprocess.run(
         [sys.executable, "-m", "snakemake", "--cores", "2", *arguments],
         cwd=project,

@@ -15,7 +15,7 @@ from distill.columns import benchmark_columns
 from distill.files import UserError, write_json
 from distill.lines import lines_of, prepare_runs
 from distill.plan import Plan, Run
-from distill.startup import check_benchmarks
+from distill.startup import check_benchmarks, check_harness
 from distill.unused import unused_folders
 
 
@@ -125,18 +125,28 @@ def test_the_files_of_ones_own_tasks_are_inputs(tmp_path: Path) -> None:
     assert made.own_files("mmlu") == []
 
 
-def test_what_is_missing_is_told_at_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import importlib.util
-
-    asked = Plan(parse_study(config(mmlu={})))
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    check_benchmarks(asked, environments=True)
-    check_benchmarks(Plan(parse_study(tiny.study())), environments=False)
-    with pytest.raises(UserError, match="is not installed here; run pip install -r envs/req"):
-        check_benchmarks(asked, environments=False)
+def test_a_missing_folder_of_tasks_is_told_when_the_study_is_planned(tmp_path: Path) -> None:
     lost = Plan(parse_study(config(own={"include": str(tmp_path / "none")})))
     with pytest.raises(UserError, match=r"benchmarks.own.include: the folder .*none is missing"):
-        check_benchmarks(lost, environments=True)
+        check_benchmarks(lost)
+
+
+def test_a_missing_harness_is_told_before_the_first_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import importlib.util
+
+    monkeypatch.chdir(tmp_path)
+    asked = plan(config(mmlu={}))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    check_harness(asked.plan, environments=True)
+    check_harness(Plan(parse_study(tiny.study())), environments=False)
+    with pytest.raises(SystemExit, match="is not installed here; run pip install -r envs/req"):
+        check_harness(asked.plan, environments=False)
+    for path in asked.files:  # with all scores at hand, nothing is left to be run
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text("{}")
+    check_harness(asked.plan, environments=False)
 
 
 def test_scores_of_tasks_no_longer_named_are_unused(

@@ -15,7 +15,6 @@ import corpus_inputs
 import miniature
 import tiny
 from distill.columns import COLUMNS
-from distill.figures import FIGURES
 from distill.parquet import read_rows
 
 pytestmark = pytest.mark.workflow
@@ -26,7 +25,7 @@ AGGREGATES = {
     "collect_runs": 1,
     "fit_laws": 1,
     "answer_questions": 1,
-    "plot_figure": len(FIGURES),
+    "plot_figures": 1,
     "write_report": 1,
 }
 

@@ -1,9 +1,9 @@
+import json
 from pathlib import Path
 
 import pytest
 
-from distill import digest
-from distill.digest import code_digest
+from distill.digest import CodeDigests
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 FILES = {
@@ -26,7 +26,13 @@ def digest_of(folder: Path, changes: dict[str, str]) -> str:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    return code_digest(folder / "run.py", folder / "data.json")
+    digests = CodeDigests(folder, folder / "memory.json")
+    found = digests.of(folder / "run.py", folder / "data.json")
+    # The same with every file remembered, and without a memory.
+    for memory in (folder / "memory.json", None):
+        again = CodeDigests(folder, memory)
+        assert again.of(folder / "run.py", folder / "data.json") == found
+    return found
 
 
 @pytest.mark.parametrize(
@@ -66,10 +72,33 @@ def test_edits_that_may_change_results_change_the_digest(
 
 
 def test_every_script_reaches_the_modules_that_it_imports() -> None:
-    closure = digest._imports(SCRIPTS / "distill" / "training.py", SCRIPTS)
+    closure = CodeDigests(SCRIPTS).closure(SCRIPTS / "distill" / "training.py")
     names = {path.name for path in closure}
     assert {"encoding.py", "losses.py", "files.py", "models.py"} <= names
     assert "evaluation.py" not in names
+
+
+def test_a_file_that_changes_is_described_anew(tmp_path: Path) -> None:
+    before = digest_of(tmp_path, {})
+    memory = (tmp_path / "memory.json").read_text()
+    assert digest_of(tmp_path, {"distill/deep.py": "two = 3\n"}) != before
+    assert (tmp_path / "memory.json").read_text() != memory
+    assert digest_of(tmp_path, {}) == before
+
+
+@pytest.mark.parametrize("left", ["", "{", '{"a": '])
+def test_a_broken_memory_is_made_anew(tmp_path: Path, left: str) -> None:
+    before = digest_of(tmp_path, {})
+    (tmp_path / "memory.json").write_text(left)
+    assert digest_of(tmp_path, {}) == before
+    assert len(json.loads((tmp_path / "memory.json").read_text())) == 5
+
+
+def test_a_memory_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
+    before = digest_of(tmp_path, {})
+    (tmp_path / "file").write_text("")
+    nowhere = CodeDigests(tmp_path, tmp_path / "file" / "memory.json")
+    assert nowhere.of(tmp_path / "run.py", tmp_path / "data.json") == before
 
 
 def test_no_module_is_imported_in_a_way_that_the_digest_misses() -> None:

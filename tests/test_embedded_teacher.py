@@ -16,22 +16,22 @@ SMALL = "studies/small.yaml"
 
 
 def _small(project: Path) -> None:
-    """The default study with one student, three sizes and fewer held-out prompts.
+    """The default study with one student, two sizes and fewer held-out prompts.
 
     Its soft targets come exact, and as the default keeps them.
     """
     config: dict[str, Any] = yaml.safe_load((project / "config.yaml").read_text())
     config["study"] = "small"
-    config["prompts"] |= {"test": 48, "part_size": 48, "pool": 96, "draw_pool": 96}
+    config["prompts"] |= {"test": 32, "part_size": 32, "pool": 64, "draw_pool": 64}
     config["teachers"]["smollm2"] |= {"max_tokens": 48}
-    config["evaluate"] |= {"instruction_tokens": 24, "qualitative": 2, "latency_tokens": 32}
-    config["evaluate"]["reference"] |= {"passages": 20, "max_tokens": 64}
+    config["evaluate"] |= {"instruction_tokens": 8, "qualitative": 2, "latency_tokens": 16}
+    config["evaluate"]["reference"] |= {"passages": 12, "max_tokens": 64}
     (default,) = config["caches"]
     config["caches"]["exact"] = {"scheme": "final_hidden"}
     block = {"students": ["layers2"], "teachers": ["smollm2"]}
     config["runs"] = [
-        block | {"methods": ["sft"], "samples": [16, 48, 96]},
-        block | {"methods": ["kd"], "caches": [default, "exact"], "samples": [96]},
+        block | {"methods": ["sft"], "samples": [16, 64]},
+        block | {"methods": ["kd"], "caches": [default, "exact"], "samples": [64]},
     ]
     (project / SMALL).write_text(yaml.safe_dump(config, sort_keys=False))
 
@@ -66,8 +66,8 @@ def test_the_default_study_in_small(tmp_path: Path) -> None:
     _small(project)
     miniature.snakemake(project, "--configfile", SMALL)
     table = _check(project / "results/small")
-    assert sorted(table["samples"]) == [0, 16, 48, 96, 96, 96]
-    largest = table[table["samples"] == 96].set_index("cache")
+    assert sorted(table["samples"]) == [0, 16, 64, 64, 64]
+    largest = table[table["samples"] == 64].set_index("cache")
     exact, kept = largest.loc["exact"], largest.drop(["none", "exact"]).iloc[0]
     assert kept["loss"] < largest.loc["none", "loss"]
     assert kept["loss"] == pytest.approx(exact["loss"], rel=0.02)
@@ -84,8 +84,8 @@ def test_the_default_study_in_small(tmp_path: Path) -> None:
         for path in sorted(project.glob("resources/prompts/*/t*.parquet"))
         for row in pd.read_parquet(path)["prompt"]
     ]
-    assert len(prompts) == len(set(prompts)) == 48 + 96
-    (shard,) = project.glob("results/small/shards/smollm2/raw/none/draw0/n96.parquet")
+    assert len(prompts) == len(set(prompts)) == 32 + 64
+    (shard,) = project.glob("results/small/shards/smollm2/raw/none/draw0/n64.parquet")
     rows = pd.read_parquet(shard)
     ended = rows["finish_reason"] == "stop"
     last = rows["response_ids"].map(lambda ids: ids[-1])

@@ -10,7 +10,7 @@ import yaml
 import write_schema
 from distill.checks import parse_study
 from distill.columns import COLUMNS, MEASURED, NULLABLE
-from distill.digest import code_digest
+from distill.digest import CodeDigests
 from distill.figures import FIGURES
 from distill.plan import Plan
 from distill.validation import check_yaml
@@ -169,5 +169,5 @@ def test_every_rule_has_log_conda_resources_and_code() -> None:
 
 
 def test_every_script_has_a_digest() -> None:
-    digests = {code_digest(path) for path in ADAPTERS}
-    assert len(digests) == len(ADAPTERS)
+    digests = CodeDigests(ROOT / "scripts")
+    assert len({digests.of(path) for path in ADAPTERS}) == len(ADAPTERS)

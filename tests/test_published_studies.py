@@ -212,6 +212,7 @@ def test_a_four_bit_teacher_of_another_tokenizer_teaches(
     _memory_is_measured(table, adapted, plan)
 
 
+@pytest.mark.long
 def test_two_teachers_at_once_and_layer_by_layer(adapted: Path, tmp_path: Path) -> None:
     project = miniature.moved(adapted, tmp_path / "moved")
     blocks = [

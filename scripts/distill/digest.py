@@ -6,9 +6,14 @@ and every `distill` module that it imports, directly or not, without comments an
 
 import ast
 import hashlib
+import json
 from collections.abc import Iterator
-from functools import cache
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from distill.files import write_text
 
 
 def _is_docstring(node: ast.AST) -> bool:
@@ -37,43 +42,94 @@ def _describe(node: object) -> Iterator[str]:
         yield repr(node)
 
 
-@cache
-def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
+@dataclass(frozen=True)
+class _Module:
+    """What a file's digest and import closure are made of."""
+
+    digest: str
+    imports: tuple[str, ...]
 
 
-@cache
-def _imports(path: Path, root: Path) -> tuple[Path, ...]:
-    """Files of this project that a file imports, found in its syntax tree."""
+def _read(text: str) -> _Module:
+    """Describe a file: the digest of its code, and the dotted names that it may import."""
+    tree = ast.parse(text)
     names = set()
-    for node in ast.walk(_tree(path)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    files = (root.joinpath(*name.split(".")).with_suffix(".py") for name in sorted(names))
-    return tuple(file for file in files if file.is_file())
+    digest = hashlib.sha256(" ".join(_describe(tree)).encode()).hexdigest()
+    return _Module(digest, tuple(sorted(names)))
 
 
-@cache
-def _file_digest(path: Path) -> str:
-    return hashlib.sha256(" ".join(_describe(_tree(path))).encode()).hexdigest()
+class CodeDigests:
+    """Digests of scripts, with a memory of the files described before.
 
-
-@cache
-def code_digest(script: Path, *data: Path) -> str:
-    """Sixteen hexadecimal digits for a script, its import closure and data files that it reads.
+    Snakemake reads the rules anew at every start, on a cluster in every job; describing some
+    hundred modules takes seconds, reading them does not.
 
     Args:
-        script: A file in `scripts/`.
-        data: Files that the code reads at run time (a template, a list of instructions).
+        root: The folder of scripts, where imports begin.
+        memory: A JSON file, made and renewed as needed; its entries are keyed by the content of
+            the module and of this one. None keeps nothing.
     """
-    root, todo, closure = script.parent, [script], set()
-    while todo:
-        path = todo.pop()
-        if path not in closure:
-            closure.add(path)
-            todo.extend(_imports(path, root))
-    parts = [f"{path.relative_to(root)} {_file_digest(path)}" for path in sorted(closure)]
-    parts += [hashlib.sha256(path.read_bytes()).hexdigest() for path in data]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+    def __init__(self, root: Path, memory: Path | None = None) -> None:
+        self.root, self.memory = root, memory
+        self._key = hashlib.sha256(Path(__file__).read_bytes())
+        self._seen: dict[Path, _Module] = {}
+        self._kept: dict[str, list[Any]] = {}
+        if memory is not None:
+            with suppress(OSError, ValueError):  # a lost or broken memory costs time alone
+                self._kept = json.loads(memory.read_text(encoding="utf-8"))
+        self._known = set(self._kept)
+
+    def _module(self, path: Path) -> _Module:
+        if path not in self._seen:
+            content = path.read_bytes()
+            key = self._key.copy()
+            key.update(content)
+            name = key.hexdigest()
+            if name not in self._kept:
+                found = _read(content.decode("utf-8"))
+                self._kept[name] = [found.digest, list(found.imports)]
+            digest, imports = self._kept[name]
+            self._seen[path] = _Module(digest, tuple(imports))
+        return self._seen[path]
+
+    def closure(self, script: Path) -> list[Path]:
+        """A script and every file of `root` that it imports, directly or not, sorted."""
+        todo, found = [script], set[Path]()
+        while todo:
+            path = todo.pop()
+            if path in found:
+                continue
+            found.add(path)
+            files = (
+                self.root.joinpath(*name.split(".")).with_suffix(".py")
+                for name in self._module(path).imports
+            )
+            todo.extend(file for file in files if file in self._seen or file.is_file())
+        return sorted(found)
+
+    def of(self, script: Path, *data: Path) -> str:
+        """Sixteen hexadecimal digits for a script, its import closure and data that it reads.
+
+        Args:
+            script: A file in `root`.
+            data: Files that the code reads at run time (a template, a list of instructions).
+        """
+        closure = self.closure(script)
+        parts = [f"{path.relative_to(self.root)} {self._module(path).digest}" for path in closure]
+        parts += [hashlib.sha256(path.read_bytes()).hexdigest() for path in data]
+        self._keep()
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+    def _keep(self) -> None:
+        """Write the memory where something was added to it."""
+        if self.memory is None or self._known == set(self._kept):
+            return
+        self._known = set(self._kept)
+        with suppress(OSError):  # a folder that cannot be written costs time alone
+            write_text(self.memory, json.dumps(self._kept))

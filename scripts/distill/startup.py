@@ -112,16 +112,11 @@ def check_corpora(plan: Plan) -> None:
             )
 
 
-def check_benchmarks(plan: Plan, environments: bool) -> None:
-    """Check that the harness is installed where benchmarks are asked for, and that folders of tasks
-    of one's own exist.
-
-    Args:
-        plan: The study's plan.
-        environments: Whether each rule brings its own environment (conda).
+def check_benchmarks(plan: Plan) -> None:
+    """Check that folders of benchmark tasks of one's own exist.
 
     Raises:
-        UserError: One of them is missing.
+        UserError: One is missing.
     """
     benchmarks = BenchmarkPlan(plan)
     for task in benchmarks.tasks:
@@ -131,10 +126,25 @@ def check_benchmarks(plan: Plan, environments: bool) -> None:
                 f"config: evaluate.benchmarks.{task}.include: the folder {folder} is missing or "
                 "empty; name the folder that holds the task's YAML file"
             )
-    if benchmarks.tasks and not environments and importlib.util.find_spec("lm_eval") is None:
-        raise UserError(
-            "config: evaluate.benchmarks needs lm-evaluation-harness, which is not installed here; "
-            "run pip install -r envs/requirements-harness.txt, or add --use-conda"
+
+
+def check_harness(plan: Plan, environments: bool) -> None:
+    """Check that the harness is installed where scores are asked for that are not there yet.
+
+    Args:
+        plan: The study's plan.
+        environments: Whether each rule brings its own environment (conda).
+
+    Raises:
+        SystemExit: It is missing.
+    """
+    benchmarks = BenchmarkPlan(plan)
+    if environments or all(Path(file).is_file() for file in benchmarks.files):
+        return
+    if importlib.util.find_spec("lm_eval") is None:
+        raise SystemExit(
+            "Error: config: evaluate.benchmarks needs lm-evaluation-harness, which is not installed"
+            " here; run pip install -r envs/requirements-harness.txt, or add --use-conda"
         )
 
 
