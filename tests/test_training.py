@@ -4,7 +4,9 @@ import gc
 import itertools
 import json
 import math
+import os
 import shutil
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -789,6 +791,40 @@ def test_a_killed_training_goes_on_to_the_same_weights(
     assert not (out / "resume").exists()
 
 
+@pytest.mark.parametrize("name", ["projections", "stopping"])
+def test_a_training_told_to_stop_saves_what_it_has_and_goes_on(
+    tmp_path: Path, words: Any, teacher: Any, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """As SLURM tells it before the time limit; no checkpoint is due before the end."""
+    method, cache, more = RESUMED[name]
+    settings = soft_spec(method, cache, batch_size=4, micro_batch_size=2, learning_rate=1e-2, **more)  # fmt: skip  # noqa: E501
+    rows = tiny.uneven_rows(words, 24)
+    files = teaching.teach(tmp_path, settings["shard"], teacher, words, rows, rows[:3])
+    initial, out = student(tmp_path, words), tmp_path / "out"
+    whole, expected = finish(tmp_path / "whole", settings, initial, files)
+    compute, calls = DistillationTrainer.compute_loss, list[int]()
+    before = signal.getsignal(signal.SIGTERM)
+
+    def told(*args: Any, **named: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 5:  # in the third update
+            os.kill(os.getpid(), signal.SIGTERM)
+        return compute(*args, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DistillationTrainer, "compute_loss", told)
+        with pytest.raises(UserError, match=r"SIGTERM\) after 3 of 6 updates; the next"):
+            finish(out, settings, initial, files)
+    assert len(calls) == 6
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert not (out / "training.json").exists()
+    record, again = finish(out, settings, initial, files)
+    assert record["resumed_from"] == "checkpoint-3"
+    for key in ("losses", "terms", "validation", "best_update"):
+        assert record[key] == whole[key], key
+    assert distance(expected, again) == 0.0
+
+
 def test_another_spec_begins_anew(
     tmp_path: Path, words: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -841,7 +877,7 @@ def test_early_stopping_survives_a_kill(
         with pytest.raises(KeyboardInterrupt):
             finish(out, settings, initial, files)
     record, again = finish(out, settings, initial, files)
-    found = {"last update": last - 1, "_load_best_model": last, "finished_model": last - 3}
+    found = {"last update": last - 1, "_load_best_model": last, "finished_model": last}
     assert record["resumed_from"] == f"checkpoint-{found[place]}"
     for key in ("updates", "losses", "validation", "best_update", "train_flops"):
         assert record[key] == whole[key], key

@@ -26,6 +26,7 @@ from distill.encoding import OTHER_TOKENS, collate, encode_rows
 from distill.files import UserError, read_json, write_json, write_text
 from distill.flops import FlopModel, training_passes
 from distill.forward import is_masked, model_class, run_model
+from distill.interruption import CheckpointOnSigterm
 from distill.losses import cross_entropy
 from distill.memory import job_peak
 from distill.models import (
@@ -270,7 +271,8 @@ def _arguments(
         use_cpu=device().type == "cpu",
         seed=seed,
         data_seed=seed,
-        save_total_limit=1,
+        # With one the library would remove the last checkpoint where another is the best.
+        save_total_limit=2 if keep and train["early_stopping"] else 1,
         **_saving(train, keep),
         logging_steps=1,
         logging_nan_inf_filter=False,  # it would log a NaN loss as 0
@@ -650,6 +652,8 @@ def train_student(
             initial, shard, used, run["student"], resume, heads, validation, teacher=teacher
         )
         last = last_checkpoint(resume)
+        interruption = CheckpointOnSigterm()
+        trainer.add_callback(interruption)
         start = time.perf_counter()
         trainer.train(resume_from_checkpoint=last)
         seconds = time.perf_counter() - start
@@ -660,8 +664,11 @@ def train_student(
                 "infinite; lower train.learning_rate, or use precision bf16 or fp32"
             )
         stopped = bool(used["train"]["early_stopping"])
-        if state.global_step < state.max_steps and not stopped:
-            raise UserError("training was interrupted; the next run goes on from its checkpoint")
+        if interruption.asked and state.global_step < state.max_steps:
+            raise UserError(
+                f"training was told to stop (SIGTERM) after {state.global_step} of "
+                f"{state.max_steps} updates; the next run goes on from its checkpoint"
+            )
         logging.info("trained for %d updates in %.1f s", state.global_step, seconds)
         record |= _count(trainer, used["train"])
         if trainer.live is not None:
