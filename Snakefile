@@ -46,6 +46,23 @@ else:
 include: "rules/results.smk"
 
 
+# Downloads, and what takes seconds: not worth a cluster's queue, and its nodes may have no network.
+localrules:
+    all,
+    fetch_model,
+    fetch_data,
+    slice_prompts,
+    filter_prompts,
+    write_card,
+    write_corpus_card,
+    check_near_duplicates,
+    collect_runs,
+    fit_laws,
+    answer_questions,
+    plot_figures,
+    write_report,
+
+
 rule all:
     default_target: True
     input:

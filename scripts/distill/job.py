@@ -25,7 +25,9 @@ def job(snakemake: Any) -> Iterator[Any]:
         filename=log, filemode="w", level=logging.INFO, format="%(asctime)s %(message)s", force=True
     )
     logging.captureWarnings(True)
-    logging.info("host %s, pid %s", os.uname().nodename, os.getpid())
+    devices = os.environ.get("CUDA_VISIBLE_DEVICES", "-")
+    host = os.uname().nodename
+    logging.info("host %s, pid %s, CUDA_VISIBLE_DEVICES %s", host, os.getpid(), devices)
     try:
         yield snakemake
     except UserError as error:
