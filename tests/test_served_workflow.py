@@ -221,7 +221,7 @@ def test_served_teachers_reach_the_report(study: Study) -> None:
 
 
 def test_log_probs_of_llama_cpp_are_the_models_own(study: Study) -> None:
-    """At the tokens that stand in the text; its fp16 cache of keys and values leaves some 0.005 nats."""
+    """At the tokens that stand in the text; its fp16 cache leaves some 0.005 nats."""
     model = load_model(study.project / "models/served", precision="fp32", sequence=256)
     tokenizer = load_tokenizer(study.project / "models/served")
     special = {word for word, token in tokenizer.added_tokens_decoder.items() if token.special}
