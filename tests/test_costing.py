@@ -292,8 +292,8 @@ def test_the_default_study_is_planned_from_its_teachers_config(tmp_path: Path) -
     assert (teacher.params, teacher.body_params) == (134_515_008, 106_203_456)
     assert len(made.rows) == len(plan.runs)
     rows = {(r["student"], r["samples"]): r for r in made.rows}
-    assert rows["layers2", 192]["params"] == 35_392_320
-    assert rows["layers2", 192]["updates"] == 24
+    assert rows["layers2", 160]["params"] == 35_392_320
+    assert rows["layers2", 160]["updates"] == 20
     assert rows["layers4", 0]["train_flops"] == 0
 
 
