@@ -96,6 +96,9 @@ def _llama_cpp(file: Path, port: int) -> Iterator[None]:
     settings.model.path = str(file)
     settings.hostnames, settings.port, settings.api_keys = ["127.0.0.1"], port, [KEY]
     settings.n_ctx, settings.n_parallel = 2048, 4
+    # Its flash attention and its cache are in fp16 otherwise, which moves log p by 0.02.
+    settings.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    settings.cache_type_k = settings.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
     settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = 1
     server = xllamacpp.Server(settings)
     try:
@@ -221,7 +224,7 @@ def test_served_teachers_reach_the_report(study: Study) -> None:
 
 
 def test_log_probs_of_llama_cpp_are_the_models_own(study: Study) -> None:
-    """At the tokens that stand in the text; its fp16 cache leaves some 0.005 nats."""
+    """At the tokens that stand in the text, and of the likeliest."""
     model = load_model(study.project / "models/served", precision="fp32", sequence=256)
     tokenizer = load_tokenizer(study.project / "models/served")
     special = {word for word, token in tokenizer.added_tokens_decoder.items() if token.special}
@@ -238,9 +241,7 @@ def test_log_probs_of_llama_cpp_are_the_models_own(study: Study) -> None:
             logs = model(whole).logits[0, len(row["prompt_ids"]) - 1 : -1].log_softmax(-1)
         own = logs.gather(1, torch.tensor(ids).unsqueeze(1)).squeeze(1)
         for told, found in (("log_p", own), ("top_log_p", logs.topk(9).values)):
-            apart = (torch.tensor(answer[told]) - found).abs()
-            assert apart.mean() < 0.01
-            assert apart.max() < 0.05
+            torch.testing.assert_close(torch.tensor(answer[told]), found, atol=1e-4, rtol=0)
 
 
 def test_what_only_reads_or_finds_the_answers_asks_for_none(study: Study, tmp_path: Path) -> None:
