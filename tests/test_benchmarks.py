@@ -143,10 +143,12 @@ def test_a_missing_harness_is_told_before_the_first_job(
     check_harness(Plan(parse_study(tiny.study())), environments=False)
     with pytest.raises(SystemExit, match="is not installed here; run pip install -r envs/req"):
         check_harness(asked.plan, environments=False)
-    for path in asked.files:  # with all scores at hand, nothing is left to be run
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text("{}")
+    for path, spec in asked.stored_specs():  # with all scores at hand, nothing is left to be run
+        write_json(path, {"spec": spec})
     check_harness(asked.plan, environments=False)
+    changed = plan(config(mmlu={"fewshot": 5}))
+    with pytest.raises(SystemExit, match="is not installed here"):
+        check_harness(changed.plan, environments=False)
 
 
 def test_scores_of_tasks_no_longer_named_are_unused(

@@ -129,7 +129,7 @@ def check_benchmarks(plan: Plan) -> None:
 
 
 def check_harness(plan: Plan, environments: bool) -> None:
-    """Check that the harness is installed where scores are asked for that are not there yet.
+    """Check that the harness is installed where scores are to be taken that are not there yet.
 
     Args:
         plan: The study's plan.
@@ -138,8 +138,7 @@ def check_harness(plan: Plan, environments: bool) -> None:
     Raises:
         SystemExit: It is missing.
     """
-    benchmarks = BenchmarkPlan(plan)
-    if environments or all(Path(file).is_file() for file in benchmarks.files):
+    if environments or all(_holds(*record) for record in BenchmarkPlan(plan).stored_specs()):
         return
     if importlib.util.find_spec("lm_eval") is None:
         raise SystemExit(
@@ -211,6 +210,15 @@ def _has_metadata(path: str) -> bool:
     return Path(".snakemake/metadata", *pieces).is_file()
 
 
+def _holds(path: str, spec: dict[str, Any]) -> bool:
+    """Whether a record is there, whole, and was made with these settings."""
+    try:
+        record = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(record, dict) and record.get("spec") == json.loads(json.dumps(spec))
+
+
 def check_stored_specs(plan: Plan) -> None:
     """Compare the spec in each finished record with the study's.
 
@@ -222,14 +230,8 @@ def check_stored_specs(plan: Plan) -> None:
     """
     stale = []
     for path, spec in (*plan.stored_specs(), *BenchmarkPlan(plan).stored_specs()):
-        file = Path(path)
-        if file.is_file() and not _has_metadata(path):
-            try:
-                stored = json.loads(file.read_text(encoding="utf-8")).get("spec")
-            except ValueError:
-                stored = None
-            if stored != json.loads(json.dumps(spec)):
-                stale.append(path)
+        if Path(path).is_file() and not _has_metadata(path) and not _holds(path, spec):
+            stale.append(path)
     if stale:
         more = f" and {len(stale) - 1} more" if len(stale) > 1 else ""
         raise UserError(
