@@ -1,7 +1,8 @@
 """A real SLURM of one node with fake GPUs, for tests: its daemons, its config, no system service.
 
-Debian's slurmctld, slurmd and slurm-client must be installed; only root can start them. Everything
-but munge's socket lives in one folder, and daemons listen on loopback alone.
+Debian's slurmctld, slurmd and slurm-client must be installed; only root can start them. Daemons
+listen on loopback alone. All lies in one folder but munge's socket and the config: Snakemake's
+executor drops SLURM_CONF, so that stands where SLURM looks for it, and what stood there comes back.
 """
 
 import contextlib
@@ -14,6 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+ETC = Path("/etc/slurm")
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "squeue", "scontrol")
 
 CONFIG = """
@@ -98,19 +100,22 @@ def _fake_gpu(path: Path) -> None:
 
 @contextlib.contextmanager
 def slurm_node(folder: Path) -> Iterator[None]:
-    """Start a node of 4 CPUs and 2 fake GPUs; sets SLURM_CONF and PATH, and stops it at the end."""
+    """Start a node of 4 CPUs and 2 fake GPUs, and stop it at the end."""
     for name in ("ctld", "spool"):
         (folder / name).mkdir(parents=True)
     for number in range(2):
         _fake_gpu(folder / f"fakegpu{number}")
     host, ports = socket.gethostname().split(".")[0], _free_ports()
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 9 // 10 >> 20
-    config = CONFIG.format(host=host, ports=ports, folder=folder, memory=memory)
-    (folder / "slurm.conf").write_text(config)
     gpus = f"AutoDetect=off\nNodeName={host} Name=gpu Type=fake File={folder}/fakegpu[0-1]\n"
-    (folder / "gres.conf").write_text(gpus)
-    before = {name: os.environ.get(name) for name in ("PATH", "SLURM_CONF")}
-    os.environ["PATH"], os.environ["SLURM_CONF"] = _path(), str(folder / "slurm.conf")
+    config = CONFIG.format(host=host, ports=ports, folder=folder, memory=memory)
+    path, kept = os.environ["PATH"], ETC.with_name("slurm.kept")
+    if ETC.exists():
+        ETC.rename(kept)
+    ETC.mkdir()
+    (ETC / "slurm.conf").write_text(config)
+    (ETC / "gres.conf").write_text(gpus)
+    os.environ["PATH"] = _path()
     try:
         _start_munge()
         for daemon in ("slurmctld", "slurmd"):
@@ -118,14 +123,13 @@ def slurm_node(folder: Path) -> Iterator[None]:
         _await_idle()
         yield
     finally:
-        subprocess.run(["scancel", "--state=RUNNING,PENDING", "--full", "-u", "root"], check=False)
+        subprocess.run(["scancel", "--full", "-u", "root"], check=False)
         for daemon in ("slurmd", "slurmctld"):
             _stop(folder / f"{daemon}.pid")
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        os.environ["PATH"] = path
+        shutil.rmtree(ETC)
+        if kept.exists():
+            kept.rename(ETC)
 
 
 def _await_idle() -> None:
