@@ -61,6 +61,7 @@ localrules:
     answer_questions,
     plot_figures,
     write_report,
+    write_provenance,
 
 
 rule all:

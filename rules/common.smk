@@ -93,8 +93,8 @@ def code(script, *data):
     )
 
 
-def everything():
-    """Every file that a study promises."""
+def final_files():
+    """What users open: the report and what it is made from."""
     names = ("report.html", "runs.parquet", "runs.csv", "laws.json", "answers.json")
     files = [f"{RESULTS}/{name}" for name in (*names, "references.json")]
     files += [
@@ -102,4 +102,10 @@ def everything():
         for figure in FIGURES
         for form in ("svg", "png", "csv")
     ]
+    return sorted(files)
+
+
+def everything():
+    """Every file that a study promises."""
+    files = [*final_files(), f"{RESULTS}/provenance.json"]
     return sorted({*files, *([] if OWN_TABLE else trained_files())})

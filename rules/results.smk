@@ -104,3 +104,38 @@ rule write_report:
         ),
     script:
         "../scripts/write_report.py"
+
+
+rule write_provenance:
+    """Settings, code, packages, hardware, seeds and checksums behind the results."""
+    input:
+        outputs=final_files(),
+        records=(
+            []
+            if OWN_TABLE
+            else [PLAN.student_file(run, "metrics.json") for run in PLAN.runs]
+        ),
+        manifests=(
+            []
+            if OWN_TABLE
+            else [PLAN.model_manifest(name) for name in PLAN.model_sources.values()]
+        ),
+        data=(
+            [PLAN.runs_table.path]
+            if OWN_TABLE
+            else [PLAN.data_rows(name) for name in PLAN.data_sources.values()]
+        ),
+    output:
+        record=f"{RESULTS}/provenance.json",
+    log:
+        f"logs/write_provenance/{RESULTS}.log",
+    conda:
+        "../envs/analysis.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=30,
+    params:
+        spec=PLAN.provenance_spec(),
+        code=code("write_provenance"),
+    script:
+        "../scripts/write_provenance.py"

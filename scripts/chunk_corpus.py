@@ -3,11 +3,14 @@
 from pathlib import Path
 
 from distill.chunking import chunk_corpus
+from distill.imports import leave_out
 from distill.job import job
 from distill.parquet import read_rows
-from distill.tokenizing import load_tokenizer
 
 with job(snakemake):
+    leave_out("torch")
+    from distill.tokenizing import load_tokenizer
+
     spec, files = snakemake.params.spec, list(snakemake.input.texts)
     texts = {
         split: [row["text"] for row in read_rows(path)]

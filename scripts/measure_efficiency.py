@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from distill.environment import hardware, versions
+from distill.environment import versions
 from distill.files import write_json
 from distill.job import job
 from distill.latency import measure_efficiency, measure_encoder
+from distill.machine import hardware
 from distill.models import device, resolve_precision, use_threads
 
 with job(snakemake):

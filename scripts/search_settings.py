@@ -2,14 +2,18 @@
 
 from pathlib import Path
 
+from distill.imports import leave_out
 from distill.job import job
-from distill.models import use_threads
-from distill.plan import digest
-from distill.search import search_settings
-from distill.sources import sha256_of
 
 with job(snakemake):
     spec, files = snakemake.params.spec, snakemake.input
+    if not spec["train"].get("lora"):
+        leave_out("peft")
+    from distill.models import use_threads
+    from distill.plan import digest
+    from distill.search import search_settings
+    from distill.sources import sha256_of
+
     use_threads(spec["train"]["threads"])
     read = [sha256_of(Path(path)) for path in (files.shard, *files.validation, *files.teacher)]
     search_settings(

@@ -3,10 +3,13 @@
 from pathlib import Path
 
 from distill.chunking import take_chunks
+from distill.imports import leave_out
 from distill.job import job
-from distill.tokenizing import load_tokenizer
 
 with job(snakemake):
+    leave_out("torch")
+    from distill.tokenizing import load_tokenizer
+
     params = snakemake.params
     take_chunks(
         snakemake.input.chunks,

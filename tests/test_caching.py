@@ -10,8 +10,9 @@ import torch
 import teaching
 import tiny
 from distill import caching
-from distill.caching import cache_targets, write_manifest
+from distill.caching import cache_targets
 from distill.files import UserError, read_json
+from distill.manifest import write_manifest
 from distill.sampling import Decoding
 from distill.soft_encoding import encode_targets
 from distill.soft_targets import decode_targets, scheme_of

@@ -40,7 +40,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 
 def test_shares_of_the_pool_become_numbers_of_chunks() -> None:
     study = parse_study(config())
-    assert [block.samples for block in study.runs] == [[320], [32], [320]]
+    assert [block.samples for block in study.runs] == [[320], [320], [32], [320]]
     assert study.teachers["bert-base"].trained is not None
     assert study.teachers["bert-base"].trained.samples == 320
     assert parse_study(changed("runs.0.samples", ["0.01%", "2.5 %", 7])).runs[0].samples == [

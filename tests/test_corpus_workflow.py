@@ -27,6 +27,7 @@ AGGREGATES = {
     "answer_questions": 1,
     "plot_figures": 1,
     "write_report": 1,
+    "write_provenance": 1,
 }
 
 

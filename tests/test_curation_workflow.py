@@ -22,6 +22,7 @@ AFTER_TRAINING = {
     "answer_questions": 1,
     "plot_figures": 1,
     "write_report": 1,
+    "write_provenance": 1,
 }
 
 

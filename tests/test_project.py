@@ -17,7 +17,7 @@ from distill.validation import check_yaml
 from miniature import ROOT
 
 ADAPTERS = sorted((ROOT / "scripts").glob("*.py"))
-PROGRAMS = {"ask", "list_unused", "write_schema"}
+PROGRAMS = {"ask", "list_unused", "verify_results", "write_schema"}
 
 
 def _pins(lines: list[str]) -> dict[str, str]:

@@ -252,7 +252,7 @@ def test_what_only_reads_or_finds_the_answers_asks_for_none(study: Study, tmp_pa
         config["teachers"]["near"]["server"] |= {"url": "https://other/v1", "retries": 0}
 
     miniature.edit(project, elsewhere)
-    assert miniature.dry_run(project) == {}
+    assert miniature.dry_run(project) == {"write_provenance": 1}
     miniature.edit(project, lambda config: config["teachers"]["near"]["server"].update(params=1e5))
     counts = miniature.dry_run(project)
     assert counts["take_answers"] == 2

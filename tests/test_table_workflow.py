@@ -78,7 +78,7 @@ def test_only_a_changed_table_is_taken_again(finished: Path) -> None:
     jobs = miniature.dry_run(finished, CONFIG)
     assert jobs == {
         "take_runs_table": 1, "fit_laws": 1, "answer_questions": 1, "plot_figures": 1,
-        "write_report": 1,
+        "write_report": 1, "write_provenance": 1,
     }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from distill.flops import FlopModel, count_parameters, model_size_mb
 from distill.formatting import encoder
 from distill.models import check_tokens, load_model, load_teacher, load_tokenizer
 from distill.parquet import read_metadata, read_rows, write_rows
+from distill.ready_made import ready_made_text
 from distill.sampling import Decoding, pick, row_uniforms
 from distill.schemas import TEXT_SCHEMA
 from distill.shards import build_shard
@@ -24,7 +25,7 @@ from distill.states import (
     score_text,
     teacher_log_q,
 )
-from distill.text import generate_text, ready_made_text, synthesise_prompts
+from distill.text import generate_text, synthesise_prompts
 
 MAGPIE = {
     "split": "train",

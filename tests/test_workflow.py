@@ -30,10 +30,11 @@ AGGREGATES = {
     "answer_questions": 1,
     "plot_figures": 1,
     "write_report": 1,
+    "write_provenance": 1,
 }
 SCORES = benchmark_columns("capitals")
 TRAINED = 9  # runs of the finished miniature with samples > 0
-SHOWN = {"plot_figures": 1, "write_report": 1}
+SHOWN = {"plot_figures": 1, "write_report": 1, "write_provenance": 1}
 
 
 def _without(counts: dict[str, int], *names: str) -> dict[str, int]:
@@ -558,7 +559,7 @@ def test_a_changed_figure_redraws_and_trains_nothing(moved: Path) -> None:
 def test_a_caption_rewrites_the_report_alone(moved: Path) -> None:
     with (moved / "report/perplexity.rst").open("a") as stream:
         stream.write("\nMore.\n")
-    assert miniature.dry_run(moved) == {"write_report": 1}
+    assert miniature.dry_run(moved) == {"write_report": 1, "write_provenance": 1}
 
 
 def test_a_changed_teacher_setting_leaves_the_students_initial_weights(moved: Path) -> None:

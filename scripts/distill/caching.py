@@ -1,20 +1,17 @@
 """Make a cache: soft targets of a part of the text, and the manifest that says whose they are."""
 
-import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from distill.files import UserError, write_json
+from distill.files import UserError
 from distill.sampling import Decoding
 from distill.soft_encoding import encode_targets, mix_log_q
 from distill.soft_targets import scheme_of
 from distill.states import OutputHead, hidden_states, teacher_log_q
-from distill.tokens import tokenizer_sha256
 
 BLOCK = 512  # tokens at once: enough for the head's matrix product, 100 MB of log q at 49,152 words
 
@@ -90,35 +87,3 @@ def cache_targets(
         for row in made[first:]:
             row["seconds"] += spent
     return made
-
-
-def write_manifest(
-    tokenizers: Sequence[Any], names: Sequence[str], spec: dict[str, Any], out: str | Path
-) -> None:
-    """Write what a reader of a cache must know: whose targets they are, in which tokens.
-
-    Raises:
-        UserError: The teachers of a mixture have different tokenizers.
-    """
-    entries = [
-        {
-            "teacher": name,
-            "model": scorer["model"],
-            "revision": scorer["model"].get("revision"),
-            "weight": scorer["weight"],
-            "quantisation": scorer["quantisation"],
-            "distribution": {key: scorer[key] for key in ("temperature", "top_k", "top_p")},
-            "tokenizer_sha256": tokenizer_sha256(tokenizer),
-            "chat_template_sha256": hashlib.sha256(
-                str(tokenizer.chat_template or "").encode()
-            ).hexdigest(),
-        }
-        for name, scorer, tokenizer in zip(names, spec["scorers"], tokenizers, strict=True)
-    ]
-    if len({entry["tokenizer_sha256"] for entry in entries}) > 1:
-        raise UserError(
-            f"the teachers {', '.join(names)} of a cache have different tokenizers, so their "
-            "distributions cannot be mixed; mix teachers with the same tokenizer"
-        )
-    own = ("scheme", "k", "draws", "systematic", "log_p", "bits", "temperatures", "tokens", "seed")
-    write_json(out, {"schema": 1, **{key: spec.get(key) for key in own}, "teachers": entries})

@@ -30,9 +30,9 @@ from transformers import (
 from distill.caching import cache_targets
 from distill.costing import Machine, Probe, Speed
 from distill.encoding import Example, collate
-from distill.environment import hardware
 from distill.flops import FlopModel
 from distill.losses import sparse_cross_entropy
+from distill.machine import hardware
 from distill.models import attention_for, bf16_gains, device, dtype_of, resolve_precision
 from distill.objective import Item, Objective
 from distill.sampling import Decoding, pick

@@ -1,6 +1,5 @@
-"""What a number was made with: packages, hardware, revision of the code."""
+"""What a number was made with: packages and revision of the code."""
 
-import os
 import platform
 import subprocess
 from importlib import metadata
@@ -19,23 +18,6 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
-def hardware() -> dict[str, Any]:
-    """Processor, number of processors and GPU of this machine."""
-    import torch
-
-    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
-    return {"cpu": _cpu_name(), "cpus": os.cpu_count(), "gpu": gpu}
 
 
 def git_revision() -> dict[str, Any] | None:

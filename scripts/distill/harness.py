@@ -26,8 +26,9 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.tasks import TaskManager
 from transformers import AutoConfig
 
-from distill.environment import git_revision, hardware, versions
+from distill.environment import git_revision, versions
 from distill.files import UserError, write_json
+from distill.machine import hardware
 from distill.models import (
     SAFE,
     load_model,

@@ -9,10 +9,11 @@ from typing import Any
 
 from distill.corpus_evaluation import evaluate_on_corpus
 from distill.encoding import encode_rows
-from distill.environment import git_revision, hardware, versions
+from distill.environment import git_revision, versions
 from distill.evaluation import ask_model, held_out, reference_metrics
 from distill.files import read_json, write_json, write_text
 from distill.flops import count_parameters
+from distill.machine import hardware
 from distill.models import (
     check_kind,
     load_model,

@@ -187,11 +187,6 @@ def check_tokens(text: str | Path, folder: str | Path) -> None:
         )
 
 
-def context_of(folder: str | Path) -> int | None:
-    """Most tokens that the model in `folder` reads; None where its config does not say."""
-    return getattr(AutoConfig.from_pretrained(folder, **SAFE), "max_position_embeddings", None)
-
-
 def check_context(config: Any, sequence: int, name: str) -> None:
     """Raise UserError if `sequence` tokens exceed the context of a model's `config`."""
     context = getattr(config, "max_position_embeddings", None)

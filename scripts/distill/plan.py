@@ -1177,6 +1177,13 @@ class Plan:
         server = self.study.teachers[teacher].server
         return server is not None and server.params is None
 
+    def provenance_spec(self) -> dict[str, Any]:
+        """The study as it was checked, and its runs one by one."""
+        return {
+            "config": _plain(self.study.model_dump(exclude={"runs"}, exclude_defaults=True)),
+            "runs": sorted((asdict(run) for run in self.runs), key=lambda run: [*run.values()]),
+        }
+
     def answer_spec(self) -> dict[str, Any]:
         """What the answers depend on beyond the runs table: what the user states."""
         return {

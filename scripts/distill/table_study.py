@@ -47,6 +47,10 @@ class TableStudy(Section):
     study: Name
     runs_table: RunsTable
 
+    def provenance_spec(self) -> dict[str, Any]:
+        """The study as it was checked; its runs are in the table."""
+        return {"config": self.model_dump(exclude_none=True), "runs": []}
+
     def answer_spec(self) -> dict[str, Any]:
         """What the answers depend on beyond the runs table: nothing was stated."""
         return {"cost": None, "corpus_methods": []}

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
 from distill.files import UserError
 
@@ -24,3 +24,8 @@ def load_tokenizer(path: str | Path) -> Any:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def context_of(folder: str | Path) -> int | None:
+    """Most tokens that the model in `folder` reads; None where its config does not say."""
+    return getattr(AutoConfig.from_pretrained(folder, **SAFE), "max_position_embeddings", None)

@@ -1,0 +1,15 @@
+"""Write where the study's results come from."""
+
+from pathlib import Path
+
+from distill.files import write_json
+from distill.job import job
+from distill.provenance import describe
+
+with job(snakemake):
+    files, out = snakemake.input, Path(snakemake.output.record)
+    groups = [
+        [Path(file) for file in group]
+        for group in (files.outputs, files.records, files.manifests, files.data)
+    ]
+    write_json(out, describe(out.parent, snakemake.params.spec, *groups))
