@@ -10,7 +10,7 @@ with job(snakemake):
     if not spec["train"].get("lora"):
         leave_out("peft")
     from distill.models import use_threads
-    from distill.plan import digest
+    from distill.naming import digest
     from distill.search import search_settings
     from distill.sources import sha256_of
 

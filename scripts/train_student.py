@@ -10,7 +10,7 @@ with job(snakemake):
     if not spec.get("train", {}).get("lora"):
         leave_out("peft")
     from distill.models import use_threads
-    from distill.plan import digest
+    from distill.naming import digest
     from distill.sources import sha256_of
     from distill.training import train_student
 

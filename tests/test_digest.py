@@ -78,6 +78,18 @@ def test_every_script_reaches_the_modules_that_it_imports() -> None:
     assert "evaluation.py" not in names
 
 
+@pytest.mark.parametrize(
+    "script",
+    ["train_student", "search_settings", "generate_text", "score_text", "cache_targets",
+     "build_shard", "evaluate_model", "measure_efficiency"],
+)  # fmt: skip
+def test_what_plans_checks_or_tells_a_study_reruns_no_heavy_job(script: str) -> None:
+    closure = CodeDigests(SCRIPTS).closure(SCRIPTS / f"{script}.py")
+    names = {path.stem for path in closure}
+    assert not names & {"plan", "config", "checks", "validation", "startup", "sections"}
+    assert not names & {"laws", "figures", "report", "collect", "provenance"}
+
+
 def test_a_file_that_changes_is_described_anew(tmp_path: Path) -> None:
     before = digest_of(tmp_path, {})
     memory = (tmp_path / "memory.json").read_text()
