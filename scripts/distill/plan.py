@@ -110,6 +110,7 @@ class Plan:
 
     def __init__(self, study: Study) -> None:
         self.study = study
+        self._orders: dict[int, list[int]] = {}  # of the pool's rows, by draw
 
     @property
     def results(self) -> str:
@@ -712,12 +713,17 @@ class Plan:
         rows = curation.candidates(run.samples) if curation else run.samples
         if run.draw == 0:
             return list(range(rows))
-        return pool_order(run.draw, self.draw_pool(run), self.study.prompts.seed)[:rows]
+        if run.draw not in self._orders:  # a hash of each row of the pool: once, not for each run
+            seed = self.study.prompts.seed
+            self._orders[run.draw] = pool_order(run.draw, self.draw_pool(run), seed)
+        return self._orders[run.draw][:rows]
 
     def shard_parts(self, run: Run) -> list[int]:
         """Parts of the pool that hold those rows."""
-        size = self.study.prompts.part_size
-        return sorted({row // size for row in self.shard_rows(run)})
+        rows, size = self.shard_rows(run), self.study.prompts.part_size
+        if run.draw == 0:
+            return list(range(-(-len(rows) // size)))
+        return sorted({row // size for row in rows})
 
     def shard_texts(self, run: Run) -> list[str]:
         """Text that holds the shard's rows."""
