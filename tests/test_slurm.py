@@ -119,6 +119,12 @@ def _process(project: Path, rule: str) -> int:
     return int(_until(found, f"a process of {rule}"))
 
 
+def _has_pending(process: int, number: int) -> bool:
+    """Whether a signal waits for a process that is stopped."""
+    status = Path(f"/proc/{process}/status").read_text()
+    return any(int(mask, 16) >> (number - 1) & 1 for mask in re.findall(r"Pnd:\t(\w+)", status))
+
+
 @contextlib.contextmanager
 def _meanwhile(work: Callable[[], None]) -> Iterator[None]:
     """Do something while the block runs; its failure is the block's."""
@@ -168,6 +174,8 @@ def test_a_study_on_a_cluster_is_the_same_study(
     node: Path, local: pd.DataFrame, tmp_path: Path
 ) -> None:
     project = small_project(tmp_path)
+    refused = on_cluster(project, "--jobs", "2", ok=False)
+    assert "Error: jobs is limited to 2, and what this keeps out of an array is never" in refused
     printed = on_cluster(project)
     pd.testing.assert_frame_equal(runs_table(project), local, check_exact=True)
     assert (project / RESULTS / "report.html").stat().st_size > 10_000
@@ -209,12 +217,14 @@ def test_jobs_that_are_killed_in_every_way_end_in_the_same_results(
     with _meanwhile(disturb):
         printed = on_cluster(project)
     pd.testing.assert_frame_equal(runs_table(project), local, check_exact=True)
-    jobs = [line.split("|") for line in asked("squeue", "-h", "-t", "all", "-o", "%i|%T|%k|%m")]
-    ended = {(state, comment.split("_wildcards")[0]) for number, state, comment, _ in jobs if number not in before}  # fmt: skip  # noqa: E501
-    print(jobs)
-    assert ("CANCELLED", "rule_generate_text") in ended
-    assert ("OUT_OF_MEMORY", "rule_evaluate_teacher") in ended
-    assert ("TIMEOUT", "rule_evaluate_student") in ended
+    ended = set()
+    for line in asked("squeue", "-h", "-t", "all", "-o", "%i|%T|%k"):
+        number, state, comment = line.split("|")
+        if number not in before:
+            ended.add((state, comment.split("_wildcards")[0]))
+    assert ("CANCELLED", "rule_generate_text") in ended, ended
+    assert ("OUT_OF_MEMORY", "rule_evaluate_teacher") in ended, ended
+    assert ("TIMEOUT", "rule_evaluate_student") in ended, ended
     assert printed.count("Trying to restart job") >= 3
     assert miniature.dry_run(project) == {}
 
@@ -226,39 +236,50 @@ def test_a_training_longer_than_the_time_limit_goes_on_from_its_checkpoint(
     project = small_project(tmp_path)
 
     def longer(config: dict[str, Any]) -> None:
-        config["train"] |= {"epochs": 1000, "checkpoint_updates": 50}
+        config["train"] |= {"epochs": 100, "checkpoint_updates": 5}
 
     miniature.edit(project, longer)
     record = f"{STUDENT}/training.json"
     set_resources(project, train_student=GPU | {"slurm_extra": "'--signal=TERM@95'"})
     resume = project / STUDENT / "resume"
-    seen: list[int] = []
+    seen = [0]
 
     def reached() -> int:
         """The last checkpoint's update."""
         return max([int(file.name.split("-")[1]) for file in resume.glob("checkpoint-*")] + [0])
 
-    def interrupt() -> None:
-        job = _running("train_student")
-        _until(reached, "a checkpoint")
-        # Limits are whole minutes, looked at twice in one: the signal comes before this one does.
+    def held(tell: Callable[[str], None]) -> None:
+        """Hold a training that has got on, until what is told to SLURM has come as SIGTERM."""
+        process = _process(project, "train_student")
+        _until(lambda: reached() > seen[-1], "a checkpoint")
+        os.kill(process, signal.SIGSTOP)
+        tell(_running("train_student"))
+        _until(lambda: _has_pending(process, signal.SIGTERM), "SIGTERM")
+        seen.append(reached())
+        os.kill(process, signal.SIGCONT)
+        _until(lambda: not Path(f"/proc/{process}").exists(), "the training's end")
+
+    def limit(job: str) -> None:
+        """Limits are whole minutes, looked at twice in one: the signal comes before this does."""
         elapsed = asked("squeue", "-h", "-j", job, "-o", "%M")[0]
-        minutes = (60 * int(elapsed.split(":")[0]) + int(elapsed.split(":")[1]) + 35) // 60 + 1
-        subprocess.run(["scontrol", "update", f"jobid={job}", f"TimeLimit={minutes}"], check=True)
-        again = _until(lambda: [j for j in [_running("train_student")] if j != job], "a retry")[0]
-        seen.append(reached())
-        _until(lambda: reached() > seen[0] + 50, "a later checkpoint")
-        subprocess.run(["scancel", "--signal=TERM", again], check=True)
-        seen.append(reached())
+        minutes, seconds = map(int, elapsed.split(":"))
+        ends = minutes + (seconds + 35) // 60 + 1
+        subprocess.run(["scontrol", "update", f"jobid={job}", f"TimeLimit={ends}"], check=True)
+
+    def preempt(job: str) -> None:
+        subprocess.run(["scancel", "--signal=TERM", job], check=True)
+
+    def interrupt() -> None:
+        held(limit)
+        held(preempt)
 
     with _meanwhile(interrupt):
         printed = on_cluster(project, record, "--retries", "1", ok=False)
-    assert printed.count("training was told to stop (SIGTERM) after") >= 2, printed[-3000:]
-    assert "Trying to restart job" in printed
-    assert reached() >= seen[1] > seen[0] > 0
-    at = reached()
+    told = re.findall(r"Error: training was told to stop \(SIGTERM\) after (\d+) of 200", printed)
+    assert len(set(told)) == 2, printed[-3000:]
+    assert 0 < seen[1] < seen[2]
     on_cluster(project, record)
-    assert read_json(project / record)["resumed_from"] == f"checkpoint-{at}"
+    assert read_json(project / record)["resumed_from"] == f"checkpoint-{max(map(int, told))}"
     whole = small_project(tmp_path / "whole")
     miniature.edit(whole, longer)
     miniature.snakemake(whole, record, "--configfile", miniature.CONFIG)
