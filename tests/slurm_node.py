@@ -189,6 +189,11 @@ def restart_slurmd(folder: Path, down: float) -> None:
     time.sleep(down)
     subprocess.run(["slurmd"], check=True, timeout=30)
     _await(lambda: "down" not in node_state(), "the node", folder)
+    waiting = ["squeue", "-h", "-t", "PENDING", "-o", "%i %r"]
+    shown = subprocess.run(waiting, capture_output=True, text=True, check=True, timeout=30).stdout
+    for job in re.findall(r"(\S+) BeginTime", shown):  # put back by SLURM, for two minutes
+        told = ["scontrol", "update", f"jobid={job}", "StartTime=now"]
+        subprocess.run(told, check=True, timeout=30)
 
 
 def _await(ready: Callable[[], bool], what: str, folder: Path) -> None:
