@@ -189,6 +189,7 @@ def restart_slurmd(folder: Path, down: float) -> None:
     time.sleep(down)
     subprocess.run(["slurmd"], check=True, timeout=30)
     _await(lambda: "down" not in node_state(), "the node", folder)
+    time.sleep(8)  # the node tells of the ends of what ran there before
     waiting = ["squeue", "-h", "-t", "PENDING", "-o", "%i %r"]
     shown = subprocess.run(waiting, capture_output=True, text=True, check=True, timeout=30).stdout
     for job in re.findall(r"(\S+) BeginTime", shown):  # put back by SLURM, for two minutes
