@@ -63,7 +63,7 @@ def set_resources(project: Path, **rules: dict[str, Any]) -> None:
 def on_cluster(project: Path, *arguments: str, ok: bool = True, timeout: int = 1200) -> str:
     """Run the study as the README says."""
     profile = ("--workflow-profile", str(Path(PROFILE).parent), "--configfile", miniature.CONFIG)
-    return miniature.snakemake(project, *profile, *arguments, ok=ok, timeout=timeout, cores=())
+    return miniature.snakemake(project, *arguments, *profile, ok=ok, timeout=timeout, cores=())
 
 
 @pytest.fixture(scope="module")
