@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CONFIG ?=
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: study test test-fast test-long check clean-unused
+.PHONY: study test test-fast test-long test-cluster check clean-unused
 
 study: $(VENV)/study.done ## run the default study, or CONFIG=studies/….yaml, on all cores
 	snakemake --cores all $(if $(CONFIG),--configfile $(CONFIG))
@@ -17,8 +17,11 @@ test: $(VENV)/test.done check ## fast tests first, then the workflow's
 test-fast: $(VENV)/test.done ## under a minute
 	pytest -q -n 2 -m "not workflow and not long"
 
-test-long: $(VENV)/test.done ## the default study on the embedded teacher, twice
+test-long: $(VENV)/test.done ## the default study on the embedded teacher, twice, and test-cluster
 	pytest -q -m long
+
+test-cluster: $(VENV)/test.done ## what goes wrong on a SLURM of one node; as root, with Debian's packages
+	pytest -q -m long tests/test_slurm.py tests/test_slurm_accounting.py --durations=0
 
 check: $(VENV)/test.done ## style, types, Snakemake's own lint
 	ruff check .

@@ -9,6 +9,7 @@ from distill.digest import CodeDigests
 from distill.files import UserError
 from distill.plan import Plan
 from distill.startup import (
+    check_array_limits,
     check_benchmarks,
     check_cells,
     check_corpora,
@@ -82,6 +83,11 @@ BENCHMARKS = None if OWN_TABLE else BenchmarkPlan(PLAN)
 onstart:
     take_lock(".snakemake/writer.lock")
     if not OWN_TABLE:
+        check_array_limits(
+            getattr(workflow.executor_settings, "array_jobs", None),
+            workflow.resource_settings.nodes,
+            workflow.global_resources["device"].value,
+        )
         check_harness(PLAN, bool(workflow.deployment_settings.deployment_method))
         check_server_keys(PLAN)
 

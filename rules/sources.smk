@@ -11,7 +11,6 @@ rule fetch_model:
         "logs/fetch_model/{source}.log",
     benchmark:
         "logs/fetch_model/{source}.tsv"
-    retries: 1
     conda:
         "../envs/model.yaml"
     resources:
@@ -32,7 +31,6 @@ rule fetch_data:
         rows="resources/data/{source}/rows.parquet",
     log:
         "logs/fetch_data/{source}.log",
-    retries: 1
     conda:
         "../envs/model.yaml"
     resources:

@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,11 +135,17 @@ def edit(project: Path, change: Callable[[dict[str, Any]], None], file: str = CO
     (project / file).write_text(yaml.safe_dump(config, sort_keys=False))
 
 
-def snakemake(project: Path, *arguments: str, ok: bool = True, timeout: int = 3000) -> str:
+def snakemake(
+    project: Path,
+    *arguments: str,
+    ok: bool = True,
+    timeout: int = 3000,
+    cores: Sequence[str] = ("--cores", "2"),
+) -> str:
     """Run Snakemake in a project; returns all that it printed."""
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
     outcome = subprocess.run(
-        [sys.executable, "-m", "snakemake", "--cores", "2", *arguments],
+        [sys.executable, "-m", "snakemake", *cores, *arguments],
         cwd=project,
         env=environment,
         capture_output=True,

@@ -96,6 +96,25 @@ def test_both_profiles_rerun_for_the_same_reasons() -> None:
     assert profiles[0]["rerun-triggers"] == ["mtime", "params", "input"]
 
 
+def test_what_computes_with_a_model_asks_for_a_gpu_on_a_cluster() -> None:
+    profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
+    blocks = [
+        block
+        for file in (ROOT / "rules").glob("*.smk")
+        for block in re.split(r"^ *rule ", file.read_text(), flags=re.M)[1:]
+    ]
+    heavy = {block.split(":")[0] for block in blocks if "device=" in block} - {"ask_server"}
+    assert {rule for rule, wanted in profile["set-resources"].items() if wanted["gpu"]} == heavy
+    rules = {block.split(":")[0] for block in blocks}
+    assert set(re.split(", *", profile["slurm-array-jobs"])) <= rules
+    for block in blocks:
+        if block.split(":")[0] in heavy - {"plan"}:  # a kill for want of either is tried with more
+            assert re.search(r"mem_mb=lambda.*attempt,", block), block
+            assert re.search(r"runtime=lambda.*attempt,", block), block
+    assert profile["retries"] > 0
+    assert not any(re.search("retries: [1-9]", block) for block in blocks)  # within a cluster's job
+
+
 def test_the_pages_and_the_schema_say_what_the_code_says() -> None:
     for name, text in write_schema.PAGES.items():
         assert (write_schema.DOCS / name).read_text() == text(), name

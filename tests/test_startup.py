@@ -10,7 +10,7 @@ import tiny
 from distill.checks import parse_study
 from distill.files import UserError
 from distill.plan import Plan
-from distill.startup import check_cells
+from distill.startup import check_array_limits, check_cells
 
 HEAD = "Frage,Antwort\n"
 
@@ -57,3 +57,15 @@ def test_other_data_sets_are_checked_too(tmp_path: Path) -> None:
     (tmp_path / "prose.csv").write_text("text\n")
     with pytest.raises(UserError, match=r"own.json, row 2: Frage is not text"):
         check(tmp_path, '[{"Frage": "a", "Antwort": "b"}, {"Frage": 1}]', name="own.json")
+
+
+def test_limits_that_would_leave_jobs_out_of_an_array_are_told() -> None:
+    check_array_limits("generate_text", 10_000, 10_000)
+    check_array_limits(None, 50, 4)
+    check_array_limits("", 50, 4)
+    with pytest.raises(
+        SystemExit, match=r"^Error: jobs is limited to 50, .* set it to 10000, or send"
+    ):
+        check_array_limits("generate_text", 50, 10_000)
+    with pytest.raises(SystemExit, match=r"^Error: resources device is limited to 4, "):
+        check_array_limits("generate_text", None, 4)

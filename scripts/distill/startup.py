@@ -17,6 +17,9 @@ from distill.plan import Plan
 from distill.tabular import pick_fields, read_text_rows
 from distill.text_sections import Corpus
 
+ENOUGH = 10_000
+"""More jobs than a study has ready at once."""
+
 _held: list[TextIO] = []
 
 
@@ -200,6 +203,25 @@ def check_device_limit(resources: Mapping[str, Any]) -> None:
             "no limit of the resource device is set, so nothing would be timed alone; run from the "
             "project's directory (its profile sets it) or add --resources device=4"
         )
+
+
+def check_array_limits(arrays: str | None, jobs: int | None, devices: int) -> None:
+    """Check that no limit leaves jobs out of an array: SLURM's executor would forget them.
+
+    Args:
+        arrays: The rules whose jobs go out as arrays.
+        jobs: How many jobs may be in the queue at once.
+        devices: The limit of the resource `device`.
+
+    Raises:
+        SystemExit: One of both limits is low.
+    """
+    for name, limit in (("jobs", jobs), ("resources device", devices)):
+        if arrays and limit is not None and limit < ENOUGH:
+            raise SystemExit(
+                f"Error: {name} is limited to {limit}, and what this keeps out of an array is "
+                f'never submitted; set it to {ENOUGH}, or send no arrays: slurm-array-jobs: ""'
+            )
 
 
 def _has_metadata(path: str) -> bool:
