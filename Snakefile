@@ -15,6 +15,10 @@ if not workflow.overwrite_configfiles:
     configfile: f"{workflow.basedir}/config.yaml"
 
 
+# Only --software-deployment-method apptainer asks for it; built from envs/container.def.
+containerized: f"{workflow.basedir}/envs/container.sif"
+
+
 include: "rules/common.smk"
 
 
