@@ -1,4 +1,4 @@
-"""Local data sets, checked row by row before the first job."""
+"""What is checked before the first job: rows of local data sets, packages, an image."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ import tiny
 from distill.checks import parse_study
 from distill.files import UserError
 from distill.plan import Plan
-from distill.startup import check_cells
+from distill.startup import check_cells, check_image, check_packages, check_table_reader
 
 HEAD = "Frage,Antwort\n"
 
@@ -57,3 +57,27 @@ def test_other_data_sets_are_checked_too(tmp_path: Path) -> None:
     (tmp_path / "prose.csv").write_text("text\n")
     with pytest.raises(UserError, match=r"own.json, row 2: Frage is not text"):
         check(tmp_path, '[{"Frage": "a", "Antwort": "b"}, {"Frage": 1}]', name="own.json")
+
+
+def test_missing_packages_are_told_before_the_first_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_packages(own_table=False)
+    check_packages(own_table=True)
+    check_table_reader()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "torch" else name)
+    check_packages(own_table=True)
+    with pytest.raises(SystemExit, match=r"Error: torch cannot be imported .* or add --use-conda"):
+        check_packages(own_table=False)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="run pip install pandas pyarrow"):
+        check_table_reader()
+
+
+def test_an_image_is_asked_for_only_where_jobs_run_in_one(tmp_path: Path) -> None:
+    image = tmp_path / "container.sif"
+    check_image(str(image), ["conda"])
+    with pytest.raises(UserError, match=r"container.sif does not exist; build it with apptainer"):
+        check_image(str(image), ["conda", "apptainer"])
+    image.touch()
+    check_image(str(image), ["conda", "apptainer"])
+    with pytest.raises(UserError, match="say --software-deployment-method conda apptainer"):
+        check_image(str(image), ["apptainer"])
