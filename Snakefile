@@ -15,11 +15,13 @@ if not workflow.overwrite_configfiles:
     configfile: f"{workflow.basedir}/config.yaml"
 
 
-# Only --software-deployment-method apptainer asks for it; built from envs/container.def.
-containerized: f"{workflow.basedir}/envs/container.sif"
-
-
 include: "rules/common.smk"
+
+
+# Without the question Snakemake would refuse a path with a space to those who need no image.
+if "apptainer" in DEPLOYMENT:
+
+    containerized: IMAGE
 
 
 if OWN_TABLE:

@@ -27,6 +27,7 @@ from distill.validation import check_yaml
 
 BASE = Path(workflow.basedir)
 DIGESTS = CodeDigests(BASE / "scripts", Path(".snakemake/code_digests.json"))
+IMAGE = f"{BASE}/envs/container.sif"
 OWN_TABLE = "runs_table" in config
 DEPLOYMENT = [
     method.name.lower() for method in workflow.deployment_settings.deployment_method
@@ -61,7 +62,7 @@ if not OWN_TABLE:
 def load_study():
     """Check config, files and finished results; a mistake ends the run with its sentence."""
     try:
-        check_image(f"{BASE}/envs/container.sif", DEPLOYMENT)
+        check_image(IMAGE, DEPLOYMENT)
         for file in workflow.overwrite_configfiles or [f"{BASE}/config.yaml"]:
             check_yaml(file)
         if OWN_TABLE:

@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,12 +50,10 @@ class Finished:
 
     Attributes:
         project: Its folder.
-        printed: What Snakemake printed.
         launcher: Folder of an environment with Snakemake alone.
     """
 
     project: Path
-    printed: str
     launcher: Path
 
     def snakemake(self, *arguments: str) -> str:
@@ -105,14 +102,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     assert job.read_text().count(old) == 1
     shown = '    logging.info("python %s", sys.executable)\n'
     job.write_text(job.read_text().replace(old, shown + old))
-    started = time.monotonic()
-    made = Finished(project, "", launcher)
-    printed = made.snakemake("--use-conda", "--conda-create-envs-only")
-    middle = time.monotonic()
-    printed += made.snakemake("--use-conda")
-    seconds = middle - started, time.monotonic() - middle
-    print(f"environments {seconds[0]:.0f} s, study {seconds[1]:.0f} s")
-    return Finished(project, printed, launcher)
+    made = Finished(project, launcher)
+    made.snakemake("--use-conda")
+    return made
 
 
 @pytest.mark.long

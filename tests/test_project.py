@@ -33,6 +33,14 @@ def test_conda_environments_and_requirements_pin_the_same_versions() -> None:
     assert set(wanted) - used <= {"snakemake", "snakemake-executor-plugin-slurm", "pygments"}
 
 
+def test_versions_named_in_the_pages_are_the_pinned_ones() -> None:
+    wanted = environments.requirements("requirements.txt", "requirements-harness.txt")
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    named = re.findall(r"([\w-]+)==(\d[\w.]*)", "\n".join(map(Path.read_text, pages)))
+    assert ("snakemake", wanted["snakemake"]) in named
+    assert named == [(name, wanted[name]) for name, _ in named]
+
+
 def test_each_environment_pins_what_its_scripts_import() -> None:
     names = {"yaml": "pyyaml", "if_verifiable": "if-verifiable", "rouge_score": "rouge-score"}
     names["lm_eval"] = "lm-eval"
