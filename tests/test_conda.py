@@ -15,7 +15,6 @@ import pytest
 import environments
 import miniature
 import write_container
-from distill.columns import MEASURED
 from distill.files import read_json
 
 pytestmark = [
@@ -114,9 +113,9 @@ def test_the_miniature_runs_to_its_end_on_the_environments_interpreters(finished
         assert subprocess.run(lacking, capture_output=True).returncode != 0
     results = finished.project / "results" / STUDY
     assert (results / "report.html").stat().st_size > 10_000
-    table = pd.read_parquet(results / "runs.parquet").drop(columns=MEASURED)
+    table = pd.read_parquet(results / "runs.parquet")
     assert sorted(table["samples"]) == [0, 8, 8, 16, 32]
-    assert table["capitals"].notna().all()
+    assert table["benchmark_capitals"].notna().all()
     used: dict[str, set[str]] = {}
     for log in (finished.project / "logs").rglob("*.log"):
         (python,) = re.findall(r" python (\S+)$", log.read_text(), re.M)
