@@ -153,7 +153,7 @@ def test_an_environment_is_whole_without_the_launchers_packages(
 
 
 @pytest.mark.long
-def test_conda_on_or_off_reruns_nothing(finished: Finished, tmp_path: Path) -> None:
+def test_conda_on_or_off_reruns_nothing(finished: Finished) -> None:
     """Also of results whose figures were drawn without it."""
     assert miniature.dry_run(finished.project) == {}
     assert "Nothing to be done" in finished.snakemake("--use-conda", "-n")
