@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CONFIG ?=
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: study test test-fast test-long test-cluster check clean-unused
+.PHONY: study test test-fast test-long test-cluster check container clean-unused
 
 study: $(VENV)/study.done ## run the default study, or CONFIG=studies/….yaml, on all cores
 	snakemake --cores all $(if $(CONFIG),--configfile $(CONFIG))
@@ -29,6 +29,9 @@ check: $(VENV)/test.done ## style, types, Snakemake's own lint
 	mypy
 	snakefmt --check Snakefile rules
 	snakemake --lint
+
+container: $(VENV)/study.done ## write envs/container.def again; needs conda
+	python scripts/write_container.py
 
 clean-unused: $(VENV)/study.done ## list results that no run of the config refers to; DELETE=1 removes them
 	python scripts/list_unused.py $(if $(CONFIG),--configfile $(CONFIG)) $(if $(DELETE),--delete)

@@ -18,6 +18,12 @@ if not workflow.overwrite_configfiles:
 include: "rules/common.smk"
 
 
+# Without the question Snakemake would refuse a path with a space to those who need no image.
+if "apptainer" in DEPLOYMENT:
+
+    containerized: IMAGE
+
+
 if OWN_TABLE:
 
     include: "rules/own_table.smk"

@@ -15,18 +15,24 @@ from distill.startup import (
     check_corpora,
     check_device_limit,
     check_harness,
+    check_image,
     check_local_files,
+    check_packages,
     check_row_counts,
     check_server_keys,
     check_stored_specs,
+    check_table_reader,
     take_lock,
 )
-from distill.table_study import parse_table_study
 from distill.validation import check_yaml
 
 BASE = Path(workflow.basedir)
 DIGESTS = CodeDigests(BASE / "scripts", Path(".snakemake/code_digests.json"))
+IMAGE = f"{BASE}/envs/container.sif"
 OWN_TABLE = "runs_table" in config
+DEPLOYMENT = [
+    method.name.lower() for method in workflow.deployment_settings.deployment_method
+]
 FIGURES = [
     "law_curves",
     "size_curves",
@@ -57,9 +63,13 @@ if not OWN_TABLE:
 def load_study():
     """Check config, files and finished results; a mistake ends the run with its sentence."""
     try:
+        check_image(IMAGE, DEPLOYMENT)
         for file in workflow.overwrite_configfiles or [f"{BASE}/config.yaml"]:
             check_yaml(file)
         if OWN_TABLE:
+            check_table_reader()
+            from distill.table_study import parse_table_study
+
             return parse_table_study(config)
         plan = Plan(parse_study(config))
         check_local_files(plan)
@@ -82,13 +92,15 @@ BENCHMARKS = None if OWN_TABLE else BenchmarkPlan(PLAN)
 
 onstart:
     take_lock(".snakemake/writer.lock")
+    if not DEPLOYMENT:
+        check_packages(OWN_TABLE)
     if not OWN_TABLE:
         check_array_limits(
             getattr(workflow.executor_settings, "array_jobs", None),
             workflow.resource_settings.nodes,
             workflow.global_resources["device"].value,
         )
-        check_harness(PLAN, bool(workflow.deployment_settings.deployment_method))
+        check_harness(PLAN, bool(DEPLOYMENT))
         check_server_keys(PLAN)
 
 

@@ -1,4 +1,4 @@
-"""Local data sets, checked row by row before the first job."""
+"""What is checked before the first job: rows of local data sets, packages, an image."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,13 @@ import tiny
 from distill.checks import parse_study
 from distill.files import UserError
 from distill.plan import Plan
-from distill.startup import check_array_limits, check_cells
+from distill.startup import (
+    check_array_limits,
+    check_cells,
+    check_image,
+    check_packages,
+    check_table_reader,
+)
 
 HEAD = "Frage,Antwort\n"
 
@@ -69,3 +75,27 @@ def test_limits_that_would_leave_jobs_out_of_an_array_are_told() -> None:
         check_array_limits("generate_text", 50, 10_000)
     with pytest.raises(SystemExit, match=r"^Error: resources device is limited to 4, "):
         check_array_limits("generate_text", None, 4)
+
+
+def test_missing_packages_are_told_before_the_first_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_packages(own_table=False)
+    check_packages(own_table=True)
+    check_table_reader()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "torch" else name)
+    check_packages(own_table=True)
+    with pytest.raises(SystemExit, match=r"Error: torch cannot be imported .* or add --use-conda"):
+        check_packages(own_table=False)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="run pip install pandas pyarrow"):
+        check_table_reader()
+
+
+def test_an_image_is_asked_for_only_where_jobs_run_in_one(tmp_path: Path) -> None:
+    image = tmp_path / "container.sif"
+    check_image(str(image), ["conda"])
+    with pytest.raises(UserError, match=r"container.sif does not exist; build it with apptainer"):
+        check_image(str(image), ["conda", "apptainer"])
+    image.touch()
+    check_image(str(image), ["conda", "apptainer"])
+    with pytest.raises(UserError, match="say --software-deployment-method conda apptainer"):
+        check_image(str(image), ["apptainer"])

@@ -592,6 +592,19 @@ def test_a_setting_on_the_command_line_is_coerced_and_used(moved: Path) -> None:
     assert counts["train_student"] == TRAINED
 
 
+@pytest.mark.parametrize(("asked", "tries"), [((), 2), (("--retries", "2"), 3)])
+def test_the_command_line_can_ask_for_more_retries(
+    tmp_path: Path, asked: tuple[str, ...], tries: int
+) -> None:
+    project = miniature.copy_project(tmp_path / "project")
+    miniature.make_inputs(project)
+    lines = "with open('tries', 'a') as stream:\n    stream.write('x')\nraise SystemExit(3)\n"
+    (project / "scripts/fetch_data.py").write_text(lines)
+    only = ("--configfile", miniature.CONFIG, "--until", "fetch_data", "--cores", "1")
+    miniature.snakemake(project, *only, *asked, ok=False)
+    assert len((project / "tries").read_text()) == 2 * tries  # of two data sets
+
+
 # Mistakes: one sentence, before the first job.
 
 

@@ -5,7 +5,7 @@ import fcntl
 import importlib.util
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -131,6 +131,44 @@ def check_benchmarks(plan: Plan) -> None:
             )
 
 
+def check_image(image: str, deployment: Container[str]) -> None:
+    """Check that the image is there, where jobs are to run in one.
+
+    Args:
+        image: Its path.
+        deployment: Snakemake's methods of software deployment that were asked for.
+
+    Raises:
+        UserError: It is missing, or its environments would not be used.
+    """
+    if "apptainer" not in deployment:
+        return
+    if "conda" not in deployment:
+        raise UserError(
+            "the image's packages are in its conda environments; say --software-deployment-method "
+            "conda apptainer (no conda is needed outside of it)"
+        )
+    if not Path(image).exists():
+        raise UserError(
+            f"the image {image} does not exist; build it with apptainer build envs/container.sif "
+            "envs/container.def (docs/cluster.md)"
+        )
+
+
+def check_packages(own_table: bool) -> None:
+    """Check that jobs find what they compute with where they bring no environments of their own.
+
+    Raises:
+        SystemExit: Something is missing.
+    """
+    names = ("scipy", "matplotlib") if own_table else ("torch", "transformers", "scipy")
+    if missing := [name for name in names if importlib.util.find_spec(name) is None]:
+        raise SystemExit(
+            f"Error: {' and '.join(missing)} cannot be imported by Snakemake's Python; run pip "
+            "install -r envs/requirements.txt, or add --use-conda"
+        )
+
+
 def check_harness(plan: Plan, environments: bool) -> None:
     """Check that the harness is installed where scores are to be taken that are not there yet.
 
@@ -147,6 +185,20 @@ def check_harness(plan: Plan, environments: bool) -> None:
         raise SystemExit(
             "Error: config: evaluate.benchmarks needs lm-evaluation-harness, which is not installed"
             " here; run pip install -r envs/requirements-harness.txt, or add --use-conda"
+        )
+
+
+def check_table_reader() -> None:
+    """Check that a table of one's own can be read; Snakemake alone brings no pandas.
+
+    Raises:
+        UserError: It cannot.
+    """
+    if missing := [name for name in ("pandas", "pyarrow") if not importlib.util.find_spec(name)]:
+        raise UserError(
+            "config: runs_table is checked before the first job, by Snakemake's own Python, and "
+            f"{' and '.join(missing)} is not installed there; run pip install {' '.join(missing)} "
+            "(envs/requirements.txt names versions)"
         )
 
 
