@@ -1,7 +1,9 @@
 """A pickle or a program planted in each place where a library might run it: none ever runs."""
 
+import ast
 import json
 import pickle
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ import yaml
 import teaching
 import tiny
 import tiny_gguf
+from distill.checks import parse_study
 from distill.files import UserError, read_json
 from distill.formatting import encoder, magpie_prefix, turn_end
 from distill.harness import load_task
@@ -24,6 +27,7 @@ from distill.search import search_settings
 from distill.sources import fetch_data, fetch_model, sha256_of
 from distill.states import load_head
 from distill.students import build_student
+from distill.tokenizing import SAFE
 from distill.training import DistillationTrainer, train_student
 from distill.vocabulary import FILE, Vocabulary
 from miniature import ROOT
@@ -98,7 +102,7 @@ def test_a_model_of_pickles_alone_is_refused(folder: Path, trap: Trap) -> None:
         _taken(folder)
     with pytest.raises(OSError, match=r"no file named model\.safetensors"):
         load_model(folder, precision="fp32", sequence=8)
-    spec = {"init": "pretrained", "source": {}, "layers": None, "config": {}, "seed": 0}
+    spec: dict[str, Any] = {"init": "pretrained", "layers": None, "config": {}, "seed": 0}
     with pytest.raises(OSError, match=r"no file named model\.safetensors"):
         build_student(spec, folder, folder.parent / "student" / "manifest.json")
 
@@ -385,3 +389,76 @@ def test_a_tasks_data_that_are_a_program_are_refused(
     with pytest.raises(UserError, match=f"quiz: its data cannot be had .*{sentence}") as caught:
         load_task({"task": "quiz", "include": "tasks", "metric": None, "fewshot": None})
     assert "\n" not in str(caught.value)
+
+
+# The code itself.
+
+PYTHON = sorted((ROOT / "scripts").rglob("*.py"))
+RUNS = {
+    "os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput", "eval", "exec",
+    "compile", "pickle.load", "pickle.loads", "torch.load", "np.load", "pd.read_pickle",
+    "importlib.import_module", "__import__", "marshal.loads", "joblib.load", "dill.load",
+}  # fmt: skip
+
+
+def _calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node
+
+
+def _given(call: ast.Call) -> dict[str | None, str]:
+    return {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+
+
+def test_no_code_of_ours_runs_text_or_unpickles() -> None:
+    found = {(path.name, name) for path in PYTHON for name, _ in _calls(path) if name in RUNS}
+    assert not found
+    unpickling = {path.name for path in PYTHON if "from_pickled_model" in path.read_text()}
+    assert unpickling == {"curation.py"}  # a file of the package py3langid, as trusted as its code
+
+
+def test_no_program_is_started_through_a_shell() -> None:
+    started = [
+        (path.name, call) for path in PYTHON for name, call in _calls(path)
+        if name.startswith(("subprocess.", "os.exec", "os.spawn", "asyncio.create_subprocess"))
+    ]  # fmt: skip
+    assert {name for name, _ in started} == {"calibration.py", "environment.py", "sources.py"}
+    for name, call in started:
+        assert ast.unparse(call.func) == "subprocess.run", name
+        assert "shell" not in _given(call), name
+        assert not isinstance(call.args[0], (ast.Constant, ast.JoinedStr)), name
+    for path in [ROOT / "Snakefile", *(ROOT / "rules").iterdir()]:
+        text = path.read_text()
+        assert not re.search(r"^\s*(shell|run|notebook|wrapper|cwl)\s*:", text, re.M), path.name
+        assert not re.search(r"\b(shell|os\.system|subprocess|eval|exec)\s*[.(]", text), path.name
+
+
+def test_every_model_is_opened_without_remote_code_and_by_safetensors() -> None:
+    opened = 0
+    for path in PYTHON:
+        for name, call in _calls(path):
+            given = _given(call)
+            assert given.get("trust_remote_code", "False") == "False", path.name
+            if name.endswith("from_pretrained"):
+                opened += 1
+                assert given.get(None) or given.get("trust_remote_code") == "False", path.name
+                assert "SAFE" in ast.unparse(call) or "trust_remote_code" in given, path.name
+                if not name.startswith(("AutoConfig", "AutoTokenizer")):
+                    weights = given.get("use_safetensors") == "True" or "gguf_file" in given
+                    assert weights, path.name
+    assert opened > 15
+    assert SAFE == {"trust_remote_code": False, "local_files_only": True}
+
+
+@pytest.mark.parametrize(
+    "name", ["$(touch x)", "a;b", "../a", "a\n", "a b", "`a`", "-a", "a|b", ""]
+)
+def test_a_name_that_a_path_or_a_shell_could_misread_is_refused(name: str) -> None:
+    for section in ("students", "teachers", "methods", "sources"):
+        config = tiny.study()
+        config[section][name] = next(iter(config[section].values()))
+        with pytest.raises(UserError, match="cannot be a name"):
+            parse_study(config)
+    with pytest.raises(UserError, match="cannot be a name"):
+        parse_study(tiny.study() | {"study": name})

