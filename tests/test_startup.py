@@ -1,5 +1,6 @@
-"""Local data sets, checked row by row before the first job."""
+"""Local data sets, checked row by row before the first job; results that were copied here."""
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 
 import tiny
 from distill.checks import parse_study
+from distill.copied import check_times
 from distill.files import UserError
 from distill.plan import Plan
 from distill.startup import check_cells
@@ -57,3 +59,26 @@ def test_other_data_sets_are_checked_too(tmp_path: Path) -> None:
     (tmp_path / "prose.csv").write_text("text\n")
     with pytest.raises(UserError, match=r"own.json, row 2: Frage is not text"):
         check(tmp_path, '[{"Frage": "a", "Antwort": "b"}, {"Frage": 1}]', name="own.json")
+
+
+def remember(name: str) -> None:
+    """What Snakemake leaves of a file that it made."""
+    file = Path(".snakemake/metadata", base64.urlsafe_b64encode(name.encode()).decode())
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("{}")
+
+
+def test_a_copied_result_is_not_made_again_for_its_time_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rows.parquet").touch()
+    job = (["rows.parquet"], {"own.csv"})
+    with pytest.raises(SystemExit, match=r"rows.parquet is older than own.csv.*run once with --to"):
+        check_times([([], set()), job])
+    check_times([(["rows.parquet"], set()), (["none.parquet"], {"own.csv"})])
+    remember("own.csv")  # made here since: what follows from it is to be made anew
+    check_times([job])
+    Path(".snakemake/metadata").rename("gone")
+    remember("rows.parquet")  # made here: Snakemake has seen that own.csv's content differs
+    check_times([job])
