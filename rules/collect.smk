@@ -61,9 +61,3 @@ rule collect_runs:
         code=code("collect_runs", INSTRUCTIONS),
     script:
         "../scripts/collect_runs.py"
-
-
-def collected_files():
-    """What the runs table was made from, of the study's own results."""
-    files = [str(file) for file in rules.collect_runs.input]
-    return [file for file in files if file.startswith(f"{RESULTS}/")]
