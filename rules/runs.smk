@@ -65,6 +65,7 @@ def trained_files():
 def collected_files():
     """What the runs table was made from, of the study's own results."""
     files = [str(file) for file in rules.collect_runs.input]
+    files += [str(Path(shard).with_suffix(".json")) for shard in PLAN.shards]
     return [file for file in files if file.startswith(f"{RESULTS}/")]
 
 
