@@ -27,6 +27,14 @@ def changed(path: str, value: Any) -> dict[str, Any]:
     return config
 
 
+@pytest.mark.parametrize("key", ["hub", "path"])
+def test_a_source_at_an_address_is_refused_without_its_password(key: str) -> None:
+    source = {key: "https://me:hunter2@node/a", "revision": "f" * 40}
+    with pytest.raises(UserError, match=rf"sources.base: {key} is a") as caught:
+        parse_study(changed("sources.base", source))
+    assert "hunter2" not in str(caught.value)
+
+
 def test_a_valid_config_parses() -> None:
     study = parse_study(tiny.study())
     assert study.runs[0].samples == [16, 48]

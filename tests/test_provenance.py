@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from distill.environment import git_revision
 from distill.files import UserError, read_json, write_json
 from distill.provenance import FILE, Verdict, describe, verify
 
@@ -167,3 +168,27 @@ def test_the_program_says_how_many_and_fails_where_something_differs(results: Pa
     assert "8 of 9 files are as written (7 results, 2" in printed
     assert f"Error: {results.parent} holds no provenance.json" in printed
     assert json.loads((results / FILE).read_text())["schema"] == 1
+
+
+def test_the_revision_says_whether_the_code_was_changed(tmp_path: Path) -> None:
+    def git(*arguments: str) -> str:
+        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        command = ["git", "-C", str(tmp_path), *who, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    assert git_revision(tmp_path) is None
+    for name in ("Snakefile", "rules/a.smk", "scripts/a.py", "envs/a.yaml", "report/a.rst", "b.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("a")
+    git("init", "--quiet")
+    git("add", ".")
+    git("commit", "--quiet", "-m", "all")
+    clean = {"commit": git("rev-parse", "HEAD"), "dirty": False}
+    for name in ("my_study.yaml", "b.md"):  # a config is in the record itself
+        (tmp_path / name).write_text("other")
+    assert git_revision(tmp_path) == clean
+    (tmp_path / "scripts/new_loss.py").write_text("1")
+    assert git_revision(tmp_path) == clean | {"dirty": True}
+    (tmp_path / "scripts/new_loss.py").unlink()
+    (tmp_path / "rules/a.smk").write_text("b")
+    assert git_revision(tmp_path) == clean | {"dirty": True}
