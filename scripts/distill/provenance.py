@@ -106,7 +106,8 @@ class Verdict:
         outputs: Number of files that the record names.
         inputs: Number of models' and data files that it names, and that are at hand here.
         wrong: A sentence for each that is not as written.
-        further: Files in the folder that the record does not name, logs of training apart.
+        further: Files in the folder that the record does not name, apart from what only a job
+            reads again (resume) and logs of training.
     """
 
     outputs: int
@@ -142,7 +143,7 @@ def verify(folder: Path) -> Verdict:
         if (sentence := _difference(place, name, digest, verb))
     ]
     there = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
-    further = [str(path) for path in there if "tensorboard" not in path.parts]
+    further = [str(path) for path in there if not {"tensorboard", "resume"} & {*path.parts}]
     further = [name for name in further if name not in outputs and name != FILE]
     return Verdict(len(outputs), len(near), wrong, further)
 
