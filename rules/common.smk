@@ -5,6 +5,7 @@ from pathlib import Path
 
 from distill.benchmark_plan import BenchmarkPlan
 from distill.checks import parse_study
+from distill.copied import check_times
 from distill.digest import CodeDigests
 from distill.files import UserError
 from distill.plan import Plan
@@ -102,6 +103,16 @@ onstart:
         )
         check_harness(PLAN, bool(DEPLOYMENT))
         check_server_keys(PLAN)
+    if not workflow.touch:
+        check_times(newer_inputs())
+
+
+def newer_inputs():
+    """For each job that runs for its inputs' times, its outputs and the inputs that are newer."""
+    for job in workflow.dag.needrun_jobs():
+        reason = workflow.dag.reason(job)
+        if not (reason.forced or reason.incomplete_output):
+            yield job.output, reason.updated_input - reason.updated_input_run
 
 
 def code(script, *data):

@@ -1,5 +1,6 @@
-"""What is checked before the first job: rows of local data sets, packages, an image."""
+"""What is checked before the first job: rows of local data sets, packages, an image, copies."""
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 
 import tiny
 from distill.checks import parse_study
+from distill.copied import check_times
 from distill.files import UserError
 from distill.plan import Plan
 from distill.startup import (
@@ -99,3 +101,26 @@ def test_an_image_is_asked_for_only_where_jobs_run_in_one(tmp_path: Path) -> Non
     check_image(str(image), ["conda", "apptainer"])
     with pytest.raises(UserError, match="say --software-deployment-method conda apptainer"):
         check_image(str(image), ["apptainer"])
+
+
+def remember(name: str) -> None:
+    """What Snakemake leaves of a file that it made."""
+    file = Path(".snakemake/metadata", base64.urlsafe_b64encode(name.encode()).decode())
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("{}")
+
+
+def test_a_copied_result_is_not_made_again_for_its_time_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rows.parquet").touch()
+    job = (["rows.parquet"], {"own.csv"})
+    with pytest.raises(SystemExit, match=r"rows.parquet is older than own.csv.*run once with --to"):
+        check_times([([], set()), job])
+    check_times([(["rows.parquet"], set()), (["none.parquet"], {"own.csv"})])
+    remember("own.csv")  # made here since: what follows from it is to be made anew
+    check_times([job])
+    Path(".snakemake/metadata").rename("gone")
+    remember("rows.parquet")  # made here: Snakemake has seen that own.csv's content differs
+    check_times([job])

@@ -19,6 +19,7 @@ from distill.benchmark_answers import BENCHMARKS
 from distill.checks import parse_study
 from distill.columns import COLUMNS, benchmark_columns
 from distill.plan import Plan
+from distill.provenance import verify
 
 pytestmark = pytest.mark.workflow
 
@@ -380,6 +381,51 @@ def test_a_copy_without_snakemakes_memory_continues_but_names_a_changed_setting(
     output = miniature.snakemake(moved, "-n", "--configfile", miniature.CONFIG, ok=False)
     assert "was made with other settings" in output
     assert "training.json" in output
+
+
+def test_results_under_a_fresh_checkout_go_on_and_a_changed_setting_is_seen(
+    finished: Path, tmp_path: Path
+) -> None:
+    project = miniature.copy_project(tmp_path / "clone")
+    shutil.copy2(finished / miniature.CONFIG, project / miniature.CONFIG)
+    for file in project.rglob("*"):
+        file.touch()
+    (project / ".snakemake").mkdir()
+    for name in ("results", "resources", "data", "models", ".snakemake/metadata"):
+        subprocess.run(["cp", "-a", finished / name, project / name], check=True)
+    assert miniature.dry_run(project) == {}
+    miniature.edit(project, lambda config: config["train"].update(learning_rate=1e-4))
+    assert miniature.dry_run(project)["train_student"] == TRAINED
+
+
+def test_a_copy_without_memory_and_times_is_not_computed_again(moved: Path) -> None:
+    shutil.rmtree(moved / ".snakemake")
+    (moved / "data/alpaca.json").touch()
+    call = ("--configfile", miniature.CONFIG)
+    output = miniature.snakemake(moved, *call, ok=False)
+    assert "is older than data/alpaca.json" in output
+    assert "Traceback" not in output
+    miniature.snakemake(moved, *call, "--touch")
+    assert miniature.dry_run(moved) == {}
+
+
+def test_finished_results_are_as_written_here_and_elsewhere(moved: Path, tmp_path: Path) -> None:
+    results = moved / "results" / STUDY
+    found = verify(results)
+    assert (found.wrong, found.further) == ([], [])
+    promised = {str(path.relative_to(results)) for path in results.rglob("*") if path.is_file()}
+    record = json.loads((results / "provenance.json").read_text())
+    left_out = {name for name in promised if "/tensorboard/" in name or "/resume/" in name}
+    left_out.add("provenance.json")
+    assert set(record["outputs"]) == promised - left_out
+    assert found.inputs == len(record["inputs"]) > 10
+    assert record["config"]["prompts"]["seed"] == 0
+    assert {run["seed"] for run in record["runs"]} == {0}
+    elsewhere = shutil.copytree(results, tmp_path / "a" / "b")
+    assert verify(elsewhere).wrong == []
+    with (elsewhere / "figures/pareto.csv").open("a") as stream:
+        stream.write("1")
+    assert verify(elsewhere).wrong == ["figures/pareto.csv: is not what the study wrote"]
 
 
 def test_comments_docstrings_and_key_order_rerun_nothing(moved: Path) -> None:

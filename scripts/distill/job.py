@@ -25,6 +25,8 @@ def job(snakemake: Any) -> Iterator[Any]:
         filename=log, filemode="w", level=logging.INFO, format="%(asctime)s %(message)s", force=True
     )
     logging.captureWarnings(True)
+    for client in ("httpx", "httpx2"):  # addresses of downloads are signed: a log would open them
+        logging.getLogger(client).setLevel(logging.WARNING)
     devices = os.environ.get("CUDA_VISIBLE_DEVICES", "-")
     host = os.uname().nodename
     logging.info("host %s, pid %s, CUDA_VISIBLE_DEVICES %s", host, os.getpid(), devices)

@@ -19,6 +19,7 @@ from typing import Any
 import openai
 from tqdm import tqdm
 
+from distill.addresses import without_secrets
 from distill.files import UserError
 from distill.served_answers import check_draws, read_answer
 from distill.served_request import request_of
@@ -105,7 +106,7 @@ def _refusal(error: openai.OpenAIError) -> str:
 
 def _harmless(text: str, key: str) -> str:
     """A text from outside for a log: one line, printable, no longer than a few, without the key."""
-    plain = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    plain = without_secrets("".join(c if c.isprintable() else " " for c in text))
     hidden = plain.replace(key, "…") if key != NO_KEY else plain
     return hidden if len(hidden) <= 400 else f"{hidden[:400]}…"
 

@@ -276,7 +276,7 @@ def check_array_limits(arrays: str | None, jobs: int | None, devices: int) -> No
             )
 
 
-def _has_metadata(path: str) -> bool:
+def has_metadata(path: str) -> bool:
     """Whether Snakemake remembers how a file was made."""
     encoded = base64.urlsafe_b64encode(path.encode()).decode()
     pieces = [encoded[start : start + 254] for start in range(0, len(encoded), 254)]
@@ -304,7 +304,7 @@ def check_stored_specs(plan: Plan) -> None:
     """
     stale = []
     for path, spec in (*plan.stored_specs(), *BenchmarkPlan(plan).stored_specs()):
-        if Path(path).is_file() and not _has_metadata(path) and not _holds(path, spec):
+        if Path(path).is_file() and not has_metadata(path) and not _holds(path, spec):
             stale.append(path)
     if stale:
         more = f" and {len(stale) - 1} more" if len(stale) > 1 else ""

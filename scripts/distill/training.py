@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import pickle
 import shutil
 import time
 from collections.abc import Sequence
@@ -655,7 +656,13 @@ def train_student(
         interruption = CheckpointOnSigterm()
         trainer.add_callback(interruption)
         start = time.perf_counter()
-        trainer.train(resume_from_checkpoint=last)
+        try:
+            trainer.train(resume_from_checkpoint=last)
+        except pickle.UnpicklingError:
+            raise UserError(
+                f"{last} holds more than numbers, which is not loaded, as it could "
+                f"run code; delete {resume} to train from the start"
+            ) from None
         seconds = time.perf_counter() - start
         state = trainer.state
         if diverged(state):
