@@ -7,6 +7,7 @@ from distill.benchmark_plan import BenchmarkPlan
 from distill.checks import parse_study
 from distill.copied import check_times
 from distill.digest import CodeDigests
+from distill.disk import check_writable
 from distill.files import UserError
 from distill.plan import Plan
 from distill.startup import (
@@ -89,6 +90,12 @@ def load_study():
 PLAN = load_study()
 RESULTS = PLAN.results
 BENCHMARKS = None if OWN_TABLE else BenchmarkPlan(PLAN)
+
+if workflow.is_main_process:
+    # Snakemake itself writes to the first two even in a dry run.
+    written = ["logs", "resources", "results", RESULTS]
+    written = [] if workflow.output_settings.dryrun else written
+    check_writable([".", ".snakemake", *written])
 
 
 onstart:

@@ -14,9 +14,9 @@ from transformers import AutoModelForCausalLM
 
 import tiny
 from distill.addresses import without_secrets
-from distill.files import UserError
+from distill.files import UserError, sha256_of
 from distill.parquet import read_rows
-from distill.sources import fetch_data, fetch_model, sha256_of
+from distill.sources import fetch_data, fetch_model
 
 FIELDS = {"prompt": "question", "context": "notes", "response": "answer"}
 ROWS = [

@@ -13,9 +13,6 @@ from safetensors import SafetensorError, safe_open
 
 from distill.files import UserError
 
-READ = (".json", ".safetensors", ".txt", ".model", ".jinja")
-"""Endings of the files that are taken; no other format is, as it could carry code."""
-
 
 def check_model_files(folder: str | Path, name: str) -> None:
     """Check the files of a model that was downloaded, linked or converted.
@@ -78,7 +75,7 @@ def _check_weights(folder: Path, name: str) -> None:
         try:
             with safe_open(file, "np"):
                 pass
-        except (SafetensorError, OSError) as error:
+        except (SafetensorError, OSError, ValueError) as error:
             raise UserError(
                 f"{file.name} of the model {name} is no safetensors file ({error}); get it again, "
                 "or convert the model with save_pretrained"

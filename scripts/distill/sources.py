@@ -4,7 +4,6 @@ Downloads are pinned (version and sha256, or revision) and verified. Models are 
 a GGUF file is converted once.
 """
 
-import hashlib
 import logging
 import os
 import shutil
@@ -20,18 +19,13 @@ from typing import Any
 import pyarrow as pa
 
 from distill.addresses import without_secrets
-from distill.files import UserError, write_json
-from distill.model_files import READ, check_model_files
+from distill.files import UserError, sha256_of, write_json
+from distill.model_files import check_model_files
 from distill.parquet import read_table, write_rows
 from distill.tabular import FIELDS, join_lines, pick_fields, read_text_rows
+from distill.whole import READ, RECORDS, list_files
 
 DATA_SCHEMA = pa.schema([(name, pa.large_string()) for name in FIELDS])
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @contextmanager
@@ -163,21 +157,10 @@ def fetch_model(spec: dict[str, Any], manifest: str | Path) -> None:
         if not (path / "config.json").is_file():
             raise UserError(f"{path} is not a model directory: it holds no config.json")
         for file in sorted(path.iterdir()):
-            if file.suffix in READ:
+            if file.suffix in READ and file.name not in RECORDS:
                 _link(file.resolve(), folder / file.name)
     check_model_files(folder, name)
-    files = sorted(
-        file for file in folder.iterdir() if file.is_file() and file.name != "manifest.json"
-    )
-    record = {
-        "schema": 1,
-        "spec": spec,
-        "files": [
-            {"name": file.name, "bytes": file.stat().st_size, "sha256": sha256_of(file)}
-            for file in files
-        ],
-    }
-    write_json(manifest, record)
+    write_json(manifest, {"schema": 1, "spec": spec, "files": list_files(folder)})
 
 
 def _read_local(path: Path) -> list[Any]:

@@ -24,7 +24,7 @@ from transformers import (
 from transformers.trainer_utils import get_last_checkpoint
 
 from distill.encoding import OTHER_TOKENS, collate, encode_rows
-from distill.files import UserError, read_json, write_json, write_text
+from distill.files import UserError, altered, read_json, sha256_of, write_json, write_text
 from distill.flops import FlopModel, training_passes
 from distill.forward import is_masked, model_class, run_model
 from distill.interruption import CheckpointOnSigterm
@@ -41,17 +41,21 @@ from distill.models import (
 )
 from distill.objective import LAST, Item, Objective, TargetReader
 from distill.on_policy import LOGGED, LiveTeacher, counted, live_targets
-from distill.parquet import read_metadata, read_rows
+from distill.parquet import check_table, read_metadata, read_rows
 from distill.spans import Aligner
 from distill.states import OutputHead, load_head
 from distill.tokens import tokenizer_sha256
 from distill.vocabulary import FILE, Vocabulary, add_spread, expand_model
+from distill.whole import check_files, list_files
 
 PROJECTIONS = "distillation_projections"
 """Name of the module with learned projections, inside the student while it is trained."""
 
 STATE = "trainer_state.json"
-"""The file of a checkpoint that is written last."""
+"""The file of a checkpoint that the library writes last."""
+
+CHECKSUMS = "checksums.json"
+"""SHA-256 of the other files of a checkpoint."""
 
 CARD = """---
 library_name: transformers
@@ -218,6 +222,14 @@ class DistillationTrainer(Trainer):
                 projections.state_dict(), Path(output_dir or ".") / f"{PROJECTIONS}.safetensors"
             )
 
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """The list of checksums comes last: what a kill leaves has none."""
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()  # each process writes a file of its own
+        if self.args.should_save:
+            last = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
+            write_json(last / CHECKSUMS, checksums_of(last))
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         if (projections := getattr(self.model, PROJECTIONS, None)) is not None:
@@ -299,8 +311,23 @@ def prepare_folder(folder: Path, tag: str) -> Path:
     return resume
 
 
+def checksums_of(checkpoint: Path) -> dict[str, str]:
+    """SHA-256 of each file of a checkpoint but the list of them, by name."""
+    files = sorted(file for file in checkpoint.iterdir() if file.is_file())
+    return {file.name: sha256_of(file) for file in files if file.name != CHECKSUMS}
+
+
 def last_checkpoint(resume: Path) -> str | None:
-    """The last whole checkpoint; what a kill left of one that was being written is removed."""
+    """The last whole checkpoint; what a kill left of one that was being written is removed.
+
+    Raises:
+        UserError: A file of a checkpoint (of the best one too) is not as it was saved.
+    """
+    for listed in sorted(resume.glob(f"checkpoint-*/{CHECKSUMS}")):
+        found = checksums_of(listed.parent)
+        for name, written in read_json(listed).items():
+            if found.get(name) != written:
+                raise altered(listed.parent / name, resume)
     while last := get_last_checkpoint(str(resume)):
         try:
             read_json(Path(last) / STATE)
@@ -466,6 +493,17 @@ def _check_layers(config: Any, layers: Sequence[Any], name: str) -> None:
             f"{name} has layers 0 to {deepest} but the method matches its layer {wrong[0]}; "
             "correct hidden.layers, which reads {student layer: teacher layer}"
         )
+
+
+def check_inputs(initial: str | Path, shard: str | Path | None) -> None:
+    """Compare the student before training, and its shard if there is one, with their checksums.
+
+    Raises:
+        UserError: A file is damaged.
+    """
+    check_files(initial)
+    if shard is not None:
+        check_table(shard)
 
 
 def build_trainer(
@@ -636,6 +674,7 @@ def train_student(
         UserError: The shard does not fit the student, or the loss is not a number.
     """
     folder = Path(out).parent
+    check_inputs(initial, shard)  # before the folder is cleared
     resume = prepare_folder(folder, tag)
     tokenizer, vocabulary = load_tokenizer(initial), Vocabulary.load(initial)
     record: dict[str, Any] = {"schema": 1, "spec": spec, "run": run, "updates": 0}
@@ -666,10 +705,7 @@ def train_student(
         seconds = time.perf_counter() - start
         state = trainer.state
         if diverged(state):
-            raise UserError(
-                f"the training loss of {run['student']} at n = {run['samples']} became NaN or "
-                "infinite; lower train.learning_rate, or use precision bf16 or fp32"
-            )
+            raise UserError(_not_a_number("the training loss", run))
         stopped = bool(used["train"]["early_stopping"])
         if interruption.asked and state.global_step < state.max_steps:
             raise UserError(
@@ -699,6 +735,8 @@ def train_student(
             "settings": settings,
         }
         model = finished_model(trainer)
+        if not all(bool(weights.isfinite().all()) for weights in model.parameters()):
+            raise UserError(_not_a_number("a weight", run))
     if vocabulary is not None:
         expand_model(model, vocabulary, tokenizer)
         write_json(folder / FILE, vocabulary.record())
@@ -711,7 +749,14 @@ def train_student(
     }
     write_text(folder / "README.md", CARD.format(**run, **words))
     shutil.rmtree(resume)
-    write_json(out, record)
+    write_json(out, record | {"files": list_files(folder)})
+
+
+def _not_a_number(what: str, run: dict[str, Any]) -> str:
+    return (
+        f"{what} of {run['student']} at n = {run['samples']} became NaN or infinite; lower "
+        "train.learning_rate, or use precision bf16 or fp32"
+    )
 
 
 def diverged(state: Any) -> bool:
