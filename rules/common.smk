@@ -1,13 +1,23 @@
 """What every study has: its config, checked before the first job, and the files it promises."""
 
 import json
+import os
 from pathlib import Path
 
 from distill.benchmark_plan import BenchmarkPlan
 from distill.checks import parse_study
 from distill.digest import CodeDigests
 from distill.files import UserError
+from distill.job import WORKFLOW
 from distill.plan import Plan
+from distill.restart import (
+    check_file_times,
+    clear_resumes,
+    is_locked,
+    mend_files,
+    source_files,
+    take_lock,
+)
 from distill.startup import (
     check_benchmarks,
     check_cells,
@@ -18,7 +28,6 @@ from distill.startup import (
     check_row_counts,
     check_server_keys,
     check_stored_specs,
-    take_lock,
 )
 from distill.table_study import parse_table_study
 from distill.validation import check_yaml
@@ -59,7 +68,9 @@ def load_study():
         for file in workflow.overwrite_configfiles or [f"{BASE}/config.yaml"]:
             check_yaml(file)
         if OWN_TABLE:
-            return parse_table_study(config)
+            study = parse_table_study(config)
+            check_file_times({"runs_table.path": [study.runs_table.path]})
+            return study
         plan = Plan(parse_study(config))
         check_local_files(plan)
         if workflow.is_main_process:
@@ -69,6 +80,7 @@ def load_study():
             check_benchmarks(plan)
             check_device_limit(workflow.global_resources)
             check_stored_specs(plan)
+            check_file_times(source_files(plan))
         return plan
     except UserError as error:
         sys.exit(f"Error: {error}")
@@ -79,11 +91,33 @@ RESULTS = PLAN.results
 BENCHMARKS = None if OWN_TABLE else BenchmarkPlan(PLAN)
 
 
+LOCK = ".snakemake/writer.lock"
+WAS_LOCKED = workflow.is_main_process and is_locked(LOCK)
+
+# Jobs end with the workflow that started them: no shell stands between, and each knows its process.
+shell.prefix("exec ")
+os.environ[WORKFLOW] = str(os.getpid())
+
+
 onstart:
-    take_lock(".snakemake/writer.lock")
+    for told in (
+        take_lock(LOCK, WAS_LOCKED),
+        mend_files([RESULTS, "resources"]),
+    ):
+        sys.stderr.write(f"{told}\n" if told else "")
     if not OWN_TABLE:
         check_harness(PLAN, bool(workflow.deployment_settings.deployment_method))
         check_server_keys(PLAN)
+
+
+onsuccess:
+    if not OWN_TABLE:
+        clear_resumes(PLAN)
+
+
+onerror:
+    if not OWN_TABLE:
+        clear_resumes(PLAN)
 
 
 def code(script, *data):

@@ -1,7 +1,9 @@
 """What every job does around its work: log file, threads, one clear sentence when it fails."""
 
+import ctypes
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -11,14 +13,33 @@ from typing import Any, NoReturn
 
 from distill.files import UserError
 
+WORKFLOW = "SCALING_WORKFLOW_PID"
+"""Environment variable with the process of the workflow that started a job."""
+
+_PR_SET_PDEATHSIG = 1
+
+
+def end_with_workflow() -> None:
+    """Let the kernel kill this process when its parent ends, however that ends.
+
+    A job that outlives a killed workflow would write beside the one started next.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    try:
+        os.kill(int(os.environ.get(WORKFLOW, os.getppid())), 0)
+    except OSError:  # it had ended before the kernel was asked
+        os._exit(1)
+
 
 @contextmanager
 def job(snakemake: Any) -> Iterator[Any]:
     """Run a job's work: yields Snakemake's job object, logs to its log file.
 
     A UserError ends the job with its sentence alone; another exception leaves its traceback in the
-    log and its last line on the terminal.
+    log and its last line on the terminal. Ctrl-C ends it without a word: Snakemake has told.
     """
+    end_with_workflow()
     log = Path(str(snakemake.log[0]))
     log.parent.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(
@@ -32,6 +53,9 @@ def job(snakemake: Any) -> Iterator[Any]:
         yield snakemake
     except UserError as error:
         _fail(str(error))
+    except KeyboardInterrupt:
+        logging.error("interrupted (SIGINT)")
+        os._exit(130)
     except Exception as error:
         logging.error("%s", traceback.format_exc())
         _fail(f"{type(error).__name__}: {error} (traceback in {log})")

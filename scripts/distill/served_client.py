@@ -156,7 +156,7 @@ def ask_server(
         prompts: Rows of a kept prompt part.
         connection: Where, and how patiently.
         spec: server, formatting and decoding.
-        resume: File of answers so far; the caller removes it when the part is written.
+        resume: File of answers so far; the workflow removes it when it has noted the part.
         tag: Names spec and prompts; a file with another tag is cleared.
 
     Returns:

@@ -6,7 +6,6 @@ a GGUF file is converted once.
 
 import hashlib
 import logging
-import os
 import shutil
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from distill.files import UserError, write_json
+from distill.files import UserError, link, write_json
 from distill.parquet import read_table, write_rows
 from distill.tabular import FIELDS, join_lines, pick_fields, read_text_rows
 
@@ -88,14 +87,6 @@ def _convert_gguf(file: Path, folder: Path) -> None:
     AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(folder)
 
 
-def _link(source: Path, target: Path) -> None:
-    """Make `target` the same file as `source`, or a copy where they lie on different disks."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
-
-
 def fetch_model(spec: dict[str, Any], manifest: str | Path) -> None:
     """Put a model's files beside `manifest`, which is written last and lists them.
 
@@ -132,7 +123,7 @@ def fetch_model(spec: dict[str, Any], manifest: str | Path) -> None:
             raise UserError(f"{path} is not a model directory: it holds no config.json")
         for file in sorted(path.iterdir()):
             if file.suffix in {".json", ".safetensors", ".txt", ".model", ".jinja"}:
-                _link(file.resolve(), folder / file.name)
+                link(file.resolve(), folder / file.name)
     if not list(folder.glob("*.safetensors")):
         raise UserError(
             f"the model {spec.get('hub') or spec.get('path')} has no .safetensors weights; other "
