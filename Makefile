@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CONFIG ?=
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: study test test-fast test-long check clean-unused
+.PHONY: study test test-fast test-long test-kill check clean-unused
 
 study: $(VENV)/study.done ## run the default study, or CONFIG=studies/….yaml, on all cores
 	snakemake --cores all $(if $(CONFIG),--configfile $(CONFIG))
@@ -19,6 +19,9 @@ test-fast: $(VENV)/test.done ## under a minute
 
 test-long: $(VENV)/test.done ## the default study on the embedded teacher, twice
 	pytest -q -m long
+
+test-kill: $(VENV)/test.done ## a study killed two dozen times; prints what that cost
+	pytest -q tests/test_kill.py
 
 check: $(VENV)/test.done ## style, types, Snakemake's own lint
 	ruff check .

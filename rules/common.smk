@@ -6,7 +6,7 @@ from pathlib import Path
 
 from distill.benchmark_plan import BenchmarkPlan
 from distill.checks import parse_study
-from distill.digest import CodeDigests
+from distill.digest import CodeDigests, content_mark
 from distill.files import UserError
 from distill.job import WORKFLOW
 from distill.plan import Plan

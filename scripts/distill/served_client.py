@@ -19,7 +19,7 @@ from typing import Any
 import openai
 from tqdm import tqdm
 
-from distill.files import UserError
+from distill.files import UserError, write_text
 from distill.served_answers import check_draws, read_answer
 from distill.served_request import request_of
 
@@ -132,11 +132,10 @@ def _resumed(file: Path, tag: str) -> dict[str, dict[str, Any]]:
     """Answers of a killed job, by row; what another spec left is cleared."""
     lines = file.read_text(encoding="utf-8").split("\n") if file.is_file() else []
     if lines[:1] != [json.dumps({"tag": tag})]:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps({"tag": tag}) + "\n", encoding="utf-8")
+        write_text(file, json.dumps({"tag": tag}) + "\n")
         return {}
     whole = lines[:-1]  # a killed write leaves a last line without an end
-    file.write_text("".join(f"{line}\n" for line in whole), encoding="utf-8")
+    write_text(file, "".join(f"{line}\n" for line in whole))
     return {answer["id"]: answer for answer in map(json.loads, whole[1:])}
 
 
