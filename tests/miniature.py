@@ -159,3 +159,25 @@ def dry_run(project: Path, config: str = CONFIG, *arguments: str) -> dict[str, i
     table = output.rsplit("Job stats:", 1)[1].split("Reasons:")[0]
     counts = {name: int(number) for name, number in re.findall(r"^(\w+)\s+(\d+)$", table, re.M)}
     return {name: number for name, number in counts.items() if name not in ("all", "total", "job")}
+
+
+def start(project: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    """Start Snakemake in a process group of its own, as a terminal or SLURM does."""
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
+    with (project / "printed.txt").open("a") as stream:
+        return subprocess.Popen(
+            command, cwd=project, stdout=stream, stderr=stream, start_new_session=True,
+            env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        )  # fmt: skip
+
+
+def alive(project: Path) -> list[str]:
+    """Commands of the processes that work in a project."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if (folder / "cwd").readlink() == project:
+                found.append((folder / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue  # it has ended
+    return [command for command in found if command]

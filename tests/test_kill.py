@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -105,25 +104,7 @@ def _project(folder: Path) -> Path:
 
 
 def _start(project: Path) -> subprocess.Popen[bytes]:
-    """Snakemake in a process group of its own, as a terminal or SLURM starts it."""
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", miniature.CONFIG]
-    with (project / "printed.txt").open("a") as stream:
-        return subprocess.Popen(
-            command, cwd=project, stdout=stream, stderr=stream, start_new_session=True,
-            env=os.environ | {"HF_HUB_OFFLINE": "1"},
-        )  # fmt: skip
-
-
-def _alive(project: Path) -> list[str]:
-    """Processes that work in a project."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if (folder / "cwd").readlink() == project:
-                found.append((folder / "cmdline").read_text().replace("\0", " "))
-        except OSError:
-            continue  # it has ended
-    return [command for command in found if command]
+    return miniature.start(project, "--configfile", miniature.CONFIG)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -268,7 +249,7 @@ def test_killed_anywhere_a_study_ends_as_if_nobody_had_disturbed_it(
                 _end(process)
                 account.kills[kind] += 1
             time.sleep(0.2)
-            assert _alive(project) == [], kind
+            assert miniature.alive(project) == [], kind
         account.seconds += time.monotonic() - began
         account.studies += 1
         found = Updates.of(project)
