@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -181,3 +182,12 @@ def alive(project: Path) -> list[str]:
         except OSError:
             continue  # it has ended
     return [command for command in found if command]
+
+
+def left_alive(project: Path) -> list[str]:
+    """What is still there two seconds after a kill (a large process takes some time to end)."""
+    for _ in range(20):
+        if not alive(project):
+            return []
+        time.sleep(0.1)
+    return alive(project)

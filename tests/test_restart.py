@@ -105,6 +105,17 @@ def test_ctrl_c_ends_a_job_without_a_traceback(tmp_path: Path) -> None:
     assert "SIGINT" in (tmp_path / "job.log").read_text()
 
 
+def test_ctrl_c_while_a_job_imports_shows_no_traceback() -> None:
+    code = f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); import distill.files; "
+    job = _python(f"{code}print('imports', flush=True); import time; time.sleep(60)")
+    assert _line(job) == "imports\n"
+    job.send_signal(signal.SIGINT)
+    assert job.communicate(timeout=30) == ("", "")
+    assert job.returncode == -signal.SIGINT
+    failed = _python(f"{code}1 / 0")
+    assert failed.communicate(timeout=30)[1].endswith("ZeroDivisionError: division by zero\n")
+
+
 def test_a_lock_is_held_until_its_process_is_killed(tmp_path: Path) -> None:
     path = str(tmp_path / "deep" / "writer.lock")
     assert not is_locked(path)
