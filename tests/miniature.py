@@ -172,22 +172,26 @@ def start(project: Path, *arguments: str) -> subprocess.Popen[bytes]:
         )  # fmt: skip
 
 
-def alive(project: Path) -> list[str]:
-    """Commands of the processes that work in a project."""
-    found = []
+def alive(project: Path) -> dict[int, str]:
+    """Processes that work in a project, with their commands."""
+    found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if (folder / "cwd").readlink() == project:
-                found.append((folder / "cmdline").read_text().replace("\0", " "))
+                command = (folder / "cmdline").read_text().replace("\0", " ")
+                found |= {int(folder.name): command} if command else {}
         except OSError:
             continue  # it has ended
-    return [command for command in found if command]
+    return found
 
 
-def left_alive(project: Path) -> list[str]:
-    """What is still there two seconds after a kill (a large process takes some time to end)."""
-    for _ in range(20):
-        if not alive(project):
+def left_alive(project: Path, orphans: dict[int, str]) -> list[str]:
+    """Which of some processes do not end by themselves.
+
+    A job that was importing when its workflow was killed writes nothing, and ends when it has done.
+    """
+    for _ in range(300):
+        if not orphans.keys() & alive(project).keys():
             return []
         time.sleep(0.1)
-    return alive(project)
+    return [orphans[number] for number in orphans.keys() & alive(project).keys()]

@@ -679,12 +679,12 @@ def test_a_killed_run_leaves_no_job_behind_and_goes_on(moved: Path) -> None:
     shutil.rmtree(record.parent)
     arguments = ("--configfile", miniature.CONFIG, str(record.relative_to(moved)))
     run = miniature.start(moved, *arguments)
-    while not any("train_student" in command for command in miniature.alive(moved)):
+    while not any("train_student" in command for command in miniature.alive(moved).values()):
         assert run.poll() is None, (moved / "printed.txt").read_text()
         time.sleep(0.05)
     run.kill()  # it alone: its jobs get no signal
     run.wait()
-    assert miniature.left_alive(moved) == []
+    assert miniature.left_alive(moved, miniature.alive(moved)) == []
     assert not record.exists()
     miniature.snakemake(moved, *arguments)
     assert json.loads(record.read_text())["losses"] == losses
