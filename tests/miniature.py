@@ -174,7 +174,7 @@ def start(project: Path, *arguments: str) -> subprocess.Popen[bytes]:
 
 def alive(project: Path) -> dict[int, str]:
     """Processes that work in a project, with their commands."""
-    found = {}
+    found = dict[int, str]()
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if (folder / "cwd").readlink() == project:

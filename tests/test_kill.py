@@ -251,6 +251,7 @@ def test_killed_anywhere_a_study_ends_as_if_nobody_had_disturbed_it(
             assert miniature.left_alive(project, orphans) == []
             orphans = miniature.alive(project)  # the next run starts beside them
         account.seconds += time.monotonic() - began
+        assert miniature.alive(project) == {}
         account.studies += 1
         found = Updates.of(project)
         account.updates.done += found.done

@@ -19,6 +19,15 @@ WORKFLOW = "SCALING_WORKFLOW_PID"
 _PR_SET_PDEATHSIG = 1
 
 
+def _runs(process: int) -> bool:
+    """Whether a process has not ended, seen from Linux."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in ("X", "Z")
+
+
 def end_with_workflow() -> None:
     """Let the kernel kill this process when its parent ends, however that ends.
 
@@ -26,9 +35,8 @@ def end_with_workflow() -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
-    try:
-        os.kill(int(os.environ.get(WORKFLOW, os.getppid())), 0)
-    except OSError:  # it had ended before the kernel was asked
+    workflow = int(os.environ.get(WORKFLOW, os.getppid()))
+    if os.getppid() != workflow and not _runs(workflow):  # it ended before the kernel was asked
         os._exit(1)
 
 
