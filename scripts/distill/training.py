@@ -301,10 +301,15 @@ def _arguments(
     )
 
 
+def holds(resume: Path, tag: str) -> bool:
+    """Whether a directory of what survives a try is of this very training."""
+    return (resume / "tag.txt").is_file() and (resume / "tag.txt").read_text() == tag
+
+
 def prepare_folder(folder: Path, tag: str) -> Path:
     """Clear what an earlier spec left; keep what was done of the same spec. Returns `resume/`."""
     resume = folder / "resume"
-    kept = (resume / "tag.txt").is_file() and (resume / "tag.txt").read_text() == tag
+    kept = holds(resume, tag)
     folder.mkdir(parents=True, exist_ok=True)
     for item in folder.iterdir():
         if kept and item.name in ("resume", "tensorboard"):
@@ -647,11 +652,11 @@ def train_student(
         UserError: The shard does not fit the student, or the loss is not a number.
     """
     folder = Path(out).parent
-    resume = prepare_folder(folder, tag)
-    finished = resume / FINISHED
-    if (finished / RECORD).is_file():
+    finished = folder / "resume" / FINISHED
+    if holds(folder / "resume", tag) and (finished / RECORD).is_file():
         _publish(finished, Path(out))
         return
+    resume = prepare_folder(folder, tag)
     shutil.rmtree(finished, ignore_errors=True)
     tokenizer, vocabulary = load_tokenizer(initial), Vocabulary.load(initial)
     record: dict[str, Any] = {"schema": 1, "spec": spec, "run": run, "updates": 0}
