@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CONFIG ?=
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: study test test-fast test-long test-cluster check container clean-unused
+.PHONY: study test test-fast test-long test-cluster test-kill check container clean-unused
 
 study: $(VENV)/study.done ## run the default study, or CONFIG=studies/….yaml, on all cores
 	snakemake --cores all $(if $(CONFIG),--configfile $(CONFIG))
@@ -22,6 +22,9 @@ test-long: $(VENV)/test.done ## the default study on the embedded teacher, twice
 
 test-cluster: $(VENV)/test.done ## what goes wrong on a SLURM of one node; as root, with Debian's packages
 	pytest -q -m long tests/test_slurm.py tests/test_slurm_accounting.py --durations=0
+
+test-kill: $(VENV)/test.done ## a study killed two dozen times; prints what that cost
+	pytest -q tests/test_kill.py
 
 check: $(VENV)/test.done ## style, types, Snakemake's own lint
 	ruff check .

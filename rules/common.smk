@@ -1,15 +1,25 @@
 """What every study has: its config, checked before the first job, and the files it promises."""
 
 import json
+import os
 from pathlib import Path
 
 from distill.benchmark_plan import BenchmarkPlan
 from distill.checks import parse_study
 from distill.copied import check_times
-from distill.digest import CodeDigests
+from distill.digest import CodeDigests, content_mark
 from distill.disk import check_writable
 from distill.files import UserError
+from distill.job import WORKFLOW
 from distill.plan import Plan
+from distill.restart import (
+    check_file_times,
+    clear_resumes,
+    is_locked,
+    mend_files,
+    source_files,
+    take_lock,
+)
 from distill.startup import (
     check_array_limits,
     check_benchmarks,
@@ -24,7 +34,6 @@ from distill.startup import (
     check_server_keys,
     check_stored_specs,
     check_table_reader,
-    take_lock,
 )
 from distill.validation import check_yaml
 
@@ -72,7 +81,9 @@ def load_study():
             check_table_reader()
             from distill.table_study import parse_table_study
 
-            return parse_table_study(config)
+            study = parse_table_study(config)
+            check_file_times({"runs_table.path": [study.runs_table.path]})
+            return study
         plan = Plan(parse_study(config))
         check_local_files(plan)
         if workflow.is_main_process:
@@ -82,6 +93,7 @@ def load_study():
             check_benchmarks(plan)
             check_device_limit(workflow.global_resources)
             check_stored_specs(plan)
+            check_file_times(source_files(plan))
         return plan
     except UserError as error:
         sys.exit(f"Error: {error}")
@@ -98,8 +110,20 @@ if workflow.is_main_process:
     check_writable([".", ".snakemake", *written])
 
 
+LOCK = ".snakemake/writer.lock"
+WAS_LOCKED = workflow.is_main_process and is_locked(LOCK)
+
+# Jobs end with the workflow that started them: no shell stands between, and each knows its process.
+shell.prefix("exec ")
+os.environ[WORKFLOW] = str(os.getpid())
+
+
 onstart:
-    take_lock(".snakemake/writer.lock")
+    for told in (
+        take_lock(LOCK, WAS_LOCKED),
+        mend_files([RESULTS, "resources"]),
+    ):
+        sys.stderr.write(f"{told}\n" if told else "")
     if not DEPLOYMENT:
         check_packages(OWN_TABLE)
     if not OWN_TABLE:
@@ -120,6 +144,16 @@ def newer_inputs():
         reason = workflow.dag.reason(job)
         if not (reason.forced or reason.incomplete_output):
             yield job.output, reason.updated_input - reason.updated_input_run
+
+
+onsuccess:
+    if not OWN_TABLE:
+        clear_resumes(PLAN)
+
+
+onerror:
+    if not OWN_TABLE:
+        clear_resumes(PLAN)
 
 
 def code(script, *data):

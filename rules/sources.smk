@@ -18,6 +18,10 @@ rule fetch_model:
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
         spec=lambda wildcards: PLAN.source_spec(PLAN.model_sources[wildcards.source]),
+        content=lambda wildcards: [
+            content_mark(path)
+            for path in PLAN.local_files(PLAN.model_sources[wildcards.source])
+        ],
         code=code("fetch_model"),
     script:
         "../scripts/fetch_model.py"
@@ -38,6 +42,10 @@ rule fetch_data:
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         spec=lambda wildcards: PLAN.source_spec(PLAN.data_sources[wildcards.source]),
+        content=lambda wildcards: [
+            content_mark(path)
+            for path in PLAN.local_files(PLAN.data_sources[wildcards.source])
+        ],
         code=code("fetch_data"),
     script:
         "../scripts/fetch_data.py"

@@ -168,6 +168,22 @@ def journal(folder: Path) -> optuna.Study:
     return optuna.load_study(study_name="search", storage=storage)
 
 
+def test_a_search_killed_while_it_wrote_goes_on(
+    tmp_path: Path, place: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It leaves a lock, which points nowhere where the path is relative, and half a line."""
+    asked = spec(trials=2)
+    whole = run(tmp_path / "whole", place, asked)
+    monkeypatch.chdir(tmp_path)
+    run(Path("killed"), place, spec(trials=1))
+    journal_file = Path("killed/resume/journal.log")
+    journal_file.with_name("journal.log.lock").symlink_to(journal_file)
+    with journal_file.open("a") as stream:
+        stream.write('{"op_code":4,"worker')
+    assert bare(run(Path("killed"), place, asked)) == bare(whole)
+    assert not journal_file.with_name("journal.log.lock").is_symlink()
+
+
 def test_a_finished_search_is_not_done_again_unless_its_tag_changes(
     tmp_path: Path, place: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -791,7 +792,11 @@ def test_a_killed_training_goes_on_to_the_same_weights(
     for key in ("losses", "terms", "validation", "best_update"):
         assert record[key] == whole[key], key
     assert distance(expected, again) == 0.0
-    assert not (out / "resume").exists()
+    assert not list((out / "resume").glob("checkpoint-*"))
+    events = EventAccumulator(str(out / "tensorboard"))
+    events.Reload()
+    shown = {event.step: event.value for event in events.Scalars("train/loss")}
+    assert list(shown.values()) == pytest.approx(whole["losses"], rel=1e-6)
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "optimizer.pt", "trainer_state.json"])
@@ -860,10 +865,56 @@ def test_weights_that_are_no_numbers_are_never_saved(
     assert not (tmp_path / "out" / "model.safetensors").exists()
 
 
-@pytest.mark.parametrize("name", ["projections", "stopping"])
-def test_a_training_told_to_stop_saves_what_it_has_and_goes_on(
-    tmp_path: Path, words: Any, teacher: Any, monkeypatch: pytest.MonkeyPatch, name: str
+def test_a_training_whose_end_was_not_noted_is_not_done_again(
+    tmp_path: Path, words: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The workflow may die between a job's end and its note of that; it deletes outputs first."""
+    rows, settings = tiny.uneven_rows(words, 8), spec(batch_size=4)
+    out = tmp_path / "out"
+    record, weights = train(out, rows, words, settings)
+    for name in ("model.safetensors", "config.json", "README.md", "training.json"):
+        (out / name).unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "build_trainer", lambda *_, **__: pytest.fail("trained again"))
+        again, same = train(out, rows, words, settings)
+    assert again == record
+    assert distance(weights, same) == 0.0
+    AutoModelForCausalLM.from_pretrained(out)
+    (out / "resume" / "finished" / "record.json").unlink()  # killed while it was saved
+    (out / "resume" / "finished" / "rest.bin").write_text("")
+    _, anew = train(out, rows, words, settings)
+    assert distance(weights, anew) == 0.0
+    assert not (out / "rest.bin").exists()
+
+
+def test_the_seconds_of_a_resumed_training_are_those_of_all_its_updates(
+    tmp_path: Path, words: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, settings = tiny.uneven_rows(words, 24), spec(batch_size=4, checkpoint_updates=4)
+    step = DistillationTrainer.training_step
+
+    def slow(*args: Any, **named: Any) -> Any:
+        time.sleep(0.3)
+        return step(*args, **named)
+
+    monkeypatch.setattr(DistillationTrainer, "training_step", slow)
+    with monkeypatch.context() as patch:
+        failing_at(6, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "out", rows, words, settings)
+    record, _ = train(tmp_path / "out", rows, words, settings)
+    assert record["resumed_from"] == "checkpoint-4"
+    assert 6 * 0.3 < record["train_seconds"] < 6 * 0.3 + 10
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("projections", signal.SIGTERM), ("stopping", signal.SIGTERM), ("soft", signal.SIGINT)],
+)
+def test_a_training_told_to_stop_saves_what_it_has_and_goes_on(
+    tmp_path: Path, words: Any, teacher: Any, monkeypatch: pytest.MonkeyPatch,
+    name: str, number: signal.Signals,
+) -> None:  # fmt: skip
     """As SLURM tells it before the time limit; no checkpoint is due before the end."""
     method, cache, more = RESUMED[name]
     settings = soft_spec(method, cache, batch_size=4, micro_batch_size=2, learning_rate=1e-2, **more)  # fmt: skip  # noqa: E501
@@ -872,20 +923,20 @@ def test_a_training_told_to_stop_saves_what_it_has_and_goes_on(
     initial, out = student(tmp_path, words), tmp_path / "out"
     whole, expected = finish(tmp_path / "whole", settings, initial, files)
     compute, calls = DistillationTrainer.compute_loss, list[int]()
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(number)
 
     def told(*args: Any, **named: Any) -> Any:
         calls.append(1)
         if len(calls) == 5:  # in the third update
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
         return compute(*args, **named)
 
     with monkeypatch.context() as patch:
         patch.setattr(DistillationTrainer, "compute_loss", told)
-        with pytest.raises(UserError, match=r"SIGTERM\) after 3 of 6 updates; the next"):
+        with pytest.raises(UserError, match=rf"{number.name}\) after 3 of 6 updates; the"):
             finish(out, settings, initial, files)
     assert len(calls) == 6
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(number) is before
     assert not (out / "training.json").exists()
     record, again = finish(out, settings, initial, files)
     assert record["resumed_from"] == "checkpoint-3"
@@ -978,7 +1029,8 @@ def test_a_students_folder_holds_model_card_and_record_and_nothing_stale(
     names = {path.name for path in folder.iterdir()}
     assert {"model.safetensors", "config.json", "tokenizer.json", "README.md"} <= names
     assert {"training.json", "tensorboard"} <= names
-    assert not {"adapter_config.json", "old", "resume", "saving"} & names
+    assert not {"adapter_config.json", "old"} & names
+    assert {path.name for path in (folder / "resume").iterdir()} == {"finished", "tag.txt"}
     assert "# small after 8 responses of big" in (folder / "README.md").read_text()
     tokens = sum(len(row["response_ids"]) for row in rows)
     assert record["tokens_unique"] == tokens

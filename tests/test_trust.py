@@ -316,7 +316,7 @@ def test_a_pickle_in_place_of_a_searchs_journal_is_not_run(
         search_settings(initial, shard, out, spec, "small", "tag", [], [held_out])
 
     if name == "journal.log":
-        with pytest.raises(UserError, match="journal.log is damaged"):
+        with pytest.raises(UserError, match=r"journal.log is damaged"):
             run()
     else:
         run()

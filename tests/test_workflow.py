@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -556,6 +557,16 @@ def test_a_run_that_names_a_benchmark_is_not_trained_again(moved: Path) -> None:
     assert miniature.dry_run(moved) == {"benchmark_student": 3} | AFTER_TRAINING
 
 
+def test_other_data_are_seen_whatever_their_time(moved: Path) -> None:
+    data, weights = moved / "data/alpaca.json", moved / "models/student/model.safetensors"
+    data.write_text(data.read_text().replace("poem", "song"))
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
+    for file in (data, weights):
+        os.utime(file, (1e9, 1e9))
+    counts = miniature.dry_run(moved)
+    assert (counts["fetch_data"], counts["fetch_model"]) == (1, 1)
+
+
 def test_changed_data_of_a_task_are_seen(moved: Path) -> None:
     with (moved / "studies/miniature/tasks/capitals.jsonl").open("a") as stream:
         stream.write('{"country": "Ireland", "capital": "Dublin", "choices": ["Cork", "Dublin"]}\n')
@@ -719,6 +730,23 @@ def test_a_second_writer_is_refused(moved: Path) -> None:
         fcntl.flock(stream, fcntl.LOCK_EX)
         output = miniature.snakemake(moved, "--configfile", miniature.CONFIG, ok=False)
     assert "another run of this workflow" in output
+
+
+def test_a_killed_run_leaves_no_job_behind_and_goes_on(moved: Path) -> None:
+    (record,) = moved.glob(f"results/{STUDY}/students/gpt2/gpt2-xl/kd/*/*/*/n16/training.json")
+    losses = json.loads(record.read_text())["losses"]
+    shutil.rmtree(record.parent)
+    arguments = ("--configfile", miniature.CONFIG, str(record.relative_to(moved)))
+    run = miniature.start(moved, *arguments)
+    while not any("train_student" in command for command in miniature.alive(moved).values()):
+        assert run.poll() is None, (moved / "printed.txt").read_text()
+        time.sleep(0.05)
+    run.kill()  # it alone: its jobs get no signal
+    run.wait()
+    assert miniature.left_alive(moved, miniature.alive(moved)) == []
+    assert not record.exists()
+    miniature.snakemake(moved, *arguments)
+    assert json.loads(record.read_text())["losses"] == losses
 
 
 def test_unused_results_are_listed_and_deleted_on_request(moved: Path) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from distill.startup import has_metadata
+from distill.snakemake_memory import has_metadata
 
 
 def check_times(jobs: Iterable[tuple[Sequence[str], Iterable[str]]]) -> None:

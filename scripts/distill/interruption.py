@@ -6,27 +6,31 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+_HEARD = (signal.SIGTERM, signal.SIGINT)
 
-class CheckpointOnSigterm(TrainerCallback):
-    """Save a checkpoint after the running update when SIGTERM comes, then stop.
 
-    SLURM sends it before a time limit (`--signal=TERM@120`) and before it preempts a job.
+class CheckpointOnSignal(TrainerCallback):
+    """Save a checkpoint after the running update when SIGTERM or Ctrl-C comes, then stop.
+
+    SLURM sends SIGTERM before a time limit (`--signal=TERM@120`) and before it preempts a job. A
+    second Ctrl-C ends the process at once.
 
     Attributes:
-        asked: Whether the signal has come; what was trained is then no finished student.
+        asked: The signal that has come; what was trained is then no finished student.
     """
 
     def __init__(self) -> None:
-        self.asked = False
-        self._before: Any = signal.SIG_DFL
+        self.asked: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
 
-    def _ask(self, *_: Any) -> None:
-        logging.info("SIGTERM: saving a checkpoint after this update")
-        self.asked = True
+    def _ask(self, number: int, *_: Any) -> None:
+        self.asked = signal.Signals(number)
+        logging.info("%s: saving a checkpoint after this update", self.asked.name)
+        signal.signal(signal.SIGINT, self._before[signal.SIGINT])
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Listen, while there is something to be saved."""
-        self._before = signal.signal(signal.SIGTERM, self._ask)
+        self._before = {number: signal.signal(number, self._ask) for number in _HEARD}
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Ask for a checkpoint; one after the last update would be of no use."""
@@ -39,5 +43,6 @@ class CheckpointOnSigterm(TrainerCallback):
             control.should_training_stop = True
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Leave the signal as it was."""
-        signal.signal(signal.SIGTERM, self._before)
+        """Leave the signals as they were."""
+        for number, before in self._before.items():
+            signal.signal(number, before)

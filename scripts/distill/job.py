@@ -1,7 +1,9 @@
 """What every job does around its work: log file, threads, one clear sentence when it fails."""
 
+import ctypes
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -12,14 +14,42 @@ from typing import Any, NoReturn
 from distill.disk import disk_error
 from distill.files import UserError
 
+WORKFLOW = "SCALING_WORKFLOW_PID"
+"""Environment variable with the process of the workflow that started a job."""
+
+_PR_SET_PDEATHSIG = 1
+
+
+def _runs(process: int) -> bool:
+    """Whether a process has not ended, seen from Linux."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in ("X", "Z")
+
+
+def end_with_workflow() -> None:
+    """Let the kernel kill this process when its parent ends, however that ends.
+
+    A job that outlives a killed workflow would write beside the one started next.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    workflow = int(os.environ.get(WORKFLOW, os.getppid()))
+    if os.getppid() != workflow and not _runs(workflow):  # it ended before the kernel was asked
+        os._exit(1)
+
 
 @contextmanager
 def job(snakemake: Any) -> Iterator[Any]:
     """Run a job's work: yields Snakemake's job object, logs to its log file.
 
     A UserError and what a disk refuses end the job with a sentence alone; another exception leaves
-    its traceback in the log and its last line on the terminal.
+    its traceback in the log and its last line on the terminal. Ctrl-C ends it without a word:
+    Snakemake has told.
     """
+    end_with_workflow()
     log = Path(str(snakemake.log[0]))
     logging.raiseExceptions = False  # a log that cannot be written must not hide why
     _open_log(log)
@@ -27,6 +57,9 @@ def job(snakemake: Any) -> Iterator[Any]:
         yield snakemake
     except UserError as error:
         _fail(str(error))
+    except KeyboardInterrupt:
+        logging.error("interrupted (SIGINT)")
+        os._exit(130)
     except Exception as error:
         if sentence := disk_error(error, next(iter(getattr(snakemake, "output", [])), log)):
             _fail(sentence)

@@ -8,6 +8,7 @@ search goes on from its journal; its trials are the same as if it had not been k
 import hashlib
 import logging
 import math
+import os
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -66,6 +67,13 @@ def _least(losses: Iterable[float]) -> float | None:
     return min((loss for loss in losses if math.isfinite(loss)), default=None)
 
 
+def _mend_journal(journal: Path) -> None:
+    """Remove what a killed search left of its journal: a lock, and the beginning of a line."""
+    journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
+    if journal.is_file():
+        os.truncate(journal, journal.read_bytes().rfind(b"\n") + 1)
+
+
 def search_settings(
     initial: str | Path,
     shard: str | Path,
@@ -96,6 +104,7 @@ def search_settings(
     check_inputs(initial, shard)
     resume = prepare_folder(Path(out).parent, tag)
     journal = resume / "journal.log"
+    _mend_journal(journal)
     try:
         study = optuna.create_study(
             storage=JournalStorage(JournalFileBackend(str(journal))), study_name="search",

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from distill.addresses import without_secrets
 from distill.answer_checks import check_some_text, count_empty
-from distill.files import UserError
+from distill.files import UserError, write_text
 from distill.served_answers import check_draws, read_answer
 from distill.served_request import request_of
 
@@ -179,11 +179,10 @@ def _resumed(file: Path, tag: str) -> dict[str, dict[str, Any]]:
     """Answers of a killed job, by row; what another spec left is cleared."""
     lines = file.read_text(encoding="utf-8").split("\n") if file.is_file() else []
     if lines[:1] != [json.dumps({"tag": tag})]:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps({"tag": tag}) + "\n", encoding="utf-8")
+        write_text(file, json.dumps({"tag": tag}) + "\n")
         return {}
     whole = lines[:-1]  # a killed write leaves a last line without an end
-    file.write_text("".join(f"{line}\n" for line in whole), encoding="utf-8")
+    write_text(file, "".join(f"{line}\n" for line in whole))
     try:
         return {answer["id"]: answer for answer in map(json.loads, whole[1:])}
     except (ValueError, KeyError, TypeError):
@@ -208,7 +207,7 @@ def ask_server(
         prompts: Rows of a kept prompt part.
         connection: Where, and how patiently.
         spec: server, formatting and decoding.
-        resume: File of answers so far; the caller removes it when the part is written.
+        resume: File of answers so far; the workflow removes it when it has noted the part.
         tag: Names spec and prompts; a file with another tag is cleared.
 
     Returns:

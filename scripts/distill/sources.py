@@ -5,7 +5,6 @@ a GGUF file is converted once.
 """
 
 import logging
-import os
 import shutil
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from distill.addresses import without_secrets
-from distill.files import UserError, sha256_of, write_json
+from distill.files import UserError, link, sha256_of, write_json
 from distill.model_files import check_model_files
 from distill.parquet import read_table, write_rows
 from distill.tabular import FIELDS, join_lines, pick_fields, read_text_rows
@@ -109,14 +108,6 @@ def _convert_gguf(file: Path, folder: Path) -> None:
     words.save_pretrained(folder)
 
 
-def _link(source: Path, target: Path) -> None:
-    """Make `target` the same file as `source`, or a copy where they lie on different disks."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
-
-
 def fetch_model(spec: dict[str, Any], manifest: str | Path) -> None:
     """Put a model's files beside `manifest`, which is written last and lists them.
 
@@ -158,7 +149,7 @@ def fetch_model(spec: dict[str, Any], manifest: str | Path) -> None:
             raise UserError(f"{path} is not a model directory: it holds no config.json")
         for file in sorted(path.iterdir()):
             if file.suffix in READ and file.name not in RECORDS:
-                _link(file.resolve(), folder / file.name)
+                link(file.resolve(), folder / file.name)
     check_model_files(folder, name)
     write_json(manifest, {"schema": 1, "spec": spec, "files": list_files(folder)})
 

@@ -1,26 +1,23 @@
-"""Checks before the first job: local files, resource limits, stored specs, a second writer."""
+"""Checks before the first job: local files, resource limits, stored specs."""
 
-import base64
-import fcntl
 import importlib.util
 import json
 import os
 from collections.abc import Container, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from distill.benchmark_plan import BenchmarkPlan
 from distill.config import raw_rows_needed
 from distill.files import UserError
 from distill.needs import needed_texts
 from distill.plan import Plan
+from distill.snakemake_memory import has_metadata
 from distill.tabular import pick_fields, read_text_rows
 from distill.text_sections import Corpus
 
 ENOUGH = 10_000
 """More jobs than a study has ready at once."""
-
-_held: list[TextIO] = []
 
 
 def check_local_files(plan: Plan) -> None:
@@ -276,14 +273,6 @@ def check_array_limits(arrays: str | None, jobs: int | None, devices: int) -> No
             )
 
 
-def has_metadata(path: str) -> bool:
-    """Whether Snakemake remembers how a file was made."""
-    encoded = base64.urlsafe_b64encode(path.encode()).decode()
-    pieces = [encoded[start : start + 254] for start in range(0, len(encoded), 254)]
-    pieces = [f"@{piece}" for piece in pieces[:-1]] + pieces[-1:]
-    return Path(".snakemake/metadata", *pieces).is_file()
-
-
 def _holds(path: str, spec: dict[str, Any]) -> bool:
     """Whether a record is there, whole, and was made with these settings."""
     try:
@@ -313,22 +302,3 @@ def check_stored_specs(plan: Plan) -> None:
             "metadata, which would tell Snakemake so, was not copied with it; copy that too, or "
             f"delete {Path(stale[0]).parent}, or restore the settings"
         )
-
-
-def take_lock(path: str) -> None:
-    """Hold the directory's writer lock until this process ends, however it ends.
-
-    Raises:
-        SystemExit: Another workflow runs here.
-    """
-    file = Path(path)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    stream = file.open("w")
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise SystemExit(
-            "Error: another run of this workflow is writing in this directory; wait for it to end "
-            "or use another directory (snakemake -d)"
-        ) from None
-    _held.append(stream)

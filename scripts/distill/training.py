@@ -24,10 +24,19 @@ from transformers import (
 from transformers.trainer_utils import get_last_checkpoint
 
 from distill.encoding import OTHER_TOKENS, collate, encode_rows
-from distill.files import UserError, altered, read_json, sha256_of, write_json, write_text
+from distill.files import (
+    UserError,
+    altered,
+    link,
+    read_json,
+    replacing,
+    sha256_of,
+    write_json,
+    write_text,
+)
 from distill.flops import FlopModel, training_passes
 from distill.forward import is_masked, model_class, run_model
-from distill.interruption import CheckpointOnSigterm
+from distill.interruption import CheckpointOnSignal
 from distill.losses import cross_entropy
 from distill.memory import job_peak
 from distill.models import (
@@ -56,6 +65,18 @@ STATE = "trainer_state.json"
 
 CHECKSUMS = "checksums.json"
 """SHA-256 of the other files of a checkpoint."""
+
+FINISHED = "finished"
+"""Folder in `resume/` with all files of a finished student, until the workflow has noted it.
+
+A workflow that is killed just before that runs the job again, which then takes them from here.
+"""
+
+RECORD = "record.json"
+"""The training record in that folder, written last."""
+
+ELAPSED = "elapsed"
+"""Key of an update's log entry: seconds of training so far, those of earlier tries included."""
 
 CARD = """---
 library_name: transformers
@@ -95,6 +116,7 @@ class DistillationTrainer(Trainer):
         self.counts: dict[str, int] = {}
         self.work: dict[str, int] = {}
         self.terms: dict[str, torch.Tensor] = {}
+        self.began = time.perf_counter()
 
     def compute_loss_context_manager(self) -> Any:
         """bf16 autocast around the forward pass and the loss.
@@ -159,6 +181,7 @@ class DistillationTrainer(Trainer):
         if "loss" in logs:
             logs |= {f"terms/{name}": float(value) for name, value in self.terms.items()}
             logs |= {LOGGED + name: number for name, number in self.work.items()}
+            logs[ELAPSED] = time.perf_counter() - self.began
             self.terms = {}
             if not math.isfinite(logs["loss"]):
                 self.control.should_training_stop = True  # no later update could mend the weights
@@ -169,8 +192,10 @@ class DistillationTrainer(Trainer):
 
         The library would go on where a training had stopped early.
         """
+        self.began = time.perf_counter()
         if resume_from_checkpoint:
             state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / STATE))
+            self.began -= max((entry.get(ELAPSED, 0.0) for entry in state.log_history), default=0.0)
             control = state.stateful_callbacks.get("TrainerControl", {})
             if control.get("args", {}).get("should_training_stop"):
                 self.state = state
@@ -298,13 +323,18 @@ def _arguments(
     )
 
 
+def holds(resume: Path, tag: str) -> bool:
+    """Whether a directory of what survives a try is of this very training."""
+    return (resume / "tag.txt").is_file() and (resume / "tag.txt").read_text() == tag
+
+
 def prepare_folder(folder: Path, tag: str) -> Path:
-    """Clear what an earlier spec left; keep checkpoints of the same spec. Returns `resume/`."""
+    """Clear what an earlier spec left; keep what was done of the same spec. Returns `resume/`."""
     resume = folder / "resume"
-    kept = (resume / "tag.txt").is_file() and (resume / "tag.txt").read_text() == tag
+    kept = holds(resume, tag)
     folder.mkdir(parents=True, exist_ok=True)
     for item in folder.iterdir():
-        if item == resume and kept:
+        if kept and item.name in ("resume", "tensorboard"):
             continue
         shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
     write_text(resume / "tag.txt", tag)
@@ -338,15 +368,11 @@ def last_checkpoint(resume: Path) -> str | None:
     return None
 
 
-def _publish(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Save into a scratch folder, then move file by file into place."""
-    scratch = folder / "saving"
-    shutil.rmtree(scratch, ignore_errors=True)
-    model.save_pretrained(scratch, max_shard_size="1000GB")
-    tokenizer.save_pretrained(scratch)
-    for file in sorted(scratch.iterdir()):
-        file.replace(folder / file.name)
-    scratch.rmdir()
+def _publish(finished: Path, out: Path) -> None:
+    """Put a finished student's files into its folder, the training record last, as `out`."""
+    for file in sorted(finished.iterdir(), key=lambda file: (file.name == RECORD, file.name)):
+        with replacing(out if file.name == RECORD else out.parent / file.name) as temporary:
+            link(file, temporary)
 
 
 def _count(trainer: DistillationTrainer, train: dict[str, Any]) -> dict[str, Any]:
@@ -674,8 +700,13 @@ def train_student(
         UserError: The shard does not fit the student, or the loss is not a number.
     """
     folder = Path(out).parent
+    finished = folder / "resume" / FINISHED
+    if holds(folder / "resume", tag) and (finished / RECORD).is_file():
+        _publish(finished, Path(out))
+        return
     check_inputs(initial, shard)  # before the folder is cleared
     resume = prepare_folder(folder, tag)
+    shutil.rmtree(finished, ignore_errors=True)
     tokenizer, vocabulary = load_tokenizer(initial), Vocabulary.load(initial)
     record: dict[str, Any] = {"schema": 1, "spec": spec, "run": run, "updates": 0}
     record |= {"tokens_seen": 0, "tokens_unique": 0, "train_flops": 0, "train_seconds": 0.0}
@@ -692,9 +723,8 @@ def train_student(
             initial, shard, used, run["student"], resume, heads, validation, teacher=teacher
         )
         last = last_checkpoint(resume)
-        interruption = CheckpointOnSigterm()
+        interruption = CheckpointOnSignal()
         trainer.add_callback(interruption)
-        start = time.perf_counter()
         try:
             trainer.train(resume_from_checkpoint=last)
         except pickle.UnpicklingError:
@@ -702,15 +732,15 @@ def train_student(
                 f"{last} holds more than numbers, which is not loaded, as it could "
                 f"run code; delete {resume} to train from the start"
             ) from None
-        seconds = time.perf_counter() - start
+        seconds = time.perf_counter() - trainer.began
         state = trainer.state
         if diverged(state):
             raise UserError(_not_a_number("the training loss", run))
         stopped = bool(used["train"]["early_stopping"])
         if interruption.asked and state.global_step < state.max_steps:
             raise UserError(
-                f"training was told to stop (SIGTERM) after {state.global_step} of "
-                f"{state.max_steps} updates; the next run goes on from its checkpoint"
+                f"training was told to stop ({interruption.asked.name}) after {state.global_step} "
+                f"of {state.max_steps} updates; the next run goes on from its checkpoint"
             )
         logging.info("trained for %d updates in %.1f s", state.global_step, seconds)
         record |= _count(trainer, used["train"])
@@ -739,17 +769,20 @@ def train_student(
             raise UserError(_not_a_number("a weight", run))
     if vocabulary is not None:
         expand_model(model, vocabulary, tokenizer)
-        write_json(folder / FILE, vocabulary.record())
-    _publish(model, tokenizer, folder)
+        write_json(finished / FILE, vocabulary.record())
+    model.save_pretrained(finished, max_shard_size="1000GB")
+    tokenizer.save_pretrained(finished)
     corpus, masked = run.get("corpus"), is_masked(model.config)
     words = {
         "learned": f"chunks of {corpus}" if corpus else f"responses of {run['teacher']}",
         "pipeline": "fill-mask" if masked else "text-generation",
         "auto_class": "AutoModelForMaskedLM" if masked else "AutoModelForCausalLM",
     }
-    write_text(folder / "README.md", CARD.format(**run, **words))
-    shutil.rmtree(resume)
-    write_json(out, record | {"files": list_files(folder)})
+    write_text(finished / "README.md", CARD.format(**run, **words))
+    write_json(finished / RECORD, record | {"files": list_files(finished)})
+    for checkpoint in resume.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
+    _publish(finished, Path(out))
 
 
 def _not_a_number(what: str, run: dict[str, Any]) -> str:
