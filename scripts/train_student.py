@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from distill.files import sha256_of
 from distill.imports import leave_out
 from distill.job import job
 
@@ -11,7 +12,6 @@ with job(snakemake):
         leave_out("peft")
     from distill.models import use_threads
     from distill.naming import digest
-    from distill.sources import sha256_of
     from distill.training import train_student
 
     use_threads(spec["train"]["threads"] if "train" in spec else 1)

@@ -13,9 +13,9 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 import tiny
-from distill.files import UserError
+from distill.files import UserError, sha256_of
 from distill.parquet import read_rows
-from distill.sources import fetch_data, fetch_model, sha256_of
+from distill.sources import fetch_data, fetch_model
 
 FIELDS = {"prompt": "question", "context": "notes", "response": "answer"}
 ROWS = [

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from distill.benchmark_table import add_benchmarks
 from distill.columns import COLUMNS, NULL_IN, NULLABLE
 from distill.files import UserError, read_json, replacing, write_json
-from distill.parquet import read_schema, read_table
+from distill.parquet import read_schema, read_table, write_table
 from distill.plan import LIVE, Run
 from distill.references import add_training, curation_counts, qualitative_samples, references
 
@@ -285,8 +286,7 @@ def runs_table(
 
 def write_runs(table: pd.DataFrame, parquet: str | Path, csv: str | Path) -> None:
     """Write the runs table in both forms."""
-    with replacing(parquet) as temporary:
-        table.to_parquet(temporary, index=False)
+    write_table(parquet, pa.Table.from_pandas(table, preserve_index=False))
     with replacing(csv) as temporary:
         table.to_csv(temporary, index=False)
 

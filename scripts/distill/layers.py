@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from safetensors.torch import load_file, save_file
 
-from distill.files import UserError, replacing
+from distill.files import UserError
 from distill.flops import FlopModel
 from distill.forward import fills_masks
 from distill.rows import read_ids, scored_positions
 from distill.states import batches, padded
+from distill.tensors import load_tensors, save_tensors
 
 LAYERS_SCHEMA = pa.schema(
     [
@@ -103,13 +103,16 @@ def fit_pca(states: Sequence[torch.Tensor], target: int) -> torch.Tensor:
 
 def save_projection(projection: torch.Tensor, path: str | Path) -> None:
     """Write a projection as safetensors."""
-    with replacing(path) as temporary:
-        save_file({"projection": projection.contiguous()}, temporary)
+    save_tensors({"projection": projection}, path)
 
 
 def load_projection(path: str | Path) -> torch.Tensor:
-    """Read a projection."""
-    return load_file(path)["projection"]
+    """Read a projection.
+
+    Raises:
+        UserError: The file is damaged.
+    """
+    return load_tensors(path)[0]["projection"]
 
 
 def project(states: torch.Tensor, projection: torch.Tensor | None) -> torch.Tensor:

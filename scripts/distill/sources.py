@@ -4,7 +4,6 @@ Downloads are pinned (version and sha256, or revision) and verified. Models are 
 a GGUF file is converted once.
 """
 
-import hashlib
 import logging
 import os
 import shutil
@@ -19,17 +18,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from distill.files import UserError, write_json
+from distill.files import UserError, sha256_of, write_json
 from distill.parquet import read_table, write_rows
 from distill.tabular import FIELDS, join_lines, pick_fields, read_text_rows
+from distill.whole import check_header, list_files
 
 DATA_SCHEMA = pa.schema([(name, pa.large_string()) for name in FIELDS])
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @contextmanager
@@ -138,18 +132,9 @@ def fetch_model(spec: dict[str, Any], manifest: str | Path) -> None:
             f"the model {spec.get('hub') or spec.get('path')} has no .safetensors weights; other "
             "formats can carry code and are not read; convert it with save_pretrained first"
         )
-    files = sorted(
-        file for file in folder.iterdir() if file.is_file() and file.name != "manifest.json"
-    )
-    record = {
-        "schema": 1,
-        "spec": spec,
-        "files": [
-            {"name": file.name, "bytes": file.stat().st_size, "sha256": sha256_of(file)}
-            for file in files
-        ],
-    }
-    write_json(manifest, record)
+    for file in sorted(folder.glob("*.safetensors")):
+        check_header(file)
+    write_json(manifest, {"schema": 1, "spec": spec, "files": list_files(folder)})
 
 
 def _read_local(path: Path) -> list[Any]:
