@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-
 CHECKSUM = "checksum"
 """Key of a JSON record under which it says what its other values were when it was written."""
 
@@ -64,9 +63,9 @@ def read_json(path: str | Path) -> Any:
         raise UserError(
             f"{path} is not readable JSON ({error}); delete it and run the workflow again"
         ) from None
-    if isinstance(record, dict) and (written := record.pop(CHECKSUM, None)) is not None:
-        if written != checksum(record):
-            raise altered(path)
+    written = record.pop(CHECKSUM, None) if isinstance(record, dict) else None
+    if written is not None and written != checksum(record):
+        raise altered(path)
     return record
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
+from distill.disk import disk_error
 from distill.files import UserError
 
 
@@ -16,10 +17,25 @@ from distill.files import UserError
 def job(snakemake: Any) -> Iterator[Any]:
     """Run a job's work: yields Snakemake's job object, logs to its log file.
 
-    A UserError ends the job with its sentence alone; another exception leaves its traceback in the
-    log and its last line on the terminal.
+    A UserError and what a disk refuses end the job with a sentence alone; another exception leaves
+    its traceback in the log and its last line on the terminal.
     """
     log = Path(str(snakemake.log[0]))
+    logging.raiseExceptions = False  # a log that cannot be written must not hide why
+    try:
+        _open_log(log)
+        yield snakemake
+    except UserError as error:
+        _fail(str(error))
+    except Exception as error:
+        if sentence := disk_error(error, next(iter(getattr(snakemake, "output", [])), log)):
+            _fail(sentence)
+        logging.error("%s", traceback.format_exc())
+        _fail(f"{type(error).__name__}: {error} (traceback in {log})")
+    logging.info("done")
+
+
+def _open_log(log: Path) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(
         filename=log, filemode="w", level=logging.INFO, format="%(asctime)s %(message)s", force=True
@@ -28,14 +44,6 @@ def job(snakemake: Any) -> Iterator[Any]:
     devices = os.environ.get("CUDA_VISIBLE_DEVICES", "-")
     host = os.uname().nodename
     logging.info("host %s, pid %s, CUDA_VISIBLE_DEVICES %s", host, os.getpid(), devices)
-    try:
-        yield snakemake
-    except UserError as error:
-        _fail(str(error))
-    except Exception as error:
-        logging.error("%s", traceback.format_exc())
-        _fail(f"{type(error).__name__}: {error} (traceback in {log})")
-    logging.info("done")
 
 
 def _fail(sentence: str) -> NoReturn:

@@ -16,8 +16,8 @@ def load_tokenizer(path: str | Path) -> Any:
     """Load a tokenizer; a missing pad token becomes the EOS token (masks, not ids, hide padding).
 
     Raises:
-        UserError: A file is damaged, or the tokenizer has no EOS token, so no response could end; masked models write
-            none and need none.
+        UserError: A file is damaged, or the tokenizer has no EOS token, so no response could end;
+            masked models write none and need none.
     """
     check_files(path, weights=False)
     tokenizer = AutoTokenizer.from_pretrained(path, **SAFE)

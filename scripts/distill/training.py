@@ -23,7 +23,7 @@ from transformers import (
 from transformers.trainer_utils import get_last_checkpoint
 
 from distill.encoding import OTHER_TOKENS, collate, encode_rows
-from distill.files import UserError, read_json, write_json, write_text
+from distill.files import UserError, altered, read_json, sha256_of, write_json, write_text
 from distill.flops import FlopModel, training_passes
 from distill.forward import is_masked, model_class, run_model
 from distill.interruption import CheckpointOnSigterm
@@ -45,12 +45,16 @@ from distill.spans import Aligner
 from distill.states import OutputHead, load_head
 from distill.tokens import tokenizer_sha256
 from distill.vocabulary import FILE, Vocabulary, add_spread, expand_model
+from distill.whole import check_files, list_files
 
 PROJECTIONS = "distillation_projections"
 """Name of the module with learned projections, inside the student while it is trained."""
 
 STATE = "trainer_state.json"
-"""The file of a checkpoint that is written last."""
+"""The file of a checkpoint that the library writes last."""
+
+CHECKSUMS = "checksums.json"
+"""SHA-256 of the other files of a checkpoint."""
 
 CARD = """---
 library_name: transformers
@@ -217,6 +221,14 @@ class DistillationTrainer(Trainer):
                 projections.state_dict(), Path(output_dir or ".") / f"{PROJECTIONS}.safetensors"
             )
 
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """The list of checksums comes last: what a kill leaves has none."""
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()  # each process writes a file of its own
+        if self.args.should_save:
+            last = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
+            write_json(last / CHECKSUMS, checksums_of(last))
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         if (projections := getattr(self.model, PROJECTIONS, None)) is not None:
@@ -298,8 +310,23 @@ def prepare_folder(folder: Path, tag: str) -> Path:
     return resume
 
 
+def checksums_of(checkpoint: Path) -> dict[str, str]:
+    """SHA-256 of each file of a checkpoint but the list of them, by name."""
+    files = sorted(file for file in checkpoint.iterdir() if file.is_file())
+    return {file.name: sha256_of(file) for file in files if file.name != CHECKSUMS}
+
+
 def last_checkpoint(resume: Path) -> str | None:
-    """The last whole checkpoint; what a kill left of one that was being written is removed."""
+    """The last whole checkpoint; what a kill left of one that was being written is removed.
+
+    Raises:
+        UserError: A file of a checkpoint (of the best one too) is not as it was saved.
+    """
+    for listed in sorted(resume.glob(f"checkpoint-*/{CHECKSUMS}")):
+        found = checksums_of(listed.parent)
+        for name, written in read_json(listed).items():
+            if found.get(name) != written:
+                raise altered(listed.parent / name, resume)
     while last := get_last_checkpoint(str(resume)):
         try:
             read_json(Path(last) / STATE)
@@ -531,6 +558,7 @@ def build_trainer(
         train = {**train, "learning_rate": rate}
     if spec["method"]["hidden"]:
         _check_layers(config, list(spec["method"]["hidden"]["layers"]), name)
+    check_files(initial)
     attention = None if train["gradient_checkpointing"] else attention_for(length)
     model = model_class(config).from_pretrained(
         initial, dtype=torch.float32, use_safetensors=True, attn_implementation=attention, **SAFE
@@ -635,12 +663,14 @@ def train_student(
         UserError: The shard does not fit the student, or the loss is not a number.
     """
     folder = Path(out).parent
-    resume = prepare_folder(folder, tag)
+    resume = folder / "resume"
     tokenizer, vocabulary = load_tokenizer(initial), Vocabulary.load(initial)
     record: dict[str, Any] = {"schema": 1, "spec": spec, "run": run, "updates": 0}
     record |= {"tokens_seen": 0, "tokens_unique": 0, "train_flops": 0, "train_seconds": 0.0}
     record |= {"peak_memory_mb": None, "peak_memory_of": None}
     if shard is None:
+        check_files(initial)
+        prepare_folder(folder, tag)
         model = model_class(AutoConfig.from_pretrained(initial, **SAFE)).from_pretrained(
             initial, dtype=torch.float32, use_safetensors=True, **SAFE
         )
@@ -651,6 +681,7 @@ def train_student(
         trainer = build_trainer(
             initial, shard, used, run["student"], resume, heads, validation, teacher=teacher
         )
+        prepare_folder(folder, tag)  # only now: a damaged input costs no earlier work
         last = last_checkpoint(resume)
         interruption = CheckpointOnSigterm()
         trainer.add_callback(interruption)
@@ -659,10 +690,7 @@ def train_student(
         seconds = time.perf_counter() - start
         state = trainer.state
         if diverged(state):
-            raise UserError(
-                f"the training loss of {run['student']} at n = {run['samples']} became NaN or "
-                "infinite; lower train.learning_rate, or use precision bf16 or fp32"
-            )
+            raise UserError(_not_a_number("the training loss", run))
         stopped = bool(used["train"]["early_stopping"])
         if interruption.asked and state.global_step < state.max_steps:
             raise UserError(
@@ -692,6 +720,8 @@ def train_student(
             "settings": settings,
         }
         model = finished_model(trainer)
+        if not all(bool(weights.isfinite().all()) for weights in model.parameters()):
+            raise UserError(_not_a_number("a weight", run))
     if vocabulary is not None:
         expand_model(model, vocabulary, tokenizer)
         write_json(folder / FILE, vocabulary.record())
@@ -704,7 +734,14 @@ def train_student(
     }
     write_text(folder / "README.md", CARD.format(**run, **words))
     shutil.rmtree(resume)
-    write_json(out, record)
+    write_json(out, record | {"files": list_files(folder)})
+
+
+def _not_a_number(what: str, run: dict[str, Any]) -> str:
+    return (
+        f"{what} of {run['student']} at n = {run['samples']} became NaN or infinite; lower "
+        "train.learning_rate, or use precision bf16 or fp32"
+    )
 
 
 def diverged(state: Any) -> bool:
