@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from distill.answer_checks import answer_warnings
 from distill.benchmark_table import add_benchmarks
 from distill.columns import COLUMNS, NULL_IN, NULLABLE
 from distill.files import UserError, altered, read_json, replacing, sha256_of, write_json
@@ -54,7 +55,7 @@ def read_metrics(path: str | Path) -> dict[str, Any]:
     return sections
 
 
-def _answers(path: str | Path, written: str) -> list[dict[str, Any]]:
+def _answers(path: str | Path, written: str | None) -> list[dict[str, Any]]:
     """A model's responses, which are as its evaluation wrote them."""
     if not Path(path).is_file() or sha256_of(path) != written:
         raise altered(path)
@@ -375,6 +376,10 @@ def collect(
         f"the FLOPs of {name}'s text are not in the totals, as server.params is not stated"
         for name in spec.get("uncounted", [])
     ]
+    for teacher in dict.fromkeys(run.teacher for run in runs):
+        own = [shown[run] for run in runs if run.teacher == teacher and "empty" in shown[run]]
+        if spec["task"] == "instruction" and own:
+            beside["warnings"] += answer_warnings(teacher, max(own, key=lambda one: one["rows"]))
     beside["methods"] = spec["methods"]
     beside["caches"] = {run.cache: record for run, record in caches.items() if record}
     beside["curations"] = curation_counts(shown)
@@ -388,7 +393,7 @@ def collect(
     write_json(out["references"], beside)
     evaluated = [*records.values(), *judged.values()]
     answers = [
-        _answers(path, record["responses_sha256"])
+        _answers(path, record.get("responses_sha256"))
         for path, record in zip(responses, evaluated, strict=True)
     ]
     students = dict(zip(runs, answers[: len(runs)], strict=True))

@@ -18,6 +18,7 @@ from distill.files import UserError
 from distill.flops import FlopModel
 from distill.forward import fills_masks
 from distill.rows import read_ids, scored_positions
+from distill.sampling import not_finite
 from distill.states import batches, padded
 from distill.tensors import load_tensors, save_tensors
 
@@ -48,7 +49,7 @@ def layer_states(
         tokens: `answer` or `all`: which positions.
 
     Raises:
-        UserError: The teacher has no such layer.
+        UserError: The teacher has no such layer, or its states are NaN or infinite.
     """
     deepest = model.config.num_hidden_layers
     if wrong := [layer for layer in layers if layer > deepest]:
@@ -67,6 +68,8 @@ def layer_states(
             where = list(scored_positions(rows[number], tokens))
             picked = [output.hidden_states[layer][place, where] for layer in layers]
             found[number] = torch.stack(picked, 1).float().cpu()
+            if not bool(found[number].isfinite().all()):
+                raise not_finite(model, "hidden states")
     return [found[number] for number in range(len(rows))]
 
 

@@ -18,7 +18,7 @@ from distill.files import UserError
 from distill.flops import FlopModel
 from distill.forward import head_inputs
 from distill.rows import read_ids, scored_positions
-from distill.sampling import Decoding, log_q
+from distill.sampling import Decoding, log_q, not_finite
 from distill.tensors import load_tensors, save_tensors
 
 STATES_SCHEMA = pa.schema(
@@ -137,6 +137,9 @@ def score_text(
 
     Returns:
         Rows of `STATES_SCHEMA`, in the order of `rows`.
+
+    Raises:
+        UserError: A hidden state is NaN or infinite.
     """
     matrix = head_of(model).weight.numel()  # refuses a head that hidden states do not suffice for
     flop_model = FlopModel.from_model(model)
@@ -149,6 +152,8 @@ def score_text(
         for own, positions in zip(keep, where, strict=True):
             own[list(positions)] = True
         hidden = head_inputs(model, ids, mask, keep).split([len(own) for own in where])
+        if not all(bool(own.isfinite().all()) for own in hidden):
+            raise not_finite(model, "hidden states")
         for number, own, positions in zip(batch, hidden, where, strict=True):
             kept, length = len(positions), len(read_ids(rows[number]))
             # The output matrix itself is not run here, but a masked model's layers before it are.
