@@ -22,7 +22,7 @@ import tiny
 from distill import training
 from distill.attention import GROUPED
 from distill.encoding import Example, collate, encode_rows
-from distill.files import UserError
+from distill.files import UserError, read_json
 from distill.flops import FlopModel
 from distill.objective import Item, Objective
 from distill.sampling import Decoding, sample_batch
@@ -88,7 +88,7 @@ def finish(
     given = files.given if files else {}
     shard = files.shard if files else None
     train_student(initial, shard, out / "training.json", settings, teaching.RUN | run, tag, **given)
-    return json.loads((out / "training.json").read_text()), load_file(out / "model.safetensors")
+    return read_json(out / "training.json"), load_file(out / "model.safetensors")
 
 
 def train(

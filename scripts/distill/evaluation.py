@@ -323,7 +323,8 @@ def held_out(
         served_nats: Per row the teacher's -log q of its answer, where its server said so.
     """
     length = model.config.max_position_embeddings
-    examples = encode_rows(rows, tokenizer, spec["formatting"], text_tokenizer, length)
+    limit = f"the context of {model.name_or_path}"
+    examples = encode_rows(rows, tokenizer, spec["formatting"], text_tokenizer, length, limit)
     drawn = [read_ids(row) for row in rows]
     shared = all(example.tokens == ids for example, ids in zip(examples, drawn, strict=True))
     decoding = None

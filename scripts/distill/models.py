@@ -196,7 +196,8 @@ def check_context(config: Any, sequence: int, name: str) -> None:
     if context is not None and sequence > context:
         raise UserError(
             f"{name} reads at most {context} tokens but up to {sequence} are asked for; lower "
-            "prompts.max_tokens, the teacher's max_tokens or train.max_length (corpus.length)"
+            "prompts.max_tokens, the teacher's max_tokens, evaluate.instruction_tokens or "
+            "train.max_length (corpus.length)"
         )
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import openai
 from tqdm import tqdm
 
@@ -69,7 +69,7 @@ class _EndlessReplyError(Exception):
     """A reply is longer than any answer could be."""
 
 
-class _Bounded(httpx.SyncByteStream):
+class _Bounded(httpx2.SyncByteStream):
     """A reply's body, which ends in time: the client's own timeout is that of a single read."""
 
     def __init__(self, stream: Any, most: int, seconds: float) -> None:
@@ -82,7 +82,7 @@ class _Bounded(httpx.SyncByteStream):
             if read > self.most:
                 raise _EndlessReplyError(f"more than {self.most / 1e6:.0f} MB")
             if time.monotonic() > self.ends:
-                raise httpx.ReadTimeout("the reply does not end")
+                raise httpx2.ReadTimeout("the reply does not end")
             yield piece
 
     def close(self) -> None:
@@ -105,7 +105,7 @@ def _client(connection: Connection, key: str, most: int) -> Iterator[openai.Open
     """
 
     # A redirect would hand prompts, and perhaps the key, to an address that no config names.
-    def bound(response: httpx.Response) -> None:
+    def bound(response: httpx2.Response) -> None:
         """Before the body is read."""
         response.stream = _Bounded(response.stream, most, connection.timeout)
 
