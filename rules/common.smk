@@ -6,6 +6,7 @@ from pathlib import Path
 from distill.benchmark_plan import BenchmarkPlan
 from distill.checks import parse_study
 from distill.digest import CodeDigests
+from distill.disk import check_writable
 from distill.files import UserError
 from distill.plan import Plan
 from distill.startup import (
@@ -74,12 +75,16 @@ def load_study():
         sys.exit(f"Error: {error}")
 
 
+if workflow.is_main_process:
+    check_writable([".", ".snakemake"])  # Snakemake writes there even to plan
+
 PLAN = load_study()
 RESULTS = PLAN.results
 BENCHMARKS = None if OWN_TABLE else BenchmarkPlan(PLAN)
 
 
 onstart:
+    check_writable(["logs", "resources", "results", RESULTS])
     take_lock(".snakemake/writer.lock")
     if not OWN_TABLE:
         check_harness(PLAN, bool(workflow.deployment_settings.deployment_method))

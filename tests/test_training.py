@@ -22,7 +22,7 @@ import tiny
 from distill import training
 from distill.attention import GROUPED
 from distill.encoding import Example, collate, encode_rows
-from distill.files import UserError, read_json
+from distill.files import UserError, read_json, sha256_of, write_json
 from distill.flops import FlopModel
 from distill.objective import Item, Objective
 from distill.sampling import Decoding, sample_batch
@@ -34,6 +34,7 @@ from distill.training import (
     prepare_folder,
     train_student,
 )
+from distill.whole import list_files
 
 FORMATTING = {"template": "{prompt}", "system": None}
 KD = {"ce": 0.5, "forward_kl": 0.5}
@@ -791,6 +792,72 @@ def test_a_killed_training_goes_on_to_the_same_weights(
         assert record[key] == whole[key], key
     assert distance(expected, again) == 0.0
     assert not (out / "resume").exists()
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "optimizer.pt", "trainer_state.json"])
+def test_a_damaged_checkpoint_is_named_and_mended_by_deleting_it(
+    tmp_path: Path, words: Any, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    settings = spec(batch_size=4, checkpoint_updates=2)
+    files = teaching.teach(tmp_path, settings["shard"], None, words, tiny.uneven_rows(words, 16))
+    initial, out = student(tmp_path, words), tmp_path / "out"
+    whole, expected = finish(tmp_path / "whole", settings, initial, files)
+    with monkeypatch.context() as patch:
+        failing_at(4, patch)
+        with pytest.raises(KeyboardInterrupt):
+            finish(out, settings, initial, files)
+    damaged = out / "resume" / "checkpoint-2" / file
+    content = damaged.read_bytes()
+    altered = bytearray(content)
+    altered[len(content) // 2] ^= 1
+    for wrong in (bytes(altered), content[: len(content) // 2]):
+        damaged.write_bytes(wrong)
+        sentence = rf"{damaged} is not as it was written .*; delete {out / 'resume'} and run"
+        with pytest.raises(UserError, match=sentence):
+            finish(out, settings, initial, files)
+        assert damaged.read_bytes() == wrong  # left for a look
+    shutil.rmtree(out / "resume")
+    record, again = finish(out, settings, initial, files)
+    assert record["resumed_from"] is None
+    assert record["losses"] == whole["losses"]
+    assert distance(expected, again) == 0.0
+
+
+def test_a_damaged_input_costs_no_earlier_student(tmp_path: Path, words: Any) -> None:
+    settings = spec(batch_size=4)
+    files = teaching.teach(tmp_path, settings["shard"], None, words, tiny.uneven_rows(words, 8))
+    initial, out = student(tmp_path, words), tmp_path / "out"
+    write_json(initial / "manifest.json", {"schema": 1, "files": list_files(initial)})
+    _, weights = finish(out, settings, initial, files)
+    (out / "metrics.json").write_text("{}")
+    listed = {entry["name"]: entry["sha256"] for entry in read_json(out / "training.json")["files"]}
+    assert listed["model.safetensors"] == sha256_of(out / "model.safetensors")
+    assert {"config.json", "tokenizer.json"} < set(listed)
+    for damaged in (files.shard, initial / "model.safetensors"):
+        content = damaged.read_bytes()
+        damaged.write_bytes(content[:-9])
+        with pytest.raises(UserError, match=rf"{damaged} is not .* delete .* run the workflow"):
+            finish(out, settings, initial, files, tag="another")
+        damaged.write_bytes(content)
+        assert (out / "metrics.json").exists()
+        assert distance(load_file(out / "model.safetensors"), weights) == 0.0
+
+
+def test_weights_that_are_no_numbers_are_never_saved(
+    tmp_path: Path, words: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished = training.finished_model
+
+    def spoilt(trainer: Any) -> Any:
+        """As by a last update whose gradient overflowed: no loss has seen it."""
+        model = finished(trainer)
+        model.get_input_embeddings().weight.data[0, 0] = torch.nan
+        return model
+
+    monkeypatch.setattr(training, "finished_model", spoilt)
+    with pytest.raises(UserError, match=r"a weight of small at n = \d+ became NaN or infinite"):
+        train(tmp_path / "out", tiny.uneven_rows(words, 4), words, spec())
+    assert not (tmp_path / "out" / "model.safetensors").exists()
 
 
 @pytest.mark.parametrize("name", ["projections", "stopping"])

@@ -2,7 +2,8 @@
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 _SENTENCES = {
@@ -13,11 +14,11 @@ _SENTENCES = {
     errno.EPERM: "{place} may not be changed by this user; correct its permissions or attributes",
     errno.EIO: "the disk that holds {place} fails (input/output error); replace it",
 }
-_REMEDY = " and run the workflow again, which goes on from what is there"
 
 _BY_TEXT = {
     **{os.strerror(code): code for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)},
-    "PytorchStreamWriter failed": errno.ENOSPC,  # all that torch says of a write that failed
+    # All that torch says of a write that failed.
+    **dict.fromkeys(("PytorchStreamWriter failed", ". unexpected pos "), errno.ENOSPC),
 }
 """What libraries that are not Python's say of the same: no number, but the system's words."""
 
@@ -27,6 +28,11 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
+
+
+def _sentence(code: int, place: str | Path) -> str:
+    remedy = "and run the workflow again, which goes on from what is there"
+    return f"{_SENTENCES[code].format(place=place)} {remedy}"
 
 
 def disk_error(error: BaseException, place: str | Path) -> str | None:
@@ -41,24 +47,25 @@ def disk_error(error: BaseException, place: str | Path) -> str | None:
         if code not in _SENTENCES:
             code = next((number for text, number in _BY_TEXT.items() if text in str(cause)), None)
         if code is not None:
-            named = getattr(cause, "filename", None) or place
-            return _SENTENCES[code].format(place=os.fsdecode(named)) + _REMEDY
+            named = os.fsdecode(getattr(cause, "filename", None) or place)
+            return _sentence(code, place if named.endswith(".tmp") else named)
     return None
 
 
-def check_writable(folders: list[Path]) -> None:
+def check_writable(folders: Iterable[str | Path]) -> None:
     """Write and remove a file in each folder that is there, so that a job need not find out.
 
     Raises:
         SystemExit: A folder cannot be written.
     """
-    for folder in folders:
+    for folder in map(Path, folders):
         if not folder.is_dir():
             continue
-        probe = folder / f".{os.getpid()}.probe"
+        probe = folder / f".{os.getpid()}.tmp"
         try:
             probe.write_bytes(b"x" * 4096)
         except OSError as error:
-            raise SystemExit(f"Error: {disk_error(error, folder) or error}") from None
+            raise SystemExit(f"Error: {disk_error(error, folder.resolve()) or error}") from None
         finally:
-            probe.unlink(missing_ok=True)
+            with suppress(OSError):
+                probe.unlink()

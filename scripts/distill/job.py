@@ -22,8 +22,8 @@ def job(snakemake: Any) -> Iterator[Any]:
     """
     log = Path(str(snakemake.log[0]))
     logging.raiseExceptions = False  # a log that cannot be written must not hide why
+    _open_log(log)
     try:
-        _open_log(log)
         yield snakemake
     except UserError as error:
         _fail(str(error))
@@ -36,10 +36,18 @@ def job(snakemake: Any) -> Iterator[Any]:
 
 
 def _open_log(log: Path) -> None:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    logging.basicConfig(
-        filename=log, filemode="w", level=logging.INFO, format="%(asctime)s %(message)s", force=True
-    )
+    style = "%(asctime)s %(message)s"
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        logging.basicConfig(
+            filename=log, filemode="w", level=logging.INFO, format=style, force=True
+        )
+    except OSError as error:
+        logging.getLogger().addHandler(logging.NullHandler())
+        _fail(
+            disk_error(error, log)
+            or f"the log {log} cannot be written: {error}; move what is there"
+        )
     logging.captureWarnings(True)
     devices = os.environ.get("CUDA_VISIBLE_DEVICES", "-")
     host = os.uname().nodename

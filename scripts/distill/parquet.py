@@ -153,5 +153,12 @@ def read_rows(paths: Sequence[str | Path] | str | Path) -> list[dict[str, Any]]:
 
 
 def read_metadata(path: str | Path, key: str) -> Any:
-    """A JSON value from the metadata of a Parquet file's schema."""
-    return json.loads(read_schema(path).metadata[key.encode()])
+    """A JSON value from the metadata of a Parquet file's schema.
+
+    Raises:
+        UserError: The file is missing or damaged.
+    """
+    metadata = read_schema(path).metadata or {}
+    if key.encode() not in metadata:
+        raise altered(path)
+    return json.loads(metadata[key.encode()])

@@ -65,7 +65,7 @@ def read_key(connection: Connection) -> str:
     return key
 
 
-class _EndlessReplyError(Exception):
+class _EndlessReplyError(httpx2.ReadError):
     """A reply is longer than any answer could be."""
 
 

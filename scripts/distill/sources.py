@@ -21,7 +21,7 @@ import pyarrow as pa
 from distill.files import UserError, sha256_of, write_json
 from distill.parquet import read_table, write_rows
 from distill.tabular import FIELDS, join_lines, pick_fields, read_text_rows
-from distill.whole import check_header, list_files
+from distill.whole import READ, RECORDS, check_header, list_files
 
 DATA_SCHEMA = pa.schema([(name, pa.large_string()) for name in FIELDS])
 
@@ -125,7 +125,7 @@ def fetch_model(spec: dict[str, Any], manifest: str | Path) -> None:
         if not (path / "config.json").is_file():
             raise UserError(f"{path} is not a model directory: it holds no config.json")
         for file in sorted(path.iterdir()):
-            if file.suffix in {".json", ".safetensors", ".txt", ".model", ".jinja"}:
+            if file.suffix in READ and file.name not in RECORDS:
                 _link(file.resolve(), folder / file.name)
     if not list(folder.glob("*.safetensors")):
         raise UserError(

@@ -11,10 +11,11 @@ from safetensors import SafetensorError, safe_open
 
 from distill.files import UserError, altered, read_json, sha256_of
 
-_RECORDS = {"manifest.json": "manifest.json", "training.json": "model.safetensors"}
-"""Files that list a model's others, and what is to be deleted so that the model is made again."""
+RECORDS = {"manifest.json": "manifest.json", "training.json": "model.safetensors"}
+"""Files that list a model's others (the first there is), and what is to be deleted for each so that
+the model is made again."""
 
-_READ = {".json", ".safetensors", ".txt", ".model", ".jinja"}
+READ = {".json", ".safetensors", ".txt", ".model", ".jinja"}
 """Endings of files that a model or its tokenizer is read from."""
 
 WEIGHTS = ".safetensors"
@@ -22,11 +23,11 @@ WEIGHTS = ".safetensors"
 
 def list_files(folder: str | Path) -> list[dict[str, Any]]:
     """Name, bytes and SHA-256 of each file that a model in a folder is read from."""
-    files = sorted(file for file in Path(folder).iterdir() if file.suffix in _READ)
+    files = sorted(file for file in Path(folder).iterdir() if file.suffix in READ)
     return [
         {"name": file.name, "bytes": file.stat().st_size, "sha256": sha256_of(file)}
         for file in files
-        if file.name not in _RECORDS
+        if file.name not in RECORDS
     ]
 
 
@@ -40,20 +41,15 @@ def check_files(folder: str | Path, weights: bool = True) -> None:
     Raises:
         UserError: A file is missing, or is not as it was when the model was made.
     """
-    for name, remedy in _RECORDS.items():
-        record = Path(folder) / name
-        if not record.is_file():
+    found = [name for name in RECORDS if (Path(folder) / name).is_file()]
+    for entry in read_json(Path(folder) / found[0]).get("files", []) if found else []:
+        file, remedy = Path(folder) / entry["name"], Path(folder) / RECORDS[found[0]]
+        if file.suffix == WEIGHTS and not weights:
             continue
-        for entry in read_json(record).get("files", []):
-            file = Path(folder) / entry["name"]
-            if file.suffix == WEIGHTS and not weights:
-                continue
-            if not file.is_file():
-                raise UserError(
-                    f"{file} is missing; delete {Path(folder) / remedy} and run the workflow again"
-                )
-            if sha256_of(file) != entry["sha256"]:
-                raise altered(file, Path(folder) / remedy)
+        if not file.is_file():
+            raise UserError(f"{file} is missing; delete {remedy} and run the workflow again")
+        if sha256_of(file) != entry["sha256"]:
+            raise altered(file, remedy)
 
 
 def check_header(path: str | Path) -> None:
