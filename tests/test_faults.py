@@ -4,10 +4,9 @@ import errno
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -270,27 +269,6 @@ def test_a_question_beyond_the_context_is_a_user_error(plain: Any) -> None:
 # Disks that refuse.
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Mounts a file system in memory with the given options."""
-    mounted: list[Path] = []
-
-    def mount(options: str) -> Path:
-        folder = tmp_path / f"disk{len(mounted)}"
-        folder.mkdir()
-        command = ["mount", "-t", "tmpfs", "-o", options, "none", str(folder)]
-        if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
-            if os.environ.get("CI") and os.geteuid() == 0:
-                pytest.fail("cannot mount a file system, although this is root in CI")
-            pytest.skip("cannot mount a file system here (it takes root)")
-        mounted.append(folder)
-        return folder
-
-    yield mount
-    for folder in mounted:
-        subprocess.run(["umount", str(folder)], check=True)
-
-
 WRITERS = {
     "json": "write_json(out, {'a': 'x' * 300_000})",
     "parquet": "write_rows(out, [{'a': os.urandom(300_000)}], pa.schema({'a': pa.large_binary()}))",
@@ -303,9 +281,9 @@ WRITERS = {
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_full_disk_is_one_sentence_and_costs_no_earlier_result(
-    small_disk: Callable[[str], Path], name: str
+    disk: Callable[..., Path], name: str
 ) -> None:
-    folder = small_disk("size=128k")
+    folder = disk("size=128k")
     earlier, out = folder / "earlier.json", folder / "out.file"
     write_json(earlier, {"loss": 1.0})
     code = (
@@ -335,14 +313,14 @@ def test_a_full_disk_is_one_sentence_and_costs_no_earlier_result(
 
 
 def test_a_read_only_folder_is_named_before_the_first_job(
-    small_disk: Callable[[str], Path], tmp_path: Path
+    disk: Callable[..., Path], tmp_path: Path
 ) -> None:
     check_writable([tmp_path, tmp_path / "none"])
     assert list(tmp_path.iterdir()) == []
-    folder = small_disk("ro")
+    folder = disk("ro")
     with pytest.raises(SystemExit, match=f"^Error: {folder} cannot be written, as its disk is rea"):
         check_writable([tmp_path, folder])
-    full = small_disk("size=4k,nr_inodes=1")
+    full = disk("size=4k,nr_inodes=1")
     with pytest.raises(SystemExit, match=f"^Error: no space is left on the disk that holds {full}"):
         check_writable([full])
 

@@ -1,6 +1,7 @@
 """The workflow on a finished miniature: its results, and what a change reruns."""
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -671,3 +672,86 @@ def test_unused_results_are_listed_and_deleted_on_request(moved: Path) -> None:
     subprocess.run([*command, "--delete"], cwd=moved, capture_output=True, check=True)
     assert not list(moved.glob(f"results/{STUDY}/students/gpt2/gpt2-xl/half/*/*/*/n8"))
     assert "train_student" not in miniature.dry_run(moved)
+
+
+# Faults.
+
+
+def _damage(path: Path, keep_time: bool) -> bytes:
+    """Cut a file to its first half; returns what it was."""
+    content, times = path.read_bytes(), path.stat()
+    path.write_bytes(content[: len(content) // 2])
+    if keep_time:
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    return content
+
+
+def _sentences(output: str) -> set[str]:
+    return {line for line in output.splitlines() if line.startswith("Error: ")}
+
+
+def test_a_damaged_file_is_named_and_mended_by_deleting_it(moved: Path) -> None:
+    """A shard, a student, and a part of the text; what does not depend on them stays."""
+    plan = Plan(_study(moved))
+    run = next(run for run in plan.runs if (run.method, run.samples, run.draw) == ("sft", 16, 0))
+    other = moved / plan.student_file(plan.runs[0], "model.safetensors")
+    before, record = other.read_bytes(), moved / plan.student_file(run, "metrics.json")
+    measured = json.loads(record.read_text())
+    part = moved / plan.held_out_text(run.teacher, "test")[0]
+    for damaged, keep_time in (
+        (moved / plan.shard(run), True),
+        (moved / plan.student_file(run, "model.safetensors"), True),
+        (part, True),
+    ):
+        content = _damage(damaged, keep_time)
+        record.unlink()
+        wanted = str(record.relative_to(moved))
+        output = miniature.snakemake(moved, wanted, "--configfile", miniature.CONFIG, ok=False)
+        name = damaged.relative_to(moved)
+        (sentence,) = _sentences(output)
+        assert sentence.startswith(f"Error: {name} is not ")
+        assert "and run the workflow again" in sentence
+        assert "Traceback" not in output
+        assert other.read_bytes() == before
+        assert not record.exists()
+        damaged.write_bytes(content) if damaged == part else damaged.unlink()
+        miniature.snakemake(moved, wanted, "--configfile", miniature.CONFIG)
+        again = json.loads(record.read_text())
+        for key in ("heldout", "reference", "instructions"):
+            assert again[key] == measured[key]
+
+
+def test_a_full_or_read_only_disk_is_told_and_the_study_goes_on_when_mended(
+    moved: Path, disk: Callable[..., Path]
+) -> None:
+    plan, results = Plan(_study(moved)), moved / "results"
+    run = next(run for run in plan.runs if (run.method, run.samples, run.draw) == ("sft", 8, 1))
+    model = moved / plan.student_file(run, "model.safetensors")
+    other = moved / plan.student_file(plan.runs[0], "model.safetensors")
+    weights, before = model.read_bytes(), other.read_bytes()
+    results.rename(moved / "aside")
+    disk("size=200m", results)
+    subprocess.run(["cp", "-a", f"{moved}/aside/.", str(results)], check=True)
+    model.unlink()
+    command = (str(model.relative_to(moved)), "--configfile", miniature.CONFIG)
+
+    subprocess.run(["mount", "-o", "remount,ro", str(results)], check=True)
+    output = miniature.snakemake(moved, *command, ok=False)
+    (sentence,) = _sentences(output)
+    assert sentence.startswith(f"Error: {results} cannot be written, as its disk is read-only; mou")
+    assert "Execute" not in output  # before the first job
+    subprocess.run(["mount", "-o", "remount,rw", str(results)], check=True)
+
+    fill = results / "fill"
+    with fill.open("wb") as stream:
+        stream.truncate(0)
+        os.posix_fallocate(stream.fileno(), 0, shutil.disk_usage(results).free - 64 * 1024)
+    output = miniature.snakemake(moved, *command, ok=False)
+    (sentence,) = _sentences(output)
+    assert sentence.startswith("Error: no space is left on the disk that holds results/")
+    assert "Traceback" not in output
+    assert other.read_bytes() == before
+    assert not model.exists()
+    fill.unlink()
+    miniature.snakemake(moved, *command)
+    assert model.read_bytes() == weights

@@ -108,6 +108,21 @@ def read_table(path: str | Path, columns: list[str] | None = None) -> pa.Table:
     )
 
 
+def check_table(path: str | Path) -> None:
+    """Read a Parquet file once, a batch at a time.
+
+    Raises:
+        UserError: It is missing or damaged.
+    """
+
+    def through(file: str | Path) -> None:
+        for _ in pq.ParquetFile(file, page_checksum_verification=True).iter_batches(batch_size=64):
+            pass
+
+    read_schema(path)
+    _read(path, through)
+
+
 def read_groups(path: str | Path, groups: Sequence[int], columns: list[str]) -> pa.Table:
     """Read some row groups of a Parquet file.
 

@@ -20,7 +20,7 @@ from optuna.trial import TrialState
 from transformers import TrainerCallback
 
 from distill.files import UserError, write_json
-from distill.training import build_trainer, diverged, prepare_folder, with_settings
+from distill.training import build_trainer, check_inputs, diverged, prepare_folder, with_settings
 
 _DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -93,6 +93,7 @@ def search_settings(
     Raises:
         UserError: No trial ended with a finite loss.
     """
+    check_inputs(initial, shard)
     resume = prepare_folder(Path(out).parent, tag)
     storage = JournalStorage(JournalFileBackend(str(resume / "journal.log")))
     study = optuna.create_study(

@@ -40,7 +40,7 @@ from distill.models import (
 )
 from distill.objective import LAST, Item, Objective, TargetReader
 from distill.on_policy import LOGGED, LiveTeacher, counted, live_targets
-from distill.parquet import read_metadata, read_rows
+from distill.parquet import check_table, read_metadata, read_rows
 from distill.spans import Aligner
 from distill.states import OutputHead, load_head
 from distill.tokens import tokenizer_sha256
@@ -494,6 +494,17 @@ def _check_layers(config: Any, layers: Sequence[Any], name: str) -> None:
         )
 
 
+def check_inputs(initial: str | Path, shard: str | Path | None) -> None:
+    """Compare the student before training, and its shard if there is one, with their checksums.
+
+    Raises:
+        UserError: A file is damaged.
+    """
+    check_files(initial)
+    if shard is not None:
+        check_table(shard)
+
+
 def build_trainer(
     initial: str | Path,
     shard: str | Path,
@@ -558,7 +569,6 @@ def build_trainer(
         train = {**train, "learning_rate": rate}
     if spec["method"]["hidden"]:
         _check_layers(config, list(spec["method"]["hidden"]["layers"]), name)
-    check_files(initial)
     attention = None if train["gradient_checkpointing"] else attention_for(length)
     model = model_class(config).from_pretrained(
         initial, dtype=torch.float32, use_safetensors=True, attn_implementation=attention, **SAFE
@@ -663,14 +673,13 @@ def train_student(
         UserError: The shard does not fit the student, or the loss is not a number.
     """
     folder = Path(out).parent
-    resume = folder / "resume"
+    check_inputs(initial, shard)  # before the folder is cleared
+    resume = prepare_folder(folder, tag)
     tokenizer, vocabulary = load_tokenizer(initial), Vocabulary.load(initial)
     record: dict[str, Any] = {"schema": 1, "spec": spec, "run": run, "updates": 0}
     record |= {"tokens_seen": 0, "tokens_unique": 0, "train_flops": 0, "train_seconds": 0.0}
     record |= {"peak_memory_mb": None, "peak_memory_of": None}
     if shard is None:
-        check_files(initial)
-        prepare_folder(folder, tag)
         model = model_class(AutoConfig.from_pretrained(initial, **SAFE)).from_pretrained(
             initial, dtype=torch.float32, use_safetensors=True, **SAFE
         )
@@ -681,7 +690,6 @@ def train_student(
         trainer = build_trainer(
             initial, shard, used, run["student"], resume, heads, validation, teacher=teacher
         )
-        prepare_folder(folder, tag)  # only now: a damaged input costs no earlier work
         last = last_checkpoint(resume)
         interruption = CheckpointOnSigterm()
         trainer.add_callback(interruption)
