@@ -19,7 +19,8 @@ from distill.answer_checks import answer_warnings, check_some_text
 from distill.answering import answer_prompts
 from distill.collect import read_metrics
 from distill.disk import check_writable, disk_error
-from distill.evaluation import score_examples
+from distill.encoding import encode_rows
+from distill.evaluation import held_out, score_examples
 from distill.files import UserError, read_json, write_json
 from distill.layers import layer_states, load_projection, save_projection
 from distill.models import load_model
@@ -266,6 +267,17 @@ def test_a_question_beyond_the_context_is_a_user_error(plain: Any) -> None:
         answer_prompts(model, plain, [("abcdefgh" * 5, None)], {"template": "{prompt}", "system": None}, 8)  # fmt: skip  # noqa: E501
 
 
+def test_a_prompt_that_leaves_no_room_is_named(plain: Any) -> None:
+    model, words = tiny.model("gpt2", len(plain), n_positions=32), tiny.tokenizer(vocabulary=290)
+    rows = [tiny.text_row(plain, n, "abcdefgh" * (1 + 4 * n), "Boats.") for n in range(2)]
+    formatting = {"template": "{prompt}", "system": None}
+    spec = {"formatting": formatting, "batch_size": 2}
+    with pytest.raises(UserError, match=r"the prompt .* has 40 tokens .* no room in the context"):
+        held_out(model, words, rows, [], None, None, set(), spec)
+    with pytest.raises(UserError, match=r"has 40 tokens and leaves no room in train\.max_length"):
+        encode_rows(rows, words, formatting, None, 32)
+
+
 # Disks that refuse.
 
 
@@ -354,3 +366,23 @@ def test_a_log_that_cannot_be_written_hides_nothing(tmp_path: Path) -> None:
     assert ended.returncode == 1
     assert "logs" in ended.stderr
     assert len(ended.stderr.strip().splitlines()) == 1
+
+
+# The page.
+
+
+def test_each_fault_of_the_page_has_its_tests() -> None:
+    text = (DOCS / "faults.md").read_text(encoding="utf-8")
+    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in text.splitlines() if line[:2] == "| "]
+    rows = [row for row in rows if row[0].strip() != "fault"]
+    assert len(rows) > 25
+    for fault, seen, remedy, tests in rows:
+        assert fault.strip()
+        assert seen.strip()
+        assert remedy.strip()
+        named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", tests)
+        assert named, fault
+        assert len(named) == tests.count("`") / 2, fault
+        for file, test in named:
+            source = (Path(__file__).parent / file).read_text(encoding="utf-8")
+            assert f"def {test}(" in source, (fault, test)

@@ -242,3 +242,25 @@ def test_whole_numbers_stay_whole_and_early_stopping_counts_the_best(
         list(trial.intermediate_values.values())[-1] > min(trial.intermediate_values.values())
         for trial in trials
     )
+
+
+def test_a_damaged_journal_is_named(
+    tmp_path: Path, place: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    step = DistillationTrainer.training_step
+
+    def failing(*args: Any, **named: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return step(*args, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DistillationTrainer, "training_step", failing)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "killed", place, spec(trials=1))
+    file = tmp_path / "killed" / "resume" / "journal.log"
+    file.write_text("{" + file.read_text())
+    with pytest.raises(UserError, match=rf"{file} is damaged .*; delete {file.parent} and run the"):
+        run(tmp_path / "killed", place, spec(trials=1))

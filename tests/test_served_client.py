@@ -234,3 +234,16 @@ def test_a_reply_that_trickles_is_given_up_in_time(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"gave no answer in time; raise server\.timeout"):
             ask(tmp_path, url, rows=1, timeout=0.5, retries=1)
         assert time.monotonic() - begun < 5
+
+
+def test_damaged_answers_of_a_killed_job_are_named(tmp_path: Path) -> None:
+    resume = tmp_path / "train-00000.resume.jsonl"
+    with serve(echo) as server:
+        ask(tmp_path, server)
+        whole = resume.read_text()
+        for wrong in (whole.replace('"id"', '"i'), whole.replace('"id"', '"it"')):
+            resume.write_text(wrong)
+            with pytest.raises(UserError, match=rf"{resume} is damaged; delete it and run the wor"):
+                ask(tmp_path, server)
+        resume.unlink()
+        assert len(ask(tmp_path, server)) == 3

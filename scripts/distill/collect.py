@@ -55,7 +55,7 @@ def read_metrics(path: str | Path) -> dict[str, Any]:
     return sections
 
 
-def _answers(path: str | Path, written: str | None) -> list[dict[str, Any]]:
+def read_responses(path: str | Path, written: str | None) -> list[dict[str, Any]]:
     """A model's responses, which are as its evaluation wrote them."""
     if not Path(path).is_file() or sha256_of(path) != written:
         raise altered(path)
@@ -393,7 +393,7 @@ def collect(
     write_json(out["references"], beside)
     evaluated = [*records.values(), *judged.values()]
     answers = [
-        _answers(path, record.get("responses_sha256"))
+        read_responses(path, record.get("responses_sha256"))
         for path, record in zip(responses, evaluated, strict=True)
     ]
     students = dict(zip(runs, answers[: len(runs)], strict=True))

@@ -91,15 +91,22 @@ def search_settings(
         teacher: Directory of the teacher's model, for spans or to be asked live.
 
     Raises:
-        UserError: No trial ended with a finite loss.
+        UserError: No trial ended with a finite loss, or a file is damaged.
     """
     check_inputs(initial, shard)
     resume = prepare_folder(Path(out).parent, tag)
-    storage = JournalStorage(JournalFileBackend(str(resume / "journal.log")))
-    study = optuna.create_study(
-        storage=storage, study_name="search", direction="minimize", load_if_exists=True,
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=spec["startup_trials"]),
-    )  # fmt: skip
+    journal = resume / "journal.log"
+    try:
+        study = optuna.create_study(
+            storage=JournalStorage(JournalFileBackend(str(journal))), study_name="search",
+            direction="minimize", load_if_exists=True,
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=spec["startup_trials"]),
+        )  # fmt: skip
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{journal} is damaged ({type(error).__name__}: {error}); delete {resume} and run the "
+            "workflow again, which begins that search anew"
+        ) from None
     for orphan in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
         study.tell(orphan.number, state=TrialState.FAIL)  # left by a killed job
     while (done := len(study.get_trials(deepcopy=False, states=_DONE))) < spec["trials"]:

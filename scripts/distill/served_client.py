@@ -183,7 +183,12 @@ def _resumed(file: Path, tag: str) -> dict[str, dict[str, Any]]:
         return {}
     whole = lines[:-1]  # a killed write leaves a last line without an end
     file.write_text("".join(f"{line}\n" for line in whole), encoding="utf-8")
-    return {answer["id"]: answer for answer in map(json.loads, whole[1:])}
+    try:
+        return {answer["id"]: answer for answer in map(json.loads, whole[1:])}
+    except (ValueError, KeyError, TypeError):
+        raise UserError(
+            f"{file} is damaged; delete it and run the workflow again, which asks the server anew"
+        ) from None
 
 
 def ask_server(
