@@ -213,7 +213,8 @@ def test_served_teachers_reach_the_report(study: Study) -> None:
     assert far["teacher_flops"] > 0
     assert near["teacher_flops"] == 0
     references = json.loads((results / "references.json").read_text())
-    assert references["warnings"] == [
+    ends = "do not end by themselves: raise its max_tokens, or take a teacher that ends its answers"
+    assert [told for told in references["warnings"] if not told.endswith(ends)] == [
         "the FLOPs of near's text are not in the totals, as server.params is not stated"
     ]
     assert references["teachers"] == {}
