@@ -5,14 +5,21 @@ of what went in and what came out. Paths of outputs are relative to the record, 
 copied elsewhere can be checked there.
 """
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from distill.environment import git_revision, versions
-from distill.files import UserError, read_json, sha256_of
+from distill.files import UserError, read_json
 
 FILE = "provenance.json"
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _different(found: Iterable[Any]) -> list[Any]:
