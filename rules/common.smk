@@ -75,16 +75,18 @@ def load_study():
         sys.exit(f"Error: {error}")
 
 
-if workflow.is_main_process:
-    check_writable([".", ".snakemake"])  # Snakemake writes there even to plan
-
 PLAN = load_study()
 RESULTS = PLAN.results
 BENCHMARKS = None if OWN_TABLE else BenchmarkPlan(PLAN)
 
+if workflow.is_main_process:
+    # Snakemake itself writes to the first two even in a dry run.
+    written = ["logs", "resources", "results", RESULTS]
+    written = [] if workflow.output_settings.dryrun else written
+    check_writable([".", ".snakemake", *written])
+
 
 onstart:
-    check_writable(["logs", "resources", "results", RESULTS])
     take_lock(".snakemake/writer.lock")
     if not OWN_TABLE:
         check_harness(PLAN, bool(workflow.deployment_settings.deployment_method))
