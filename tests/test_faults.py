@@ -283,13 +283,16 @@ def test_a_prompt_that_leaves_no_room_is_named(plain: Any) -> None:
 # Disks that refuse.
 
 
+JSON = "from distill.files import write_json; write_json(out, {'a': 'x' * 300_000})"
 WRITERS = {
-    "json": "write_json(out, {'a': 'x' * 300_000})",
-    "parquet": "write_rows(out, [{'a': os.urandom(300_000)}], pa.schema({'a': pa.large_binary()}))",
-    "tensors": "save_tensors({'a': torch.rand(300_000)}, out)",
-    "torch": "torch.save(torch.rand(300_000), out)",
-    "model": "tiny.model('llama').save_pretrained(out.parent)",
-    "log": "logging.info('x' * 300_000); write_json(out, {'a': 'x' * 300_000})",
+    "json": JSON,
+    "parquet": "import pyarrow as pa; from distill.parquet import write_table; "
+    "write_table(out, pa.table({'a': [os.urandom(300_000)]}))",
+    "tensors": "import torch; from distill.tensors import save_tensors; "
+    "save_tensors({'a': torch.rand(300_000)}, out)",
+    "torch": "import torch; torch.save(torch.rand(300_000), out)",
+    "model": "import tiny; tiny.model('llama').save_pretrained(out.parent)",
+    "log": f"logging.info('x' * 300_000); {JSON}",
 }
 
 
@@ -302,9 +305,7 @@ def test_a_full_disk_is_one_sentence_and_costs_no_earlier_result(
     write_json(earlier, {"loss": 1.0})
     code = (
         "import logging, os\nfrom pathlib import Path\nfrom types import SimpleNamespace\n"
-        "import pyarrow as pa\nimport torch\nimport tiny\n"
-        "from distill.files import write_json\nfrom distill.job import job\n"
-        "from distill.parquet import write_rows\nfrom distill.tensors import save_tensors\n"
+        "from distill.job import job\n"
         f"out = Path({str(out)!r})\n"
         f"with job(SimpleNamespace(log=[{str(folder / 'job.log')!r}], output=[out])):\n"
         f"    {WRITERS[name]}\n"
