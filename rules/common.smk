@@ -56,7 +56,7 @@ if not OWN_TABLE:
 def load_study():
     """Check config, files and finished results; a mistake ends the run with its sentence."""
     try:
-        for file in workflow.overwrite_configfiles or [f"{BASE}/config.yaml"]:
+        for file in workflow.overwrite_configfiles:
             check_yaml(file)
         if OWN_TABLE:
             return parse_table_study(config)

@@ -10,6 +10,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from distill.files import UserError
+from distill.shown import visible
+
+
+class _VisibleFormatter(logging.Formatter):
+    """Log lines in which text of models and data cannot steer a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
 
 
 @contextmanager
@@ -21,9 +29,9 @@ def job(snakemake: Any) -> Iterator[Any]:
     """
     log = Path(str(snakemake.log[0]))
     log.parent.mkdir(parents=True, exist_ok=True)
-    logging.basicConfig(
-        filename=log, filemode="w", level=logging.INFO, format="%(asctime)s %(message)s", force=True
-    )
+    handler = logging.FileHandler(log, mode="w", encoding="utf-8", errors="backslashreplace")
+    handler.setFormatter(_VisibleFormatter("%(asctime)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.captureWarnings(True)
     devices = os.environ.get("CUDA_VISIBLE_DEVICES", "-")
     host = os.uname().nodename
@@ -42,6 +50,6 @@ def _fail(sentence: str) -> NoReturn:
     logging.error("%s", sentence)
     logging.shutdown()
     # Not an exception: Snakemake's own traceback of the script would bury the sentence.
-    sys.stderr.write(f"\nError: {sentence}\n")
+    sys.stderr.write(f"\nError: {visible(sentence)}\n")
     sys.stderr.flush()
     os._exit(1)

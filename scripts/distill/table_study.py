@@ -13,8 +13,8 @@ from pydantic import Field
 from distill.columns import COLUMNS
 from distill.files import UserError
 from distill.law_table import own_table
-from distill.sections import Name, Section
-from distill.validation import validate
+from distill.sections import LocalPath, Name, Section
+from distill.validation import check_plain, validate
 
 
 class TableColumns(Section):
@@ -37,7 +37,7 @@ class TableColumns(Section):
 class RunsTable(Section):
     """A table of one's own."""
 
-    path: str = Field(description="CSV or Parquet, one row per run")
+    path: LocalPath = Field(description="CSV or Parquet, one row per run")
     columns: TableColumns
 
 
@@ -72,10 +72,11 @@ def parse_table_study(config: dict[str, Any]) -> TableStudy:
     Raises:
         UserError: One sentence per mistake, each naming key, column or row and the remedy.
     """
-    if extra := sorted(set(config) - {"study", "runs_table"}):
+    check_plain(config)
+    if extra := [key for key in config if key not in ("study", "runs_table")]:
         raise UserError(
-            f"config: {', '.join(extra)} cannot stand beside runs_table, whose study trains no "
-            "models; remove one or the other"
+            f"config: {', '.join(map(str, extra))} cannot stand beside runs_table, whose study "
+            "trains no models; remove one or the other"
         )
     study = validate(TableStudy, config)
     runs_of_table(study)
