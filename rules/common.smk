@@ -15,6 +15,7 @@ from distill.startup import (
     check_device_limit,
     check_harness,
     check_local_files,
+    check_reference,
     check_row_counts,
     check_server_keys,
     check_stored_specs,
@@ -65,6 +66,7 @@ def load_study():
         if workflow.is_main_process:
             check_cells(plan)
             check_row_counts(plan)
+            check_reference(plan)
             check_corpora(plan)
             check_benchmarks(plan)
             check_device_limit(workflow.global_resources)

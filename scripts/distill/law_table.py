@@ -1,6 +1,9 @@
 """The points that laws are fitted to: from a study's runs table, or from a table of one's own."""
 
+import math
 from collections.abc import Mapping
+from decimal import Decimal
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -161,18 +164,39 @@ def _checked(frame: pd.DataFrame, columns: Mapping[str, str]) -> dict[str, Any]:
                 "the value is missing; fill it in",
             )
             continue
-        array = pd.to_numeric(frame[column], errors="coerce").to_numpy(dtype=np.float64)
+        array = _numbers(frame[column])
         empty = (
             frame[column].isna().to_numpy() if name in _MAY_BE_NULL else np.zeros(len(frame), bool)
         )
         whole = name == "seed"
-        bad = ~np.isfinite(array) | ((array % 1 != 0) if whole else (array <= 0))
-        needed = "a whole number" if whole else "a positive finite number"
+        out = ((array % 1 != 0) | (abs(array) > LARGEST)) if whole else (array <= 0)
+        bad = ~np.isfinite(array) | out
+        needed = f"a whole number up to {LARGEST}" if whole else "a positive finite number"
         _fail_where(
             bad & ~empty, columns, (name,), f"the value must be {needed}; correct or drop the row"
         )
         values[name] = array
     return values
+
+
+LARGEST = 2**53
+"""Whole numbers up to here are exact as floats."""
+
+
+def _numbers(cells: pd.Series) -> np.ndarray:
+    """Cells as floats: NaN for what is neither a number nor the text of one."""
+
+    def number(cell: Any) -> float:
+        if isinstance(cell, (bool, np.bool_)) or not isinstance(cell, (str, Real, Decimal)):
+            return math.nan
+        try:
+            return float(cell)
+        except (ValueError, OverflowError):
+            return math.nan
+
+    if pd.api.types.is_float_dtype(cells.dtype) or pd.api.types.is_integer_dtype(cells.dtype):
+        return cells.to_numpy(dtype=np.float64, na_value=np.nan)
+    return np.array([number(cell) for cell in cells], dtype=np.float64)
 
 
 def _fail_where(bad: Any, columns: Mapping[str, str], names: tuple[str, ...], why: str) -> None:

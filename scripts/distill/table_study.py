@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 from pydantic import Field
 
 from distill.columns import COLUMNS
 from distill.files import UserError
 from distill.law_table import own_table
 from distill.sections import LocalPath, Name, Section
+from distill.tabular import read_csv_rows
 from distill.validation import check_plain, validate
 
 
@@ -92,14 +94,23 @@ def read_table(path: str | Path) -> pd.DataFrame:
     file = Path(path)
     if not file.is_file():
         raise UserError(f"config: runs_table.path: the file {file} does not exist")
-    readers = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
-    if file.suffix.lower() not in readers:
+    kind = file.suffix.lower()
+    if kind not in (".csv", ".parquet"):
         raise UserError(f"config: runs_table.path: {file} is neither .csv nor .parquet; convert it")
+    if kind == ".csv":
+        read_csv_rows(file)  # pandas would shift, drop or fill cells of uneven rows
     try:
-        table: pd.DataFrame = readers[file.suffix.lower()](file)
-    except (ValueError, OSError) as error:
+        if kind == ".csv":
+            return pd.read_csv(file, encoding="utf-8-sig", index_col=False)
+        table: pd.DataFrame = pd.read_parquet(file)
+    except (ValueError, OSError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"config: runs_table.path: {file} is not readable: {reason}") from None
+    names = list(map(str, table.columns))
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(
+            f"config: runs_table.path: {file} has the column {twice[0]!r} twice; rename one of them"
+        )
     return table
 
 
