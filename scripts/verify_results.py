@@ -9,6 +9,7 @@ from pathlib import Path
 
 from distill.files import UserError
 from distill.provenance import changed_outputs
+from distill.shown import visible
 
 
 def main() -> int:
@@ -24,7 +25,7 @@ def main() -> int:
             failed = True
             continue
         for sentence in wrong:
-            print(f"{folder}: {sentence}")
+            print(visible(f"{folder}: {sentence}"))
         print(f"{folder}: {count - len(wrong)} of {count} files are as written")
         failed = failed or bool(wrong)
     return int(failed)

@@ -14,11 +14,12 @@ from distill.lineage import teacher_loops
 from distill.method_sections import Method
 from distill.plan import LIVE, NO_CACHE, RAW
 from distill.served_checks import not_served, served_twice
+from distill.shown import short_name
 from distill.soundness import EVERY_WORD, unsound
 from distill.splits import with_counts
 from distill.text_sections import MAGPIE
 from distill.train_sections import Search, Train
-from distill.validation import check_plain, sentence, short_key, validate
+from distill.validation import check_plain, sentence, validate
 
 
 def parse_study(config: dict[str, Any]) -> Study:
@@ -505,7 +506,7 @@ def _search_problems(study: Study, name: str, search: Search) -> list[str]:
         value = None if fixed or setting not in _keys_of(own) else getattr(own, setting, None)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             found.append(
-                f"{where}.space: {short_key(key)} is no numeric setting; use method.<key> or train.<key>, such "
+                f"{where}.space: {short_name(key)} is no numeric setting; use method.<key> or train.<key>, such "
                 "as method.forward_kl or train.learning_rate"
             )
     return found

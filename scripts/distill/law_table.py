@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from distill.files import UserError
+from distill.shown import listed
 
 KEYS = ("teacher", "student", "method", "cache", "curation", "init", "group")
 SIZES = ("params", "params_non_embedding", "tokens", "epochs", "updates", "flops")
@@ -144,7 +145,7 @@ def _checked(frame: pd.DataFrame, columns: Mapping[str, str]) -> dict[str, Any]:
         if column not in frame:
             raise UserError(
                 f"runs_table.columns.{name}: the table has no column {column!r}; it has "
-                f"{', '.join(map(str, frame.columns))}"
+                f"{listed(frame.columns)}"
             )
     taken = list(columns.values())
     if twice := [name for name in columns if taken.count(columns[name]) > 1]:

@@ -2,6 +2,7 @@
 
 import reprlib
 import unicodedata
+from collections.abc import Iterable
 from typing import Any
 
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
@@ -29,3 +30,16 @@ _BRIEF.maxlevel, _BRIEF.maxstring, _BRIEF.maxother, _BRIEF.maxlong = 3, 200, 200
 def brief(value: Any) -> str:
     """A value as it is written in a sentence: on one line, and short however large it is."""
     return _BRIEF.repr(value)
+
+
+def short_name(name: Any) -> str:
+    """A key or column as it is named in a sentence: on one line; a long one loses its end."""
+    text = str(name) if str(name).isprintable() else repr(name)
+    return text if len(text) <= 100 else f"{text[:99]}…"
+
+
+def listed(names: Iterable[Any], most: int = 30) -> str:
+    """Names with commas between them; of very many the first."""
+    found = [short_name(name) for name in names]
+    more = [f"… ({len(found) - most} more)"] if len(found) > most else []
+    return ", ".join([*found[:most], *more])

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from distill.files import UserError, write_json
 from distill.parquet import write_rows
+from distill.shown import listed
 from distill.tabular import FIELDS, join_lines, pick_fields, read_text_rows
 
 DATA_SCHEMA = pa.schema([(name, pa.large_string()) for name in FIELDS])
@@ -164,8 +165,7 @@ def _read_parquet(path: Path, fields: dict[str, str]) -> list[dict[str, Any]]:
         for column in dict.fromkeys(fields.values()):
             if names.count(column) != 1:
                 there = "is there twice" if column in names else "is missing"
-                columns = ", ".join(names)
-                raise UserError(f"{path}: the column {column!r} {there}; there are {columns}")
+                raise UserError(f"{path}: the column {column!r} {there}; there are {listed(names)}")
         table = pq.read_table(path, columns=list(dict.fromkeys(fields.values())))
         table.validate(full=True)  # also that text is UTF-8
         return list(table.to_pylist())

@@ -9,12 +9,14 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import Field
 
 from distill.columns import COLUMNS
 from distill.files import UserError
 from distill.law_table import own_table
 from distill.sections import LocalPath, Name, Section
+from distill.shown import listed
 from distill.tabular import read_csv_rows
 from distill.validation import check_plain, validate
 
@@ -77,7 +79,7 @@ def parse_table_study(config: dict[str, Any]) -> TableStudy:
     check_plain(config)
     if extra := [key for key in config if key not in ("study", "runs_table")]:
         raise UserError(
-            f"config: {', '.join(map(str, extra))} cannot stand beside runs_table, whose study "
+            f"config: {listed(extra)} cannot stand beside runs_table, whose study "
             "trains no models; remove one or the other"
         )
     study = validate(TableStudy, config)
@@ -102,16 +104,16 @@ def read_table(path: str | Path) -> pd.DataFrame:
     try:
         if kind == ".csv":
             return pd.read_csv(file, encoding="utf-8-sig", index_col=False)
-        table: pd.DataFrame = pd.read_parquet(file)
+        names = pq.read_schema(file).names
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise UserError(
+                f"config: runs_table.path: {file}: the column {twice[0]!r} is there twice; rename "
+                "one of them"
+            )
+        return pd.read_parquet(file)
     except (ValueError, OSError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"config: runs_table.path: {file} is not readable: {reason}") from None
-    names = list(map(str, table.columns))
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise UserError(
-            f"config: runs_table.path: {file} has the column {twice[0]!r} twice; rename one of them"
-        )
-    return table
 
 
 def runs_of_table(study: TableStudy) -> tuple[pd.DataFrame, dict[str, Any]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.files import UserError
+from distill.shown import listed, short_name
 
 csv.field_size_limit(2**31 - 1)  # a cell may hold a whole document
 
@@ -169,15 +170,18 @@ def pick_fields(
     picked: dict[str, str | None] = dict.fromkeys(FIELDS)
     for field, column in fields.items():
         if column not in row:
-            columns = ", ".join(str(key) for key in row)
-            raise UserError(f"{name}, row {number}: no column {column!r}; there are {columns}")
+            raise UserError(f"{name}, row {number}: no column {column!r}; there are {listed(row)}")
         value = row[column]
         if value is not None and not isinstance(value, str):
-            raise UserError(f"{name}, row {number}: {column} is not text")
+            raise UserError(f"{name}, row {number}: {short_name(column)} is not text")
         if not _is_unicode(value or ""):
-            raise UserError(f"{name}, row {number}: {column} holds half of a character; mend it")
+            raise UserError(
+                f"{name}, row {number}: {short_name(column)} holds half of a character; mend it"
+            )
         if field in filled and not (value or "").strip():
-            raise UserError(f"{name}, row {number}: {column} is empty; fill or remove that row")
+            raise UserError(
+                f"{name}, row {number}: {short_name(column)} is empty; fill or remove that row"
+            )
         picked[field] = value
     return picked
 

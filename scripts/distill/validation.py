@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from distill.files import UserError
-from distill.shown import brief
+from distill.shown import brief, short_name
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -149,14 +149,8 @@ def _not_text(value: Any) -> str | None:
 
 def _where(location: Sequence[Any]) -> str:
     """The place of a value, such as runs[0].samples."""
-    parts = [f"[{part}]" if isinstance(part, int) else f".{short_key(part)}" for part in location]
+    parts = [f"[{part}]" if isinstance(part, int) else f".{short_name(part)}" for part in location]
     return "".join(parts).removeprefix(".")
-
-
-def short_key(part: Any) -> str:
-    """A key as part of a place, on one line; a long one loses its end."""
-    text = str(part) if str(part).isprintable() else repr(part)
-    return text if len(text) <= 100 else f"{text[:99]}…"
 
 
 def validate(model: type[Model], config: dict[str, Any]) -> Model:
