@@ -42,11 +42,15 @@ HeldOut = Annotated[int, Field(ge=0, le=MOST_ROWS), _count(0)]
 def _usable_path(path: str) -> str:
     if not path.strip() or any(len(name.encode()) > 255 for name in path.split("/")):
         raise ValueError("a path has no empty name and none longer than 255 bytes")
+    if "//" in path or not {*"{}\n\r\t"}.isdisjoint(path):
+        raise ValueError(
+            "a path has no //, braces, tabs or line breaks, which Snakemake reads as something else"
+        )
     return path
 
 
 LocalPath = Annotated[str, Field(max_length=4000), AfterValidator(_usable_path)]
-"""A file or folder here; any character but control characters, which no text of a config has."""
+"""A file or folder here, of any other characters that a config may hold."""
 
 
 def _kinds(annotation: Any) -> set[Any]:
