@@ -25,11 +25,13 @@ def _visible_character(character: str) -> str:
 
 _BRIEF = reprlib.Repr()
 _BRIEF.maxlevel, _BRIEF.maxstring, _BRIEF.maxother, _BRIEF.maxlong = 3, 200, 200, 60
+_LONGEST = 300
 
 
 def brief(value: Any) -> str:
     """A value as it is written in a sentence: on one line, and short however large it is."""
-    return _BRIEF.repr(value)
+    text = _BRIEF.repr(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 def short_name(name: Any) -> str:
