@@ -170,9 +170,12 @@ def _checked(frame: pd.DataFrame, columns: Mapping[str, str]) -> dict[str, Any]:
             frame[column].isna().to_numpy() if name in _MAY_BE_NULL else np.zeros(len(frame), bool)
         )
         whole = name == "seed"
-        out = ((array % 1 != 0) | (abs(array) > LARGEST)) if whole else (array <= 0)
-        bad = ~np.isfinite(array) | out
-        needed = f"a whole number up to {LARGEST}" if whole else "a positive finite number"
+        with np.errstate(invalid="ignore"):
+            odd = (array % 1 != 0) | (abs(array) > LARGEST)
+        least, most = REACH.get(name, OTHER_REACH)
+        bad = ~np.isfinite(array) | (odd if whole else (array < least) | (array > most))
+        needed = f"a positive finite number ({least:g} to {most:g})"
+        needed = f"a whole number up to {LARGEST}" if whole else needed
         _fail_where(
             bad & ~empty, columns, (name,), f"the value must be {needed}; correct or drop the row"
         )
@@ -182,6 +185,13 @@ def _checked(frame: pd.DataFrame, columns: Mapping[str, str]) -> dict[str, Any]:
 
 LARGEST = 2**53
 """Whole numbers up to here are exact as floats."""
+REACH = {
+    **dict.fromkeys(("params", "tokens", "unique_tokens", "teacher_params"), (1.0, 1e18)),
+    **dict.fromkeys(("loss", "teacher_loss"), (1e-9, 1e6)),
+}
+OTHER_REACH = (1e-20, 1e40)
+"""What a value can be: things are counted one by one, not in billions, and powers of all are
+numbers."""
 
 
 def _numbers(cells: pd.Series) -> np.ndarray:
