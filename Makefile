@@ -8,6 +8,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 .PHONY: study test test-fast test-long test-cluster test-kill check container clean-unused
 
 study: $(VENV)/study.done ## run the default study, or CONFIG=studies/….yaml, on all cores
+	$(if $(CONFIG),python scripts/check_config.py $(CONFIG))
 	snakemake --cores all $(if $(CONFIG),--configfile $(CONFIG))
 
 test: $(VENV)/test.done check ## fast tests first, then the workflow's

@@ -8,11 +8,12 @@ min_version("9.27")
 
 sys.path.insert(0, f"{workflow.basedir}/scripts")
 
+from distill.validation import readable
 
 # A study named on the command line replaces the default; Snakemake alone would merge the two.
 if not workflow.overwrite_configfiles:
 
-    configfile: f"{workflow.basedir}/config.yaml"
+    configfile: readable(f"{workflow.basedir}/config.yaml")
 
 
 include: "rules/common.smk"

@@ -30,6 +30,7 @@ from distill.startup import (
     check_image,
     check_local_files,
     check_packages,
+    check_reference,
     check_row_counts,
     check_server_keys,
     check_stored_specs,
@@ -75,7 +76,7 @@ def load_study():
     """Check config, files and finished results; a mistake ends the run with its sentence."""
     try:
         check_image(IMAGE, DEPLOYMENT)
-        for file in workflow.overwrite_configfiles or [f"{BASE}/config.yaml"]:
+        for file in workflow.overwrite_configfiles:
             check_yaml(file)
         if OWN_TABLE:
             check_table_reader()
@@ -89,6 +90,7 @@ def load_study():
         if workflow.is_main_process:
             check_cells(plan)
             check_row_counts(plan)
+            check_reference(plan)
             check_corpora(plan)
             check_benchmarks(plan)
             check_device_limit(workflow.global_resources)

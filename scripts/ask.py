@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from distill.ask_program import answer, parser
 from distill.files import UserError
+from distill.shown import visible
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
-    print(json.dumps(record, allow_nan=False, ensure_ascii=False) if given.json else text)
+    print(json.dumps(record, allow_nan=False) if given.json else visible(text))
     return 0
 
 

@@ -15,6 +15,7 @@ import yaml
 from distill.checks import parse_study
 from distill.files import UserError
 from distill.plan import Plan
+from distill.shown import visible
 from distill.unused import size_mb, unused_folders, unused_resources
 from distill.validation import check_yaml
 
@@ -36,7 +37,7 @@ def main() -> int:
     unused = [path for plan in plans for path in unused_folders(plan)] + unused_resources(plans)
     sizes = [size_mb(path) for path in unused]
     for path, size in zip(unused, sizes, strict=True):
-        print(f"{size:10.1f} MB  {path}")
+        print(visible(f"{size:10.1f} MB  {path}"))
         if arguments.delete:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     what = "deleted" if arguments.delete else "unused"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from distill.files import UserError
 from distill.provenance import verify
+from distill.shown import visible
 
 
 def main() -> int:
@@ -26,14 +27,15 @@ def main() -> int:
             failed = True
             continue
         for sentence in found.wrong:
-            print(f"{folder}: {sentence}")
+            print(visible(f"{folder}: {sentence}"))
         named = found.outputs + found.inputs
         print(
             f"{folder}: {named - len(found.wrong)} of {named} files are as written "
             f"({found.outputs} results, {found.inputs} of models and data)"
         )
         if found.further:
-            print(f"{folder}: {len(found.further)} more are not in the record: {found.further[0]}")
+            more = f"{len(found.further)} more are not in the record: {found.further[0]}"
+            print(visible(f"{folder}: {more}"))
         failed = failed or bool(found.wrong)
     return int(failed)
 

@@ -27,10 +27,13 @@ def changed(path: str, value: Any) -> dict[str, Any]:
     return config
 
 
-@pytest.mark.parametrize("key", ["hub", "path"])
-def test_a_source_at_an_address_is_refused_without_its_password(key: str) -> None:
+@pytest.mark.parametrize(
+    ("key", "sentence"),
+    [("hub", r"sources.base: hub is a"), ("path", r"sources.base.path: a path has no //")],
+)
+def test_a_source_at_an_address_is_refused_without_its_password(key: str, sentence: str) -> None:
     source = {key: "https://me:hunter2@node/a", "revision": "f" * 40}
-    with pytest.raises(UserError, match=rf"sources.base: {key} is a") as caught:
+    with pytest.raises(UserError, match=sentence) as caught:
         parse_study(changed("sources.base", source))
     assert "hunter2" not in str(caught.value)
 

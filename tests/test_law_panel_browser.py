@@ -11,8 +11,10 @@ import pytest
 
 from distill.asked_study import make_study
 from distill.asking import find_subject
+from distill.drawing import draw_figure
 from distill.figures import FIGURES
 from distill.report import write_report
+from hostile_text import ALL, MORE, check_figures, check_page, poisoned
 from size_study import TOKENS_PER_SAMPLE, size_laws, size_runs
 from synthetic_runs import make_references
 from test_report_browser import find_browser
@@ -172,3 +174,21 @@ def test_no_other_script_can_run(browser: Any, report: Path, tmp_path: Path) -> 
     assert page.title() != "owned"
     assert "expected loss" in page.inner_text("#ask-words")
     assert any("Content Security Policy" in fault for fault in faults)
+
+
+def test_hostile_names_in_laws_and_the_panel_do_nothing(browser: Any, tmp_path: Path) -> None:
+    names = {"kd": f"kd {ALL}", "sft": MORE[0], "d24": f"d24 {ALL}", "random": MORE[-2]}
+    runs = size_runs().replace(dict.fromkeys(("student", "method", "init"), names))
+    laws = poisoned(size_laws(), names)
+    references = {**make_references(), "teachers": {}, "unigram_entropy": {}}
+    for name in FIGURES:
+        paths = [tmp_path / f"{name}.{end}" for end in ("svg", "png", "csv")]
+        if name in ("law_curves", "exponents"):
+            draw_figure(name, runs, references, *paths, laws=laws)
+        else:
+            paths[0].write_text('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>')
+    check_figures(tmp_path, 2)
+    answers: dict[str, Any] = {"schema": 1, "answers": []}
+    out, template = tmp_path / "report.html", REPORT / "report.html.j2"
+    write_report(runs, references, answers, None, tmp_path, REPORT, template, out, laws)
+    check_page(browser, out, scripts=2)

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from distill.columns import COLUMNS, NULL_IN, TEXTS
 from distill.config import Block, Study, raw_rows_needed
 from distill.corpus_checks import corpus_problems
 from distill.files import UserError
@@ -13,11 +14,12 @@ from distill.lineage import teacher_loops
 from distill.method_sections import Method
 from distill.plan import LIVE, NO_CACHE, RAW
 from distill.served_checks import not_served, served_twice
+from distill.shown import short_name
 from distill.soundness import EVERY_WORD, unsound
 from distill.splits import with_counts
 from distill.text_sections import MAGPIE
 from distill.train_sections import Search, Train
-from distill.validation import sentence, validate
+from distill.validation import check_plain, sentence, validate
 
 
 def parse_study(config: dict[str, Any]) -> Study:
@@ -26,6 +28,7 @@ def parse_study(config: dict[str, Any]) -> Study:
     Raises:
         UserError: One sentence per mistake, each naming its key and the remedy.
     """
+    check_plain(config)
     study = validate(Study, with_counts(config))
     if found := _problems(study):
         raise UserError("\n".join(f"config: {line}" for line in found))
@@ -126,6 +129,7 @@ def _problems(study: Study) -> list[str]:
                 f"evaluate.reference.passages: {reference.passages} are asked for but "
                 f"{reference.source} has {given.rows} rows"
             )
+    found += _cost_problems(study)
     found += [
         f"evaluate.benchmarks.{name}: its column would be that of another benchmark's error; rename the task"
         for name in study.evaluate.benchmarks
@@ -168,6 +172,16 @@ def _problems(study: Study) -> list[str]:
         if name in study.caches:
             found.append(f"caches.{name}: the name is reserved for runs {what}")
     return found
+
+
+def _cost_problems(study: Study) -> list[str]:
+    """Columns that a cost names but no run of the study could have a number in."""
+    own = [name for name in COLUMNS if name not in (*TEXTS, *NULL_IN[study.task])]
+    return [
+        _unknown("evaluate.cost", name, dict.fromkeys(own), "column of numbers")
+        for name in study.evaluate.cost or {}
+        if name not in own
+    ]
 
 
 def _soft_problems(study: Study, teacher: str, method: Method, name: str, cache: str) -> list[str]:
@@ -492,7 +506,7 @@ def _search_problems(study: Study, name: str, search: Search) -> list[str]:
         value = None if fixed or setting not in _keys_of(own) else getattr(own, setting, None)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             found.append(
-                f"{where}.space: {key} is no numeric setting; use method.<key> or train.<key>, such "
+                f"{where}.space: {short_name(key)} is no numeric setting; use method.<key> or train.<key>, such "
                 "as method.forward_kl or train.learning_rate"
             )
     return found

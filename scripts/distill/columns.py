@@ -71,6 +71,9 @@ COLUMNS = {
 }
 """Columns of the runs table, in order, with their meaning."""
 
+TEXTS = ["study", "task", "teacher", "student", "init", "method", "curation", "cache"]
+"""Columns of names; all others hold numbers."""
+
 MEASURED = [
     "tokens_per_second",
     "tokens_per_second_median",

@@ -15,7 +15,7 @@ from pydantic import model_validator as checked
 from distill.evaluate_sections import Evaluate
 from distill.method_sections import Cache, Method
 from distill.model_sections import Student, Teacher
-from distill.sections import SHARE, Name, NotNegative, Samples, Section
+from distill.sections import MOST_ROWS, SHARE, Name, NotNegative, Samples, Section
 from distill.text_sections import Corpus, Curation, Mask, Prompts, Source
 from distill.train_sections import Search, Train
 
@@ -120,13 +120,14 @@ def shares_to_numbers(given: Mapping[str, Any]) -> dict[str, Any]:
     """
     rows = given.get("corpus") or given.get("prompts")
     try:
-        pool = int(rows["pool"])  # type: ignore[index]
-    except (TypeError, KeyError, ValueError):
+        pool = min(int(rows["pool"]), MOST_ROWS)  # type: ignore[index]
+    except (TypeError, KeyError, ValueError, OverflowError):
         pool = 1  # what is wrong with it is told for itself
 
     def number(value: Any) -> Any:
         if isinstance(value, str) and re.match(SHARE, value.strip()):
-            return max(1, round(pool * float(value.strip().rstrip("%")) / 100))
+            share = float(value.strip().rstrip("%")) / 100
+            return max(1, round(pool * share)) if 0 < share <= 100 else value
         return value
 
     def counted(entry: Any) -> Any:

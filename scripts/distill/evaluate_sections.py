@@ -6,7 +6,16 @@ from typing import Annotated
 from pydantic import Field
 from pydantic import model_validator as checked
 
-from distill.sections import Name, NotNegative, Positive, Precision, Probability, Section, Threads
+from distill.sections import (
+    LocalPath,
+    Name,
+    NotNegative,
+    Positive,
+    Precision,
+    Probability,
+    Section,
+    Threads,
+)
 
 
 class Reference(Section):
@@ -82,7 +91,7 @@ class Benchmark(Section):
     chat_template: bool = Field(
         False, description="Put the prompts into the tokenizer's chat template"
     )
-    include: str | None = Field(
+    include: LocalPath | None = Field(
         None,
         description="Folder with task files of one's own, and best their data: a change there is seen (default: the harness's own tasks)",
     )

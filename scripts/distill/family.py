@@ -8,6 +8,8 @@ heads of 64, 12 layers). With BERT's vocabulary it runs from 2 to 102 million pa
 from collections.abc import Mapping
 from typing import Any
 
+from distill.shown import brief
+
 HEAD_WIDTH = 64
 """Width of an attention head in BERT."""
 
@@ -58,7 +60,17 @@ _SIZES = (
 
 
 def closed_form(config: Mapping[str, Any]) -> int | None:
-    """Parameters of a masked student, where its config says that it is a BERT and all its sizes."""
+    """Parameters of a masked student, where its config says that it is a BERT and all its sizes.
+
+    Raises:
+        ValueError: A size is no whole number above 0.
+    """
     if config.get("model_type") != "bert" or not all(name in config for name in _SIZES):
         return None
+    for name in (*_SIZES, "type_vocab_size"):
+        size = config.get(name, 2)
+        if isinstance(size, bool) or not isinstance(size, int) or size <= 0:
+            raise ValueError(
+                f"config.{name} must be a whole number above 0, but it is {brief(size)}"
+            )
     return bert_parameters(config)[0]

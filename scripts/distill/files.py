@@ -9,12 +9,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from distill.shown import visible
+
 CHECKSUM = "checksum"
 """Key of a JSON record under which it says what its other values were when it was written."""
 
 
 class UserError(Exception):
-    """A mistake that the user can mend; its text is one sentence with the remedy."""
+    """A mistake that the user can mend; its text is one sentence with the remedy.
+
+    What it quotes of names, cells and other text cannot steer a terminal.
+    """
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(visible(sentence))
 
 
 @contextmanager

@@ -13,11 +13,19 @@ from typing import Any, NoReturn
 
 from distill.disk import disk_error
 from distill.files import UserError
+from distill.shown import visible
 
 WORKFLOW = "SCALING_WORKFLOW_PID"
 """Environment variable with the process of the workflow that started a job."""
 
 _PR_SET_PDEATHSIG = 1
+
+
+class _VisibleFormatter(logging.Formatter):
+    """Log lines in which text of models and data cannot steer a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
 
 
 def _runs(process: int) -> bool:
@@ -69,12 +77,11 @@ def job(snakemake: Any) -> Iterator[Any]:
 
 
 def _open_log(log: Path) -> None:
-    style = "%(asctime)s %(message)s"
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
-        logging.basicConfig(
-            filename=log, filemode="w", level=logging.INFO, format=style, force=True
-        )
+        handler = logging.FileHandler(log, mode="w", encoding="utf-8", errors="backslashreplace")
+        handler.setFormatter(_VisibleFormatter("%(asctime)s %(message)s"))
+        logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     except OSError as error:
         logging.getLogger().addHandler(logging.NullHandler())
         _fail(
@@ -93,6 +100,6 @@ def _fail(sentence: str) -> NoReturn:
     logging.error("%s", sentence)
     logging.shutdown()
     # Not an exception: Snakemake's own traceback of the script would bury the sentence.
-    sys.stderr.write(f"\nError: {sentence}\n")
+    sys.stderr.write(f"\nError: {visible(sentence)}\n")
     sys.stderr.flush()
     os._exit(1)

@@ -49,7 +49,11 @@ def law_grid(study: Study) -> dict[str, Any]:
                 students.append(_student(find_subject(study, group, name)))
             except NoLaw as reason:
                 refused.append(reason)
-        any_size = _any_size(study, group)
+        any_size = None
+        try:
+            any_size = _any_size(study, group)
+        except NoLaw as reason:
+            refused.append(reason)
         if students or any_size:
             groups.append(
                 {
@@ -74,7 +78,7 @@ def law_grid(study: Study) -> dict[str, Any]:
 
 def _student(subject: Subject) -> dict[str, Any]:
     """The curves of one student."""
-    tokens = refined(*_token_ends(subject), lambda at: _stack(subject, at))
+    tokens = _refined(subject, *_token_ends(subject), lambda at: _stack(subject, at))
     group, rates = subject.group, subject.rates
     cost = rates.cost(1.0, subject.epochs) if rates else {}
     return {
@@ -116,12 +120,13 @@ def _any_size(study: Study, group: Group) -> dict[str, Any] | None:
 
     ends = _token_ends(subject)
     coarse = np.geomspace(*ends, _FIRST)
-    sizes = refined(
+    sizes = _refined(
+        subject,
         low / beyond,
         high * beyond,
         lambda at: surface(at, coarse).transpose(0, 2, 1).reshape(-1, len(at)),
     )
-    tokens = refined(*ends, lambda at: surface(sizes, at).reshape(-1, len(at)))
+    tokens = _refined(subject, *ends, lambda at: surface(sizes, at).reshape(-1, len(at)))
     curves = surface(sizes, tokens)
     rates = [rates_between(group.sizes(subject.measure), float(size)) for size in sizes]
     costs = [rate.cost(1.0, subject.epochs) if rate else {} for rate in rates]
@@ -194,6 +199,18 @@ def _stack(subject: Subject, tokens: Array) -> Array:
     """The curves at tokens, shape (curves, tokens)."""
     at = subject.predict(tokens)
     return np.stack([getattr(at, name) for name in CURVES])
+
+
+def _refined(subject: Subject, low: float, high: float, curves: Callable[[Array], Array]) -> Array:
+    """Such nodes as `refined` finds.
+
+    Raises:
+        NoLaw: It finds none.
+    """
+    try:
+        return refined(low, high, curves)
+    except ValueError as error:
+        raise NoLaw(subject.label, f"{error}; look for runs that do not belong together") from None
 
 
 def refined(low: float, high: float, curves: Callable[[Array], Array]) -> Array:

@@ -83,7 +83,7 @@ def _shown(value: Any, visible: Callable[[str], str]) -> Any:
     if isinstance(value, str):
         return visible(value)
     if isinstance(value, dict):
-        return {key: _shown(entry, visible) for key, entry in value.items()}
+        return {_shown(key, visible): _shown(entry, visible) for key, entry in value.items()}
     return [_shown(entry, visible) for entry in value] if isinstance(value, list) else value
 
 

@@ -1,12 +1,16 @@
 """The points that laws are fitted to: from a study's runs table, or from a table of one's own."""
 
+import math
 from collections.abc import Mapping
+from decimal import Decimal
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from distill.files import UserError
+from distill.shown import listed
 
 KEYS = ("teacher", "student", "method", "cache", "curation", "init", "group")
 SIZES = ("params", "params_non_embedding", "tokens", "epochs", "updates", "flops")
@@ -141,7 +145,7 @@ def _checked(frame: pd.DataFrame, columns: Mapping[str, str]) -> dict[str, Any]:
         if column not in frame:
             raise UserError(
                 f"runs_table.columns.{name}: the table has no column {column!r}; it has "
-                f"{', '.join(map(str, frame.columns))}"
+                f"{listed(frame.columns)}"
             )
     taken = list(columns.values())
     if twice := [name for name in columns if taken.count(columns[name]) > 1]:
@@ -161,18 +165,49 @@ def _checked(frame: pd.DataFrame, columns: Mapping[str, str]) -> dict[str, Any]:
                 "the value is missing; fill it in",
             )
             continue
-        array = pd.to_numeric(frame[column], errors="coerce").to_numpy(dtype=np.float64)
+        array = _numbers(frame[column])
         empty = (
             frame[column].isna().to_numpy() if name in _MAY_BE_NULL else np.zeros(len(frame), bool)
         )
         whole = name == "seed"
-        bad = ~np.isfinite(array) | ((array % 1 != 0) if whole else (array <= 0))
-        needed = "a whole number" if whole else "a positive finite number"
+        with np.errstate(invalid="ignore"):
+            odd = (array % 1 != 0) | (abs(array) > LARGEST)
+        least, most = REACH.get(name, OTHER_REACH)
+        bad = ~np.isfinite(array) | (odd if whole else (array < least) | (array > most))
+        needed = f"a positive finite number ({least:g} to {most:g})"
+        needed = f"a whole number up to {LARGEST}" if whole else needed
         _fail_where(
             bad & ~empty, columns, (name,), f"the value must be {needed}; correct or drop the row"
         )
         values[name] = array
     return values
+
+
+LARGEST = 2**53
+"""Whole numbers up to here are exact as floats."""
+REACH = {
+    **dict.fromkeys(("params", "tokens", "unique_tokens", "teacher_params"), (1.0, 1e18)),
+    **dict.fromkeys(("loss", "teacher_loss"), (1e-9, 1e6)),
+}
+OTHER_REACH = (1e-20, 1e40)
+"""What a value can be: things are counted one by one, not in billions, and powers of all are
+numbers."""
+
+
+def _numbers(cells: pd.Series) -> np.ndarray:
+    """Cells as floats: NaN for what is neither a number nor the text of one."""
+
+    def number(cell: Any) -> float:
+        if isinstance(cell, (bool, np.bool_)) or not isinstance(cell, (str, Real, Decimal)):
+            return math.nan
+        try:
+            return float(cell)
+        except (ValueError, OverflowError):
+            return math.nan
+
+    if pd.api.types.is_float_dtype(cells.dtype) or pd.api.types.is_integer_dtype(cells.dtype):
+        return cells.to_numpy(dtype=np.float64, na_value=np.nan)
+    return np.array([number(cell) for cell in cells], dtype=np.float64)
 
 
 def _fail_where(bad: Any, columns: Mapping[str, str], names: tuple[str, ...], why: str) -> None:

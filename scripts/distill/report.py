@@ -7,7 +7,6 @@ direction characters are replaced by visible ones, so it can neither run nor dis
 """
 
 import base64
-import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from distill.law_panel import make_panel
 from distill.law_report import by_question, law_parts
 from distill.lines import Line, has_values, lines_of, prepare_runs
 from distill.method_tables import soft_section
+from distill.shown import visible
 from distill.tasks import words_of
 
 RUN_TABLES: dict[str, list[str]] = {
@@ -94,21 +94,6 @@ STUDENT_COLUMNS = [
 
 Table = dict[str, Any]
 """A table for the template: `columns` (name, measured), `rows` (texts)."""
-
-
-def visible(text: str) -> str:
-    """Return text whose control, direction and other invisible characters can be seen.
-
-    They become their code points, ESC is ⟨U+001B⟩; line breaks and tabs stay.
-    """
-    if text.isprintable():  # most text, and figures, which are long
-        return text
-    return "".join(map(_visible_character, text.replace("\r\n", "\n")))
-
-
-def _visible_character(character: str) -> str:
-    hidden = unicodedata.category(character) in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
-    return f"⟨U+{ord(character):04X}⟩" if hidden and character not in "\n\t" else character
 
 
 def write_report(

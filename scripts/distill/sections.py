@@ -1,35 +1,83 @@
 """What all sections of the config share: kinds of values, and that unknown keys are errors."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+)
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Positive = Annotated[int, Field(gt=0)]
-NotNegative = Annotated[int, Field(ge=0)]
+LARGEST = 2**53
+"""Up to here all readers of JSON agree on whole numbers, and seeds are ones that torch takes."""
+MOST_ROWS = 10_000_000
+"""Rows that a study can be planned for: its parts and draws are lists."""
+Positive = Annotated[int, Field(gt=0, le=LARGEST)]
+NotNegative = Annotated[int, Field(ge=0, le=LARGEST)]
+Rows = Annotated[int, Field(gt=0, le=MOST_ROWS)]
 Probability = Annotated[float, Field(gt=0, le=1)]
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
-Threads = Annotated[int, Field(gt=0)]
+Threads = Annotated[int, Field(gt=0, le=4096)]
 SHARE = r"^\d+(\.\d+)? ?%$"
-_COUNT = {
-    "anyOf": [{"exclusiveMinimum": 0, "type": "integer"}, {"pattern": SHARE, "type": "string"}]
-}
-Samples = Annotated[int, Field(gt=0), WithJsonSchema(_COUNT)]
+
+
+def _count(least: int) -> WithJsonSchema:
+    """A whole number of at least so much, or a share, for editors."""
+    number = {"type": "integer", "minimum": least, "maximum": MOST_ROWS}
+    return WithJsonSchema({"anyOf": [number, {"pattern": SHARE, "type": "string"}]})
+
+
+Samples = Annotated[int, Field(gt=0, le=MOST_ROWS), _count(1)]
 """A number of rows, or a share such as "10%", which is made a number on reading."""
-HeldOut = Annotated[
-    int,
-    Field(ge=0),
-    WithJsonSchema(
-        {"anyOf": [{"minimum": 0, "type": "integer"}, {"pattern": SHARE, "type": "string"}]}
-    ),
-]
+HeldOut = Annotated[int, Field(ge=0, le=MOST_ROWS), _count(0)]
+
+
+def _usable_path(path: str) -> str:
+    if not path.strip() or any(len(name.encode()) > 255 for name in path.split("/")):
+        raise ValueError("a path has no empty name and none longer than 255 bytes")
+    if "//" in path or not {*"{}\n\r\t"}.isdisjoint(path):
+        raise ValueError(
+            "a path has no //, braces, tabs or line breaks, which Snakemake reads as something else"
+        )
+    return path
+
+
+LocalPath = Annotated[str, Field(max_length=4000), AfterValidator(_usable_path)]
+"""A file or folder here, of any other characters that a config may hold."""
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """The plain types in an annotation such as `list[int] | None`."""
+    arguments = get_args(annotation)
+    return set().union(*map(_kinds, arguments)) if arguments else {annotation}
+
+
+def _has_switch(value: Any) -> bool:
+    """Whether a value is true or false, or a list or mapping that holds one."""
+    if isinstance(value, (list, dict)):
+        return any(map(_has_switch, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, bool)
 
 
 class Section(BaseModel):
     """A part of the config: unknown keys are errors, values do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        kinds = _kinds(cls.model_fields[info.field_name or ""].annotation)
+        if {int, float} & kinds and bool not in kinds and _has_switch(value):
+            raise ValueError("true and false (also yes, no, on, off) are no numbers; give a number")
+        return value
 
 
 Weight = Annotated[float, Field(ge=0)]

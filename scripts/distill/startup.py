@@ -78,6 +78,25 @@ def check_row_counts(plan: Plan) -> None:
         )
 
 
+def check_reference(plan: Plan) -> None:
+    """Check that a local reference text has as many passages as are asked for.
+
+    Raises:
+        UserError: It has fewer, or is malformed.
+    """
+    reference = plan.study.evaluate.reference
+    source = plan.study.sources[reference.source] if reference else None
+    if reference is None or source is None or source.path is None or source.begins is not None:
+        return
+    if source.path.endswith(".parquet"):
+        return
+    if (rows := len(read_text_rows(Path(source.path)))) < reference.passages:
+        raise UserError(
+            f"config: evaluate.reference.passages: {reference.passages} are asked for but "
+            f"{source.path} has {rows} rows; lower passages or give more text"
+        )
+
+
 def check_corpora(plan: Plan) -> None:
     """Check that local corpora are not too small for their largest shards, whatever the tokenizer.
 

@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import Field
 
 from distill.columns import COLUMNS
 from distill.files import UserError
 from distill.law_table import own_table
-from distill.sections import Name, Section
-from distill.validation import validate
+from distill.sections import LocalPath, Name, Section
+from distill.shown import listed
+from distill.tabular import read_csv_rows
+from distill.validation import check_plain, validate
 
 
 class TableColumns(Section):
@@ -37,7 +41,7 @@ class TableColumns(Section):
 class RunsTable(Section):
     """A table of one's own."""
 
-    path: str = Field(description="CSV or Parquet, one row per run")
+    path: LocalPath = Field(description="CSV or Parquet, one row per run")
     columns: TableColumns
 
 
@@ -72,10 +76,11 @@ def parse_table_study(config: dict[str, Any]) -> TableStudy:
     Raises:
         UserError: One sentence per mistake, each naming key, column or row and the remedy.
     """
-    if extra := sorted(set(config) - {"study", "runs_table"}):
+    check_plain(config)
+    if extra := [key for key in config if key not in ("study", "runs_table")]:
         raise UserError(
-            f"config: {', '.join(extra)} cannot stand beside runs_table, whose study trains no "
-            "models; remove one or the other"
+            f"config: {listed(extra)} cannot stand beside runs_table, whose study "
+            "trains no models; remove one or the other"
         )
     study = validate(TableStudy, config)
     runs_of_table(study)
@@ -91,15 +96,24 @@ def read_table(path: str | Path) -> pd.DataFrame:
     file = Path(path)
     if not file.is_file():
         raise UserError(f"config: runs_table.path: the file {file} does not exist")
-    readers = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
-    if file.suffix.lower() not in readers:
+    kind = file.suffix.lower()
+    if kind not in (".csv", ".parquet"):
         raise UserError(f"config: runs_table.path: {file} is neither .csv nor .parquet; convert it")
+    if kind == ".csv":
+        read_csv_rows(file)  # pandas would shift, drop or fill cells of uneven rows
     try:
-        table: pd.DataFrame = readers[file.suffix.lower()](file)
-    except (ValueError, OSError) as error:
+        if kind == ".csv":
+            return pd.read_csv(file, encoding="utf-8-sig", index_col=False)
+        names = pq.read_schema(file).names
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise UserError(
+                f"config: runs_table.path: {file}: the column {twice[0]!r} is there twice; rename "
+                "one of them"
+            )
+        return pd.read_parquet(file)
+    except (ValueError, OSError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"config: runs_table.path: {file} is not readable: {reason}") from None
-    return table
 
 
 def runs_of_table(study: TableStudy) -> tuple[pd.DataFrame, dict[str, Any]]:

@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from distill.files import UserError
+from distill.shown import listed, short_name
+
+csv.field_size_limit(2**31 - 1)  # a cell may hold a whole document
 
 FIELDS = ("prompt", "context", "response", "text")
 """What a data set's columns can be."""
@@ -20,7 +23,7 @@ FIELDS = ("prompt", "context", "response", "text")
 def _decode(path: Path) -> str:
     data = path.read_bytes()
     try:
-        return data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         before = error.object[: error.start].decode("utf-8")  # without the mark of UTF-8, if any
         place = f"line {before.count(chr(10)) + 1}"
@@ -31,9 +34,15 @@ def _decode(path: Path) -> str:
             f"{path}, {place}: not UTF-8 text, but perhaps Windows-1252 or UTF-16; save the file "
             "as UTF-8 (in Excel: CSV UTF-8) and run again"
         ) from None
+    if (null := text.find("\0")) >= 0:
+        raise UserError(
+            f"{path}, line {text.count(chr(10), 0, null) + 1}: a null character, as in UTF-16 or a "
+            "damaged file; save the file as UTF-8 (in Excel: CSV UTF-8) and run again"
+        )
+    return text
 
 
-def _csv_rows(path: Path) -> list[dict[str, str]]:
+def read_csv_rows(path: Path) -> list[dict[str, str]]:
     """Rows of a CSV file, each with every column of the header.
 
     Raises:
@@ -70,6 +79,32 @@ def _csv_rows(path: Path) -> list[dict[str, str]]:
     return rows
 
 
+def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, where no name stands twice.
+
+    Raises:
+        ValueError: One does.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {twice!r} is there twice in one object; rename one of them")
+    return found
+
+
+def _parse_json(text: str) -> Any:
+    """What JSON says.
+
+    Raises:
+        ValueError: It is none, is nested too deeply, or gives a name twice in one object.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_named_once)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def read_text_rows(path: Path) -> list[Any]:
     """Rows of a CSV, JSON or JSONL file.
 
@@ -79,10 +114,10 @@ def read_text_rows(path: Path) -> list[Any]:
     if not path.is_file():
         raise UserError(f"the data file {path} does not exist")
     if path.suffix == ".csv":
-        return _csv_rows(path)
+        return read_csv_rows(path)
     if path.suffix == ".json":
         try:
-            rows = json.loads(_decode(path))
+            rows = _parse_json(_decode(path))
         except ValueError as error:
             raise UserError(f"{path} is not readable JSON: {error}") from None
         if not isinstance(rows, list):
@@ -93,7 +128,7 @@ def read_text_rows(path: Path) -> list[Any]:
         for number, line in enumerate(_decode(path).split("\n"), 1):
             if line.strip():
                 try:
-                    rows.append(json.loads(line))
+                    rows.append(_parse_json(line))
                 except ValueError as error:
                     raise UserError(f"{path}, line {number}: {error}") from None
         return rows
@@ -135,15 +170,29 @@ def pick_fields(
     picked: dict[str, str | None] = dict.fromkeys(FIELDS)
     for field, column in fields.items():
         if column not in row:
-            columns = ", ".join(str(key) for key in row)
-            raise UserError(f"{name}, row {number}: no column {column!r}; there are {columns}")
+            raise UserError(f"{name}, row {number}: no column {column!r}; there are {listed(row)}")
         value = row[column]
         if value is not None and not isinstance(value, str):
-            raise UserError(f"{name}, row {number}: {column} is not text")
+            raise UserError(f"{name}, row {number}: {short_name(column)} is not text")
+        if not _is_unicode(value or ""):
+            raise UserError(
+                f"{name}, row {number}: {short_name(column)} holds half of a character; mend it"
+            )
         if field in filled and not (value or "").strip():
-            raise UserError(f"{name}, row {number}: {column} is empty; fill or remove that row")
+            raise UserError(
+                f"{name}, row {number}: {short_name(column)} is empty; fill or remove that row"
+            )
         picked[field] = value
     return picked
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text can be written; JSON can name halves of characters (surrogates)."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def prompt_words(row: Any, fields: Mapping[Any, str]) -> int:

@@ -8,11 +8,14 @@ from pydantic import Field, StringConstraints
 from pydantic import model_validator as checked
 
 from distill.sections import (
+    MOST_ROWS,
     HeldOut,
+    LocalPath,
     Name,
     NotNegative,
     Positive,
     Probability,
+    Rows,
     Samples,
     Section,
     Sha256,
@@ -34,7 +37,7 @@ class Source(Section):
         None,
         description="Commit of the hub repository, all 40 hexadecimal digits: a branch or tag may move",
     )
-    path: str | None = Field(None, description="Local model directory or data file")
+    path: LocalPath | None = Field(None, description="Local model directory or data file")
     fields: dict[Literal["prompt", "context", "response", "text"], str] | None = Field(
         None, description="Makes the source a data set: which of its columns is what"
     )
@@ -53,13 +56,9 @@ class Source(Section):
             raise ValueError("give exactly one of wheel, hub and path")
         if self.wheel and not (self.file and self.sha256):
             raise ValueError("a wheel needs file (inside it) and sha256 (of the wheel)")
-        # What stands in hub and path is not repeated: an address may hold a password.
+        # What stands in hub is not repeated: an address may hold a password.
         if self.hub and not re.fullmatch(r"([\w-][\w.-]*/)?[\w-][\w.-]*", self.hub, re.ASCII):
             raise ValueError("hub is a repository's name on the Hugging Face hub, as owner/name")
-        if self.path and re.match(r"\w+://", self.path):
-            raise ValueError(
-                "path is a local file or folder, no address; download it and name that"
-            )
         if self.hub and not (self.revision and re.fullmatch("[0-9a-f]{40}", self.revision)):
             raise ValueError(
                 "a hub repository needs a revision: a commit's 40 hexadecimal digits (on the hub's page under Files, History), as branches and tags move"
@@ -110,10 +109,10 @@ class Prompts(Section):
     pool: Samples = Field(
         description="Most training prompts that a run may ask for, or a share of a data set"
     )
-    draw_pool: Positive | None = Field(
+    draw_pool: Rows | None = Field(
         None, description="Draws above 0 permute this many first prompts (default: pool)"
     )
-    part_size: Positive = Field(
+    part_size: Rows = Field(
         128, description="Prompts per part; with shares, by default a twentieth of the data set"
     )
     surplus: Annotated[float, Field(ge=1, le=100)] = Field(
@@ -182,9 +181,11 @@ class Corpus(Section):
     length: Annotated[int, Field(gt=1)] = Field(
         description="Tokens per chunk, not counting the special ones put around it (one before, and for masked-lm one behind)"
     )
-    test: Positive = Field(300, description="Held-out chunks that every run is judged on")
-    validation: NotNegative = Field(0, description="Held-out chunks for early stopping and search")
-    pool: Positive = Field(description="Most training chunks that a run may ask for: 100%")
+    test: Rows = Field(300, description="Held-out chunks that every run is judged on")
+    validation: Annotated[int, Field(ge=0, le=MOST_ROWS)] = Field(
+        0, description="Held-out chunks for early stopping and search"
+    )
+    pool: Rows = Field(description="Most training chunks that a run may ask for: 100%")
     held_out: Annotated[float, Field(gt=0, lt=0.5)] = Field(
         0.02,
         description="Share of the documents kept for test, and as many for validation if asked",
@@ -195,10 +196,10 @@ class Corpus(Section):
     validation_source: Name | None = Field(
         None, description="Data source that is the validation text instead of such a share"
     )
-    draw_pool: Positive | None = Field(
+    draw_pool: Rows | None = Field(
         None, description="Draws above 0 permute this many first chunks (default: pool)"
     )
-    part_size: Positive = Field(1024, description="Chunks per part")
+    part_size: Rows = Field(1024, description="Chunks per part")
     near_duplicate: Probability = Field(
         0.7,
         description="Jaccard similarity of 5-character shingles from which a document resembles a held-out one, and is not trained on",
