@@ -28,4 +28,5 @@ with job(snakemake):
         validation=list(files.validation),
         best=files.best[0] if files.best else None,
         teacher=Path(files.teacher[0]).parent if files.teacher else None,
+        attempt=snakemake.resources.attempt,
     )

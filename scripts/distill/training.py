@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.data_loader import SeedableRandomSampler
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoConfig,
@@ -29,6 +30,7 @@ from distill.forward import is_masked, model_class, run_model
 from distill.interruption import CheckpointOnSigterm
 from distill.losses import cross_entropy
 from distill.memory import job_peak
+from distill.micro_batch import fitting_micro_batch, micro_batch
 from distill.models import (
     SAFE,
     attention_for,
@@ -37,10 +39,13 @@ from distill.models import (
     device,
     load_tokenizer,
     resolve_precision,
+    use_threads,
 )
 from distill.objective import LAST, Item, Objective, TargetReader
 from distill.on_policy import LOGGED, LiveTeacher, counted, live_targets
 from distill.parquet import read_metadata, read_rows
+from distill.processes import run_processes
+from distill.shares import Share, shared_loader
 from distill.spans import Aligner
 from distill.states import OutputHead, load_head
 from distill.tokens import tokenizer_sha256
@@ -101,6 +106,35 @@ class DistillationTrainer(Trainer):
             return torch.autocast(self.args.device.type, dtype=torch.bfloat16)
         return super().compute_loss_context_manager()
 
+    def over_processes(self, numbers: list[Any]) -> list[Any]:
+        """Each number, summed over processes."""
+        if self.args.world_size == 1 or not numbers:
+            return numbers
+        kind = torch.float64 if isinstance(numbers[0], float) else torch.int64
+        mine = torch.tensor([numbers], dtype=kind, device=self.args.device)
+        summed: list[Any] = self.accelerator.gather(mine).sum(0).tolist()
+        return summed
+
+    def _share(self, order: Any, size: int) -> Share:
+        return Share(order, size, self.args.world_size, self.args.process_index)
+
+    def get_train_dataloader(self) -> Any:
+        """Several processes share the rows of each update, in the order that one would take."""
+        if self.args.world_size == 1:
+            return super().get_train_dataloader()
+        rows: Any = self.train_dataset
+        order = SeedableRandomSampler(rows, data_seed=self.args.data_seed)
+        share = self._share(order, self.args.per_device_train_batch_size)
+        return shared_loader(rows, share, self.data_collator)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        """Several processes share the held-out rows."""
+        if self.args.world_size == 1:
+            return super().get_eval_dataloader(eval_dataset)
+        rows: Any = self.eval_dataset
+        share = self._share(range(len(rows)), self.args.per_device_eval_batch_size)
+        return shared_loader(rows, share, self.data_collator)
+
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
         """The micro-batches of one update, whose tokens are counted together."""
         batches, work = list(islice(epoch_iterator, num_batches)), dict[str, int]()
@@ -113,10 +147,7 @@ class DistillationTrainer(Trainer):
                 self.compute_loss_context_manager(),
             )
         counts = self.objective.counts(batches) | work
-        if self.args.world_size > 1:
-            mine = torch.tensor(list(counts.values()), device=device)
-            both = self.accelerator.gather(mine.unsqueeze(0)).sum(0).tolist()
-            counts = dict(zip(counts, both, strict=True))
+        counts = dict(zip(counts, self.over_processes(list(counts.values())), strict=True))
         self.counts, self.work = counts, {name: counts[name] for name in work}
         return batches, None
 
@@ -146,13 +177,16 @@ class DistillationTrainer(Trainer):
         for name, value in terms.items():
             self.terms[name] = self.terms.get(name, 0.0) + value.detach()
         if self.args.world_size > 1:
+            if not len(output.logits):  # each parameter takes part in every process
+                loss = loss + output.logits.sum()
             loss = loss * self.args.world_size  # gradients are averaged over processes
         return (loss, output) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log every term beside the loss (logging is once per update)."""
         if "loss" in logs:
-            logs |= {f"terms/{name}": float(value) for name, value in self.terms.items()}
+            terms = self.over_processes([float(value) for value in self.terms.values()])
+            logs |= {f"terms/{name}": value for name, value in zip(self.terms, terms, strict=True)}
             logs |= {LOGGED + name: number for name, number in self.work.items()}
             self.terms = {}
             if not math.isfinite(logs["loss"]):
@@ -202,6 +236,7 @@ class DistillationTrainer(Trainer):
                 nats += float(self.objective.vocabulary.nats(labels).sum())
             tokens += int(keep.sum())
         self.model.train()
+        nats, tokens = self.over_processes([nats, float(tokens)])
         metrics = {"eval_loss": nats / tokens}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
@@ -249,16 +284,17 @@ def _saving(train: dict[str, Any], keep: bool) -> dict[str, Any]:
 
 
 def _arguments(
-    train: dict[str, Any], precision: str, seed: int, resume: Path, keep: bool
-) -> TrainingArguments:
-    micro = train["micro_batch_size"] or train["batch_size"]
-    return TrainingArguments(
+    train: dict[str, Any], precision: str, seed: int, resume: Path, keep: bool, processes: int,
+    projected: bool,
+) -> TrainingArguments:  # fmt: skip
+    micro, on_cpu = micro_batch(train, processes), device().type == "cpu"
+    arguments = TrainingArguments(
         output_dir=str(resume),
         num_train_epochs=train["epochs"],
         max_steps=train["max_updates"] or -1,
         per_device_train_batch_size=micro,
         per_device_eval_batch_size=micro,
-        gradient_accumulation_steps=train["batch_size"] // micro,
+        gradient_accumulation_steps=train["batch_size"] // (micro * processes),
         activation_checkpointing=train["gradient_checkpointing"],
         activation_checkpointing_kwargs={"use_reentrant": False},
         learning_rate=train["learning_rate"],
@@ -268,7 +304,11 @@ def _arguments(
         max_grad_norm=train["max_grad_norm"],
         optim="adamw_torch_fused",
         fp16=precision == "fp16",
-        use_cpu=device().type == "cpu",
+        use_cpu=on_cpu,
+        ddp_backend="gloo" if on_cpu and processes > 1 else None,
+        # Projections are no part of the forward pass, so that they would be taken for unused.
+        ddp_find_unused_parameters=not projected,
+        ddp_broadcast_buffers=False,  # none is learned
         seed=seed,
         data_seed=seed,
         # With one the library would remove the last checkpoint where another is the best.
@@ -283,6 +323,9 @@ def _arguments(
         restore_callback_states_from_checkpoint=True,
         disable_tqdm=False,
     )
+    if arguments.n_gpu > 1:  # else it would split and enlarge batches over all GPUs that it sees
+        arguments._n_gpu = 1
+    return arguments
 
 
 def prepare_folder(folder: Path, tag: str) -> Path:
@@ -569,7 +612,10 @@ def build_trainer(
         flop_model,
         live,
         model=model,
-        args=_arguments(train, precision, spec["seed"], resume, keep),
+        args=_arguments(
+            train, precision, spec["seed"], resume, keep, spec.get("gpus", 1),
+            objective.needs_states,
+        ),
         train_dataset=items,
         eval_dataset=held_out or None,
         data_collator=gather,
@@ -615,6 +661,7 @@ def train_student(
     validation: Sequence[str | Path] = (),
     best: str | Path | None = None,
     teacher: str | Path | None = None,
+    attempt: int = 1,
 ) -> None:
     """Train a student and write its directory; `out` is its training record, written last.
 
@@ -622,77 +669,143 @@ def train_student(
         initial: Directory of the student before training.
         shard: Its training data; None for the n = 0 student, which is saved as it is.
         out: `training.json` in the student's directory.
-        spec: formatting, method, train and seed, and teacher if a live one is asked; stored in the
-            record.
+        spec: formatting, method, train and seed, teacher if a live one is asked, and gpus if above
+            1: so many processes train it, each on a GPU of its own where there is one. It is
+            stored in the record.
         run: The run's names and numbers, for the model card.
         tag: Names spec, data and code; a checkpoint with another tag is cleared.
         heads: The teacher's output head, for a final_hidden cache.
         validation: Held-out text for early stopping.
         best: best.json of the search that the method names.
         teacher: Directory of the teacher's model, for spans or to be asked live.
+        attempt: Which of the workflow's tries this is; see `distill.micro_batch`.
 
     Raises:
-        UserError: The shard does not fit the student, or the loss is not a number.
+        UserError: The shard does not fit the student, the loss is not a number, memory ran out or
+            there are not as many GPUs as asked for.
     """
-    folder = Path(out).parent
-    resume = prepare_folder(folder, tag)
-    tokenizer, vocabulary = load_tokenizer(initial), Vocabulary.load(initial)
-    record: dict[str, Any] = {"schema": 1, "spec": spec, "run": run, "updates": 0}
-    record |= {"tokens_seen": 0, "tokens_unique": 0, "train_flops": 0, "train_seconds": 0.0}
-    record |= {"peak_memory_mb": None, "peak_memory_of": None}
+    resume = prepare_folder(Path(out).parent, tag)
     if shard is None:
         model = model_class(AutoConfig.from_pretrained(initial, **SAFE)).from_pretrained(
             initial, dtype=torch.float32, use_safetensors=True, **SAFE
         )
-    else:
-        settings = read_json(best)["settings"] if best else {}
-        used = with_settings(spec, settings)
-        os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder / "tensorboard")
-        trainer = build_trainer(
-            initial, shard, used, run["student"], resume, heads, validation, teacher=teacher
+        _leave(model, initial, Path(out), spec, run, {})
+        return
+    processes, there = spec.get("gpus", 1), torch.cuda.device_count()
+    if 0 < there < processes:
+        raise UserError(
+            f"{run['student']} is to be trained on {processes} GPUs (gpus), of which its job sees "
+            f"{there}; lower gpus, or give the job as many"
         )
-        last = last_checkpoint(resume)
-        interruption = CheckpointOnSigterm()
-        trainer.add_callback(interruption)
-        start = time.perf_counter()
-        trainer.train(resume_from_checkpoint=last)
-        seconds = time.perf_counter() - start
-        state = trainer.state
-        if diverged(state):
-            raise UserError(
-                f"the training loss of {run['student']} at n = {run['samples']} became NaN or "
-                "infinite; lower train.learning_rate, or use precision bf16 or fp32"
-            )
-        stopped = bool(used["train"]["early_stopping"])
-        if interruption.asked and state.global_step < state.max_steps:
-            raise UserError(
-                f"training was told to stop (SIGTERM) after {state.global_step} of "
-                f"{state.max_steps} updates; the next run goes on from its checkpoint"
-            )
-        logging.info("trained for %d updates in %.1f s", state.global_step, seconds)
-        record |= _count(trainer, used["train"])
-        if trainer.live is not None:
-            record |= counted(state.log_history)
-        record |= {
-            "updates": state.global_step,
-            "train_seconds": seconds,
-            **job_peak(),
-            "resumed_from": Path(last).name if last else None,
-            "learning_rate": trainer.args.learning_rate,
-            "precision": trainer.precision,
-            "device": device().type,
-            "losses": [entry["loss"] for entry in state.log_history if "loss" in entry],
-            "terms": _curves(state.log_history),
-            "validation": [
-                {"update": entry["step"], "loss": entry["eval_loss"]}
-                for entry in state.log_history
-                if "eval_loss" in entry
-            ],
-            "best_update": _best_update(state) if stopped else None,
+    settings = read_json(best)["settings"] if best else {}
+    train = with_settings(spec, settings)["train"]
+    who = f"{run['student']} at n = {run['samples']}"
+    with fitting_micro_batch(resume, train, who, processes, attempt) as rows:
+        given: dict[str, Any] = {
+            "initial": str(initial),
+            "shard": str(shard),
+            "out": str(out),
+            "spec": spec,
+            "run": run,
             "settings": settings,
+            "micro": rows,
+            "last": last_checkpoint(resume),
+            "heads": [str(path) for path in heads],
+            "validation": [str(path) for path in validation],
+            "teacher": None if teacher is None else str(teacher),
         }
-        model = finished_model(trainer)
-    if vocabulary is not None:
+        if processes > 1:
+            run_processes(processes, "distill.training:train_here", given)
+        else:
+            train_here(**given)
+
+
+def train_here(
+    initial: str,
+    shard: str,
+    out: str,
+    spec: dict[str, Any],
+    run: dict[str, Any],
+    settings: dict[str, Any],
+    micro: int,
+    last: str | None,
+    heads: Sequence[str],
+    validation: Sequence[str],
+    teacher: str | None,
+) -> None:
+    """Train a student in this process, alone or as one of a group, of which the first writes.
+
+    Args as of `train_student`, and:
+        settings: Those that a search found best.
+        micro: Rows per forward pass.
+        last: The checkpoint to go on from.
+    """
+    folder = Path(out).parent
+    used = with_settings(spec, settings | {"train.micro_batch_size": micro})
+    use_threads(used["train"]["threads"])
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder / "tensorboard")
+    trainer = build_trainer(
+        initial, shard, used, run["student"], folder / "resume", heads, validation, teacher=teacher
+    )
+    interruption = CheckpointOnSigterm()
+    trainer.add_callback(interruption)
+    start = time.perf_counter()
+    trainer.train(resume_from_checkpoint=last)
+    seconds = time.perf_counter() - start
+    peak = job_peak()
+    # Here all have ended their last update: from now on one may end before the others.
+    peak["peak_memory_mb"] = trainer.over_processes([peak["peak_memory_mb"]])[0]
+    state = trainer.state
+    if diverged(state):
+        raise UserError(
+            f"the training loss of {run['student']} at n = {run['samples']} became NaN or "
+            "infinite; lower train.learning_rate, or use precision bf16 or fp32"
+        )
+    if interruption.asked and state.global_step < state.max_steps:
+        raise UserError(
+            f"training was told to stop (SIGTERM) after {state.global_step} of "
+            f"{state.max_steps} updates; the next run goes on from its checkpoint"
+        )
+    if not state.is_world_process_zero:
+        return
+    logging.info("trained for %d updates in %.1f s", state.global_step, seconds)
+    record = _count(trainer, used["train"])
+    if trainer.live is not None:
+        record |= counted(state.log_history)
+    record |= {
+        "updates": state.global_step,
+        "train_seconds": seconds,
+        **peak,
+        "resumed_from": Path(last).name if last else None,
+        "learning_rate": trainer.args.learning_rate,
+        "precision": trainer.precision,
+        "device": device().type,
+        "processes": trainer.args.world_size,
+        "micro_batch_size": micro,
+        "losses": [entry["loss"] for entry in state.log_history if "loss" in entry],
+        "terms": _curves(state.log_history),
+        "validation": [
+            {"update": entry["step"], "loss": entry["eval_loss"]}
+            for entry in state.log_history
+            if "eval_loss" in entry
+        ],
+        "best_update": _best_update(state) if used["train"]["early_stopping"] else None,
+        "settings": settings,
+    }
+    _leave(finished_model(trainer), initial, Path(out), spec, run, record)
+
+
+def _leave(
+    model: Any,
+    initial: str | Path,
+    out: Path,
+    spec: dict[str, Any],
+    run: dict[str, Any],
+    trained: dict[str, Any],
+) -> None:
+    """Write a student's directory, its record last; `trained` is what training adds to that."""
+    folder, tokenizer = out.parent, load_tokenizer(initial)
+    if (vocabulary := Vocabulary.load(initial)) is not None:
         expand_model(model, vocabulary, tokenizer)
         write_json(folder / FILE, vocabulary.record())
     _publish(model, tokenizer, folder)
@@ -703,8 +816,11 @@ def train_student(
         "auto_class": "AutoModelForMaskedLM" if masked else "AutoModelForCausalLM",
     }
     write_text(folder / "README.md", CARD.format(**run, **words))
-    shutil.rmtree(resume)
-    write_json(out, record)
+    shutil.rmtree(folder / "resume")
+    record: dict[str, Any] = {"schema": 1, "spec": spec, "run": run, "updates": 0}
+    record |= {"tokens_seen": 0, "tokens_unique": 0, "train_flops": 0, "train_seconds": 0.0}
+    record |= {"peak_memory_mb": None, "peak_memory_of": None}
+    write_json(out, record | trained)
 
 
 def diverged(state: Any) -> bool:
