@@ -1,0 +1,161 @@
+"""Run a function in several processes of one group, one to each GPU, by PyTorch's own launcher.
+
+Each is a new Python, `python -m distill.processes FILE`, in which torch.distributed and the
+library's Trainer find their group; the launcher ends them all when one fails.
+"""
+
+import ctypes
+import importlib
+import json
+import logging
+import os
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from distill.files import UserError, read_json, write_json
+from distill.imports import leave_out
+
+ROOT = Path(__file__).resolve().parent.parent
+_SET_PDEATHSIG = 1  # of prctl(2)
+
+
+class ProcessKilledError(Exception):
+    """A process of the group was killed from outside (SIGKILL), as the system does for memory."""
+
+
+def run_processes(number: int, target: str, given: Mapping[str, Any]) -> None:
+    """Call a function in each of `number` processes and wait for all.
+
+    SIGTERM is handed on to them; it is theirs to end then.
+
+    Args:
+        number: How many.
+        target: `module:function`.
+        given: Its arguments, which JSON can hold.
+
+    Raises:
+        UserError: That of the process that failed first.
+        ProcessKilledError: One was killed.
+        RuntimeError: Another exception of the process that failed first, its name and text.
+    """
+    # Seconds of imports that a job of one process need not pay.
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    handlers = logging.getLogger().handlers
+    call = {
+        "target": target,
+        "given": given,
+        "logs": [each.baseFilename for each in handlers if isinstance(each, logging.FileHandler)],
+        "absent": [name for name, module in sys.modules.items() if module is None],
+    }
+    with tempfile.TemporaryDirectory() as name, _importable(), _passing_on_sigterm():
+        folder = Path(name)
+        write_json(folder / "call.json", call)
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=number,
+            run_id=str(os.getpid()),
+            rdzv_backend="c10d",
+            rdzv_endpoint="127.0.0.1:0",
+            local_addr="127.0.0.1",  # a node's own name may not be resolvable
+            max_restarts=0,
+            logs_specs=DefaultLogsSpecs(log_dir=name),
+            signals_to_handle="SIGINT",
+        )
+        try:
+            elastic_launch(config, sys.executable)("-m", __name__, str(folder / "call.json"))
+        except ChildFailedError as error:
+            codes = [failure.exitcode for failure in error.failures.values()]
+            found = [read_json(file) for file in folder.glob("failed-*.json")]
+        else:
+            return
+    _tell(codes, sorted(found, key=lambda failure: failure["time"]))
+
+
+def _tell(codes: list[int], failures: list[dict[str, Any]]) -> None:
+    """Raise what happened first: others fail because they lost it."""
+    if -signal.SIGKILL in codes:
+        raise ProcessKilledError
+    if not failures:
+        raise UserError(f"a process of the training ended with {codes[0]} before it could say why")
+    if failures[0]["user"]:
+        raise UserError(failures[0]["message"])
+    raise RuntimeError(failures[0]["message"])
+
+
+@contextmanager
+def _importable() -> Iterator[None]:
+    """Let new processes find this package."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *([before] if before else [])])
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
+
+
+@contextmanager
+def _passing_on_sigterm() -> Iterator[None]:
+    def pass_on(number: int, _frame: Any) -> None:
+        for child in psutil.Process().children():
+            child.send_signal(number)
+
+    before = signal.signal(signal.SIGTERM, pass_on)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _call(file: Path) -> None:
+    """What such a process does."""
+    if sys.platform == "linux":  # without the one that started it nobody waits for the result
+        ctypes.CDLL(None).prctl(_SET_PDEATHSIG, signal.SIGKILL)
+    call, rank = json.loads(file.read_text(encoding="utf-8")), os.environ["RANK"]
+    for name in call["logs"]:
+        logging.basicConfig(
+            filename=name,
+            level=logging.INFO if rank == "0" else logging.ERROR,
+            format=f"%(asctime)s process {rank}: %(message)s",
+        )
+    logging.captureWarnings(True)
+    for name in call["absent"]:
+        leave_out(name)
+    module, _, function = call["target"].partition(":")
+    failed = False
+    try:
+        import torch
+
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        getattr(importlib.import_module(module), function)(**call["given"])
+    except Exception as error:
+        failed, user = True, isinstance(error, UserError)
+        if not user:
+            logging.error("%s", traceback.format_exc())
+        message = str(error) if user else f"{type(error).__name__}: {error}"
+        said = {"time": time.time(), "user": user, "message": message}
+        write_json(file.with_name(f"failed-{rank}.json"), said)
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(failed)  # taking a group apart while others work can wait for ever
+
+
+if __name__ == "__main__":
+    _call(Path(sys.argv[1]))
