@@ -23,6 +23,7 @@ rule evaluate_student:
     threads: PLAN.study.evaluate.threads
     resources:
         device=1,
+        gpu=1,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
@@ -52,7 +53,8 @@ rule evaluate_teacher:
         "../envs/model.yaml"
     threads: PLAN.study.evaluate.threads
     resources:
-        device=1,
+        device=lambda wildcards: PLAN.teacher_gpus(wildcards.teacher),
+        gpu=lambda wildcards: PLAN.teacher_gpus(wildcards.teacher),
         mem_mb=lambda wildcards, attempt: 6000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
@@ -78,6 +80,7 @@ rule measure_efficiency:
     threads: PLAN.study.evaluate.latency_threads
     resources:
         device=999,
+        gpu=1,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:

@@ -53,6 +53,7 @@ rule cache_targets:
     threads: lambda wildcards: PLAN.study.teachers[cache_of(wildcards)[0]].threads
     resources:
         device=1,
+        gpu=1,
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
@@ -100,7 +101,8 @@ rule fit_projection:
         "../envs/model.yaml"
     threads: lambda wildcards: PLAN.study.teachers[layers_of(wildcards)[0]].threads
     resources:
-        device=1,
+        device=lambda wildcards: PLAN.teacher_gpus(layers_of(wildcards)[0]),
+        gpu=lambda wildcards: PLAN.teacher_gpus(layers_of(wildcards)[0]),
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
@@ -128,7 +130,8 @@ rule score_layers:
         "../envs/model.yaml"
     threads: lambda wildcards: PLAN.study.teachers[layers_of(wildcards)[0]].threads
     resources:
-        device=1,
+        device=lambda wildcards: PLAN.teacher_gpus(layers_of(wildcards)[0]),
+        gpu=lambda wildcards: PLAN.teacher_gpus(layers_of(wildcards)[0]),
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:

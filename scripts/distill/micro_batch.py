@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from distill.files import UserError, read_json, write_json
+from distill.files import UserError, read_json, write_json, write_text
 from distill.out_of_memory import FEWER_JOBS, is_out_of_memory
 from distill.processes import ProcessKilledError
 
@@ -41,19 +41,35 @@ def halved(size: int, share: int) -> int | None:
     return next(fitting, None)
 
 
+def holds(resume: Path, tag: str) -> bool:
+    """Whether a directory of what survives a try is of this very training."""
+    return (resume / "tag.txt").is_file() and (resume / "tag.txt").read_text() == tag
+
+
+def mark_running(resume: Path) -> None:
+    """Leave the mark that training has begun."""
+    write_text(resume / RUNNING, "")
+
+
 @contextmanager
 def fitting_micro_batch(
-    resume: Path, train: Mapping[str, Any], who: str, processes: int = 1, attempt: int = 1
+    resume: Path,
+    tag: str,
+    train: Mapping[str, Any],
+    who: str,
+    processes: int = 1,
+    attempt: int = 1,
 ) -> Iterator[int]:
-    """Yield the rows per forward pass of a training that ends within the block.
+    """Yield the rows per forward pass of a training that runs within the block.
 
     They are the config's, or half of the last try's if that ran out of memory: it said so, or it
     was killed while the workflow itself went on, which counts its tries. A killed workflow's own
     next try is its first, and goes on as it was.
 
     Args:
-        resume: Directory of what survives a try; a finished training removes it.
-        train: Its settings.
+        resume: Directory of what survives a try.
+        tag: As that directory's own: what is there of another says nothing.
+        train: Settings of the training.
         who: Whose training, for errors.
         processes: How many share a batch.
         attempt: Which of the workflow's tries this is, from 1.
@@ -62,27 +78,26 @@ def fitting_micro_batch(
         UserError: Memory ran out.
     """
     size, share = micro_batch(train, processes), train["batch_size"] // processes
-    file, running = resume / SIZE, resume / RUNNING
-    if file.exists():
-        size = read_json(file)["rows"]
-    if attempt > 1 and running.exists():
-        size = halved(size, share) or size
-        write_json(file, {"rows": size})
-        logging.warning("%s", line := _killed(who, size))
-        sys.stderr.write(f"\n{line}\n")
-    running.touch()
+    if holds(resume, tag):
+        if (resume / SIZE).exists():
+            size = read_json(resume / SIZE)["rows"]
+        if attempt > 1 and (resume / RUNNING).exists():
+            size = halved(size, share) or size
+            write_json(resume / SIZE, {"rows": size})
+            logging.warning("%s", line := _killed(who, size))
+            sys.stderr.write(f"\n{line}\n")
     try:
         yield size
     except BaseException as error:
-        running.unlink(missing_ok=True)
+        (resume / RUNNING).unlink(missing_ok=True)
         killed = isinstance(error, ProcessKilledError)
         if not (killed or is_out_of_memory(error)):
             raise
         half = halved(size, share)
-        if half is not None:
-            write_json(file, {"rows": half})
+        if half is not None and holds(resume, tag):
+            write_json(resume / SIZE, {"rows": half})
         raise UserError(_sentence(who, size, half, killed)) from error
-    running.unlink(missing_ok=True)
+    (resume / RUNNING).unlink(missing_ok=True)
 
 
 def _killed(who: str, size: int) -> str:

@@ -32,6 +32,11 @@ class ProcessKilledError(Exception):
     """A process of the group was killed from outside (SIGKILL), as the system does for memory."""
 
 
+def is_first_process() -> bool:
+    """Whether this is the process of its group that writes, or there is no group."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def run_processes(number: int, target: str, given: Mapping[str, Any]) -> None:
     """Call a function in each of `number` processes and wait for all.
 

@@ -30,7 +30,7 @@ from distill.forward import is_masked, model_class, run_model
 from distill.interruption import CheckpointOnSigterm
 from distill.losses import cross_entropy
 from distill.memory import job_peak
-from distill.micro_batch import fitting_micro_batch, micro_batch
+from distill.micro_batch import mark_running, micro_batch
 from distill.models import (
     SAFE,
     attention_for,
@@ -39,12 +39,11 @@ from distill.models import (
     device,
     load_tokenizer,
     resolve_precision,
-    use_threads,
 )
 from distill.objective import LAST, Item, Objective, TargetReader
 from distill.on_policy import LOGGED, LiveTeacher, counted, live_targets
 from distill.parquet import read_metadata, read_rows
-from distill.processes import run_processes
+from distill.processes import is_first_process
 from distill.shares import Share, shared_loader
 from distill.spans import Aligner
 from distill.states import OutputHead, load_head
@@ -114,6 +113,11 @@ class DistillationTrainer(Trainer):
         mine = torch.tensor([numbers], dtype=kind, device=self.args.device)
         summed: list[Any] = self.accelerator.gather(mine).sum(0).tolist()
         return summed
+
+    def peak_memory(self) -> dict[str, Any]:
+        """As `job_peak`, summed over processes, all of which have then ended their last update."""
+        peak = job_peak()
+        return peak | {"peak_memory_mb": self.over_processes([peak["peak_memory_mb"]])[0]}
 
     def _share(self, order: Any, size: int) -> Share:
         return Share(order, size, self.args.world_size, self.args.process_index)
@@ -661,7 +665,7 @@ def train_student(
     validation: Sequence[str | Path] = (),
     best: str | Path | None = None,
     teacher: str | Path | None = None,
-    attempt: int = 1,
+    micro: int | None = None,
 ) -> None:
     """Train a student and write its directory; `out` is its training record, written last.
 
@@ -669,143 +673,87 @@ def train_student(
         initial: Directory of the student before training.
         shard: Its training data; None for the n = 0 student, which is saved as it is.
         out: `training.json` in the student's directory.
-        spec: formatting, method, train and seed, teacher if a live one is asked, and gpus if above
-            1: so many processes train it, each on a GPU of its own where there is one. It is
-            stored in the record.
+        spec: formatting, method, train and seed, teacher if a live one is asked, and gpus if this
+            is one of so many processes, of which the first writes; stored in the record.
         run: The run's names and numbers, for the model card.
         tag: Names spec, data and code; a checkpoint with another tag is cleared.
         heads: The teacher's output head, for a final_hidden cache.
         validation: Held-out text for early stopping.
         best: best.json of the search that the method names.
         teacher: Directory of the teacher's model, for spans or to be asked live.
-        attempt: Which of the workflow's tries this is; see `distill.micro_batch`.
+        micro: Rows per forward pass, if other than the config's.
 
     Raises:
-        UserError: The shard does not fit the student, the loss is not a number, memory ran out or
-            there are not as many GPUs as asked for.
+        UserError: The shard does not fit the student, or the loss is not a number.
     """
-    resume = prepare_folder(Path(out).parent, tag)
+    folder = Path(out).parent
+    resume, first = folder / "resume", is_first_process()
+    if first:
+        prepare_folder(folder, tag)
+    tokenizer, vocabulary = load_tokenizer(initial), Vocabulary.load(initial)
+    record: dict[str, Any] = {"schema": 1, "spec": spec, "run": run, "updates": 0}
+    record |= {"tokens_seen": 0, "tokens_unique": 0, "train_flops": 0, "train_seconds": 0.0}
+    record |= {"peak_memory_mb": None, "peak_memory_of": None}
     if shard is None:
         model = model_class(AutoConfig.from_pretrained(initial, **SAFE)).from_pretrained(
             initial, dtype=torch.float32, use_safetensors=True, **SAFE
         )
-        _leave(model, initial, Path(out), spec, run, {})
-        return
-    processes, there = spec.get("gpus", 1), torch.cuda.device_count()
-    if 0 < there < processes:
-        raise UserError(
-            f"{run['student']} is to be trained on {processes} GPUs (gpus), of which its job sees "
-            f"{there}; lower gpus, or give the job as many"
+    else:
+        settings = read_json(best)["settings"] if best else {}
+        used = with_settings(spec, settings | ({"train.micro_batch_size": micro} if micro else {}))
+        os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder / "tensorboard")
+        trainer = build_trainer(
+            initial, shard, used, run["student"], resume, heads, validation, teacher=teacher
         )
-    settings = read_json(best)["settings"] if best else {}
-    train = with_settings(spec, settings)["train"]
-    who = f"{run['student']} at n = {run['samples']}"
-    with fitting_micro_batch(resume, train, who, processes, attempt) as rows:
-        given: dict[str, Any] = {
-            "initial": str(initial),
-            "shard": str(shard),
-            "out": str(out),
-            "spec": spec,
-            "run": run,
+        last = last_checkpoint(resume)
+        if first:
+            mark_running(resume)
+        interruption = CheckpointOnSigterm()
+        trainer.add_callback(interruption)
+        start = time.perf_counter()
+        trainer.train(resume_from_checkpoint=last)
+        seconds = time.perf_counter() - start
+        peak = trainer.peak_memory()
+        state = trainer.state
+        if diverged(state):
+            raise UserError(
+                f"the training loss of {run['student']} at n = {run['samples']} became NaN or "
+                "infinite; lower train.learning_rate, or use precision bf16 or fp32"
+            )
+        stopped = bool(used["train"]["early_stopping"])
+        if interruption.asked and state.global_step < state.max_steps:
+            raise UserError(
+                f"training was told to stop (SIGTERM) after {state.global_step} of "
+                f"{state.max_steps} updates; the next run goes on from its checkpoint"
+            )
+        if not first:
+            return
+        logging.info("trained for %d updates in %.1f s", state.global_step, seconds)
+        record |= _count(trainer, used["train"])
+        if trainer.live is not None:
+            record |= counted(state.log_history)
+        record |= {
+            "updates": state.global_step,
+            "train_seconds": seconds,
+            **peak,
+            "resumed_from": Path(last).name if last else None,
+            "learning_rate": trainer.args.learning_rate,
+            "precision": trainer.precision,
+            "device": device().type,
+            "processes": trainer.args.world_size,
+            "micro_batch_size": trainer.args.per_device_train_batch_size,
+            "losses": [entry["loss"] for entry in state.log_history if "loss" in entry],
+            "terms": _curves(state.log_history),
+            "validation": [
+                {"update": entry["step"], "loss": entry["eval_loss"]}
+                for entry in state.log_history
+                if "eval_loss" in entry
+            ],
+            "best_update": _best_update(state) if stopped else None,
             "settings": settings,
-            "micro": rows,
-            "last": last_checkpoint(resume),
-            "heads": [str(path) for path in heads],
-            "validation": [str(path) for path in validation],
-            "teacher": None if teacher is None else str(teacher),
         }
-        if processes > 1:
-            run_processes(processes, "distill.training:train_here", given)
-        else:
-            train_here(**given)
-
-
-def train_here(
-    initial: str,
-    shard: str,
-    out: str,
-    spec: dict[str, Any],
-    run: dict[str, Any],
-    settings: dict[str, Any],
-    micro: int,
-    last: str | None,
-    heads: Sequence[str],
-    validation: Sequence[str],
-    teacher: str | None,
-) -> None:
-    """Train a student in this process, alone or as one of a group, of which the first writes.
-
-    Args as of `train_student`, and:
-        settings: Those that a search found best.
-        micro: Rows per forward pass.
-        last: The checkpoint to go on from.
-    """
-    folder = Path(out).parent
-    used = with_settings(spec, settings | {"train.micro_batch_size": micro})
-    use_threads(used["train"]["threads"])
-    os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder / "tensorboard")
-    trainer = build_trainer(
-        initial, shard, used, run["student"], folder / "resume", heads, validation, teacher=teacher
-    )
-    interruption = CheckpointOnSigterm()
-    trainer.add_callback(interruption)
-    start = time.perf_counter()
-    trainer.train(resume_from_checkpoint=last)
-    seconds = time.perf_counter() - start
-    peak = job_peak()
-    # Here all have ended their last update: from now on one may end before the others.
-    peak["peak_memory_mb"] = trainer.over_processes([peak["peak_memory_mb"]])[0]
-    state = trainer.state
-    if diverged(state):
-        raise UserError(
-            f"the training loss of {run['student']} at n = {run['samples']} became NaN or "
-            "infinite; lower train.learning_rate, or use precision bf16 or fp32"
-        )
-    if interruption.asked and state.global_step < state.max_steps:
-        raise UserError(
-            f"training was told to stop (SIGTERM) after {state.global_step} of "
-            f"{state.max_steps} updates; the next run goes on from its checkpoint"
-        )
-    if not state.is_world_process_zero:
-        return
-    logging.info("trained for %d updates in %.1f s", state.global_step, seconds)
-    record = _count(trainer, used["train"])
-    if trainer.live is not None:
-        record |= counted(state.log_history)
-    record |= {
-        "updates": state.global_step,
-        "train_seconds": seconds,
-        **peak,
-        "resumed_from": Path(last).name if last else None,
-        "learning_rate": trainer.args.learning_rate,
-        "precision": trainer.precision,
-        "device": device().type,
-        "processes": trainer.args.world_size,
-        "micro_batch_size": micro,
-        "losses": [entry["loss"] for entry in state.log_history if "loss" in entry],
-        "terms": _curves(state.log_history),
-        "validation": [
-            {"update": entry["step"], "loss": entry["eval_loss"]}
-            for entry in state.log_history
-            if "eval_loss" in entry
-        ],
-        "best_update": _best_update(state) if used["train"]["early_stopping"] else None,
-        "settings": settings,
-    }
-    _leave(finished_model(trainer), initial, Path(out), spec, run, record)
-
-
-def _leave(
-    model: Any,
-    initial: str | Path,
-    out: Path,
-    spec: dict[str, Any],
-    run: dict[str, Any],
-    trained: dict[str, Any],
-) -> None:
-    """Write a student's directory, its record last; `trained` is what training adds to that."""
-    folder, tokenizer = out.parent, load_tokenizer(initial)
-    if (vocabulary := Vocabulary.load(initial)) is not None:
+        model = finished_model(trainer)
+    if vocabulary is not None:
         expand_model(model, vocabulary, tokenizer)
         write_json(folder / FILE, vocabulary.record())
     _publish(model, tokenizer, folder)
@@ -816,11 +764,8 @@ def _leave(
         "auto_class": "AutoModelForMaskedLM" if masked else "AutoModelForCausalLM",
     }
     write_text(folder / "README.md", CARD.format(**run, **words))
-    shutil.rmtree(folder / "resume")
-    record: dict[str, Any] = {"schema": 1, "spec": spec, "run": run, "updates": 0}
-    record |= {"tokens_seen": 0, "tokens_unique": 0, "train_flops": 0, "train_seconds": 0.0}
-    record |= {"peak_memory_mb": None, "peak_memory_of": None}
-    write_json(out, record | trained)
+    shutil.rmtree(resume)
+    write_json(out, record)
 
 
 def diverged(state: Any) -> bool:
