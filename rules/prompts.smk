@@ -23,6 +23,7 @@ if MAGPIE:
         resources:
             device=lambda wildcards: PLAN.teacher_gpus(PLAN.study.prompts.teacher),
             gpu=lambda wildcards: PLAN.teacher_gpus(PLAN.study.prompts.teacher),
+            teacher=PLAN.study.prompts.teacher,
             mem_mb=lambda wildcards, attempt: 4000 * attempt,
             runtime=lambda wildcards, attempt: 60 * attempt,
         params:

@@ -28,6 +28,7 @@ rule generate_text:
     resources:
         device=lambda wildcards: PLAN.teacher_gpus(text_teacher(wildcards)),
         gpu=lambda wildcards: PLAN.teacher_gpus(text_teacher(wildcards)),
+        teacher=lambda wildcards: text_teacher(wildcards),
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:

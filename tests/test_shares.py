@@ -1,6 +1,6 @@
 """How processes share the rows of an epoch."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -43,7 +43,7 @@ def test_an_update_takes_the_rows_that_one_process_would_take(
 
 
 def test_a_process_without_rows_gets_a_batch_of_the_same_form() -> None:
-    def collate(rows: list[int]) -> dict[str, torch.Tensor]:
+    def collate(rows: Sequence[int]) -> dict[str, torch.Tensor]:
         ids = torch.tensor([[row, row] for row in rows])
         return {
             "input_ids": ids,

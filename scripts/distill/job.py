@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from distill.files import UserError
+from distill.out_of_memory import FEWER_JOBS, is_out_of_memory
 
 
 @contextmanager
@@ -34,6 +35,8 @@ def job(snakemake: Any) -> Iterator[Any]:
         _fail(str(error))
     except Exception as error:
         logging.error("%s", traceback.format_exc())
+        if is_out_of_memory(error):
+            _fail(f"the job ran out of memory; {FEWER_JOBS}")
         _fail(f"{type(error).__name__}: {error} (traceback in {log})")
     logging.info("done")
 

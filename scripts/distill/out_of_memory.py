@@ -21,6 +21,18 @@ def is_out_of_memory(error: BaseException) -> bool:
     return _SIGNS.search(f"{names}: {error}") is not None
 
 
+SMALLER_TEACHER = "set the teacher's quantisation, spread it over GPUs (device_map: auto, gpus)"
+
+
+def smaller_batch(teacher: str) -> str:
+    """What to set where a teacher writes; the batch's size is in its text's spec, because rounding
+    in its products depends on it, so that no other try may change it by itself."""
+    return (
+        f"lower teachers.{teacher}.batch_size (what it wrote so far is then written anew) or set "
+        f"teachers.{teacher}.quantisation"
+    )
+
+
 @contextmanager
 def memory_hint(what: str, remedy: str = "") -> Iterator[None]:
     """Turn memory that ran out into a UserError; `what` says of what, with the setting's value.

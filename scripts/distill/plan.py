@@ -174,7 +174,7 @@ class Plan:
             return 1
         made = [name for name in self.study.teachers if self.trained_run(name) == run]
         own = self.study.students[run.student].gpus
-        return max(own, *(self.study.teachers[name].gpus for name in made), 1)
+        return max([own, *(self.study.teachers[name].gpus for name in made)])
 
     def teacher_gpus(self, teacher: str) -> int:
         """GPUs that a job of a teacher's model runs on."""
