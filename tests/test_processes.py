@@ -17,10 +17,11 @@ import teaching
 import test_training
 import tiny
 from distill.attention import GROUPED
-from distill.files import UserError
+from distill.files import UserError, write_json
 from distill.launching import launch_training
 from distill.processes import ProcessKilledError, run_processes
 from distill.training import build_trainer
+from distill.vocabulary import FILE, Vocabulary, trim_model
 
 pytestmark = pytest.mark.workflow  # each process spends seconds on imports
 
@@ -66,6 +67,12 @@ def test_two_processes_learn_what_one_learns_by_every_method(
         initial = teaching.small(folder, own, **kind)
         files = teaching.teach(folder, settings["shard"], teacher, words, rows, rows[:3], spans)
         cases.append((name, settings, initial, files))
+    name, settings, initial, files = next(case for case in cases if case[0] == "top_k")
+    trimmed = tmp_path / "trimmed"
+    vocabulary = Vocabulary(sorted({*range(200), words.eos_token_id}), 300)
+    tiny.save(trimmed, trim_model(tiny.model("llama", seed=2), vocabulary, words), words)
+    write_json(trimmed / FILE, vocabulary.record())
+    cases.append(("trimmed", settings, trimmed, files))
     asked = live_spec()
     files = teaching.ask(tmp_path / "live", asked, teacher, words, rows, rows[:3])
     cases.append(("live", asked, teaching.small(tmp_path / "live", words), files))
@@ -163,7 +170,7 @@ def _told_once(there: Path) -> Iterator[None]:
     [
         ("user", UserError, r"^prompts\.pool is too small; raise it$"),
         ("error", RuntimeError, "^ZeroDivisionError: no tokens$"),
-        ("killed", ProcessKilledError, ""),
+        ("killed", ProcessKilledError, "^$"),
     ],
 )
 def test_a_process_that_fails_ends_all(how: str, kind: type[Exception], text: str) -> None:

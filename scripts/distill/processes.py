@@ -40,7 +40,7 @@ def is_first_process() -> bool:
 def run_processes(number: int, target: str, given: Mapping[str, Any]) -> None:
     """Call a function in each of `number` processes and wait for all.
 
-    SIGTERM is handed on to them; it is theirs to end then.
+    SIGTERM and Ctrl-C are handed on to them; it is theirs to end then.
 
     Args:
         number: How many.
@@ -50,6 +50,7 @@ def run_processes(number: int, target: str, given: Mapping[str, Any]) -> None:
     Raises:
         UserError: That of the process that failed first.
         ProcessKilledError: One was killed.
+        KeyboardInterrupt: Ctrl-C has ended them.
         RuntimeError: Another exception of the process that failed first, its name and text.
     """
     # Seconds of imports that a job of one process need not pay.
@@ -64,7 +65,7 @@ def run_processes(number: int, target: str, given: Mapping[str, Any]) -> None:
         "logs": [each.baseFilename for each in handlers if isinstance(each, logging.FileHandler)],
         "absent": [name for name, module in sys.modules.items() if module is None],
     }
-    with tempfile.TemporaryDirectory() as name, _importable(), _passing_on_sigterm():
+    with tempfile.TemporaryDirectory() as name, _importable(), _passing_on_signals():
         folder = Path(name)
         write_json(folder / "call.json", call)
         config = LaunchConfig(
@@ -77,7 +78,7 @@ def run_processes(number: int, target: str, given: Mapping[str, Any]) -> None:
             local_addr="127.0.0.1",  # a node's own name may not be resolvable
             max_restarts=0,
             logs_specs=DefaultLogsSpecs(log_dir=name),
-            signals_to_handle="SIGINT",
+            signals_to_handle="SIGQUIT",
         )
         try:
             elastic_launch(config, sys.executable)("-m", __name__, str(folder / "call.json"))
@@ -93,8 +94,12 @@ def _tell(codes: list[int], failures: list[dict[str, Any]]) -> None:
     """Raise what happened first: others fail because they lost it."""
     if -signal.SIGKILL in codes:
         raise ProcessKilledError
-    if not failures:
-        raise UserError(f"a process of the training ended with {codes[0]} before it could say why")
+    if not failures:  # told to end while it was starting, say
+        raise UserError(
+            f"a process of the training ended ({codes[0]}) before it could say why; run again"
+        )
+    if failures[0]["interrupted"]:
+        raise KeyboardInterrupt
     if failures[0]["user"]:
         raise UserError(failures[0]["message"])
     raise RuntimeError(failures[0]["message"])
@@ -115,16 +120,18 @@ def _importable() -> Iterator[None]:
 
 
 @contextmanager
-def _passing_on_sigterm() -> Iterator[None]:
+def _passing_on_signals() -> Iterator[None]:
     def pass_on(number: int, _frame: Any) -> None:
         for child in psutil.Process().children():
             child.send_signal(number)
 
-    before = signal.signal(signal.SIGTERM, pass_on)
+    heard = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, pass_on) for number in heard]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in zip(heard, before, strict=True):
+            signal.signal(number, handler)
 
 
 def _call(file: Path) -> None:
@@ -149,12 +156,13 @@ def _call(file: Path) -> None:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         # The digest of code has it by the caller, whose own function it is.
         pkgutil.resolve_name(call["target"])(**call["given"])
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         failed, user = True, isinstance(error, UserError)
-        if not user:
+        interrupted = isinstance(error, KeyboardInterrupt)
+        if not (user or interrupted):
             logging.error("%s", traceback.format_exc())
         message = str(error) if user else f"{type(error).__name__}: {error}"
-        said = {"time": time.time(), "user": user, "message": message}
+        said = {"time": time.time(), "user": user, "interrupted": interrupted, "message": message}
         write_json(file.with_name(f"failed-{rank}.json"), said)
     logging.shutdown()
     sys.stdout.flush()

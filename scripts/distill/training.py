@@ -628,6 +628,9 @@ def build_trainer(
         ],
     )  # fmt: skip
     trainer.remove_callback(PrinterCallback)
+    votes = trainer.over_processes([int(precision == "bf16")])[0]
+    if precision == "bf16" and votes < trainer.args.world_size:  # each timed it for `auto`
+        trainer.precision = "fp32"
     return trainer
 
 
