@@ -251,7 +251,8 @@ class DistillationTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Projections get a file of their own: an adapter's checkpoint would leave them out."""
         super()._save(output_dir, state_dict)
-        if (projections := getattr(self.model, PROJECTIONS, None)) is not None:
+        projections = getattr(self.model, PROJECTIONS, None)
+        if projections is not None and self.args.should_save:
             save_file(
                 projections.state_dict(), Path(output_dir or ".") / f"{PROJECTIONS}.safetensors"
             )
