@@ -58,11 +58,10 @@ def run_processes(number: int, target: str, given: Mapping[str, Any]) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    handlers = logging.getLogger().handlers
     call = {
         "target": target,
         "given": given,
-        "logs": [each.baseFilename for each in handlers if isinstance(each, logging.FileHandler)],
+        "logs": [_appending(each) for each in _log_files()],
         "absent": [name for name, module in sys.modules.items() if module is None],
     }
     with tempfile.TemporaryDirectory() as name, _importable(), _passing_on_signals():
@@ -88,6 +87,18 @@ def run_processes(number: int, target: str, given: Mapping[str, Any]) -> None:
         else:
             return
     _tell(codes, sorted(found, key=lambda failure: failure["time"]))
+
+
+def _log_files() -> list[logging.FileHandler]:
+    handlers = logging.getLogger().handlers
+    return [each for each in handlers if isinstance(each, logging.FileHandler)]
+
+
+def _appending(log: logging.FileHandler) -> str:
+    """Go on at a log's end from now on, where others write too; its path."""
+    log.mode = "a"
+    log.close()  # the next line opens it again
+    return log.baseFilename
 
 
 def _tell(codes: list[int], failures: list[dict[str, Any]]) -> None:
