@@ -7,6 +7,7 @@ from distill.benchmark_plan import BenchmarkPlan
 from distill.checks import parse_study
 from distill.digest import CodeDigests
 from distill.files import UserError
+from distill.killed import killed_hints
 from distill.plan import Plan
 from distill.startup import (
     check_benchmarks,
@@ -84,6 +85,11 @@ onstart:
     if not OWN_TABLE:
         check_harness(PLAN, bool(workflow.deployment_settings.deployment_method))
         check_server_keys(PLAN)
+
+
+onerror:
+    for hint in killed_hints(Path(log).read_text(errors="replace")):
+        sys.stderr.write(f"{hint}\n")
 
 
 def code(script, *data):
