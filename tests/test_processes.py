@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+import miniature
 import teaching
 import test_training
 import tiny
@@ -190,3 +192,29 @@ def test_fewer_gpus_than_asked_for_are_a_user_error(
     text = r"small is to be trained on 2 GPUs \(gpus\), of which its job sees 1; lower gpus"
     with pytest.raises(UserError, match=text):
         launch_training(spec={"gpus": 2}, run=teaching.RUN, tag="tag", **files)
+
+
+def test_a_job_asks_for_as_many_gpus_and_threads_as_its_study_says(tmp_path: Path) -> None:
+    project = miniature.copy_project(tmp_path / "project")
+    miniature.make_inputs(project)
+
+    def change(config: dict[str, Any]) -> None:
+        (student,) = config["students"].values()
+        student["gpus"] = 2
+        config["train"]["threads"] = 2
+
+    miniature.edit(project, change)
+    asked = ("-n", "--configfile", miniature.CONFIG, "--cores", "8", "--workflow-profile")
+    for profile in ("profiles/default", "profiles/slurm"):
+        printed = miniature.snakemake(project, *asked, profile)
+        jobs = re.split(r"^(?:local)?rule ", printed, flags=re.M)[1:]
+        trained = [job for job in jobs if job.startswith("train_student:")]
+        assert len(trained) == 5
+        for job in trained:
+            several = "samples=0\n" not in job
+            gpus, threads = (2, 4) if several else (1, 2)
+            assert f"device={gpus}, gpu={gpus}, " in job
+            assert f"threads: {threads}\n" in job
+        for rule in ("generate_text", "evaluate_student", "evaluate_teacher"):
+            assert any(job.startswith(f"{rule}:") for job in jobs)
+            assert all("device=1, gpu=1" in job for job in jobs if job.startswith(f"{rule}:"))
