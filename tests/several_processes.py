@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,12 @@ def fail(how: str) -> None:
             raise UserError("prompts.pool is too small; raise it")
         raise ZeroDivisionError("no tokens")
     torch.distributed.barrier()
+
+
+def wait(folder: str) -> None:
+    """Say which process this is, then do nothing for long."""
+    Path(folder, str(join())).write_text(str(os.getpid()))
+    time.sleep(300)
 
 
 def train_each(cases: list[dict[str, Any]], out: str) -> None:

@@ -5,12 +5,15 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -182,6 +185,31 @@ def test_a_process_that_fails_ends_all(how: str, kind: type[Exception], text: st
         run_processes(2, "several_processes:fail", {"how": how})
     assert signal.getsignal(signal.SIGTERM) is handler
     assert time.monotonic() - began < 90
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_processes_end_with_the_one_that_started_them(tmp_path: Path, how: signal.Signals) -> None:
+    """Ctrl-C ends them in order; killed, it leaves none behind that would go on writing."""
+    call = (
+        f"from distill.processes import run_processes\n"
+        f"run_processes(2, 'several_processes:wait', {{'folder': {str(tmp_path)!r}}})"
+    )
+    path = os.pathsep.join([str(miniature.ROOT / "scripts"), os.environ["PYTHONPATH"]])
+    one = subprocess.Popen([sys.executable, "-c", call], env=os.environ | {"PYTHONPATH": path})
+    files = [tmp_path / "0", tmp_path / "1"]
+    assert _soon(lambda: all(file.exists() and file.read_text() for file in files))
+    one.send_signal(how)
+    one.wait(60)
+    assert one.returncode == -how
+    assert _soon(lambda: not any(psutil.pid_exists(int(file.read_text())) for file in files))
+
+
+def _soon(true: Callable[[], bool]) -> bool:
+    for _ in range(1200):
+        if true():
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def test_fewer_gpus_than_asked_for_are_a_user_error(
