@@ -9,7 +9,7 @@ from distill.files import UserError, read_json
 from distill.micro_batch import fitting_micro_batch
 from distill.models import use_threads
 from distill.processes import run_processes
-from distill.training import last_checkpoint, prepare_folder, train_student, with_settings
+from distill.training import train_student, with_settings
 
 
 def launch_training(attempt: int = 1, **given: Any) -> None:
@@ -40,7 +40,6 @@ def launch_training(attempt: int = 1, **given: Any) -> None:
         if processes == 1:
             train_student(**given)
             return
-        last_checkpoint(prepare_folder(folder, tag))  # clears up, which one process must do alone
         run_processes(processes, "distill.launching:train_with_others", _plain(given))
 
 

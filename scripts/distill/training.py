@@ -692,13 +692,12 @@ def train_student(
     """
     folder = Path(out).parent
     resume, first = folder / "resume", is_first_process()
-    if first:
-        prepare_folder(folder, tag)
     tokenizer, vocabulary = load_tokenizer(initial), Vocabulary.load(initial)
     record: dict[str, Any] = {"schema": 1, "spec": spec, "run": run, "updates": 0}
     record |= {"tokens_seen": 0, "tokens_unique": 0, "train_flops": 0, "train_seconds": 0.0}
     record |= {"peak_memory_mb": None, "peak_memory_of": None}
     if shard is None:
+        prepare_folder(folder, tag)
         model = model_class(AutoConfig.from_pretrained(initial, **SAFE)).from_pretrained(
             initial, dtype=torch.float32, use_safetensors=True, **SAFE
         )
@@ -709,9 +708,12 @@ def train_student(
         trainer = build_trainer(
             initial, shard, used, run["student"], resume, heads, validation, teacher=teacher
         )
-        last = last_checkpoint(resume)
-        if first:
+        if first:  # clearing up is for one
+            prepare_folder(folder, tag)
+            last_checkpoint(resume)
             mark_running(resume)
+        trainer.accelerator.wait_for_everyone()
+        last = last_checkpoint(resume)
         interruption = CheckpointOnSigterm()
         trainer.add_callback(interruption)
         start = time.perf_counter()
