@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import TrainingArguments
 
 import teaching
 import test_training
 import tiny
+from distill import training
 from distill.files import UserError
 from distill.launching import launch_training
 from distill.micro_batch import fitting_micro_batch, halved, mark_running, micro_batch
@@ -125,3 +127,21 @@ def test_the_next_try_goes_on_with_half_to_the_same_student(
     weights = test_training.load_file(out / "model.safetensors")
     moved = test_training.distance(expected, test_training.torch_state(initial, expected))
     assert test_training.distance(weights, expected) < 1e-3 * moved
+
+
+def test_a_job_that_sees_several_gpus_does_not_enlarge_its_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class FourSeen(TrainingArguments):
+        """The library's settings where it sees four GPUs that no group shares."""
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            self._n_gpu = 4
+
+    train = test_training.spec(batch_size=8, micro_batch_size=2)["train"]
+    given = (train, "fp32", 0, tmp_path, False, 1, False)
+    assert training._arguments(*given).train_batch_size == 2
+    monkeypatch.setattr(training, "TrainingArguments", FourSeen)
+    seen = training._arguments(*given)
+    assert (seen.n_gpu, seen.train_batch_size, seen.gradient_accumulation_steps) == (1, 2, 4)
