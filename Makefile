@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CONFIG ?=
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: study test test-fast test-long check clean-unused
+.PHONY: study test test-fast test-long test-cluster test-kill check container clean-unused
 
 study: $(VENV)/study.done ## run the default study, or CONFIG=studies/….yaml, on all cores
 	snakemake --cores all $(if $(CONFIG),--configfile $(CONFIG))
@@ -17,8 +17,14 @@ test: $(VENV)/test.done check ## fast tests first, then the workflow's
 test-fast: $(VENV)/test.done ## under a minute
 	pytest -q -n 2 -m "not workflow and not long"
 
-test-long: $(VENV)/test.done ## the default study on the embedded teacher, twice
+test-long: $(VENV)/test.done ## the default study on the embedded teacher, twice, and test-cluster
 	pytest -q -m long
+
+test-cluster: $(VENV)/test.done ## what goes wrong on a SLURM of one node; as root, with Debian's packages
+	pytest -q -m long tests/test_slurm.py tests/test_slurm_accounting.py --durations=0
+
+test-kill: $(VENV)/test.done ## a study killed two dozen times; prints what that cost
+	pytest -q tests/test_kill.py
 
 check: $(VENV)/test.done ## style, types, Snakemake's own lint
 	ruff check .
@@ -26,6 +32,9 @@ check: $(VENV)/test.done ## style, types, Snakemake's own lint
 	mypy
 	snakefmt --check Snakefile rules
 	snakemake --lint
+
+container: $(VENV)/study.done ## write envs/container.def again; needs conda
+	python scripts/write_container.py
 
 clean-unused: $(VENV)/study.done ## list results that no run of the config refers to; DELETE=1 removes them
 	python scripts/list_unused.py $(if $(CONFIG),--configfile $(CONFIG)) $(if $(DELETE),--delete)

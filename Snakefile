@@ -18,6 +18,12 @@ if not workflow.overwrite_configfiles:
 include: "rules/common.smk"
 
 
+# Without the question Snakemake would refuse a path with a space to those who need no image.
+if "apptainer" in DEPLOYMENT:
+
+    containerized: IMAGE
+
+
 if OWN_TABLE:
 
     include: "rules/own_table.smk"
@@ -46,13 +52,19 @@ else:
 include: "rules/results.smk"
 
 
-# Downloads, and what takes seconds: not worth a cluster's queue, and its nodes may have no network.
+# The network's, as a cluster's nodes may have none, and what takes seconds: not worth its queue.
 localrules:
     all,
     fetch_model,
     fetch_data,
+    ask_server,
+    prepare_benchmark,
     slice_prompts,
     filter_prompts,
+    take_text,
+    take_answers,
+    take_log_probs,
+    write_manifest,
     write_card,
     write_corpus_card,
     check_near_duplicates,

@@ -39,7 +39,6 @@ rule benchmark_student:
         f"logs/benchmark_student/{STUDENT}/{{task}}.log",
     benchmark:
         f"logs/benchmark_student/{STUDENT}/{{task}}.tsv"
-    retries: 1
     conda:
         "../envs/harness.yaml"
     threads: PLAN.study.evaluate.threads
@@ -68,7 +67,6 @@ rule benchmark_teacher:
         f"logs/benchmark_teacher/{RESULTS}/{{teacher}}/{{task}}.log",
     benchmark:
         f"logs/benchmark_teacher/{RESULTS}/{{teacher}}/{{task}}.tsv"
-    retries: 1
     conda:
         "../envs/harness.yaml"
     threads: PLAN.study.evaluate.threads

@@ -17,7 +17,6 @@ rule evaluate_student:
         f"logs/evaluate_student/{STUDENT}.log",
     benchmark:
         f"logs/evaluate_student/{STUDENT}.tsv"
-    retries: 1
     conda:
         "../envs/model.yaml"
     threads: PLAN.study.evaluate.threads
@@ -48,7 +47,6 @@ rule evaluate_teacher:
     benchmark:
         f"logs/evaluate_teacher/{RESULTS}/{{teacher}}.tsv"
     priority: 8
-    retries: 1
     conda:
         "../envs/model.yaml"
     threads: PLAN.study.evaluate.threads
@@ -74,7 +72,6 @@ rule measure_efficiency:
         record=f"{RESULTS}/efficiency/{{architecture}}.json",
     log:
         f"logs/measure_efficiency/{RESULTS}/{{architecture}}.log",
-    retries: 1
     conda:
         "../envs/model.yaml"
     threads: PLAN.study.evaluate.latency_threads

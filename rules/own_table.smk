@@ -18,6 +18,7 @@ rule take_runs_table:
         runtime=10,
     params:
         spec=PLAN.model_dump(exclude_none=True),
+        content=content_mark(PLAN.runs_table.path),
         code=code("take_runs_table"),
     script:
         "../scripts/take_runs_table.py"

@@ -17,7 +17,7 @@ rule plan:
     params:
         study=config,
         figures=FIGURES,
-        cores=workflow.cores or 1,
+        cores=workflow.resource_settings.cores or 1,
         code=code("plan_study"),
     script:
         "../scripts/plan_study.py"

@@ -16,7 +16,6 @@ if MAGPIE:
         benchmark:
             "logs/synthesise_prompts/{prompts}/{split}-{part}.tsv"
         priority: 20
-        retries: 1
         conda:
             "../envs/model.yaml"
         threads: lambda wildcards: PLAN.prompts_spec["threads"]

@@ -109,7 +109,11 @@ rule write_report:
 rule write_provenance:
     """Settings, code, packages, hardware, seeds and checksums behind the results."""
     input:
-        outputs=final_files(),
+        outputs=(
+            final_files()
+            if OWN_TABLE
+            else sorted({*final_files(), *trained_files(), *collected_files()})
+        ),
         records=(
             []
             if OWN_TABLE

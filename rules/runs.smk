@@ -62,6 +62,14 @@ def trained_files():
     ]
 
 
+def collected_files():
+    """What the runs table was made from, of the study's own results."""
+    files = [str(file) for file in rules.collect_runs.input]
+    files += [str(Path(shard).with_suffix(".json")) for shard in PLAN.shards]
+    files += [BENCHMARKS.prepared(task) for task in BENCHMARKS.tasks]
+    return [file for file in files if file.startswith(f"{RESULTS}/")]
+
+
 def text_teacher(wildcards):
     """The teacher whose text wildcards name."""
     return PLAN.text_keys[wildcards.text]

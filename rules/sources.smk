@@ -11,7 +11,6 @@ rule fetch_model:
         "logs/fetch_model/{source}.log",
     benchmark:
         "logs/fetch_model/{source}.tsv"
-    retries: 1
     conda:
         "../envs/model.yaml"
     resources:
@@ -19,6 +18,10 @@ rule fetch_model:
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
         spec=lambda wildcards: PLAN.source_spec(PLAN.model_sources[wildcards.source]),
+        content=lambda wildcards: [
+            content_mark(path)
+            for path in PLAN.local_files(PLAN.model_sources[wildcards.source])
+        ],
         code=code("fetch_model"),
     script:
         "../scripts/fetch_model.py"
@@ -32,7 +35,6 @@ rule fetch_data:
         rows="resources/data/{source}/rows.parquet",
     log:
         "logs/fetch_data/{source}.log",
-    retries: 1
     conda:
         "../envs/model.yaml"
     resources:
@@ -40,6 +42,10 @@ rule fetch_data:
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         spec=lambda wildcards: PLAN.source_spec(PLAN.data_sources[wildcards.source]),
+        content=lambda wildcards: [
+            content_mark(path)
+            for path in PLAN.local_files(PLAN.data_sources[wildcards.source])
+        ],
         code=code("fetch_data"),
     script:
         "../scripts/fetch_data.py"

@@ -180,7 +180,6 @@ rule search_settings:
     benchmark:
         f"logs/search_settings/{RESULTS}/{{search}}.tsv"
     priority: 6
-    retries: 1
     conda:
         "../envs/model.yaml"
     threads: PLAN.study.train.threads
@@ -216,7 +215,6 @@ rule train_student:
         f"logs/train_student/{STUDENT}.log",
     benchmark:
         f"logs/train_student/{STUDENT}.tsv"
-    retries: 1
     conda:
         "../envs/model.yaml"
     threads: lambda wildcards: PLAN.study.train.threads * PLAN.gpus(run_of(wildcards))

@@ -47,7 +47,6 @@ rule cache_targets:
     wildcard_constraints:
         text=BY_MODEL,
     priority: 10
-    retries: 1
     conda:
         "../envs/model.yaml"
     threads: lambda wildcards: PLAN.study.teachers[cache_of(wildcards)[0]].threads
@@ -96,7 +95,6 @@ rule fit_projection:
         projection=f"{LAYERS}/projection.safetensors",
     log:
         "logs/fit_projection/{text}/{layers}.log",
-    retries: 1
     conda:
         "../envs/model.yaml"
     threads: lambda wildcards: PLAN.study.teachers[layers_of(wildcards)[0]].threads
@@ -125,7 +123,6 @@ rule score_layers:
     benchmark:
         "logs/score_layers/{text}/{layers}/{split}-{part}.tsv"
     priority: 10
-    retries: 1
     conda:
         "../envs/model.yaml"
     threads: lambda wildcards: PLAN.study.teachers[layers_of(wildcards)[0]].threads

@@ -21,7 +21,6 @@ rule generate_text:
     wildcard_constraints:
         text=WRITTEN,
     priority: 15
-    retries: 1
     conda:
         "../envs/model.yaml"
     threads: lambda wildcards: PLAN.study.teachers[text_teacher(wildcards)].threads
@@ -73,6 +72,7 @@ rule ask_server:
     benchmark:
         "logs/ask_server/{served}/{split}-{part}.tsv"
     priority: 15
+    retries: 0  # it asks again itself
     conda:
         "../envs/model.yaml"
     resources:
@@ -126,7 +126,6 @@ rule score_text:
     benchmark:
         "logs/score_text/{text}/{scorer}-{tokens}/{split}-{part}.tsv"
     priority: 10
-    retries: 1
     conda:
         "../envs/model.yaml"
     threads: lambda wildcards: PLAN.scorer(wildcards.scorer)["threads"]
@@ -151,7 +150,6 @@ rule save_head:
         head="resources/heads/{scorer}.safetensors",
     log:
         "logs/save_head/{scorer}.log",
-    retries: 1
     conda:
         "../envs/model.yaml"
     resources:
@@ -185,7 +183,6 @@ rule score_loss:
     benchmark:
         "logs/score_loss/{text}/{loss}/{split}-{part}.tsv"
     priority: 13
-    retries: 1
     conda:
         "../envs/model.yaml"
     threads: lambda wildcards: PLAN.study.teachers[loss_of(wildcards)].threads

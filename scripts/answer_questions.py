@@ -1,15 +1,14 @@
 """Answer the study's questions from its runs table and laws."""
 
-import pandas as pd
-
 from distill.answers import answer_questions
 from distill.files import read_json, write_json
 from distill.job import job
+from distill.parquet import read_frame
 
 with job(snakemake):
     files = snakemake.input
     answers = answer_questions(
-        pd.read_parquet(files.runs),
+        read_frame(files.runs),
         read_json(files.references),
         read_json(files.laws),
         snakemake.params.spec,

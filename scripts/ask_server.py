@@ -17,4 +17,3 @@ with job(snakemake):
     tag = [spec, snakemake.params.code, hashlib.sha256(Path(prompts).read_bytes()).hexdigest()]
     answers = ask_server(read_rows(prompts), connection, spec, resume, json.dumps(tag))
     write_rows(out, answers, ANSWERS_SCHEMA, spec=spec)
-    resume.unlink()

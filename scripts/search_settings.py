@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from distill.files import sha256_of
 from distill.imports import leave_out
 from distill.job import job
 
@@ -12,7 +13,6 @@ with job(snakemake):
     from distill.models import use_threads
     from distill.naming import digest
     from distill.search import search_settings
-    from distill.sources import sha256_of
 
     use_threads(spec["train"]["threads"])
     read = [sha256_of(Path(path)) for path in (files.shard, *files.validation, *files.teacher)]

@@ -1,5 +1,7 @@
 """Check that a study's results are what the study wrote; also where they were copied elsewhere.
 
+Models and data that the study read are checked where they are at hand, from `results/STUDY/../..`.
+
 python scripts/verify_results.py results/STUDY [...]
 """
 
@@ -8,25 +10,31 @@ import sys
 from pathlib import Path
 
 from distill.files import UserError
-from distill.provenance import changed_outputs
+from distill.provenance import verify
 
 
 def main() -> int:
-    """Print a line per file that is not as written, and one per folder."""
+    """Print a line per file that is not as written, and what was found in each folder."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("folder", nargs="+", type=Path)
     failed = False
     for folder in parser.parse_args().folder:
         try:
-            count, wrong = changed_outputs(folder)
+            found = verify(folder)
         except UserError as error:
             print(f"Error: {error}", file=sys.stderr)
             failed = True
             continue
-        for sentence in wrong:
+        for sentence in found.wrong:
             print(f"{folder}: {sentence}")
-        print(f"{folder}: {count - len(wrong)} of {count} files are as written")
-        failed = failed or bool(wrong)
+        named = found.outputs + found.inputs
+        print(
+            f"{folder}: {named - len(found.wrong)} of {named} files are as written "
+            f"({found.outputs} results, {found.inputs} of models and data)"
+        )
+        if found.further:
+            print(f"{folder}: {len(found.further)} more are not in the record: {found.further[0]}")
+        failed = failed or bool(found.wrong)
     return int(failed)
 
 

@@ -2,16 +2,15 @@
 
 from pathlib import Path
 
-import pandas as pd
-
 from distill.files import read_json
 from distill.job import job
+from distill.parquet import read_frame
 from distill.report import write_report
 
 with job(snakemake):
     files, texts = snakemake.input, Path(snakemake.scriptdir).parent / "report"
     write_report(
-        pd.read_parquet(files.runs),
+        read_frame(files.runs),
         read_json(files.references),
         read_json(files.answers),
         read_json(files.samples) if files.samples else None,

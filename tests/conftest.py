@@ -1,6 +1,10 @@
 """Fixtures that several test files share."""
 
 import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -24,3 +28,24 @@ def chat() -> Any:
 def plain() -> Any:
     """A tokenizer without one."""
     return tiny.tokenizer(chat=False)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """Mounts file systems in memory: options of `mount`, and where (a new folder if not given)."""
+    mounted: list[Path] = []
+
+    def mount(options: str, folder: Path | None = None) -> Path:
+        place = folder or tmp_path / f"disk{len(mounted)}"
+        place.mkdir(exist_ok=True)
+        command = ["mount", "-t", "tmpfs", "-o", options, "none", str(place)]
+        if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+            if os.environ.get("CI") and os.geteuid() == 0:
+                pytest.fail("no file system can be mounted, although this is root in CI")
+            pytest.skip("no file system can be mounted here: that takes root")
+        mounted.append(place)
+        return place
+
+    yield mount
+    for place in mounted:
+        subprocess.run(["umount", str(place)], check=True)

@@ -6,7 +6,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,11 +136,17 @@ def edit(project: Path, change: Callable[[dict[str, Any]], None], file: str = CO
     (project / file).write_text(yaml.safe_dump(config, sort_keys=False))
 
 
-def snakemake(project: Path, *arguments: str, ok: bool = True, timeout: int = 3000) -> str:
+def snakemake(
+    project: Path,
+    *arguments: str,
+    ok: bool = True,
+    timeout: int = 3000,
+    cores: Sequence[str] = ("--cores", "2"),
+) -> str:
     """Run Snakemake in a project; returns all that it printed."""
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
     outcome = subprocess.run(
-        [sys.executable, "-m", "snakemake", "--cores", "2", *arguments],
+        [sys.executable, "-m", "snakemake", *cores, *arguments],
         cwd=project,
         env=environment,
         capture_output=True,
@@ -159,3 +166,38 @@ def dry_run(project: Path, config: str = CONFIG, *arguments: str) -> dict[str, i
     table = output.rsplit("Job stats:", 1)[1].split("Reasons:")[0]
     counts = {name: int(number) for name, number in re.findall(r"^(\w+)\s+(\d+)$", table, re.M)}
     return {name: number for name, number in counts.items() if name not in ("all", "total", "job")}
+
+
+def start(project: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    """Start Snakemake in a process group of its own, as a terminal or SLURM does."""
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
+    with (project / "printed.txt").open("a") as stream:
+        return subprocess.Popen(
+            command, cwd=project, stdout=stream, stderr=stream, start_new_session=True,
+            env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        )  # fmt: skip
+
+
+def alive(project: Path) -> dict[int, str]:
+    """Processes that work in a project, with their commands."""
+    found = dict[int, str]()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if (folder / "cwd").readlink() == project:
+                command = (folder / "cmdline").read_text().replace("\0", " ")
+                found |= {int(folder.name): command} if command else {}
+        except OSError:
+            continue  # it has ended
+    return found
+
+
+def left_alive(project: Path, orphans: dict[int, str]) -> list[str]:
+    """Which of some processes do not end by themselves.
+
+    A job that was importing when its workflow was killed writes nothing, and ends when it has done.
+    """
+    for _ in range(300):
+        if not orphans.keys() & alive(project).keys():
+            return []
+        time.sleep(0.1)
+    return [orphans[number] for number in orphans.keys() & alive(project).keys()]

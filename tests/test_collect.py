@@ -10,13 +10,14 @@ import pytest
 from distill.collect import (
     combined_scores,
     normalised_loss,
+    read_responses,
     runs_table,
     teacher_costs,
     write_runs,
 )
 from distill.columns import COLUMNS
 from distill.curation import DECISIONS_SCHEMA
-from distill.files import UserError
+from distill.files import UserError, sha256_of
 from distill.parquet import write_rows
 from distill.plan import Run
 from distill.references import qualitative_samples
@@ -281,3 +282,19 @@ def test_samples_show_draw_zero_and_the_first_seed() -> None:
     (prompt,) = shown["prompts"]
     assert prompt["teacher"] == {"big": "yes"}
     assert [entry["text"] for entry in prompt["students"]] == ["yes"]
+
+
+def test_altered_responses_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "responses.jsonl"
+    path.write_text('{"set": "test", "text": "Boats."}\n')
+    digest = sha256_of(path)
+    assert read_responses(path, digest) == [{"set": "test", "text": "Boats."}]
+    for wrong in ('{"set": "test", "text": "Boots."}\n', '{"set": "te'):
+        path.write_text(wrong)
+        with pytest.raises(
+            UserError, match=rf"{path} is not as it was written .*; delete it and run"
+        ):
+            read_responses(path, digest)
+    path.unlink()
+    with pytest.raises(UserError, match=rf"{path} is not as it was written"):
+        read_responses(path, digest)

@@ -27,6 +27,14 @@ def changed(path: str, value: Any) -> dict[str, Any]:
     return config
 
 
+@pytest.mark.parametrize("key", ["hub", "path"])
+def test_a_source_at_an_address_is_refused_without_its_password(key: str) -> None:
+    source = {key: "https://me:hunter2@node/a", "revision": "f" * 40}
+    with pytest.raises(UserError, match=rf"sources.base: {key} is a") as caught:
+        parse_study(changed("sources.base", source))
+    assert "hunter2" not in str(caught.value)
+
+
 def test_a_valid_config_parses() -> None:
     study = parse_study(tiny.study())
     assert study.runs[0].samples == [16, 48]
@@ -96,6 +104,9 @@ def test_numbers_as_text_are_numbers(value: Any) -> None:
         ("sources.base.hub", "o/n", "exactly one of wheel, hub and path"),
         ("sources.base", {}, "exactly one of wheel, hub and path"),
         ("sources.base", {"hub": "o/n"}, "a hub repository needs a revision"),
+        ("sources.base", {"hub": "o/n", "revision": "main"}, "a commit's 40 hexadecimal digits"),
+        ("sources.base", {"hub": "o/n", "revision": "f" * 39}, "a commit's 40 hexadecimal digits"),
+        ("sources.base", {"hub": "../n", "revision": "f" * 40}, "hub is a repository's name"),
         ("sources.base", {"wheel": "a==1", "file": "f"}, "a wheel needs file .* and sha256"),
         ("sources.base", {"wheel": "a>=1", "file": "f", "sha256": "0" * 64}, "match pattern"),
         ("sources.faq.rows", None, "downloaded needs rows"),

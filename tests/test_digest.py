@@ -1,9 +1,10 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from distill.digest import CodeDigests
+from distill.digest import CodeDigests, content_mark
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 FILES = {
@@ -111,6 +112,24 @@ def test_a_memory_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     nowhere = CodeDigests(tmp_path, tmp_path / "file" / "memory.json")
     assert nowhere.of(tmp_path / "run.py", tmp_path / "data.json") == before
+
+
+def test_a_file_of_the_user_is_marked_by_its_content_a_large_one_by_size_and_time(
+    tmp_path: Path,
+) -> None:
+    small, large = tmp_path / "small", tmp_path / "large"
+    small.write_text("one")
+    before = content_mark(small)
+    os.utime(small, (1e9, 1e9))
+    assert content_mark(small) == before
+    small.write_text("two")
+    assert content_mark(small) != before
+    with large.open("wb") as stream:
+        stream.truncate((1 << 26) + 1)
+    os.utime(large, (1e9, 1e9))
+    before = content_mark(large)
+    os.utime(large, (1e9 - 1, 1e9 - 1))
+    assert content_mark(large) != before
 
 
 def test_no_module_is_imported_in_a_way_that_the_digest_misses() -> None:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 import corpus_inputs
 from distill.files import UserError
-from distill.masking import Special, chosen, mask_chunk, true_ids
+from distill.mask_count import chosen
+from distill.masking import Special, mask_chunk, true_ids
 from distill.text_sections import Mask
 
 BERT = Mask().model_dump()

@@ -147,7 +147,7 @@ def test_two_processes_leave_one_student_also_after_being_told_to_stop(
     assert {path.name for path in out.iterdir()} == {
         path.name for path in (tmp_path / "alone").iterdir()
     }
-    assert len(list((out / "tensorboard").rglob("events*"))) == 1
+    assert len(list((out / "tensorboard").rglob("events*"))) == 2  # one of each try
 
 
 def _number(checkpoint: Path) -> int:

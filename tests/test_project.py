@@ -1,12 +1,14 @@
 """What must stay in step: pins, profiles, generated docs, house rules."""
 
 import ast
+import hashlib
 import re
 from pathlib import Path
 
 import pytest
 import yaml
 
+import environments
 import write_schema
 from distill.checks import parse_study
 from distill.columns import COLUMNS, MEASURED, NULLABLE
@@ -17,73 +19,67 @@ from distill.validation import check_yaml
 from miniature import ROOT
 
 ADAPTERS = sorted((ROOT / "scripts").glob("*.py"))
-PROGRAMS = {"ask", "list_unused", "verify_results", "write_schema"}
-
-
-def _pins(lines: list[str]) -> dict[str, str]:
-    found = [line.split("==") for line in lines if "==" in line]
-    return {name.strip().lower(): version.strip() for name, version in found}
-
-
-def _env_pins(path: Path) -> dict[str, str]:
-    loaded = yaml.safe_load(path.read_text())
-    assert [entry for entry in loaded["dependencies"] if isinstance(entry, str)] == [
-        "python=3.11",
-        "pip",
-    ]
-    (listed,) = [entry["pip"] for entry in loaded["dependencies"] if isinstance(entry, dict)]
-    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in listed)
-    return _pins(listed)
+PROGRAMS = {"ask", "list_unused", "verify_results", "write_container", "write_schema"}
 
 
 def test_conda_environments_and_requirements_pin_the_same_versions() -> None:
-    files = ("requirements.txt", "requirements-harness.txt")
-    wanted = _pins([line for name in files for line in (ROOT / "envs" / name).read_text().split()])
+    wanted = environments.requirements("requirements.txt", "requirements-harness.txt")
     used: set[str] = set()
-    for path in sorted((ROOT / "envs").glob("*.yaml")):
-        pins = _env_pins(path)
-        assert pins == {name: wanted[name] for name in pins}, path.name
+    for name in environments.NAMES:
+        asked, pins = environments.dependencies(name)
+        assert asked == ["python=3.11", "pip"]
+        assert pins == {package: wanted[package] for package in pins}, name
         used |= set(pins)
     assert set(wanted) - used <= {"snakemake", "snakemake-executor-plugin-slurm", "pygments"}
+
+
+def test_versions_named_in_the_pages_are_the_pinned_ones() -> None:
+    wanted = environments.requirements("requirements.txt", "requirements-harness.txt")
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    named = re.findall(r"([\w-]+)==(\d[\w.]*)", "\n".join(map(Path.read_text, pages)))
+    assert ("snakemake", wanted["snakemake"]) in named
+    assert named == [(name, wanted[name]) for name, _ in named]
 
 
 def test_each_environment_pins_what_its_scripts_import() -> None:
     names = {"yaml": "pyyaml", "if_verifiable": "if-verifiable", "rouge_score": "rouge-score"}
     names["lm_eval"] = "lm-eval"
     checked = 0
-    for path in sorted((ROOT / "rules").glob("*.smk")):
-        for rule in re.split(r"^\s*rule ", path.read_text(), flags=re.M)[1:]:
-            (environment,) = re.findall(r'"\.\./envs/(\w+)\.yaml"', rule)
-            (script,) = re.findall(r'"\.\./scripts/(\w+)\.py"', rule)
-            pins = _env_pins(ROOT / f"envs/{environment}.yaml")
-            for module in sorted(_third_party(script)):
+    for environment, scripts in environments.scripts().items():
+        _, pins = environments.dependencies(environment)
+        for script in scripts:
+            ours, others = environments.imports([ROOT / f"scripts/{script}.py"])
+            assert ours
+            for module in sorted(others):
                 name = names.get(module, module)
                 assert name in pins, f"{script} imports {module}, which {environment}.yaml lacks"
                 checked += 1
     assert checked > 50
 
 
-def _third_party(script: str) -> set[str]:
-    import sys
+def test_planning_takes_no_more_than_snakemake_brings() -> None:
+    rules = [ROOT / "Snakefile", *(ROOT / "rules").glob("*.smk")]
+    found = re.findall(r"^from distill\.(\w+) import", "\n".join(map(Path.read_text, rules)), re.M)
+    files = [ROOT / f"scripts/distill/{name}.py" for name in found]
+    assert {"plan", "startup"} <= set(found)
+    assert environments.imports(files, at_start=True)[1] == {"pydantic", "yaml"}
 
-    todo, seen, found = [ROOT / f"scripts/{script}.py"], set(), set()
-    while todo:
-        path = todo.pop()
-        if path in seen:
-            continue
-        seen.add(path)
-        for node in ast.walk(ast.parse(path.read_text())):
-            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            if isinstance(node, ast.ImportFrom) and node.module:
-                modules = [node.module]
-                modules += [f"{node.module}.{alias.name}" for alias in node.names]
-            for module in modules:
-                inner = (ROOT / "scripts").joinpath(*module.split(".")).with_suffix(".py")
-                if inner.is_file():
-                    todo.append(inner)
-                elif (top := module.split(".")[0]) not in sys.stdlib_module_names:
-                    found.add(top)
-    return found - {"distill"}
+
+def test_the_container_is_made_from_these_environments() -> None:
+    text = (ROOT / "envs/container.def").read_text()
+    assert re.search(r"^From: \S+@sha256:[0-9a-f]{64}$", text, re.M)
+    whole = hashlib.sha256()
+    for name in environments.NAMES:
+        content = (ROOT / f"envs/{name}.yaml").read_bytes()
+        whole.update(content)
+        prefix = f"/conda-envs/{hashlib.md5(content).hexdigest()}"
+        file = f"{prefix}/environment.yaml"
+        shown = "".join(f"#   {line}\n" for line in content.decode().strip().split("\n"))
+        assert f"#   prefix: {prefix}\n{shown}" in text, f"run make container: {name}.yaml differs"
+        assert f"    envs/{name}.yaml {file}\n" in text
+        assert f"    conda env create --prefix {prefix} --file {file}\n" in text
+    assert f"conda_env_hash {whole.hexdigest()}\n" in text
+    assert text.count("conda env create") == len(environments.NAMES)
 
 
 def test_both_profiles_rerun_for_the_same_reasons() -> None:
@@ -94,6 +90,29 @@ def test_both_profiles_rerun_for_the_same_reasons() -> None:
     for key in ("rerun-triggers", "rerun-incomplete", "nolock"):
         assert profiles[0][key] == profiles[1][key]
     assert profiles[0]["rerun-triggers"] == ["mtime", "params", "input"]
+
+
+def test_what_computes_with_a_model_asks_for_a_gpu_on_a_cluster() -> None:
+    profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
+    blocks = [
+        block
+        for file in (ROOT / "rules").glob("*.smk")
+        for block in re.split(r"^ *rule ", file.read_text(), flags=re.M)[1:]
+    ]
+    heavy = {block.split(":")[0] for block in blocks if "device=" in block} - {"ask_server"}
+    assert profile["set-resources"].keys() == heavy
+    assert {wanted["slurm_partition"] for wanted in profile["set-resources"].values()} == {"gpu"}
+    # How many, the rules know from the study: the profile's number would take their place.
+    assert not any("gpu" in wanted for wanted in profile["set-resources"].values())
+    assert {block.split(":")[0] for block in blocks if re.search(r"^ *gpu=", block, re.M)} == heavy
+    rules = {block.split(":")[0] for block in blocks}
+    assert set(re.split(", *", profile["slurm-array-jobs"])) <= rules
+    for block in blocks:
+        if block.split(":")[0] in heavy - {"plan"}:  # a kill for want of either is tried with more
+            assert re.search(r"mem_mb=lambda.*attempt,", block), block
+            assert re.search(r"runtime=lambda.*attempt,", block), block
+    assert profile["retries"] > 0
+    assert not any(re.search("retries: [1-9]", block) for block in blocks)  # within a cluster's job
 
 
 def test_the_pages_and_the_schema_say_what_the_code_says() -> None:

@@ -168,6 +168,22 @@ def journal(folder: Path) -> optuna.Study:
     return optuna.load_study(study_name="search", storage=storage)
 
 
+def test_a_search_killed_while_it_wrote_goes_on(
+    tmp_path: Path, place: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It leaves a lock, which points nowhere where the path is relative, and half a line."""
+    asked = spec(trials=2)
+    whole = run(tmp_path / "whole", place, asked)
+    monkeypatch.chdir(tmp_path)
+    run(Path("killed"), place, spec(trials=1))
+    journal_file = Path("killed/resume/journal.log")
+    journal_file.with_name("journal.log.lock").symlink_to(journal_file)
+    with journal_file.open("a") as stream:
+        stream.write('{"op_code":4,"worker')
+    assert bare(run(Path("killed"), place, asked)) == bare(whole)
+    assert not journal_file.with_name("journal.log.lock").is_symlink()
+
+
 def test_a_finished_search_is_not_done_again_unless_its_tag_changes(
     tmp_path: Path, place: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,3 +258,25 @@ def test_whole_numbers_stay_whole_and_early_stopping_counts_the_best(
         list(trial.intermediate_values.values())[-1] > min(trial.intermediate_values.values())
         for trial in trials
     )
+
+
+def test_a_damaged_journal_is_named(
+    tmp_path: Path, place: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    step = DistillationTrainer.training_step
+
+    def failing(*args: Any, **named: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return step(*args, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DistillationTrainer, "training_step", failing)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "killed", place, spec(trials=1))
+    file = tmp_path / "killed" / "resume" / "journal.log"
+    file.write_text("{" + file.read_text())
+    with pytest.raises(UserError, match=rf"{file} is damaged .*; delete {file.parent} and run the"):
+        run(tmp_path / "killed", place, spec(trials=1))

@@ -3,6 +3,7 @@
 import json
 import logging
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 from distill.files import UserError
 from distill.served_client import Connection, ask_server
-from scripted_server import Reply, Scripted, chat, serve
+from scripted_server import Reply, Scripted, chat, serve, trickle
 
 KEY = "sk-secret-4711"
 SPEC: dict[str, Any] = {
@@ -204,3 +205,45 @@ def test_answered_rows_survive_a_failure_and_are_not_asked_again(tmp_path: Path)
     with serve(echo) as server:
         ask(tmp_path, server, 12, tag="another spec")
     assert len(server.bodies) == 12
+
+
+def test_a_server_that_says_nothing_is_one_sentence_and_asked_again(tmp_path: Path) -> None:
+    with serve(lambda body, number: (200, {}, chat(None if number % 2 else " "))) as server:
+        with pytest.raises(UserError, match=r"teachers.big: http.* of the 8 prompts .* no text"):
+            ask(tmp_path, server, 8)
+        few = ask(tmp_path / "few", server, 3)  # may be an accident
+        assert [row["response"].strip() for row in few] == ["", "", ""]
+    with serve(echo) as server:
+        assert ask(tmp_path, server, 8)[0]["response"] == "You said: Say 0"
+        assert len(server.bodies) == 8
+
+
+def test_a_reply_without_end_is_given_up(tmp_path: Path) -> None:
+    def endless(body: dict[str, Any], number: int) -> Reply:
+        return 200, {}, chat("word " * 1_000_000)
+
+    sentence = r"replies without end \(more than 4 MB\); look after"
+    with serve(endless) as server, pytest.raises(UserError, match=sentence):
+        ask(tmp_path, server, retries=0)
+
+
+def test_a_reply_that_trickles_is_given_up_in_time(tmp_path: Path) -> None:
+    """Each byte comes in time, but the last never would."""
+    with trickle(seconds=0.05) as url:
+        begun = time.monotonic()
+        with pytest.raises(UserError, match=r"gave no answer in time; raise server\.timeout"):
+            ask(tmp_path, url, rows=1, timeout=0.5, retries=1)
+        assert time.monotonic() - begun < 5
+
+
+def test_damaged_answers_of_a_killed_job_are_named(tmp_path: Path) -> None:
+    resume = tmp_path / "train-00000.resume.jsonl"
+    with serve(echo) as server:
+        ask(tmp_path, server)
+        whole = resume.read_text()
+        for wrong in (whole.replace('"id"', '"i'), whole.replace('"id"', '"it"')):
+            resume.write_text(wrong)
+            with pytest.raises(UserError, match=rf"{resume} is damaged; delete it and run the wor"):
+                ask(tmp_path, server)
+        resume.unlink()
+        assert len(ask(tmp_path, server)) == 3

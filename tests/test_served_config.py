@@ -54,6 +54,8 @@ def test_a_served_teacher_is_accepted() -> None:
         ({}, {"key_variable": "hunter2"}, "the name of an environment variable"),
         ({}, {"api_key": "hunter2"}, "'teachers.far.server.api_key' is not a known key"),
         ({}, {"extra": {"temperature": 0}}, "extra must not set temperature"),
+        ({}, {"extra": {"api_key": "hunter2"}}, r"extra must hold no key or password.*\(api_key\)"),
+        ({}, {"extra": {"a": [{"Authorization": "hunter2"}]}}, "extra must hold no key"),
         ({}, {"software": "openai"}, "openai does not say which token ids .* only vllm and llama"),
         ({}, {"tokenizer": None}, "top_logprobs needs tokenizer"),
         ({}, {"tokenizer": "bass"}, "server.tokenizer: there is no source 'bass'"),

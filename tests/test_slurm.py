@@ -1,72 +1,128 @@
-"""The miniature through a real SLURM of one node with fake GPUs, and what goes wrong there."""
+"""A study through a real SLURM of one node with fake GPUs, and what goes wrong there."""
 
 import contextlib
+import datetime
+import itertools
 import os
 import re
+import signal
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pandas as pd
 import pytest
+import yaml
 
 import miniature
 import slurm_node
 from distill.columns import MEASURED
 from distill.files import read_json
 
-pytestmark = [pytest.mark.workflow, pytest.mark.long]
-
-PROFILE = ("--workflow-profile", "profiles/slurm", "--configfile", miniature.CONFIG)
+PROFILE = "profiles/slurm/config.yaml"
 RESULTS = "results/gpt2_alpaca_miniature"
-QUICK = ("--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "20")
-# The profile's set-resources as a whole: the command line replaces the block.
-SMALL = ("--default-resources", "slurm_partition=cpu", "mem_mb=2500", "runtime=20")
+STUDENT = f"{RESULTS}/students/gpt2/gpt2-xl/sft/raw/none/draw0-seed0/n16"
+GPU = {"slurm_partition": "gpu", "nodes": 1}
 
 
 @pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A running SLURM; without its programs the tests are skipped, but never in CI."""
-    if lacking := slurm_node.missing():
-        reason = f"no SLURM here: {', '.join(lacking)} missing"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    with slurm_node.slurm_node(tmp_path_factory.mktemp("slurm") / "node"):
-        yield
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A running SLURM; the folder that it lies in."""
+    slurm_node.require_slurm()
+    folder = tmp_path_factory.mktemp("slurm") / "node"
+    with slurm_node.slurm_node(folder):
+        yield folder
 
 
-def _project(folder: Path) -> Path:
+def small_project(folder: Path) -> Path:
+    """The miniature with three students, whose jobs are soon asked after."""
     project = miniature.copy_project(folder / "project")
     miniature.make_inputs(project)
+
+    def fewer(config: dict[str, Any]) -> None:
+        config["prompts"]["pool"] = 48
+        config["runs"] = [{**config["runs"][0], "samples": [8, 16]}]
+
+    miniature.edit(project, fewer)
+    profile = yaml.safe_load((project / PROFILE).read_text())
+    profile["slurm-init-seconds-before-status-checks"] = 3  # the rest is as it is
+    (project / PROFILE).write_text(yaml.safe_dump(profile))
     return project
+
+
+def set_resources(project: Path, **rules: dict[str, Any]) -> None:
+    """Set resources of rules in the profile, as a site does."""
+    profile = yaml.safe_load((project / PROFILE).read_text())
+    profile["set-resources"] |= rules
+    (project / PROFILE).write_text(yaml.safe_dump(profile))
+
+
+def on_cluster(project: Path, *arguments: str, ok: bool = True, timeout: int = 1200) -> str:
+    """Run the study as the README says."""
+    profile = ("--workflow-profile", str(Path(PROFILE).parent), "--configfile", miniature.CONFIG)
+    return miniature.snakemake(project, *arguments, *profile, ok=ok, timeout=timeout, cores=())
 
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     """The runs table of the same study without SLURM."""
-    project = _project(tmp_path_factory.mktemp("local"))
+    project = small_project(tmp_path_factory.mktemp("local"))
     miniature.snakemake(project, "--configfile", miniature.CONFIG)
-    return _table(project)
+    return runs_table(project)
 
 
-def _table(project: Path) -> pd.DataFrame:
+def runs_table(project: Path) -> pd.DataFrame:
+    """What a study found, without what was measured."""
     return pd.read_parquet(project / RESULTS / "runs.parquet").drop(columns=MEASURED)
 
 
-def _asked(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+def asked(*command: str) -> list[str]:
+    """The lines that a command of SLURM prints."""
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    return done.stdout.splitlines()
+
+
+def _until(found: Callable[[], Any], what: str) -> Any:
+    """Wait for something and return it."""
+    end = time.monotonic() + 600
+    while time.monotonic() < end:
+        if value := found():
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"waited in vain for {what}")
 
 
 def _running(rule: str) -> str:
     """Wait for a running job of a rule; returns its id."""
-    for _ in range(3000):
-        for line in _asked("squeue", "-h", "-t", "RUNNING", "-o", "%i|%k").splitlines():
-            number, comment = line.split("|", 1)
-            if rule in comment:
-                return number
-        time.sleep(0.1)
-    raise AssertionError(f"no job of {rule} ran")
+
+    def found() -> str:
+        lines = asked("squeue", "-h", "-t", "RUNNING", "-o", "%i|%k")
+        jobs = [line.split("|")[0] for line in lines if f"|rule_{rule}_" in line]
+        return jobs[0] if jobs else ""
+
+    return str(_until(found, f"a job of {rule}"))
+
+
+def _process(project: Path, rule: str) -> int:
+    """Wait for the script of a rule to run; returns its process id."""
+
+    def found() -> int:
+        for file in (project / "logs" / rule).rglob("*.log"):
+            number = re.search(r"pid (\d+)", file.read_text())
+            if number and Path(f"/proc/{number[1]}").exists():
+                return int(number[1])
+        return 0
+
+    return int(_until(found, f"a process of {rule}"))
+
+
+def _has_pending(process: int, number: int) -> bool:
+    """Whether a signal waits for a process that is stopped."""
+    status = Path(f"/proc/{process}/status").read_text()
+    return any(int(mask, 16) >> (number - 1) & 1 for mask in re.findall(r"Pnd:\t(\w+)", status))
 
 
 @contextlib.contextmanager
@@ -80,64 +136,156 @@ def _meanwhile(work: Callable[[], None]) -> Iterator[None]:
         except BaseException as error:
             failed.append(error)
 
-    thread = threading.Thread(target=guarded)
+    thread = threading.Thread(target=guarded, daemon=True)
     thread.start()
     yield
     thread.join(timeout=60)
+    assert not failed, failed
     assert not thread.is_alive()
-    if failed:
-        raise failed[0]
 
 
-def _devices(project: Path, rule: str) -> list[str]:
-    """CUDA_VISIBLE_DEVICES of each job of a rule, as its log has it."""
-    logs = (project / "logs" / rule).rglob("*.log")
-    found = [re.search(r"CUDA_VISIBLE_DEVICES (\S+)", file.read_text()) for file in logs]
-    assert all(found)
-    return [match[1] for match in found if match]
+class Script(NamedTuple):
+    """When and on which GPU a job's script ran."""
+
+    rule: str
+    start: datetime.datetime
+    end: datetime.datetime
+    device: str
 
 
+def _scripts(project: Path) -> list[Script]:
+    """Of all jobs, as their logs have it."""
+    found = []
+    for file in (project / "logs").rglob("*.log"):
+        lines = file.read_text().splitlines()
+        first, last = (datetime.datetime.fromisoformat(line[:23]) for line in (lines[0], lines[-1]))
+        device = re.search(r"CUDA_VISIBLE_DEVICES (\S+)", lines[0])
+        assert device is not None
+        found.append(Script(file.relative_to(project / "logs").parts[0], first, last, device[1]))
+    return found
+
+
+def _overlap(one: Script, other: Script) -> bool:
+    return one.start < other.end and other.start < one.end
+
+
+@pytest.mark.workflow
 def test_a_study_on_a_cluster_is_the_same_study(
-    node: None, local: pd.DataFrame, tmp_path: Path
+    node: Path, local: pd.DataFrame, tmp_path: Path
 ) -> None:
-    project = _project(tmp_path)
-    printed = miniature.snakemake(project, *PROFILE, *QUICK, timeout=1500)
-    pd.testing.assert_frame_equal(_table(project), local, check_exact=True)
+    project = small_project(tmp_path)
+    refused = on_cluster(project, "--jobs", "2", ok=False)
+    assert "Error: jobs is limited to 2, and what this keeps out of an array is never" in refused
+    printed = on_cluster(project)
+    pd.testing.assert_frame_equal(runs_table(project), local, check_exact=True)
     assert (project / RESULTS / "report.html").stat().st_size > 10_000
-    assert "with SLURM jobid" in printed
-    for rule in ("generate_text", "train_student", "evaluate_student", "evaluate_teacher"):
-        assert set(_devices(project, rule)) <= {"0", "1"}, rule
-    assert set(_devices(project, "build_shard")) == {"-"}
-    assert len(set(_devices(project, "train_student"))) == 2  # two at once, on a GPU each
+    assert len(re.findall("Submitted array job with Snakemake IDs", printed)) >= 2
+    profile = yaml.safe_load((project / PROFILE).read_text())
+    on_gpu = set(profile["set-resources"])
+    scripts = _scripts(project)
+    for script in scripts:
+        assert script.device in ({"0", "1"} if script.rule in on_gpu else {"-"}), script
+    heavy = [script for script in scripts if script.rule in on_gpu]
+    assert {"generate_text", "train_student", "evaluate_student"} < {job.rule for job in heavy}
+    at_once = [pair for pair in itertools.combinations(heavy, 2) if _overlap(*pair)]
+    assert at_once
+    assert all(one.device != other.device for one, other in at_once)
+    assert not [pair for pair in at_once if "measure_efficiency" in {job.rule for job in pair}]
     assert miniature.dry_run(project) == {}
 
 
+@pytest.mark.long
 def test_jobs_that_are_killed_in_every_way_end_in_the_same_results(
-    node: None, local: pd.DataFrame, tmp_path: Path
+    node: Path, local: pd.DataFrame, tmp_path: Path
 ) -> None:
-    project = _project(tmp_path)
-    host = _asked("sinfo", "-h", "-o", "%n").split()[0]
-    done: list[str] = []
+    project = small_project(tmp_path)
+    limited = "1 if attempt == 1 else 20"
+    set_resources(
+        project,
+        evaluate_teacher=GPU | {"mem_mb": "150 + 3000 * (attempt - 1)"},
+        evaluate_student=GPU | {"runtime": limited},
+    )
+    before = set(asked("squeue", "-h", "-t", "all", "-o", "%i"))
 
     def disturb() -> None:
         subprocess.run(["scancel", _running("generate_text")], check=True)
-        done.append("cancelled")
         _running("train_student")
-        state = ["scontrol", "update", f"nodename={host}"]
-        subprocess.run([*state, "state=down", "reason=test"], check=True)
-        time.sleep(3)
-        if "down" in _asked("sinfo", "-h", "-o", "%T"):  # it returns by itself when slurmd calls
-            subprocess.run([*state, "state=resume"], check=True)
-        done.append("node down")
-        subprocess.run(["scancel", "--signal=TERM", _running("evaluate_student")], check=True)
-        done.append("told to end")
+        slurm_node.restart_slurmd(node, down=3)
+        _running("evaluate_student")
+        os.kill(_process(project, "evaluate_student"), signal.SIGSTOP)  # it will not end in time
 
-    short = ("--set-resources", "evaluate_teacher:mem_mb=150 + 3000 * (attempt - 1)")
     with _meanwhile(disturb):
-        printed = miniature.snakemake(project, *PROFILE, *QUICK, *short, *SMALL, timeout=1500)
-    assert done == ["cancelled", "node down", "told to end"]
-    assert printed.count("Trying to restart job") >= 3, printed[-3000:]
-    pd.testing.assert_frame_equal(_table(project), local, check_exact=True)
-    record = read_json(project / RESULTS / "teachers/gpt2-xl/metrics.json")
-    assert record["heldout"]["loss"] > 0
+        printed = on_cluster(project)
+    pd.testing.assert_frame_equal(runs_table(project), local, check_exact=True)
+    ended = set()
+    for line in asked("squeue", "-h", "-t", "all", "-o", "%i|%T|%k"):
+        number, state, comment = line.split("|")
+        if number not in before:
+            ended.add((state, comment.split("_wildcards")[0]))
+    assert ("CANCELLED", "rule_generate_text") in ended, ended
+    logs = (project / ".snakemake/slurm_logs/rule_evaluate_teacher").rglob("*.log")
+    assert any("exceeded memory limit" in file.read_text() for file in logs)
+    assert ("TIMEOUT", "rule_evaluate_student") in ended, ended
+    assert printed.count("Trying to restart job") >= 3
     assert miniature.dry_run(project) == {}
+
+
+@pytest.mark.long
+def test_a_training_longer_than_the_time_limit_goes_on_from_its_checkpoint(
+    node: Path, tmp_path: Path
+) -> None:
+    project = small_project(tmp_path)
+
+    def longer(config: dict[str, Any]) -> None:
+        config["train"] |= {"epochs": 100, "checkpoint_updates": 5}
+
+    miniature.edit(project, longer)
+    record = f"{STUDENT}/training.json"
+    set_resources(project, train_student=GPU | {"slurm_extra": "'--signal=TERM@95'"})
+    resume = project / STUDENT / "resume"
+    seen = [0]
+
+    def reached() -> int:
+        """The last checkpoint's update."""
+        return max([int(file.name.split("-")[1]) for file in resume.glob("checkpoint-*")] + [0])
+
+    def held(tell: Callable[[str], None]) -> None:
+        """Hold a training that has got on, until what is told to SLURM has come as SIGTERM."""
+        process = _process(project, "train_student")
+        _until(lambda: reached() > seen[-1], "a checkpoint")
+        os.kill(process, signal.SIGSTOP)
+        tell(_running("train_student"))
+        _until(lambda: _has_pending(process, signal.SIGTERM), "SIGTERM")
+        seen.append(reached())
+        os.kill(process, signal.SIGCONT)
+        _until(lambda: not Path(f"/proc/{process}").exists(), "the training's end")
+
+    def limit(job: str) -> None:
+        """Limits are whole minutes, looked at twice in one: the signal comes before this does."""
+        elapsed = asked("squeue", "-h", "-j", job, "-o", "%M")[0]
+        minutes, seconds = map(int, elapsed.split(":"))
+        ends = minutes + (seconds + 35) // 60 + 1
+        subprocess.run(["scontrol", "update", f"jobid={job}", f"TimeLimit={ends}"], check=True)
+
+    def preempt(job: str) -> None:
+        subprocess.run(["scancel", "--signal=TERM", job], check=True)
+
+    def interrupt() -> None:
+        held(limit)
+        held(preempt)
+
+    with _meanwhile(interrupt):
+        printed = on_cluster(project, record, "--retries", "1", ok=False)
+    told = re.findall(r"Error: training was told to stop \(SIGTERM\) after (\d+) of 200", printed)
+    assert len(set(told)) == 2, printed[-3000:]
+    assert 0 < seen[1] < seen[2]
+    on_cluster(project, record)
+    assert read_json(project / record)["resumed_from"] == f"checkpoint-{max(map(int, told))}"
+    whole = small_project(tmp_path / "whole")
+    miniature.edit(whole, longer)
+    miniature.snakemake(whole, record, "--configfile", miniature.CONFIG)
+    uninterrupted = read_json(whole / record)
+    assert uninterrupted["resumed_from"] is None
+    assert read_json(project / record)["losses"] == uninterrupted["losses"]
+    models = [(folder / STUDENT / "model.safetensors").read_bytes() for folder in (project, whole)]
+    assert models[0] == models[1]

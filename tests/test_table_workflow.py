@@ -1,5 +1,8 @@
 """The workflow on a table of one's own: laws, answers, figures and report without any model."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +72,63 @@ def test_everything_is_made_and_no_model(finished: Path) -> None:
     page = (results / "report.html").read_text()
     assert "scaling laws of a table" in page
     assert "Take a larger student" in page or "more data" in page
+
+
+def _redraw(project: Path) -> None:
+    """Change what three quick jobs depend on."""
+    with (project / "scripts/distill/figures.py").open("a") as stream:
+        stream.write("\n_UNUSED = 1\n")
+
+
+def test_a_clock_that_was_set_back_makes_nothing_again_and_again(
+    finished: Path, tmp_path: Path
+) -> None:
+    project = miniature.moved(finished, tmp_path / "moved")
+    for path in (project / "results").rglob("*"):
+        later = path.stat().st_mtime + 7200
+        os.utime(path, (later, later))
+    _redraw(project)
+    # Without checksums, as with files beyond a megabyte, times alone tell what is to be made again.
+    plain = ("--configfile", CONFIG, "--max-checksum-file-size", "0")
+    printed = miniature.snakemake(project, *plain)
+    assert "The clock was set back: " in printed
+    assert "rule plot_figures" in printed
+    assert "rule fit_laws" not in printed
+    assert miniature.dry_run(project, CONFIG, *plain[2:]) == {}
+
+
+def test_of_two_runs_started_at_once_one_writes(finished: Path, tmp_path: Path) -> None:
+    project = miniature.moved(finished, tmp_path / "moved")
+    other = yaml.safe_load((project / CONFIG).read_text()) | {"study": "other"}
+    (project / "other.yaml").write_text(yaml.safe_dump(other))
+    _redraw(project)
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "snakemake", "--cores", "1", "--configfile", config],
+            cwd=project, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )
+        for config in (CONFIG, CONFIG, "other.yaml")
+    ]  # fmt: skip
+    printed = [run.communicate(timeout=600)[0] for run in started]
+    codes = [run.returncode for run in started]
+    assert sorted(codes) == [0, 1, 1], printed
+    for code, text in zip(codes, printed, strict=True):
+        assert ("another run of this workflow is writing" in text) == (code != 0), text
+        assert "Traceback" not in text
+    miniature.snakemake(project, "--configfile", "other.yaml")
+    miniature.snakemake(project, "--configfile", CONFIG)
+    assert miniature.dry_run(project, CONFIG) == miniature.dry_run(project, "other.yaml") == {}
+
+
+def test_another_table_is_seen_whatever_its_time(finished: Path, tmp_path: Path) -> None:
+    project = miniature.moved(finished, tmp_path / "moved")
+    table(noise=0.006).to_csv(project / "runs.csv", index=False)
+    os.utime(project / "runs.csv", (1e9, 1e9))
+    assert miniature.dry_run(project, CONFIG)["take_runs_table"] == 1
+    os.utime(project / "runs.csv", (4e9, 4e9))
+    printed = miniature.snakemake(project, "-n", "--configfile", CONFIG, ok=False)
+    assert "runs_table.path: runs.csv is dated in the future" in printed
+    assert "Traceback" not in printed
 
 
 def test_only_a_changed_table_is_taken_again(finished: Path) -> None:

@@ -166,6 +166,15 @@ def test_magpie_keeps_turns_that_were_closed(chat: Any) -> None:
     assert [row["prompt"] for row in other] != [row["prompt"] for row in kept]
 
 
+def test_a_teacher_that_ends_at_once_is_a_user_error(chat: Any) -> None:
+    model, rows = tiny.model("phi"), [prompt(number) for number in range(8)]
+    assert any(row["response"] for row in generate(model, chat, rows, 4))
+    model.lm_head.bias.data[chat.eos_token_id] = 99.0
+    with pytest.raises(UserError, match="answers each of the 8 prompts of a part with no text"):
+        generate(model, chat, rows, 4)
+    assert len(generate(model, chat, rows[:3], 4)) == 3  # may be an accident
+
+
 def test_a_model_that_never_closes_its_turn_is_a_user_error(
     chat: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ import tiny
 from distill import training
 from distill.attention import GROUPED
 from distill.encoding import Example, collate, encode_rows
-from distill.files import UserError
+from distill.files import UserError, read_json, sha256_of, write_json
 from distill.flops import FlopModel
 from distill.objective import Item, Objective
 from distill.sampling import Decoding, sample_batch
@@ -34,6 +35,7 @@ from distill.training import (
     prepare_folder,
     train_student,
 )
+from distill.whole import list_files
 
 FORMATTING = {"template": "{prompt}", "system": None}
 KD = {"ce": 0.5, "forward_kl": 0.5}
@@ -88,7 +90,7 @@ def finish(
     given = files.given if files else {}
     shard = files.shard if files else None
     train_student(initial, shard, out / "training.json", settings, teaching.RUN | run, tag, **given)
-    return json.loads((out / "training.json").read_text()), load_file(out / "model.safetensors")
+    return read_json(out / "training.json"), load_file(out / "model.safetensors")
 
 
 def train(
@@ -781,6 +783,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(
     assert not (out / "training.json").exists()
     # A kill while the next checkpoint is written leaves a part of it.
     shutil.copytree(out / "resume" / "checkpoint-4", out / "resume" / "checkpoint-6")
+    (out / "resume" / "checkpoint-6" / "checksums.json").unlink()  # comes last
     (out / "resume" / "checkpoint-6" / "trainer_state.json").write_text('{"epoch": ')
     (out / "resume" / "checkpoint-8").mkdir()
     record, again = finish(out, settings, initial, files)
@@ -789,7 +792,11 @@ def test_a_killed_training_goes_on_to_the_same_weights(
     for key in ("losses", "terms", "validation", "best_update"):
         assert record[key] == whole[key], key
     assert distance(expected, again) == 0.0
-    assert not (out / "resume").exists()
+    assert not list((out / "resume").glob("checkpoint-*"))
+    events = EventAccumulator(str(out / "tensorboard"))
+    events.Reload()
+    shown = {event.step: event.value for event in events.Scalars("train/loss")}
+    assert list(shown.values()) == pytest.approx(whole["losses"], rel=1e-6)
 
 
 def test_dropout_and_order_go_on_in_the_middle_of_a_later_epoch(
@@ -833,10 +840,122 @@ def test_dropout_and_order_go_on_in_the_middle_of_a_later_epoch(
     assert distance(expected, again) == 0.0
 
 
-@pytest.mark.parametrize("name", ["projections", "stopping"])
-def test_a_training_told_to_stop_saves_what_it_has_and_goes_on(
-    tmp_path: Path, words: Any, teacher: Any, monkeypatch: pytest.MonkeyPatch, name: str
+@pytest.mark.parametrize("file", ["model.safetensors", "optimizer.pt", "trainer_state.json"])
+def test_a_damaged_checkpoint_is_named_and_mended_by_deleting_it(
+    tmp_path: Path, words: Any, monkeypatch: pytest.MonkeyPatch, file: str
 ) -> None:
+    settings = spec(batch_size=4, checkpoint_updates=2)
+    files = teaching.teach(tmp_path, settings["shard"], None, words, tiny.uneven_rows(words, 16))
+    initial, out = student(tmp_path, words), tmp_path / "out"
+    whole, expected = finish(tmp_path / "whole", settings, initial, files)
+    with monkeypatch.context() as patch:
+        failing_at(4, patch)
+        with pytest.raises(KeyboardInterrupt):
+            finish(out, settings, initial, files)
+    damaged = out / "resume" / "checkpoint-2" / file
+    content = damaged.read_bytes()
+    altered = bytearray(content)
+    altered[len(content) // 2] ^= 1
+    for wrong in (bytes(altered), content[: len(content) // 2]):
+        damaged.write_bytes(wrong)
+        sentence = rf"{damaged} is not as it was written .*; delete {out / 'resume'} and run"
+        with pytest.raises(UserError, match=sentence):
+            finish(out, settings, initial, files)
+        assert damaged.read_bytes() == wrong  # left for a look
+    shutil.rmtree(out / "resume")
+    record, again = finish(out, settings, initial, files)
+    assert record["resumed_from"] is None
+    assert record["losses"] == whole["losses"]
+    assert distance(expected, again) == 0.0
+
+
+def test_a_damaged_input_costs_no_earlier_student(tmp_path: Path, words: Any) -> None:
+    settings = spec(batch_size=4)
+    files = teaching.teach(tmp_path, settings["shard"], None, words, tiny.uneven_rows(words, 8))
+    initial, out = student(tmp_path, words), tmp_path / "out"
+    write_json(initial / "manifest.json", {"schema": 1, "files": list_files(initial)})
+    _, weights = finish(out, settings, initial, files)
+    (out / "metrics.json").write_text("{}")
+    listed = {entry["name"]: entry["sha256"] for entry in read_json(out / "training.json")["files"]}
+    assert listed["model.safetensors"] == sha256_of(out / "model.safetensors")
+    assert {"config.json", "tokenizer.json"} < set(listed)
+    for damaged in (files.shard, initial / "model.safetensors"):
+        content = damaged.read_bytes()
+        damaged.write_bytes(content[:-9])
+        with pytest.raises(UserError, match=rf"{damaged} is not .* delete .* run the workflow"):
+            finish(out, settings, initial, files, tag="another")
+        damaged.write_bytes(content)
+        assert (out / "metrics.json").exists()
+        assert distance(load_file(out / "model.safetensors"), weights) == 0.0
+
+
+def test_weights_that_are_no_numbers_are_never_saved(
+    tmp_path: Path, words: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished = training.finished_model
+
+    def spoilt(trainer: Any) -> Any:
+        """As by a last update whose gradient overflowed: no loss has seen it."""
+        model = finished(trainer)
+        model.get_input_embeddings().weight.data[0, 0] = torch.nan
+        return model
+
+    monkeypatch.setattr(training, "finished_model", spoilt)
+    with pytest.raises(UserError, match=r"a weight of small at n = \d+ became NaN or infinite"):
+        train(tmp_path / "out", tiny.uneven_rows(words, 4), words, spec())
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_a_training_whose_end_was_not_noted_is_not_done_again(
+    tmp_path: Path, words: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The workflow may die between a job's end and its note of that; it deletes outputs first."""
+    rows, settings = tiny.uneven_rows(words, 8), spec(batch_size=4)
+    out = tmp_path / "out"
+    record, weights = train(out, rows, words, settings)
+    for name in ("model.safetensors", "config.json", "README.md", "training.json"):
+        (out / name).unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "build_trainer", lambda *_, **__: pytest.fail("trained again"))
+        again, same = train(out, rows, words, settings)
+    assert again == record
+    assert distance(weights, same) == 0.0
+    AutoModelForCausalLM.from_pretrained(out)
+    (out / "resume" / "finished" / "record.json").unlink()  # killed while it was saved
+    (out / "resume" / "finished" / "rest.bin").write_text("")
+    _, anew = train(out, rows, words, settings)
+    assert distance(weights, anew) == 0.0
+    assert not (out / "rest.bin").exists()
+
+
+def test_the_seconds_of_a_resumed_training_are_those_of_all_its_updates(
+    tmp_path: Path, words: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, settings = tiny.uneven_rows(words, 24), spec(batch_size=4, checkpoint_updates=4)
+    step = DistillationTrainer.training_step
+
+    def slow(*args: Any, **named: Any) -> Any:
+        time.sleep(0.3)
+        return step(*args, **named)
+
+    monkeypatch.setattr(DistillationTrainer, "training_step", slow)
+    with monkeypatch.context() as patch:
+        failing_at(6, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "out", rows, words, settings)
+    record, _ = train(tmp_path / "out", rows, words, settings)
+    assert record["resumed_from"] == "checkpoint-4"
+    assert 6 * 0.3 < record["train_seconds"] < 6 * 0.3 + 10
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("projections", signal.SIGTERM), ("stopping", signal.SIGTERM), ("soft", signal.SIGINT)],
+)
+def test_a_training_told_to_stop_saves_what_it_has_and_goes_on(
+    tmp_path: Path, words: Any, teacher: Any, monkeypatch: pytest.MonkeyPatch,
+    name: str, number: signal.Signals,
+) -> None:  # fmt: skip
     """As SLURM tells it before the time limit; no checkpoint is due before the end."""
     method, cache, more = RESUMED[name]
     settings = soft_spec(method, cache, batch_size=4, micro_batch_size=2, learning_rate=1e-2, **more)  # fmt: skip  # noqa: E501
@@ -845,20 +964,20 @@ def test_a_training_told_to_stop_saves_what_it_has_and_goes_on(
     initial, out = student(tmp_path, words), tmp_path / "out"
     whole, expected = finish(tmp_path / "whole", settings, initial, files)
     compute, calls = DistillationTrainer.compute_loss, list[int]()
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(number)
 
     def told(*args: Any, **named: Any) -> Any:
         calls.append(1)
         if len(calls) == 5:  # in the third update
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
         return compute(*args, **named)
 
     with monkeypatch.context() as patch:
         patch.setattr(DistillationTrainer, "compute_loss", told)
-        with pytest.raises(UserError, match=r"SIGTERM\) after 3 of 6 updates; the next"):
+        with pytest.raises(UserError, match=rf"{number.name}\) after 3 of 6 updates; the"):
             finish(out, settings, initial, files)
     assert len(calls) == 6
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(number) is before
     assert not (out / "training.json").exists()
     record, again = finish(out, settings, initial, files)
     assert record["resumed_from"] == "checkpoint-3"
@@ -951,7 +1070,8 @@ def test_a_students_folder_holds_model_card_and_record_and_nothing_stale(
     names = {path.name for path in folder.iterdir()}
     assert {"model.safetensors", "config.json", "tokenizer.json", "README.md"} <= names
     assert {"training.json", "tensorboard"} <= names
-    assert not {"adapter_config.json", "old", "resume", "saving"} & names
+    assert not {"adapter_config.json", "old"} & names
+    assert {path.name for path in (folder / "resume").iterdir()} == {"finished", "tag.txt"}
     assert "# small after 8 responses of big" in (folder / "README.md").read_text()
     tokens = sum(len(row["response_ids"]) for row in rows)
     assert record["tokens_unique"] == tokens

@@ -1,8 +1,10 @@
 """The workflow on a finished miniature: its results, and what a change reruns."""
 
 import json
+import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from distill.benchmark_answers import BENCHMARKS
 from distill.checks import parse_study
 from distill.columns import COLUMNS, benchmark_columns
 from distill.plan import Plan
+from distill.provenance import verify
 
 pytestmark = pytest.mark.workflow
 
@@ -382,6 +385,51 @@ def test_a_copy_without_snakemakes_memory_continues_but_names_a_changed_setting(
     assert "training.json" in output
 
 
+def test_results_under_a_fresh_checkout_go_on_and_a_changed_setting_is_seen(
+    finished: Path, tmp_path: Path
+) -> None:
+    project = miniature.copy_project(tmp_path / "clone")
+    shutil.copy2(finished / miniature.CONFIG, project / miniature.CONFIG)
+    for file in project.rglob("*"):
+        file.touch()
+    (project / ".snakemake").mkdir()
+    for name in ("results", "resources", "data", "models", ".snakemake/metadata"):
+        subprocess.run(["cp", "-a", finished / name, project / name], check=True)
+    assert miniature.dry_run(project) == {}
+    miniature.edit(project, lambda config: config["train"].update(learning_rate=1e-4))
+    assert miniature.dry_run(project)["train_student"] == TRAINED
+
+
+def test_a_copy_without_memory_and_times_is_not_computed_again(moved: Path) -> None:
+    shutil.rmtree(moved / ".snakemake")
+    (moved / "data/alpaca.json").touch()
+    call = ("--configfile", miniature.CONFIG)
+    output = miniature.snakemake(moved, *call, ok=False)
+    assert "is older than data/alpaca.json" in output
+    assert "Traceback" not in output
+    miniature.snakemake(moved, *call, "--touch")
+    assert miniature.dry_run(moved) == {}
+
+
+def test_finished_results_are_as_written_here_and_elsewhere(moved: Path, tmp_path: Path) -> None:
+    results = moved / "results" / STUDY
+    found = verify(results)
+    assert (found.wrong, found.further) == ([], [])
+    promised = {str(path.relative_to(results)) for path in results.rglob("*") if path.is_file()}
+    record = json.loads((results / "provenance.json").read_text())
+    left_out = {name for name in promised if "/tensorboard/" in name or "/resume/" in name}
+    left_out.add("provenance.json")
+    assert set(record["outputs"]) == promised - left_out
+    assert found.inputs == len(record["inputs"]) > 10
+    assert record["config"]["prompts"]["seed"] == 0
+    assert {run["seed"] for run in record["runs"]} == {0}
+    elsewhere = shutil.copytree(results, tmp_path / "a" / "b")
+    assert verify(elsewhere).wrong == []
+    with (elsewhere / "figures/pareto.csv").open("a") as stream:
+        stream.write("1")
+    assert verify(elsewhere).wrong == ["figures/pareto.csv: is not what the study wrote"]
+
+
 def test_comments_docstrings_and_key_order_rerun_nothing(moved: Path) -> None:
     path = moved / miniature.CONFIG
     config: dict[str, Any] = miniature.read_config(moved)
@@ -509,6 +557,16 @@ def test_a_run_that_names_a_benchmark_is_not_trained_again(moved: Path) -> None:
     assert miniature.dry_run(moved) == {"benchmark_student": 3} | AFTER_TRAINING
 
 
+def test_other_data_are_seen_whatever_their_time(moved: Path) -> None:
+    data, weights = moved / "data/alpaca.json", moved / "models/student/model.safetensors"
+    data.write_text(data.read_text().replace("poem", "song"))
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
+    for file in (data, weights):
+        os.utime(file, (1e9, 1e9))
+    counts = miniature.dry_run(moved)
+    assert (counts["fetch_data"], counts["fetch_model"]) == (1, 1)
+
+
 def test_changed_data_of_a_task_are_seen(moved: Path) -> None:
     with (moved / "studies/miniature/tasks/capitals.jsonl").open("a") as stream:
         stream.write('{"country": "Ireland", "capital": "Dublin", "choices": ["Cork", "Dublin"]}\n')
@@ -592,6 +650,19 @@ def test_a_setting_on_the_command_line_is_coerced_and_used(moved: Path) -> None:
     assert counts["train_student"] == TRAINED
 
 
+@pytest.mark.parametrize(("asked", "tries"), [((), 2), (("--retries", "2"), 3)])
+def test_the_command_line_can_ask_for_more_retries(
+    tmp_path: Path, asked: tuple[str, ...], tries: int
+) -> None:
+    project = miniature.copy_project(tmp_path / "project")
+    miniature.make_inputs(project)
+    lines = "with open('tries', 'a') as stream:\n    stream.write('x')\nraise SystemExit(3)\n"
+    (project / "scripts/fetch_data.py").write_text(lines)
+    only = ("--configfile", miniature.CONFIG, "--until", "fetch_data", "--cores", "1")
+    miniature.snakemake(project, *only, *asked, ok=False)
+    assert len((project / "tries").read_text()) == 2 * tries  # of two data sets
+
+
 # Mistakes: one sentence, before the first job.
 
 
@@ -661,6 +732,23 @@ def test_a_second_writer_is_refused(moved: Path) -> None:
     assert "another run of this workflow" in output
 
 
+def test_a_killed_run_leaves_no_job_behind_and_goes_on(moved: Path) -> None:
+    (record,) = moved.glob(f"results/{STUDY}/students/gpt2/gpt2-xl/kd/*/*/*/n16/training.json")
+    losses = json.loads(record.read_text())["losses"]
+    shutil.rmtree(record.parent)
+    arguments = ("--configfile", miniature.CONFIG, str(record.relative_to(moved)))
+    run = miniature.start(moved, *arguments)
+    while not any("train_student" in command for command in miniature.alive(moved).values()):
+        assert run.poll() is None, (moved / "printed.txt").read_text()
+        time.sleep(0.05)
+    run.kill()  # it alone: its jobs get no signal
+    run.wait()
+    assert miniature.left_alive(moved, miniature.alive(moved)) == []
+    assert not record.exists()
+    miniature.snakemake(moved, *arguments)
+    assert json.loads(record.read_text())["losses"] == losses
+
+
 def test_unused_results_are_listed_and_deleted_on_request(moved: Path) -> None:
     miniature.edit(moved, lambda config: config["runs"].pop())
     command = ["python", "scripts/list_unused.py", "--configfile", miniature.CONFIG]
@@ -671,3 +759,86 @@ def test_unused_results_are_listed_and_deleted_on_request(moved: Path) -> None:
     subprocess.run([*command, "--delete"], cwd=moved, capture_output=True, check=True)
     assert not list(moved.glob(f"results/{STUDY}/students/gpt2/gpt2-xl/half/*/*/*/n8"))
     assert "train_student" not in miniature.dry_run(moved)
+
+
+# Faults.
+
+
+def _damage(path: Path, keep_time: bool) -> bytes:
+    """Cut a file to its first half; returns what it was."""
+    content, times = path.read_bytes(), path.stat()
+    path.write_bytes(content[: len(content) // 2])
+    if keep_time:
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    return content
+
+
+def _sentences(output: str) -> set[str]:
+    return {line for line in output.splitlines() if line.startswith("Error: ")}
+
+
+def test_a_damaged_file_is_named_and_mended_by_deleting_it(moved: Path) -> None:
+    """A shard, a student, and a part of the text; what does not depend on them stays."""
+    plan = Plan(_study(moved))
+    run = next(run for run in plan.runs if (run.method, run.samples, run.draw) == ("sft", 16, 0))
+    other = moved / plan.student_file(plan.runs[0], "model.safetensors")
+    before, record = other.read_bytes(), moved / plan.student_file(run, "metrics.json")
+    measured = json.loads(record.read_text())
+    part = moved / plan.held_out_text(run.teacher, "test")[0]
+    for damaged, keep_time in (
+        (moved / plan.shard(run), True),
+        (moved / plan.student_file(run, "model.safetensors"), True),
+        (part, True),
+    ):
+        content = _damage(damaged, keep_time)
+        record.unlink()
+        wanted = str(record.relative_to(moved))
+        output = miniature.snakemake(moved, wanted, "--configfile", miniature.CONFIG, ok=False)
+        name = damaged.relative_to(moved)
+        (sentence,) = _sentences(output)
+        assert sentence.startswith(f"Error: {name} is not ")
+        assert "and run the workflow again" in sentence
+        assert "Traceback" not in output
+        assert other.read_bytes() == before
+        assert not record.exists()
+        damaged.write_bytes(content) if damaged == part else damaged.unlink()
+        miniature.snakemake(moved, wanted, "--configfile", miniature.CONFIG)
+        again = json.loads(record.read_text())
+        for key in ("heldout", "reference", "instructions"):
+            assert again[key] == measured[key]
+
+
+def test_a_full_or_read_only_disk_is_told_and_the_study_goes_on_when_mended(
+    moved: Path, disk: Callable[..., Path]
+) -> None:
+    plan, results = Plan(_study(moved)), moved / "results"
+    run = next(run for run in plan.runs if (run.method, run.samples, run.draw) == ("sft", 8, 1))
+    model = moved / plan.student_file(run, "model.safetensors")
+    other = moved / plan.student_file(plan.runs[0], "model.safetensors")
+    weights, before = model.read_bytes(), other.read_bytes()
+    results.rename(moved / "aside")
+    disk("size=200m", results)
+    subprocess.run(["cp", "-a", f"{moved}/aside/.", str(results)], check=True)
+    model.unlink()
+    command = (str(model.relative_to(moved)), "--configfile", miniature.CONFIG)
+
+    subprocess.run(["mount", "-o", "remount,ro", str(results)], check=True)
+    output = miniature.snakemake(moved, *command, ok=False)
+    (sentence,) = _sentences(output)
+    assert sentence.startswith(f"Error: {results} cannot be written, as its disk is read-only; mou")
+    assert "Execute" not in output  # before the first job
+    subprocess.run(["mount", "-o", "remount,rw", str(results)], check=True)
+
+    fill = results / "fill"
+    with fill.open("wb") as stream:
+        stream.truncate(0)
+        os.posix_fallocate(stream.fileno(), 0, shutil.disk_usage(results).free - 64 * 1024)
+    output = miniature.snakemake(moved, *command, ok=False)
+    (sentence,) = _sentences(output)
+    assert sentence.startswith("Error: no space is left on the disk that holds results/")
+    assert "Traceback" not in output
+    assert other.read_bytes() == before
+    assert not model.exists()
+    fill.unlink()
+    miniature.snakemake(moved, *command)
+    assert model.read_bytes() == weights

@@ -168,7 +168,7 @@ def study() -> dict[str, Any]:
                 "prose": {"path": "data/prose.csv", "fields": {"text": "text"}},
                 "faq": {
                     "hub": "owner/faq",
-                    "revision": "main",
+                    "revision": "0" * 40,
                     "rows": 500,
                     "fields": {"prompt": "question", "response": "answer"},
                 },

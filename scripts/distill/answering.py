@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from distill.formatting import encoder, turn_end
+from distill.models import check_context
 from distill.sampling import Decoding, row_uniforms, sample_batch
 
 GREEDY = Decoding(temperature=0.0)
@@ -34,9 +35,14 @@ def answer_prompts(
         batch_size: Prompts answered at once, those of like length together.
         decoding: The distribution answered from; greedy at temperature 0.
         noise: Per prompt its uniforms [max_tokens], for a temperature above 0.
+
+    Raises:
+        UserError: A prompt and its answer exceed the model's context.
     """
     encode = encoder(tokenizer, **formatting)
     encoded = [encode(*prompt) for prompt in prompts]
+    longest = max(map(len, encoded), default=0)
+    check_context(model.config, longest + max_tokens, getattr(model, "name_or_path", "the model"))
     order = sorted(range(len(prompts)), key=lambda number: (len(encoded[number]), number))
     answers: list[dict[str, Any]] = [{} for _ in prompts]
     for start in range(0, len(order), batch_size):

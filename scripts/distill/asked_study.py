@@ -12,6 +12,7 @@ import pandas as pd
 
 from distill.files import UserError, read_json
 from distill.fitted import FittedLaw
+from distill.parquet import read_frame
 from distill.run_costs import MEASURES, Rates, student_rates
 
 GROUP_KEYS = ("teacher", "method", "cache", "curation", "init", "group")
@@ -116,7 +117,7 @@ def read_study(folder: str | Path) -> Study:
         raise UserError(f"{path / 'runs.parquet'} is missing; run the study first")
     references = path / "references.json"
     return make_study(
-        pd.read_parquet(path / "runs.parquet"),
+        read_frame(path / "runs.parquet"),
         read_json(path / "laws.json"),
         read_json(references) if references.is_file() else None,
     )

@@ -14,14 +14,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from datasketch import MinHash, MinHashLSH
 from tqdm import tqdm
 
 from distill.corpus import chunks
-from distill.files import UserError, replacing, write_json
+from distill.files import UserError, write_json
 from distill.masking import Special, mask_chunk
-from distill.parquet import read_schema, write_rows
+from distill.parquet import count_rows, read_groups, read_schema, write_rows, write_table
 from distill.prompts import PERMUTATIONS, jaccard, shingles
 from distill.schemas import MASKED_SCHEMA, TEXT_SCHEMA
 from distill.tokens import tokenizer_sha256
@@ -160,8 +159,7 @@ def chunk_corpus(
         cut = [np.asarray(chunk, dtype=np.int32) for chunk in chunks(stream, spec["length"])]
         table = pa.table({"ids": pa.array(cut, CHUNK_SCHEMA.field("ids").type)}, CHUNK_SCHEMA)
         table = table.replace_schema_metadata({"tokenizer_sha256": digest})
-        with replacing(out[name]) as temporary:
-            pq.write_table(table, temporary, compression="zstd", row_group_size=_GROUP)
+        write_table(out[name], table, row_group_size=_GROUP)
         record["chunks"][name] = len(cut)
     logging.info("chunks: %s", record["chunks"])
     write_json(out["record"], record)
@@ -190,7 +188,7 @@ def take_chunks(
     Raises:
         UserError: The split has too few chunks, or the tokenizer no mask token.
     """
-    there = pq.read_metadata(file).num_rows
+    there = count_rows(file)
     if first + rows > there:
         raise UserError(_too_few(split, first + rows, there, spec["corpus"]["length"]))
     if read_schema(file).metadata[b"tokenizer_sha256"].decode() != tokenizer_sha256(tokenizer):
@@ -217,7 +215,7 @@ def take_chunks(
 def _read_chunks(file: str | Path, first: int, rows: int) -> list[list[int]]:
     """Chunks from `first` on; only the file's groups of rows that hold them are read."""
     groups = range(first // _GROUP, (first + rows - 1) // _GROUP + 1)
-    table = pq.ParquetFile(file).read_row_groups(list(groups), columns=["ids"])
+    table = read_groups(file, list(groups), ["ids"])
     found: list[list[int]] = table["ids"].slice(first - groups[0] * _GROUP, rows).to_pylist()
     return found
 

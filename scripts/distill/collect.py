@@ -8,13 +8,58 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
+from distill.answer_checks import answer_warnings
 from distill.benchmark_table import add_benchmarks
 from distill.columns import COLUMNS, NULL_IN, NULLABLE
-from distill.files import UserError, read_json, replacing, write_json
-from distill.parquet import read_schema, read_table
+from distill.files import UserError, altered, read_json, replacing, sha256_of, write_json
+from distill.parquet import read_schema, read_table, write_table
 from distill.plan import LIVE, Run
 from distill.references import add_training, curation_counts, qualitative_samples, references
+
+_MODEL = ("params", "params_non_embedding", "size_mb")
+_TRAINING = ("updates", "tokens_seen", "tokens_unique", "train_flops", "train_seconds")
+_HELD_OUT = (
+    "unseen_token_share", "loss", "loss_stderr", "loss_teacher", "perplexity", "bits_per_byte",
+    "kl_teacher", "kl_floor", "top1_agreement", "ece",
+)  # fmt: skip
+_NEEDED: dict[str, Sequence[str]] = {
+    "model": (*_MODEL, "sha256"),
+    "training": (*_TRAINING, "peak_memory_mb"),
+    "heldout": (*_HELD_OUT, "unigram_entropy", "identity"),
+    "reference": ("loss", "bits_per_byte"),
+    "versions": (),
+    "hardware": ("cpu", "cpus", "gpu"),
+}
+"""What each metrics.json holds, by section."""
+
+
+def read_metrics(path: str | Path) -> dict[str, Any]:
+    """The record of a student's evaluation.
+
+    Raises:
+        UserError: It is damaged, or is no such record.
+    """
+    record = read_json(path)
+    sections = record if isinstance(record, dict) else {}
+    for section, names in _NEEDED.items():
+        found = sections.get(section)
+        missing = [name for name in names if name not in found] if isinstance(found, dict) else [""]
+        if missing:
+            where = f"{section}.{missing[0]}".rstrip(".")
+            raise UserError(
+                f"{path} is no record of an evaluation (it lacks {where}); delete it and run the "
+                "workflow again"
+            )
+    return sections
+
+
+def read_responses(path: str | Path, written: str | None) -> list[dict[str, Any]]:
+    """A model's responses, which are as its evaluation wrote them."""
+    if not Path(path).is_file() or sha256_of(path) != written:
+        raise altered(path)
+    return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
 
 
 def normalised_loss(loss: float, entropy: float, teacher: float) -> float:
@@ -201,35 +246,9 @@ def runs_table(
             "task": spec["task"],
             "init": spec["init"][run.student],
             **{name: getattr(run, name) for name in Run.__dataclass_fields__},
-            **{
-                name: record["model"][name]
-                for name in ("params", "params_non_embedding", "size_mb")
-            },
-            **{
-                name: training[name]
-                for name in (
-                    "updates",
-                    "tokens_seen",
-                    "tokens_unique",
-                    "train_flops",
-                    "train_seconds",
-                )
-            },
-            **{
-                name: held[name]
-                for name in (
-                    "unseen_token_share",
-                    "loss",
-                    "loss_stderr",
-                    "loss_teacher",
-                    "perplexity",
-                    "bits_per_byte",
-                    "kl_teacher",
-                    "kl_floor",
-                    "top1_agreement",
-                    "ece",
-                )
-            },
+            **{name: record["model"][name] for name in _MODEL},
+            **{name: training[name] for name in _TRAINING},
+            **{name: held[name] for name in _HELD_OUT},
             **{name: answers.get(name) for name in ("bleu", "rouge_l")},
             "bleu_validation": (record["answers_validation"] or {}).get("bleu"),
             "train_peak_memory_mb": training["peak_memory_mb"],
@@ -285,8 +304,7 @@ def runs_table(
 
 def write_runs(table: pd.DataFrame, parquet: str | Path, csv: str | Path) -> None:
     """Write the runs table in both forms."""
-    with replacing(parquet) as temporary:
-        table.to_parquet(temporary, index=False)
+    write_table(parquet, pa.Table.from_pandas(table, preserve_index=False))
     with replacing(csv) as temporary:
         table.to_csv(temporary, index=False)
 
@@ -329,7 +347,7 @@ def collect(
         out: Paths of runs (Parquet), csv, references and samples (JSON).
     """
     runs = [Run(*values) for values in spec["runs"]]
-    records = {run: read_json(path) for run, path in zip(runs, metrics, strict=True)}
+    records = {run: read_metrics(path) for run, path in zip(runs, metrics, strict=True)}
     speeds = [read_json(path) for path in efficiency]
     names = [name for name, _ in spec["teachers"]]
     judged = {name: read_json(path) for name, path in zip(names, teachers, strict=True)}
@@ -358,6 +376,10 @@ def collect(
         f"the FLOPs of {name}'s text are not in the totals, as server.params is not stated"
         for name in spec.get("uncounted", [])
     ]
+    for teacher in dict.fromkeys(run.teacher for run in runs):
+        own = [shown[run] for run in runs if run.teacher == teacher and "empty" in shown[run]]
+        if spec["task"] == "instruction" and own:
+            beside["warnings"] += answer_warnings(teacher, max(own, key=lambda one: one["rows"]))
     beside["methods"] = spec["methods"]
     beside["caches"] = {run.cache: record for run, record in caches.items() if record}
     beside["curations"] = curation_counts(shown)
@@ -369,9 +391,10 @@ def collect(
         table = add_benchmarks(table, beside, asked, runs, benchmarks)
     write_runs(table, out["runs"], out["csv"])
     write_json(out["references"], beside)
+    evaluated = [*records.values(), *judged.values()]
     answers = [
-        [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
-        for path in responses
+        read_responses(path, record.get("responses_sha256"))
+        for path, record in zip(responses, evaluated, strict=True)
     ]
     students = dict(zip(runs, answers[: len(runs)], strict=True))
     taught = dict(zip(names, answers[len(runs) :], strict=True))

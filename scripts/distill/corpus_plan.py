@@ -4,7 +4,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from distill.corpus_checks import read_length
-from distill.masking import chosen
+from distill.mask_count import chosen
 from distill.naming import digest, slug
 from distill.text_sections import Corpus
 

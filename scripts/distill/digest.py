@@ -16,6 +16,18 @@ from typing import Any
 from distill.files import write_text
 
 
+def content_mark(path: str | Path) -> str:
+    """What changes when a file of the user does, also where another with an older time replaces it.
+
+    Hexadecimal digits of its content; of a file beyond 64 MB, such as weights, its size and time.
+    """
+    file = Path(path)
+    about = file.stat()
+    if about.st_size > 1 << 26:
+        return f"{about.st_size} bytes of {about.st_mtime_ns}"
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+
+
 def _is_docstring(node: ast.AST) -> bool:
     return (
         isinstance(node, ast.Expr)

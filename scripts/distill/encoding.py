@@ -22,6 +22,7 @@ def encode_rows(
     formatting: dict[str, Any],
     text_tokenizer: str | None,
     max_length: int,
+    limit: str = "train.max_length",
 ) -> list[Example]:
     """Token ids of text rows for a model.
 
@@ -36,6 +37,7 @@ def encode_rows(
         text_tokenizer: `tokenizer_sha256` of the text, None for ready-made text.
         max_length: Longest example in tokens; a longer answer is cut and loses its end. A masked
             chunk is never cut.
+        limit: What sets `max_length`, for errors.
 
     Raises:
         UserError: A prompt leaves no room for an answer, or chunks are in other tokens.
@@ -59,8 +61,8 @@ def encode_rows(
                 answer = [*answer, tokenizer.eos_token_id]
         if len(prompt) >= max_length:
             raise UserError(
-                f"the prompt {row['id']} has {len(prompt)} tokens and leaves no room in "
-                f"train.max_length ({max_length}); raise that or lower prompts.max_tokens"
+                f"the prompt {row['id']} has {len(prompt)} tokens and leaves no room in {limit} "
+                f"({max_length}); raise that or lower prompts.max_tokens"
             )
         if not prompt:
             raise UserError(f"the prompt {row['id']} has no tokens; use a template with some text")

@@ -6,6 +6,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+CODE = ("Snakefile", "rules", "scripts", "envs", "report")
 PACKAGES = ("torch", "transformers", "datasets", "pyarrow", "snakemake")
 
 
@@ -20,17 +21,19 @@ def versions() -> dict[str, str]:
     return found
 
 
-def git_revision() -> dict[str, Any] | None:
-    """Commit of the code and whether it was changed since; None outside a git checkout."""
-    root = Path(__file__).parent
-    commit = subprocess.run(
-        ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True
-    )
+def git_revision(project: Path = Path(__file__).parents[2]) -> dict[str, Any] | None:
+    """Commit of the project's code, and whether that was changed since; None outside a checkout.
+
+    A file that git does not know counts as a change, but for configs, data and results.
+    """
+    git = ["git", "-C", str(project)]
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
     if commit.returncode:
         return None
     status = subprocess.run(
-        ["git", "-C", str(root), "status", "--porcelain", "--untracked-files=no"],
+        [*git, "status", "--porcelain", "--untracked-files=all", "--", *CODE],
         capture_output=True,
         text=True,
     )
-    return {"commit": commit.stdout.strip(), "dirty": bool(status.stdout.strip())}
+    dirty = bool(status.returncode or status.stdout.strip())
+    return {"commit": commit.stdout.strip(), "dirty": dirty}

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from distill.answering import AT_ONCE, answer_prompts, draw_answers, likeness
 from distill.encoding import Example, collate, encode_rows
+from distill.files import UserError
 from distill.forward import run_model
 from distill.instructions import (
     Instruction,
@@ -23,6 +24,9 @@ from distill.sampling import Decoding, likeliest, log_q
 from distill.states import OutputHead, hidden_states
 from distill.statistics import expected_calibration_error, token_mean, unigram_entropy
 from distill.vocabulary import Vocabulary
+
+_MOST_NATS = 700.0
+"""Nats per token above which the perplexity exceeds what float64 holds."""
 
 
 def _by_length(examples: Sequence[Example], size: int) -> list[list[int]]:
@@ -118,6 +122,9 @@ def score_examples(
         same token likeliest) and floor (the least KL that a trimmed vocabulary allows; 0 for a
         whole one); and per token confidence, the probability of the model's likeliest
         token, and correct, whether that is the token in the text.
+
+    Raises:
+        UserError: The loss is NaN, infinite, or too large for a perplexity.
     """
     results: list[dict[str, Any]] = [{} for _ in examples]
     for batch in tqdm(_by_length(examples, batch_size), desc="scoring", mininterval=5, leave=False):
@@ -162,6 +169,13 @@ def score_examples(
                 "confidence": columns["confidence"][own].tolist(),
                 "correct": columns["correct"][own].bool().tolist(),
             }
+    nats, tokens = sum(item["nats"] for item in results), sum(item["tokens"] for item in results)
+    if not nats <= _MOST_NATS * tokens:
+        raise UserError(
+            f"{getattr(model, 'name_or_path', '') or 'the model'} has a loss of "
+            f"{nats / max(tokens, 1):.3g} nats per token, whose perplexity is no number: its "
+            "training diverged (lower train.learning_rate), or weights or precision are at fault"
+        )
     return results
 
 
@@ -309,7 +323,8 @@ def held_out(
         served_nats: Per row the teacher's -log q of its answer, where its server said so.
     """
     length = model.config.max_position_embeddings
-    examples = encode_rows(rows, tokenizer, spec["formatting"], text_tokenizer, length)
+    limit = f"the context of {model.name_or_path}"
+    examples = encode_rows(rows, tokenizer, spec["formatting"], text_tokenizer, length, limit)
     drawn = [read_ids(row) for row in rows]
     shared = all(example.tokens == ids for example, ids in zip(examples, drawn, strict=True))
     decoding = None

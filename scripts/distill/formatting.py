@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from jinja2 import TemplateError
+
 from distill.files import UserError
 
 ALPACA = (
@@ -30,6 +32,22 @@ def _require_chat(tokenizer: Any) -> None:
         )
 
 
+def _apply(tokenizer: Any, messages: list[dict[str, str]], **settings: Any) -> Any:
+    """Messages in the tokenizer's chat template, which comes with the model and runs in a sandbox.
+
+    Raises:
+        UserError: The template refuses the messages, is broken, or reaches out of the sandbox.
+    """
+    try:
+        return tokenizer.apply_chat_template(messages, **settings)
+    except (TemplateError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"the chat template of the model {tokenizer.name_or_path} cannot be used ({reason}); "
+            "set prompts.template to alpaca or to a text with {prompt}, or remove prompts.system"
+        ) from None
+
+
 def encoder(
     tokenizer: Any, template: str, system: str | None, with_context: str | None = None
 ) -> Callable[[str, str | None], list[int]]:
@@ -49,7 +67,8 @@ def encoder(
 
         def chat(prompt: str, context: str | None = None) -> list[int]:
             text = f"{prompt}\n\n{context}" if context else prompt
-            ids: list[int] = tokenizer.apply_chat_template(
+            ids: list[int] = _apply(
+                tokenizer,
                 _messages(text, system),
                 add_generation_prompt=True,
                 tokenize=True,
@@ -83,7 +102,7 @@ def magpie_prefix(tokenizer: Any, system: str | None) -> list[int]:
         UserError: The tokenizer has no chat template.
     """
     _require_chat(tokenizer)
-    text = tokenizer.apply_chat_template(_messages(_MARK, system), tokenize=False)
+    text = _apply(tokenizer, _messages(_MARK, system), tokenize=False)
     ids: list[int] = tokenizer(text.split(_MARK)[0], add_special_tokens=False).input_ids
     return ids
 
@@ -92,7 +111,7 @@ def turn_end(tokenizer: Any) -> list[int]:
     """Tokens that end a turn: EOS, and what the chat template puts behind the user's text."""
     ends = {tokenizer.eos_token_id}
     if tokenizer.chat_template:
-        text = tokenizer.apply_chat_template(_messages(_MARK, None), tokenize=False)
+        text = _apply(tokenizer, _messages(_MARK, None), tokenize=False)
         after = tokenizer(text.split(_MARK)[1], add_special_tokens=False).input_ids
         if after and after[0] in tokenizer.all_special_ids:
             ends.add(after[0])

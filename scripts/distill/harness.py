@@ -26,6 +26,7 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.tasks import TaskManager
 from transformers import AutoConfig
 
+from distill.addresses import without_secrets
 from distill.environment import git_revision, versions
 from distill.files import UserError, write_json
 from distill.machine import hardware
@@ -113,7 +114,7 @@ def load_task(spec: Mapping[str, Any]) -> Loaded:
         modules = (frame.f_globals["__name__"] for frame, _ in walk_tb(error.__traceback__))
         if "datasets.load" not in modules:
             raise
-        reason = " ".join(str(error).split())
+        reason = without_secrets(str(error))
         raise UserError(
             f"{where}: its data cannot be had ({type(error).__name__}: {reason}); let this machine "
             "reach the hub once (without HF_HUB_OFFLINE and HF_DATASETS_OFFLINE) or copy a filled "

@@ -1,7 +1,9 @@
 """What every job does around its work: log file, threads, one clear sentence when it fails."""
 
+import ctypes
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -9,36 +11,85 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
+from distill.disk import disk_error
 from distill.files import UserError
 from distill.out_of_memory import FEWER_JOBS, is_out_of_memory
+
+WORKFLOW = "SCALING_WORKFLOW_PID"
+"""Environment variable with the process of the workflow that started a job."""
+
+_PR_SET_PDEATHSIG = 1
+
+
+def _runs(process: int) -> bool:
+    """Whether a process has not ended, seen from Linux."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in ("X", "Z")
+
+
+def end_with_workflow() -> None:
+    """Let the kernel kill this process when its parent ends, however that ends.
+
+    A job that outlives a killed workflow would write beside the one started next.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    workflow = int(os.environ.get(WORKFLOW, os.getppid()))
+    if os.getppid() != workflow and not _runs(workflow):  # it ended before the kernel was asked
+        os._exit(1)
 
 
 @contextmanager
 def job(snakemake: Any) -> Iterator[Any]:
     """Run a job's work: yields Snakemake's job object, logs to its log file.
 
-    A UserError ends the job with its sentence alone; another exception leaves its traceback in the
-    log and its last line on the terminal.
+    A UserError and what a disk refuses end the job with a sentence alone; another exception leaves
+    its traceback in the log and its last line on the terminal. Ctrl-C ends it without a word:
+    Snakemake has told.
     """
+    end_with_workflow()
     log = Path(str(snakemake.log[0]))
-    log.parent.mkdir(parents=True, exist_ok=True)
-    logging.basicConfig(
-        filename=log, filemode="w", level=logging.INFO, format="%(asctime)s %(message)s", force=True
-    )
-    logging.captureWarnings(True)
-    devices = os.environ.get("CUDA_VISIBLE_DEVICES", "-")
-    host = os.uname().nodename
-    logging.info("host %s, pid %s, CUDA_VISIBLE_DEVICES %s", host, os.getpid(), devices)
+    logging.raiseExceptions = False  # a log that cannot be written must not hide why
+    _open_log(log)
     try:
         yield snakemake
     except UserError as error:
         _fail(str(error))
+    except KeyboardInterrupt:
+        logging.error("interrupted (SIGINT)")
+        os._exit(130)
     except Exception as error:
+        if sentence := disk_error(error, next(iter(getattr(snakemake, "output", [])), log)):
+            _fail(sentence)
         logging.error("%s", traceback.format_exc())
         if is_out_of_memory(error):
             _fail(f"the job ran out of memory; {FEWER_JOBS}")
         _fail(f"{type(error).__name__}: {error} (traceback in {log})")
     logging.info("done")
+
+
+def _open_log(log: Path) -> None:
+    style = "%(asctime)s %(message)s"
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        logging.basicConfig(
+            filename=log, filemode="w", level=logging.INFO, format=style, force=True
+        )
+    except OSError as error:
+        logging.getLogger().addHandler(logging.NullHandler())
+        _fail(
+            disk_error(error, log)
+            or f"the log {log} cannot be written: {error}; move what is there"
+        )
+    logging.captureWarnings(True)
+    for client in ("httpx", "httpx2"):  # addresses of downloads are signed: a log would open them
+        logging.getLogger(client).setLevel(logging.WARNING)
+    devices = os.environ.get("CUDA_VISIBLE_DEVICES", "-")
+    host = os.uname().nodename
+    logging.info("host %s, pid %s, CUDA_VISIBLE_DEVICES %s", host, os.getpid(), devices)
 
 
 def _fail(sentence: str) -> NoReturn:

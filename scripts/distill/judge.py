@@ -11,7 +11,7 @@ from distill.corpus_evaluation import evaluate_on_corpus
 from distill.encoding import encode_rows
 from distill.environment import git_revision, versions
 from distill.evaluation import ask_model, held_out, reference_metrics
-from distill.files import read_json, write_json, write_text
+from distill.files import read_json, sha256_of, write_json, write_text
 from distill.flops import count_parameters
 from distill.machine import hardware
 from distill.models import (
@@ -25,7 +25,6 @@ from distill.models import (
 from distill.parquet import read_metadata, read_rows, read_schema, read_table
 from distill.rows import read_ids
 from distill.schemas import MASKED_SCHEMA
-from distill.sources import sha256_of
 from distill.states import load_head
 from distill.vocabulary import Vocabulary
 
@@ -169,5 +168,6 @@ def judge(
         if "target_flops" in made:  # a live teacher's
             record["training"]["target_flops"] = made["target_flops"]
     write_text(responses, "".join(json.dumps(answer) + "\n" for answer in answers))
+    record["responses_sha256"] = sha256_of(responses)
     logging.info("loss %.4f in %.0f s", heldout["loss"], record["evaluate_seconds"])
     write_json(metrics, record)

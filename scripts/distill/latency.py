@@ -21,6 +21,7 @@ from distill.flops import BYTES_PER_MB, FlopModel, count_parameters, model_size_
 from distill.forward import model_class
 from distill.memory import memory_now, peak_memory, reset_peak
 from distill.models import quantised
+from distill.whole import check_files
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 FLOPS_CONTEXT = 128
@@ -330,6 +331,7 @@ def _check_context(model_dir: str | Path, tokens: int, what: str) -> None:
 
 
 def _load(model_dir: str | Path, dtype: torch.dtype, device: str, quantisation: str) -> Any:
+    check_files(model_dir)
     settings = quantised(quantisation, dtype)
     try:
         config = AutoConfig.from_pretrained(

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from safetensors.torch import load_file, save_file
 
-from distill.files import UserError, replacing
+from distill.files import UserError
 from distill.flops import FlopModel
 from distill.forward import fills_masks
 from distill.rows import read_ids, scored_positions
+from distill.sampling import not_finite
 from distill.states import batches, padded
+from distill.tensors import load_tensors, save_tensors
 
 LAYERS_SCHEMA = pa.schema(
     [
@@ -48,7 +49,7 @@ def layer_states(
         tokens: `answer` or `all`: which positions.
 
     Raises:
-        UserError: The teacher has no such layer.
+        UserError: The teacher has no such layer, or its states are NaN or infinite.
     """
     deepest = model.config.num_hidden_layers
     if wrong := [layer for layer in layers if layer > deepest]:
@@ -67,6 +68,8 @@ def layer_states(
             where = list(scored_positions(rows[number], tokens))
             picked = [output.hidden_states[layer][place, where] for layer in layers]
             found[number] = torch.stack(picked, 1).float().cpu()
+            if not bool(found[number].isfinite().all()):
+                raise not_finite(model, "hidden states")
     return [found[number] for number in range(len(rows))]
 
 
@@ -103,13 +106,16 @@ def fit_pca(states: Sequence[torch.Tensor], target: int) -> torch.Tensor:
 
 def save_projection(projection: torch.Tensor, path: str | Path) -> None:
     """Write a projection as safetensors."""
-    with replacing(path) as temporary:
-        save_file({"projection": projection.contiguous()}, temporary)
+    save_tensors({"projection": projection}, path)
 
 
 def load_projection(path: str | Path) -> torch.Tensor:
-    """Read a projection."""
-    return load_file(path)["projection"]
+    """Read a projection.
+
+    Raises:
+        UserError: The file is damaged.
+    """
+    return load_tensors(path)[0]["projection"]
 
 
 def project(states: torch.Tensor, projection: torch.Tensor | None) -> torch.Tensor:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from distill.files import UserError
+from distill.mask_count import chosen
 from distill.rows import Example, row_uniforms
 
 
@@ -48,11 +49,6 @@ class Special:
         ordinary = np.ones(len(tokenizer), dtype=bool)
         ordinary[tokenizer.all_special_ids] = False
         return cls(ids["cls"], ids["sep"], ids["mask"], ordinary)
-
-
-def chosen(length: int, share: float) -> int:
-    """How many tokens of a chunk are to be found: the share, rounded, and at least one."""
-    return max(1, round(length * share))
 
 
 def mask_chunk(

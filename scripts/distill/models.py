@@ -15,6 +15,7 @@ from distill.parquet import read_metadata, read_rows
 from distill.rows import read_ids
 from distill.tokenizing import SAFE, load_tokenizer
 from distill.tokens import tokenizer_sha256
+from distill.whole import check_files
 
 
 def device() -> torch.device:
@@ -73,10 +74,11 @@ def load_model(path: str | Path, *, precision: str, sequence: int) -> Any:
         sequence: Longest sequence in tokens that will be run; picks the attention kernel.
 
     Raises:
-        UserError: The sequence does not fit the model's context.
+        UserError: The sequence does not fit the model's context, or a file is damaged.
     """
     config = AutoConfig.from_pretrained(path, **SAFE)
     check_context(config, sequence, str(path))
+    check_files(path)
     model = model_class(config).from_pretrained(
         path,
         dtype=dtype_of(precision),
@@ -111,13 +113,14 @@ def load_teacher(path: str | Path, spec: dict[str, Any], *, sequence: int) -> An
         sequence: Longest sequence in tokens that will be run.
 
     Raises:
-        UserError: The sequence does not fit the model's context.
+        UserError: The sequence does not fit the model's context, or a file is damaged.
     """
     precision = resolve_precision(spec["precision"])
     if spec["quantisation"] == "none" and spec["device_map"] is None:
         return load_model(path, precision=precision, sequence=sequence)
     config = AutoConfig.from_pretrained(path, **SAFE)
     check_context(config, sequence, str(path))
+    check_files(path)
     settings = quantised(spec["quantisation"], dtype_of(precision))
     settings["device_map"] = spec["device_map"] or {"": device()}
     model = model_class(config).from_pretrained(
@@ -193,7 +196,8 @@ def check_context(config: Any, sequence: int, name: str) -> None:
     if context is not None and sequence > context:
         raise UserError(
             f"{name} reads at most {context} tokens but up to {sequence} are asked for; lower "
-            "prompts.max_tokens, the teacher's max_tokens or train.max_length (corpus.length)"
+            "prompts.max_tokens, the teacher's max_tokens, evaluate.instruction_tokens or "
+            "train.max_length (corpus.length)"
         )
 
 

@@ -1200,9 +1200,9 @@ class Plan:
         return server is not None and server.params is None
 
     def provenance_spec(self) -> dict[str, Any]:
-        """The study as it was checked, and its runs one by one."""
+        """The study as it was checked, defaults filled in, and its runs one by one."""
         return {
-            "config": _plain(self.study.model_dump(exclude={"runs"}, exclude_defaults=True)),
+            "config": _plain(self.study.model_dump(exclude={"runs"})),
             "runs": sorted((asdict(run) for run in self.runs), key=lambda run: [*run.values()]),
         }
 

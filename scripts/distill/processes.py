@@ -4,7 +4,6 @@ Each is a new Python, `python -m distill.processes FILE`, in which torch.distrib
 library's Trainer find their group; the launcher ends them all when one fails.
 """
 
-import ctypes
 import json
 import logging
 import os
@@ -23,9 +22,9 @@ import psutil
 
 from distill.files import UserError, read_json, write_json
 from distill.imports import leave_out
+from distill.job import end_with_workflow
 
 ROOT = Path(__file__).resolve().parent.parent
-_SET_PDEATHSIG = 1  # of prctl(2)
 
 
 class ProcessKilledError(Exception):
@@ -147,8 +146,7 @@ def _passing_on_signals() -> Iterator[None]:
 
 def _call(file: Path) -> None:
     """What such a process does."""
-    if sys.platform == "linux":  # without the one that started it nobody waits for the result
-        ctypes.CDLL(None).prctl(_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_workflow()
     call, rank = json.loads(file.read_text(encoding="utf-8")), os.environ["RANK"]
     for name in call["logs"]:
         logging.basicConfig(

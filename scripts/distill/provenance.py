@@ -6,7 +6,11 @@ copied elsewhere can be checked there.
 """
 
 import hashlib
+import os
+import platform
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +35,18 @@ def _different(found: Iterable[Any]) -> list[Any]:
     return kept
 
 
-def _of_model(record: Path) -> dict[str, str]:
-    """A record of a student's evaluation, and the weights that it measured."""
+def _of_student(record: Path) -> dict[str, str]:
+    """A record of a student's evaluation, what lies beside it, and the weights that it measured."""
     made = read_json(record)["model"]["sha256"]
-    found = {str(record): sha256_of(record)}
-    return found | {str(record.parent / name): digest for name, digest in made.items()}
+    found = {str(record.parent / name): str(digest) for name, digest in made.items()}
+    beside = (path for path in record.parent.glob("[!.]*") if path.is_file())
+    return {str(path): sha256_of(path) for path in beside if str(path) not in found} | found
+
+
+def _packages() -> dict[str, str]:
+    """Every package of this environment, with its version."""
+    found = metadata.distributions()
+    return dict(sorted((str(package.name).lower(), package.version) for package in found))
 
 
 def describe(
@@ -50,30 +61,34 @@ def describe(
 
     Args:
         folder: The study's results.
-        spec: config (as it was checked) and runs (their names and numbers, seeds among them).
-        outputs: Final files below `folder`.
+        spec: config (as it was checked, defaults filled in) and runs (names, numbers and seeds).
+        outputs: Files below `folder` that the study promises.
         records: metrics.json of each student, below `folder`, the model beside it.
         manifests: manifest.json of each model that the study began from.
         data: Each data set, as it was read.
 
     Returns:
-        schema, config, runs, git (of the code that finished the study), versions, made_with (git,
-        versions and hardware of the evaluations, each different one once), inputs and outputs:
-        SHA-256 by path, that of outputs relative to `folder`.
+        schema, config, runs, git (of the code that finished the study), versions, packages and
+        machine (all where it was finished), made_with (git, versions and hardware of the
+        evaluations, each different one once), inputs and outputs: SHA-256 by path, that of outputs
+        relative to `folder`. Weights are named as they were evaluated.
     """
     read = [read_json(record) for record in records]
     inputs: dict[str, str] = {str(path): sha256_of(path) for path in data}
     for manifest in manifests:
         for file in read_json(manifest)["files"]:
             inputs[str(manifest.parent / file["name"])] = file["sha256"]
-    made = {str(path): sha256_of(path) for path in outputs}
+    made: dict[str, str] = {}
     for record in records:
-        made |= _of_model(record)
+        made |= _of_student(record)
+    made |= {str(path): sha256_of(path) for path in outputs if str(path) not in made}
     return {
         "schema": 1,
         **spec,
         "git": git_revision(),
         "versions": versions(),
+        "packages": _packages(),
+        "machine": {"system": platform.platform(), "cpus": os.cpu_count()},
         "made_with": {
             key: _different(record[key] for record in read)
             for key in ("git", "versions", "hardware")
@@ -83,14 +98,30 @@ def describe(
     }
 
 
-def changed_outputs(folder: Path) -> tuple[int, list[str]]:
-    """Compare a folder of results with its record.
+@dataclass(frozen=True)
+class Verdict:
+    """What came of comparing a folder of results with its record.
+
+    Attributes:
+        outputs: Number of files that the record names.
+        inputs: Number of models' and data files that it names, and that are at hand here.
+        wrong: A sentence for each that is not as written.
+        further: Files in the folder that the record does not name, apart from what only a job
+            reads again (resume) and logs of training.
+    """
+
+    outputs: int
+    inputs: int
+    wrong: list[str]
+    further: list[str]
+
+
+def verify(folder: Path) -> Verdict:
+    """Compare a folder of results with its record; models and data too, where they are at hand.
 
     Args:
-        folder: Holds provenance.json; wherever it was copied to.
-
-    Returns:
-        The number of files that the record names, and a sentence for each that is not as written.
+        folder: Holds provenance.json; wherever it was copied to. Models and data are looked for
+            from where `results` lies, as in the project.
 
     Raises:
         UserError: There is no record, or it is damaged.
@@ -98,16 +129,30 @@ def changed_outputs(folder: Path) -> tuple[int, list[str]]:
     if not (folder / FILE).is_file():
         raise UserError(f"{folder} holds no {FILE}; name the folder of a finished study's results")
     record = read_json(folder / FILE)
-    named = record.get("outputs")
-    if not isinstance(named, dict) or not named:
+    outputs, inputs = (
+        record.get(key) if isinstance(record, dict) else None for key in ("outputs", "inputs")
+    )
+    if not isinstance(outputs, dict) or not outputs or not isinstance(inputs, dict):
         raise UserError(f"{folder / FILE} names no outputs; run the study again to renew it")
-    wrong = []
-    for name, digest in named.items():
-        path = folder / name
-        if not path.resolve().is_relative_to(folder.resolve()):
-            wrong.append(f"{name}: lies outside the folder of results")
-        elif not path.is_file():
-            wrong.append(f"{name}: is missing")
-        elif sha256_of(path) != digest:
-            wrong.append(f"{name}: is not what the study wrote")
-    return len(named), wrong
+    project = folder.absolute().parent.parent
+    near = {name: digest for name, digest in inputs.items() if (project / name).is_file()}
+    wrong = [
+        sentence
+        for place, named, verb in ((folder, outputs, "wrote"), (project, near, "read"))
+        for name, digest in named.items()
+        if (sentence := _difference(place, name, digest, verb))
+    ]
+    there = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
+    further = [str(path) for path in there if not {"tensorboard", "resume"} & {*path.parts}]
+    further = [name for name in further if name not in outputs and name != FILE]
+    return Verdict(len(outputs), len(near), wrong, further)
+
+
+def _difference(folder: Path, name: str, digest: str, verb: str) -> str | None:
+    """What is wrong with a file that a record names; None if it is as it was."""
+    path = folder / name
+    if ".." in Path(name).parts or (Path(name).is_absolute() and verb == "wrote"):
+        return f"{name}: lies outside the folder of results"
+    if not path.is_file():
+        return f"{name}: is missing"
+    return None if sha256_of(path) == digest else f"{name}: is not what the study {verb}"

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
+from distill.files import UserError
 from distill.rows import row_uniforms as row_uniforms
 
 FinishReason = Literal["stop", "length"]
@@ -126,6 +127,15 @@ def head_inputs(model: Any) -> Iterator[list[torch.Tensor]]:
         watch.remove()
 
 
+def not_finite(model: Any, what: str) -> UserError:
+    """The error for a model whose outputs are NaN or infinite."""
+    name = getattr(model, "name_or_path", "") or "the model"
+    return UserError(
+        f"{name} gives {what} that are NaN or infinite; use precision fp32 or bf16 rather than "
+        "fp16, no quantisation, or another model if its weights are at fault"
+    )
+
+
 @torch.inference_mode()
 def sample_batch(
     model: Any,
@@ -153,6 +163,9 @@ def sample_batch(
 
     Returns:
         Per row its new token ids, with the stop token if one was drawn, and why it ended.
+
+    Raises:
+        UserError: The model's logits are NaN or infinite, so that no token could be drawn.
     """
     device = model.device
     rows = len(prompts)
@@ -196,6 +209,8 @@ def sample_batch(
                 use_cache=True,
                 logits_to_keep=1,
             ).logits[:, -1]
+            if not bool(torch.isfinite(logits.sum())):  # one pass; NaN and infinity both survive it
+                raise not_finite(model, "logits")
             if states is not None:
                 states[alive.cpu(), step] = entered.pop().to(states)
             entered.clear()

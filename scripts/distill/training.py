@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import pickle
 import shutil
 import time
 from collections.abc import Sequence
@@ -24,13 +25,22 @@ from transformers import (
 from transformers.trainer_utils import get_last_checkpoint
 
 from distill.encoding import OTHER_TOKENS, collate, encode_rows
-from distill.files import UserError, read_json, write_json, write_text
+from distill.files import (
+    UserError,
+    altered,
+    link,
+    read_json,
+    replacing,
+    sha256_of,
+    write_json,
+    write_text,
+)
 from distill.flops import FlopModel, training_passes
 from distill.forward import is_masked, model_class, run_model
-from distill.interruption import CheckpointOnSigterm
+from distill.interruption import CheckpointOnSignal
 from distill.losses import cross_entropy
 from distill.memory import job_peak
-from distill.micro_batch import mark_running, micro_batch
+from distill.micro_batch import RUNNING, holds, mark_running, micro_batch
 from distill.models import (
     SAFE,
     attention_for,
@@ -42,19 +52,35 @@ from distill.models import (
 )
 from distill.objective import LAST, Item, Objective, TargetReader
 from distill.on_policy import LOGGED, LiveTeacher, counted, live_targets
-from distill.parquet import read_metadata, read_rows
+from distill.parquet import check_table, read_metadata, read_rows
 from distill.processes import is_first_process
 from distill.shares import Share, shared_loader
 from distill.spans import Aligner
 from distill.states import OutputHead, load_head
 from distill.tokens import tokenizer_sha256
 from distill.vocabulary import FILE, Vocabulary, add_spread, expand_model
+from distill.whole import check_files, list_files
 
 PROJECTIONS = "distillation_projections"
 """Name of the module with learned projections, inside the student while it is trained."""
 
 STATE = "trainer_state.json"
-"""The file of a checkpoint that is written last."""
+"""The file of a checkpoint that the library writes last."""
+
+CHECKSUMS = "checksums.json"
+"""SHA-256 of the other files of a checkpoint."""
+
+FINISHED = "finished"
+"""Folder in `resume/` with all files of a finished student, until the workflow has noted it.
+
+A workflow that is killed just before that runs the job again, which then takes them from here.
+"""
+
+RECORD = "record.json"
+"""The training record in that folder, written last."""
+
+ELAPSED = "elapsed"
+"""Key of an update's log entry: seconds of training so far, those of earlier tries included."""
 
 CARD = """---
 library_name: transformers
@@ -94,6 +120,7 @@ class DistillationTrainer(Trainer):
         self.counts: dict[str, int] = {}
         self.work: dict[str, int] = {}
         self.terms: dict[str, torch.Tensor] = {}
+        self.began = time.perf_counter()
 
     def compute_loss_context_manager(self) -> Any:
         """bf16 autocast around the forward pass and the loss.
@@ -192,6 +219,7 @@ class DistillationTrainer(Trainer):
             terms = self.over_processes([float(value) for value in self.terms.values()])
             logs |= {f"terms/{name}": value for name, value in zip(self.terms, terms, strict=True)}
             logs |= {LOGGED + name: number for name, number in self.work.items()}
+            logs[ELAPSED] = time.perf_counter() - self.began
             self.terms = {}
             if not math.isfinite(logs["loss"]):
                 self.control.should_training_stop = True  # no later update could mend the weights
@@ -202,8 +230,10 @@ class DistillationTrainer(Trainer):
 
         The library would go on where a training had stopped early.
         """
+        self.began = time.perf_counter()
         if resume_from_checkpoint:
             state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / STATE))
+            self.began -= max((entry.get(ELAPSED, 0.0) for entry in state.log_history), default=0.0)
             control = state.stateful_callbacks.get("TrainerControl", {})
             if control.get("args", {}).get("should_training_stop"):
                 self.state = state
@@ -256,6 +286,14 @@ class DistillationTrainer(Trainer):
             save_file(
                 projections.state_dict(), Path(output_dir or ".") / f"{PROJECTIONS}.safetensors"
             )
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """The list of checksums comes last: what a kill leaves has none."""
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()  # each process writes a file of its own
+        if self.args.should_save:
+            last = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
+            write_json(last / CHECKSUMS, checksums_of(last))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
@@ -334,20 +372,35 @@ def _arguments(
 
 
 def prepare_folder(folder: Path, tag: str) -> Path:
-    """Clear what an earlier spec left; keep checkpoints of the same spec. Returns `resume/`."""
+    """Clear what an earlier spec left; keep what was done of the same spec. Returns `resume/`."""
     resume = folder / "resume"
-    kept = (resume / "tag.txt").is_file() and (resume / "tag.txt").read_text() == tag
+    kept = holds(resume, tag)
     folder.mkdir(parents=True, exist_ok=True)
     for item in folder.iterdir():
-        if item == resume and kept:
+        if kept and item.name in ("resume", "tensorboard"):
             continue
         shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
     write_text(resume / "tag.txt", tag)
     return resume
 
 
+def checksums_of(checkpoint: Path) -> dict[str, str]:
+    """SHA-256 of each file of a checkpoint but the list of them, by name."""
+    files = sorted(file for file in checkpoint.iterdir() if file.is_file())
+    return {file.name: sha256_of(file) for file in files if file.name != CHECKSUMS}
+
+
 def last_checkpoint(resume: Path) -> str | None:
-    """The last whole checkpoint; what a kill left of one that was being written is removed."""
+    """The last whole checkpoint; what a kill left of one that was being written is removed.
+
+    Raises:
+        UserError: A file of a checkpoint (of the best one too) is not as it was saved.
+    """
+    for listed in sorted(resume.glob(f"checkpoint-*/{CHECKSUMS}")):
+        found = checksums_of(listed.parent)
+        for name, written in read_json(listed).items():
+            if found.get(name) != written:
+                raise altered(listed.parent / name, resume)
     while last := get_last_checkpoint(str(resume)):
         try:
             read_json(Path(last) / STATE)
@@ -358,15 +411,11 @@ def last_checkpoint(resume: Path) -> str | None:
     return None
 
 
-def _publish(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Save into a scratch folder, then move file by file into place."""
-    scratch = folder / "saving"
-    shutil.rmtree(scratch, ignore_errors=True)
-    model.save_pretrained(scratch, max_shard_size="1000GB")
-    tokenizer.save_pretrained(scratch)
-    for file in sorted(scratch.iterdir()):
-        file.replace(folder / file.name)
-    scratch.rmdir()
+def _publish(finished: Path, out: Path) -> None:
+    """Put a finished student's files into its folder, the training record last, as `out`."""
+    for file in sorted(finished.iterdir(), key=lambda file: (file.name == RECORD, file.name)):
+        with replacing(out if file.name == RECORD else out.parent / file.name) as temporary:
+            link(file, temporary)
 
 
 def _count(trainer: DistillationTrainer, train: dict[str, Any]) -> dict[str, Any]:
@@ -513,6 +562,17 @@ def _check_layers(config: Any, layers: Sequence[Any], name: str) -> None:
             f"{name} has layers 0 to {deepest} but the method matches its layer {wrong[0]}; "
             "correct hidden.layers, which reads {student layer: teacher layer}"
         )
+
+
+def check_inputs(initial: str | Path, shard: str | Path | None) -> None:
+    """Compare the student before training, and its shard if there is one, with their checksums.
+
+    Raises:
+        UserError: A file is damaged.
+    """
+    check_files(initial)
+    if shard is not None:
+        check_table(shard)
 
 
 def build_trainer(
@@ -692,12 +752,20 @@ def train_student(
     """
     folder = Path(out).parent
     resume, first = folder / "resume", is_first_process()
+    finished = resume / FINISHED
+    if holds(resume, tag) and (finished / RECORD).is_file():
+        if first:
+            _publish(finished, Path(out))
+        return
+    check_inputs(initial, shard)  # before the folder is cleared
+    if first:  # which is for one to do
+        prepare_folder(folder, tag)
+        shutil.rmtree(finished, ignore_errors=True)
     tokenizer, vocabulary = load_tokenizer(initial), Vocabulary.load(initial)
     record: dict[str, Any] = {"schema": 1, "spec": spec, "run": run, "updates": 0}
     record |= {"tokens_seen": 0, "tokens_unique": 0, "train_flops": 0, "train_seconds": 0.0}
     record |= {"peak_memory_mb": None, "peak_memory_of": None}
     if shard is None:
-        prepare_folder(folder, tag)
         model = model_class(AutoConfig.from_pretrained(initial, **SAFE)).from_pretrained(
             initial, dtype=torch.float32, use_safetensors=True, **SAFE
         )
@@ -708,29 +776,30 @@ def train_student(
         trainer = build_trainer(
             initial, shard, used, run["student"], resume, heads, validation, teacher=teacher
         )
-        if first:  # clearing up is for one
-            prepare_folder(folder, tag)
+        if first:  # what a kill left is cleared up
             last_checkpoint(resume)
             mark_running(resume)
         trainer.accelerator.wait_for_everyone()
         last = last_checkpoint(resume)
-        interruption = CheckpointOnSigterm()
+        interruption = CheckpointOnSignal()
         trainer.add_callback(interruption)
-        start = time.perf_counter()
-        trainer.train(resume_from_checkpoint=last)
-        seconds = time.perf_counter() - start
+        try:
+            trainer.train(resume_from_checkpoint=last)
+        except pickle.UnpicklingError:
+            raise UserError(
+                f"{last} holds more than numbers, which is not loaded, as it could "
+                f"run code; delete {resume} to train from the start"
+            ) from None
+        seconds = time.perf_counter() - trainer.began
         peak = trainer.peak_memory()
         state = trainer.state
         if diverged(state):
-            raise UserError(
-                f"the training loss of {run['student']} at n = {run['samples']} became NaN or "
-                "infinite; lower train.learning_rate, or use precision bf16 or fp32"
-            )
+            raise UserError(_not_a_number("the training loss", run))
         stopped = bool(used["train"]["early_stopping"])
         if interruption.asked and state.global_step < state.max_steps:
             raise UserError(
-                f"training was told to stop (SIGTERM) after {state.global_step} of "
-                f"{state.max_steps} updates; the next run goes on from its checkpoint"
+                f"training was told to stop ({interruption.asked.name}) after {state.global_step} "
+                f"of {state.max_steps} updates; the next run goes on from its checkpoint"
             )
         if not first:
             return
@@ -759,19 +828,32 @@ def train_student(
             "settings": settings,
         }
         model = finished_model(trainer)
+        if not all(bool(weights.isfinite().all()) for weights in model.parameters()):
+            raise UserError(_not_a_number("a weight", run))
     if vocabulary is not None:
         expand_model(model, vocabulary, tokenizer)
-        write_json(folder / FILE, vocabulary.record())
-    _publish(model, tokenizer, folder)
+        write_json(finished / FILE, vocabulary.record())
+    model.save_pretrained(finished, max_shard_size="1000GB")
+    tokenizer.save_pretrained(finished)
     corpus, masked = run.get("corpus"), is_masked(model.config)
     words = {
         "learned": f"chunks of {corpus}" if corpus else f"responses of {run['teacher']}",
         "pipeline": "fill-mask" if masked else "text-generation",
         "auto_class": "AutoModelForMaskedLM" if masked else "AutoModelForCausalLM",
     }
-    write_text(folder / "README.md", CARD.format(**run, **words))
-    shutil.rmtree(resume)
-    write_json(out, record)
+    write_text(finished / "README.md", CARD.format(**run, **words))
+    write_json(finished / RECORD, record | {"files": list_files(finished)})
+    for checkpoint in resume.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
+    (resume / RUNNING).unlink(missing_ok=True)
+    _publish(finished, Path(out))
+
+
+def _not_a_number(what: str, run: dict[str, Any]) -> str:
+    return (
+        f"{what} of {run['student']} at n = {run['samples']} became NaN or infinite; lower "
+        "train.learning_rate, or use precision bf16 or fp32"
+    )
 
 
 def diverged(state: Any) -> bool:
