@@ -44,6 +44,7 @@ rule benchmark_student:
     threads: PLAN.study.evaluate.threads
     resources:
         device=1,
+        gpu=1,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 600 * attempt,
     params:
@@ -70,7 +71,8 @@ rule benchmark_teacher:
         "../envs/harness.yaml"
     threads: PLAN.study.evaluate.threads
     resources:
-        device=1,
+        device=lambda wildcards: PLAN.teacher_gpus(wildcards.teacher),
+        gpu=lambda wildcards: PLAN.teacher_gpus(wildcards.teacher),
         mem_mb=lambda wildcards, attempt: 6000 * attempt,
         runtime=lambda wildcards, attempt: 600 * attempt,
     params:

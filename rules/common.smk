@@ -11,6 +11,7 @@ from distill.digest import CodeDigests, content_mark
 from distill.disk import check_writable
 from distill.files import UserError
 from distill.job import WORKFLOW
+from distill.killed import killed_hints
 from distill.plan import Plan
 from distill.restart import (
     check_file_times,
@@ -156,6 +157,8 @@ onsuccess:
 onerror:
     if not OWN_TABLE:
         clear_resumes(PLAN)
+    for hint in killed_hints(Path(log).read_text(errors="replace")):
+        sys.stderr.write(f"{hint}\n")
 
 
 def code(script, *data):

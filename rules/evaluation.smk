@@ -22,6 +22,7 @@ rule evaluate_student:
     threads: PLAN.study.evaluate.threads
     resources:
         device=1,
+        gpu=1,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
@@ -50,7 +51,8 @@ rule evaluate_teacher:
         "../envs/model.yaml"
     threads: PLAN.study.evaluate.threads
     resources:
-        device=1,
+        device=lambda wildcards: PLAN.teacher_gpus(wildcards.teacher),
+        gpu=lambda wildcards: PLAN.teacher_gpus(wildcards.teacher),
         mem_mb=lambda wildcards, attempt: 6000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
@@ -75,6 +77,7 @@ rule measure_efficiency:
     threads: PLAN.study.evaluate.latency_threads
     resources:
         device=999,
+        gpu=1,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:

@@ -11,6 +11,7 @@ rule plan:
         "../envs/model.yaml"
     resources:
         device=999,
+        gpu=1,
         mem_mb=4000,
         runtime=30,
     params:

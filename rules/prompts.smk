@@ -20,7 +20,9 @@ if MAGPIE:
             "../envs/model.yaml"
         threads: lambda wildcards: PLAN.prompts_spec["threads"]
         resources:
-            device=1,
+            device=lambda wildcards: PLAN.teacher_gpus(PLAN.study.prompts.teacher),
+            gpu=lambda wildcards: PLAN.teacher_gpus(PLAN.study.prompts.teacher),
+            teacher=PLAN.study.prompts.teacher,
             mem_mb=lambda wildcards, attempt: 4000 * attempt,
             runtime=lambda wildcards, attempt: 60 * attempt,
         params:

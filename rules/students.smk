@@ -185,6 +185,8 @@ rule search_settings:
     threads: PLAN.study.train.threads
     resources:
         device=1,
+        gpu=1,
+        attempt=lambda wildcards, attempt: attempt,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 600 * attempt,
     params:
@@ -215,10 +217,12 @@ rule train_student:
         f"logs/train_student/{STUDENT}.tsv"
     conda:
         "../envs/model.yaml"
-    threads: PLAN.study.train.threads
+    threads: lambda wildcards: PLAN.study.train.threads * PLAN.gpus(run_of(wildcards))
     resources:
-        device=1,
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        device=lambda wildcards: PLAN.gpus(run_of(wildcards)),
+        gpu=lambda wildcards: PLAN.gpus(run_of(wildcards)),
+        attempt=lambda wildcards, attempt: attempt,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt * PLAN.gpus(run_of(wildcards)),
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
         spec=lambda wildcards: PLAN.train_spec(run_of(wildcards)),

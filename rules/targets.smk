@@ -52,6 +52,7 @@ rule cache_targets:
     threads: lambda wildcards: PLAN.study.teachers[cache_of(wildcards)[0]].threads
     resources:
         device=1,
+        gpu=1,
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
@@ -98,7 +99,8 @@ rule fit_projection:
         "../envs/model.yaml"
     threads: lambda wildcards: PLAN.study.teachers[layers_of(wildcards)[0]].threads
     resources:
-        device=1,
+        device=lambda wildcards: PLAN.teacher_gpus(layers_of(wildcards)[0]),
+        gpu=lambda wildcards: PLAN.teacher_gpus(layers_of(wildcards)[0]),
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
@@ -125,7 +127,8 @@ rule score_layers:
         "../envs/model.yaml"
     threads: lambda wildcards: PLAN.study.teachers[layers_of(wildcards)[0]].threads
     resources:
-        device=1,
+        device=lambda wildcards: PLAN.teacher_gpus(layers_of(wildcards)[0]),
+        gpu=lambda wildcards: PLAN.teacher_gpus(layers_of(wildcards)[0]),
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:

@@ -25,7 +25,9 @@ rule generate_text:
         "../envs/model.yaml"
     threads: lambda wildcards: PLAN.study.teachers[text_teacher(wildcards)].threads
     resources:
-        device=1,
+        device=lambda wildcards: PLAN.teacher_gpus(text_teacher(wildcards)),
+        gpu=lambda wildcards: PLAN.teacher_gpus(text_teacher(wildcards)),
+        teacher=lambda wildcards: text_teacher(wildcards),
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
@@ -128,7 +130,8 @@ rule score_text:
         "../envs/model.yaml"
     threads: lambda wildcards: PLAN.scorer(wildcards.scorer)["threads"]
     resources:
-        device=1,
+        device=lambda wildcards: PLAN.teacher_gpus(PLAN.scorer_keys[wildcards.scorer]),
+        gpu=lambda wildcards: PLAN.teacher_gpus(PLAN.scorer_keys[wildcards.scorer]),
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
@@ -150,7 +153,8 @@ rule save_head:
     conda:
         "../envs/model.yaml"
     resources:
-        device=1,
+        device=lambda wildcards: PLAN.teacher_gpus(PLAN.scorer_keys[wildcards.scorer]),
+        gpu=lambda wildcards: PLAN.teacher_gpus(PLAN.scorer_keys[wildcards.scorer]),
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
@@ -184,6 +188,7 @@ rule score_loss:
     threads: lambda wildcards: PLAN.study.teachers[loss_of(wildcards)].threads
     resources:
         device=1,
+        gpu=1,
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:

@@ -3,8 +3,9 @@
 from distill.job import job
 from distill.layers import fit_pca, layer_states, save_projection
 from distill.models import open_scoring
+from distill.out_of_memory import SMALLER_TEACHER, memory_hint
 
-with job(snakemake):
+with job(snakemake), memory_hint("scoring a text", SMALLER_TEACHER):
     files, spec = snakemake.input, snakemake.params.spec
     rows, model = open_scoring(files.text, files.model[0], spec["scorer"])
     states = layer_states(model, rows, spec["layers"], spec["tokens"])

@@ -4,5 +4,9 @@ from distill.job import job
 
 with job(snakemake):
     from distill.harness import run_benchmark
+    from distill.out_of_memory import memory_hint
 
-    run_benchmark(snakemake.input.model, snakemake.params.spec, snakemake.output.record)
+    spec = snakemake.params.spec
+    what = f"scoring {spec['batch_size']} documents at once"
+    with memory_hint(what, "lower evaluate.batch_size"):
+        run_benchmark(snakemake.input.model, spec, snakemake.output.record)

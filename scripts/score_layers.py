@@ -3,9 +3,10 @@
 from distill.job import job
 from distill.layers import LAYERS_SCHEMA, load_projection, score_layers
 from distill.models import open_scoring
+from distill.out_of_memory import SMALLER_TEACHER, memory_hint
 from distill.parquet import write_rows
 
-with job(snakemake):
+with job(snakemake), memory_hint("scoring a text", SMALLER_TEACHER):
     files, spec = snakemake.input, snakemake.params.spec
     rows, model = open_scoring(files.text, files.model[0], spec["scorer"])
     projection = load_projection(files.projection[0]) if files.projection else None

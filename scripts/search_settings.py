@@ -26,4 +26,5 @@ with job(snakemake):
         heads=list(files.heads),
         validation=list(files.validation),
         teacher=Path(files.teacher[0]).parent if files.teacher else None,
+        attempt=snakemake.resources.attempt,
     )

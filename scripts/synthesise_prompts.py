@@ -4,6 +4,7 @@ from pathlib import Path
 
 from distill.job import job
 from distill.models import load_teacher, load_tokenizer, use_threads
+from distill.out_of_memory import memory_hint, smaller_batch
 from distill.parquet import write_rows
 from distill.schemas import RAW_SCHEMA
 from distill.text import synthesise_prompts
@@ -13,5 +14,7 @@ with job(snakemake):
     use_threads(spec["threads"])
     folder = Path(snakemake.input.model).parent
     model = load_teacher(folder, spec, sequence=4 * spec["max_tokens"])
-    rows, cost = synthesise_prompts(model, load_tokenizer(folder), spec)
+    name = snakemake.resources.teacher
+    with memory_hint(f"writing {spec['batch_size']} prompts at once", smaller_batch(name)):
+        rows, cost = synthesise_prompts(model, load_tokenizer(folder), spec)
     write_rows(snakemake.output.part, rows, RAW_SCHEMA, spec=spec, cost=cost)

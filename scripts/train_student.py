@@ -10,22 +10,23 @@ with job(snakemake):
     spec, files = snakemake.params.spec, snakemake.input
     if not spec.get("train", {}).get("lora"):
         leave_out("peft")
+    from distill.launching import launch_training
     from distill.models import use_threads
     from distill.naming import digest
-    from distill.training import train_student
 
     use_threads(spec["train"]["threads"] if "train" in spec else 1)
     named = (*files.shard, *files.validation, *files.best, *files.teacher)
     read = [Path(path) for path in named]
-    train_student(
-        Path(files.initial).parent,
-        files.shard[0] if files.shard else None,
-        snakemake.output.record,
-        spec,
-        snakemake.params.run,
+    launch_training(
+        initial=Path(files.initial).parent,
+        shard=files.shard[0] if files.shard else None,
+        out=snakemake.output.record,
+        spec=spec,
+        run=snakemake.params.run,
         tag=digest([spec, snakemake.params.code, [sha256_of(path) for path in read]]),
         heads=list(files.heads),
         validation=list(files.validation),
         best=files.best[0] if files.best else None,
         teacher=Path(files.teacher[0]).parent if files.teacher else None,
+        attempt=snakemake.resources.attempt,
     )

@@ -91,6 +91,18 @@ def test_numbers_as_text_are_numbers(value: Any) -> None:
         ("students.fresh.layers", 2, "layers goes with init: cut"),
         ("students.small.config", {"a": 1}, "config goes with init: random"),
         ("students.fresh.config", {}, "config goes with init: random"),
+        ("students.small.gpus", 0, "students.small.gpus"),
+        (
+            "students.small.gpus",
+            3,
+            r"methods.sft: 3 GPUs share a batch, but train.batch_size \(16\) is no multiple of "
+            r"gpus x micro_batch_size \(3 x 5\); change one",
+        ),
+        (
+            "teachers.big.gpus",
+            2,
+            r"gpus is for a teacher that is spread over several \(device_map: auto\) or trained by",
+        ),
         ("students.small.init", "cute", "should be 'cut', 'pretrained' or 'random'"),
         ("sources.base.hub", "o/n", "exactly one of wheel, hub and path"),
         ("sources.base", {}, "exactly one of wheel, hub and path"),

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 import tiny
 from distill.checks import parse_study
+from distill.files import UserError
 from distill.plan import Plan, Run, pool_order, run_table
 
 
@@ -303,3 +304,46 @@ def test_a_surplus_changes_no_spec() -> None:
         for made in (before, after)
     ]
     assert sizes[1] == 1.5 * sizes[0]
+
+
+def test_gpus_are_of_training_and_of_a_spread_teacher() -> None:
+    """They belong to a trained student's spec where there are several, and to nothing else."""
+    own = {"student": "fresh", "teacher": "big", "method": "sft", "samples": 16}
+    teachers: dict[str, Any] = {
+        "own": {"trained": own},
+        "wide": {"source": "base", "device_map": "auto"},
+    }
+    block = {"students": ["small", "fresh"], "teachers": ["own", "wide"], "methods": ["sft"], "samples": [16]}  # fmt: skip  # noqa: E501
+    before = plan(teachers=teachers, runs=[block])
+    config = tiny.study()
+    config["teachers"]["own"] = {"trained": own, "gpus": 4}
+    config["teachers"]["wide"] = {**teachers["wide"], "gpus": 2}
+    config["students"]["small"]["gpus"] = 2
+    config["runs"] = [block]
+    after = Plan(parse_study(config))
+    (maker,) = after.trained_runs
+    assert after.gpus(maker) == 4
+    assert after.train_spec(maker) == before.train_spec(maker) | {"gpus": 4}
+    for run in after.runs:
+        several = run.student == "small" and run.samples
+        assert after.gpus(run) == (2 if several else 1)
+        spec = after.train_spec(run)
+        assert spec.pop("gpus", 1) == after.gpus(run)
+        if run.teacher == "wide":
+            assert spec == before.train_spec(run)
+    assert [after.teacher_gpus(name) for name in ("big", "own", "wide")] == [1, 1, 2]
+    assert after.text_key("wide") == before.text_key("wide")
+    assert after.scorer_key("wide") == before.scorer_key("wide")
+    assert after.student_keys == before.student_keys
+
+
+def test_several_gpus_and_a_spread_live_teacher_exclude_each_other() -> None:
+    method = {"forward_kl": 1.0, "on_policy": {"share": 0.5, "max_tokens": 8}}
+    config = tiny.study()
+    config["teachers"]["big"]["device_map"] = "auto"
+    config["methods"]["gkd"] = method
+    config["runs"][0] |= {"students": ["small"], "methods": ["gkd"]}
+    parse_study(config)
+    config["students"]["small"]["gpus"] = 2
+    with pytest.raises(UserError, match=r"on_policy with gpus gives .* teachers\.big\.device_map"):
+        parse_study(config)

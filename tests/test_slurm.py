@@ -25,7 +25,7 @@ from distill.files import read_json
 PROFILE = "profiles/slurm/config.yaml"
 RESULTS = "results/gpt2_alpaca_miniature"
 STUDENT = f"{RESULTS}/students/gpt2/gpt2-xl/sft/raw/none/draw0-seed0/n16"
-GPU = {"slurm_partition": "gpu", "gpu": 1}
+GPU = {"slurm_partition": "gpu", "nodes": 1}
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +181,7 @@ def test_a_study_on_a_cluster_is_the_same_study(
     assert (project / RESULTS / "report.html").stat().st_size > 10_000
     assert len(re.findall("Submitted array job with Snakemake IDs", printed)) >= 2
     profile = yaml.safe_load((project / PROFILE).read_text())
-    on_gpu = {rule for rule, settings in profile["set-resources"].items() if "gpu" in settings}
+    on_gpu = set(profile["set-resources"])
     scripts = _scripts(project)
     for script in scripts:
         assert script.device in ({"0", "1"} if script.rule in on_gpu else {"-"}), script

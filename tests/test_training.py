@@ -799,6 +799,47 @@ def test_a_killed_training_goes_on_to_the_same_weights(
     assert list(shown.values()) == pytest.approx(whole["losses"], rel=1e-6)
 
 
+def test_dropout_and_order_go_on_in_the_middle_of_a_later_epoch(
+    tmp_path: Path, words: Any, teacher: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dropout needs the random numbers, a decaying schedule and Adam their state, each row once."""
+    settings = soft_spec(
+        KD, batch_size=4, micro_batch_size=2, checkpoint_updates=2, epochs=3, learning_rate=1e-2,
+        schedule="cosine", warmup_ratio=0.2, weight_decay=0.1,
+    )  # fmt: skip
+    rows = tiny.uneven_rows(words, 18)  # the last update of an epoch is a half one
+    files = teaching.teach(tmp_path, settings["shard"], teacher, words, rows)
+    dropout = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.3)
+    initial, out = student(tmp_path, words, kind="gpt2", **dropout), tmp_path / "out"
+    seen: list[tuple[int, list[list[int]]]] = []
+    compute = DistillationTrainer.compute_loss
+
+    def watched(one: DistillationTrainer, model: Any, inputs: Any, **named: Any) -> Any:
+        assert model.training
+        seen.append((one.state.global_step, inputs["input_ids"].tolist()))
+        return compute(one, model, inputs, **named)
+
+    monkeypatch.setattr(DistillationTrainer, "compute_loss", watched)
+    whole, expected = finish(tmp_path / "whole", settings, initial, files)
+    order, seen[:] = list(seen), []
+    assert whole["updates"] == 15
+    orders = [[ids for at, ids in order if at // 5 == epoch] for epoch in range(3)]
+    assert orders[0] != orders[1]
+    other, _ = finish(tmp_path / "other", settings | {"seed": 1}, initial, files)
+    assert other["losses"] != whole["losses"]
+    seen[:] = []
+    with monkeypatch.context() as patch:
+        failing_at(17, patch)  # the ninth update, in the second epoch
+        with pytest.raises(KeyboardInterrupt):
+            finish(out, settings, initial, files)
+    seen[:] = []
+    record, again = finish(out, settings, initial, files)
+    assert record["resumed_from"] == "checkpoint-8"
+    assert seen == [each for each in order if each[0] >= 8]
+    assert record["losses"] == whole["losses"]
+    assert distance(expected, again) == 0.0
+
+
 @pytest.mark.parametrize("file", ["model.safetensors", "optimizer.pt", "trainer_state.json"])
 def test_a_damaged_checkpoint_is_named_and_mended_by_deleting_it(
     tmp_path: Path, words: Any, monkeypatch: pytest.MonkeyPatch, file: str

@@ -247,6 +247,24 @@ def _live_problems(
     ]
 
 
+def _shared_problems(study: Study, teachers: list[str], name: str, gpus: int) -> list[str]:
+    """What keeps several GPUs from training by a method together."""
+    train = study.train_of(name)
+    size = train.micro_batch_size or max(1, train.batch_size // gpus)
+    if train.batch_size % (size * gpus):
+        return [
+            f"methods.{name}: {gpus} GPUs share a batch, but train.batch_size ({train.batch_size}) is "
+            f"no multiple of gpus x micro_batch_size ({gpus} x {size}); change one of them"
+        ]
+    spread = [teacher for teacher in teachers if study.teachers[teacher].device_map]
+    if gpus > 1 and study.method_of(name).on_policy is not None and spread:
+        return [
+            f"methods.{name}: on_policy with gpus gives each GPU a teacher of its own, but "
+            f"teachers.{spread[0]}.device_map spreads it over all; remove one of them"
+        ]
+    return []
+
+
 def _unsound_trimmed(study: Study, method: Method, block: Block) -> str | None:
     """Why a student with a trimmed vocabulary cannot learn by a method, with the remedy."""
     remedy = "use another loss, or remove the student's vocabulary"
@@ -346,7 +364,8 @@ def _trained_problems(study: Study) -> list[str]:
             curations=[entry.curation],
             draws=[entry.draw],
         )
-        found += _pool_problems(study, block, where) + _block_problems(study, block, where)
+        found += _pool_problems(study, block, where)
+        found += _block_problems(study, block, where, teacher.gpus)
     if found:
         return found
     return [
@@ -355,9 +374,11 @@ def _trained_problems(study: Study) -> list[str]:
     ]
 
 
-def _block_problems(study: Study, block: Block, where: str) -> list[str]:
-    """Combinations of a block of runs that cannot work; its names are known to exist."""
+def _block_problems(study: Study, block: Block, where: str, gpus: int = 1) -> list[str]:
+    """Combinations of a block of runs that cannot work, trained on at least so many GPUs; its names
+    are known to exist."""
     found = []
+    gpus = max(gpus, *(study.students[student].gpus for student in block.students))
     for name in block.curations:
         if name in study.curations:
             found += _curation_problems(study, block, name)
@@ -373,6 +394,7 @@ def _block_problems(study: Study, block: Block, where: str) -> list[str]:
                 for cache in block.caches:
                     found += _soft_problems(study, teacher, method, name, cache)
         found += _live_problems(study, block.teachers, block.students, method, name)
+        found += _shared_problems(study, block.teachers, name, gpus)
         untrained_head = not method.weights and not (
             method.embedding and method.embedding.head == "teacher"
         )

@@ -59,7 +59,7 @@ COLUMNS = {
     "cache_kept_mass": "mean share of q that the soft targets keep word by word",
     "cache_entropy": "mean entropy of q at their tokens, nats",
     "train_seconds": "seconds of training, a live teacher's included",
-    "train_peak_memory_mb": "peak memory of training, MB: of the GPU, or without one the process",
+    "train_peak_memory_mb": "peak memory of training, MB: of its GPUs, or else its processes",
     "combined": "w1 / perplexity + w2 * pass_rate + w3 * tokens_per_second, as published",
     "combined_normalised": "the same on fixed anchors, each part between 0 and 1",
     "combined_mean": "mean of the normalised perplexity and the pass rate",

@@ -378,9 +378,9 @@ class Forecast:
         disk = TEXT_BYTES * sum(map(sum, each)) + size * _scored(each, tokens)
         self._add("students", self.plan.shard(run), seconds=self.machine.analysis_start, disk=disk)
 
-    def training(self, run: Run) -> dict[str, Any]:
+    def training(self, run: Run, processes: int = 1) -> dict[str, Any]:
         """What training a run takes: updates, tokens, work (a live teacher's apart), seconds and
-        peak memory."""
+        peak memory, of so many processes that share it."""
         model, saved = self.models.students[run.student], self.models.saved[run.student]
         if not run.samples:
             memory = self.machine.runtime + 2 * SINGLE * saved.params
@@ -410,13 +410,14 @@ class Forecast:
             epoch = -(-run.samples // settings.batch_size)
             looks = updates / (stop.every or epoch)
             seconds += looks * self._validation(run, model, at)
+        train["micro_batch_size"] = settings.micro_batch_size or settings.batch_size // processes
         longest = max((sum(pair) for pair in each), default=0.0)
         if not self._measured(run):
             longest = min(longest, settings.max_length)
         return {
-            "updates": updates, "work": work, "asked": asked, "seconds": seconds,
-            "threads": settings.threads, "tokens": tokens,
-            "memory": max(
+            "updates": updates, "work": work, "asked": asked, "seconds": seconds / processes,
+            "threads": settings.threads * processes, "tokens": tokens,
+            "memory": processes * max(
                 training_memory(model, train, longest, max(a for _, a in each),
                                 at["precision"], base),
                 saving_memory(model, saved, train, base),
@@ -501,7 +502,7 @@ class Forecast:
         """Training of one run, and evaluation unless it only makes a teacher."""
         model, saved = self.models.students[run.student], self.models.saved[run.student]
         plan, listed = self.plan, run in self.plan.runs
-        cost = self.training(run)
+        cost = self.training(run, plan.gpus(run))
         trained = self._add(
             "training", plan.student_file(run, "training.json"),
             plan.student_file(run, "model.safetensors"),

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from distill.disk import disk_error
 from distill.files import UserError
+from distill.out_of_memory import FEWER_JOBS, is_out_of_memory
 from distill.shown import visible
 
 WORKFLOW = "SCALING_WORKFLOW_PID"
@@ -72,6 +73,8 @@ def job(snakemake: Any) -> Iterator[Any]:
         if sentence := disk_error(error, next(iter(getattr(snakemake, "output", [])), log)):
             _fail(sentence)
         logging.error("%s", traceback.format_exc())
+        if is_out_of_memory(error):
+            _fail(f"the job ran out of memory; {FEWER_JOBS}")
         _fail(f"{type(error).__name__}: {error} (traceback in {log})")
     logging.info("done")
 

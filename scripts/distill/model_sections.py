@@ -67,6 +67,10 @@ class Teacher(Section):
     device_map: Literal["auto"] | None = Field(
         None, description="`auto` spreads a teacher that is larger than one device"
     )
+    gpus: Positive = Field(
+        1,
+        description="GPUs per job: with device_map: auto it is spread over so many, with `trained` so many train it; else its parts are made in parallel, each on a GPU",
+    )
     seed: NotNegative = 0
     threads: Threads = Field(1, description="CPU threads per job; results depend on it slightly")
     pretraining_tokens: Annotated[float, Field(gt=0)] | None = Field(
@@ -86,6 +90,10 @@ class Teacher(Section):
             )
         if self.server is not None:
             self._check_served(self.server)
+        if self.gpus > 1 and self.device_map is None and self.trained is None:
+            raise ValueError(
+                "gpus is for a teacher that is spread over several (device_map: auto) or trained by the study (trained); remove it: the parts of a teacher's text are made in parallel, each on a GPU"
+            )
         return self
 
     def _check_served(self, server: Server) -> None:
@@ -93,7 +101,7 @@ class Teacher(Section):
             raise ValueError(
                 "server.tokenizer and server.top_logprobs are for a teacher without a model here; remove them, its own tokenizer and distribution are used"
             )
-        local = {"batch_size", "precision", "quantisation", "device_map", "threads"}
+        local = {"batch_size", "precision", "quantisation", "device_map", "gpus", "threads"}
         if not self.has_model and (given := sorted(local & self.model_fields_set)):
             raise ValueError(f"{given[0]} is the server's own affair; remove it")
         if self.top_k and server.software == "openai":
@@ -151,6 +159,10 @@ class Student(Section):
         description="random: its exact parameters, tied ones once; checked before anything is built where model_type is bert and all sizes are given, else when it is built",
     )
     vocabulary: VocabularySize | None = None
+    gpus: Positive = Field(
+        1,
+        description="GPUs that train it together, data-parallel: batch_size stays, each takes its share (without a GPU: so many processes, of train.threads CPU threads each)",
+    )
 
     @checked(mode="after")
     def _consistent(self) -> "Student":

@@ -23,6 +23,7 @@ from distill.formatting import turn_end
 from distill.models import load_teacher
 from distill.objective import Item, Objective
 from distill.sampling import Decoding, row_uniforms, sample_batch
+from distill.shares import blank
 from distill.states import final_hidden, head_of, scored_positions
 
 LOGGED = "live/"
@@ -68,7 +69,7 @@ class LiveTeacher:
     ) -> None:
         self.settings, self.tokens = spec["method"]["on_policy"], spec["method"]["tokens"]
         self.seed, self.pad = spec["seed"], tokenizer.pad_token_id
-        self.stops = turn_end(tokenizer)
+        self.stops, self.any_item = turn_end(tokenizer), items[0]
         self.longest = longest_live(items, self.settings, spec["train"]["max_length"])
         self.model = load_teacher(folder, spec["teacher"], sequence=self.longest)
         objective.head = head_of(self.model)
@@ -110,6 +111,8 @@ class LiveTeacher:
         into micro-batches changes nothing, nor does where a training was killed.
         """
         items, steps = [item for batch in batches for item in batch], self.settings["max_tokens"]
+        if not items:  # several processes share an update, and there were too few for this one
+            return [list(batch) for batch in batches]
         noise = [row_uniforms(f"{_name(item)}\0{number}", self.seed, steps) for item in items]
         training = model.training
         answers = sample_batch(
@@ -126,6 +129,8 @@ class LiveTeacher:
 
     def collate(self, items: Sequence[Item]) -> dict[str, Any]:
         """A padded batch with `soft_mask` and the teacher's `states` there, as `TargetReader`'s."""
+        if not items:
+            return blank(self.collate([self.any_item]))
         batch: dict[str, Any] = collate([item.example for item in items], self.pad)
         mask = torch.zeros_like(batch["input_ids"], dtype=torch.bool)
         for number, item in enumerate(items):

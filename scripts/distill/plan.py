@@ -30,7 +30,7 @@ ASKED = {
     "generated_instructions", "instruction_tokens", "reference_answers", "qualitative", "answers",
 }  # fmt: skip
 """Settings of an evaluation that asks the models something."""
-_NOT_DECODING = {"source", "text", "trained", "server", "pretraining_tokens"}
+_NOT_DECODING = {"source", "text", "trained", "server", "pretraining_tokens", "gpus"}
 
 
 @dataclass(frozen=True, order=True)
@@ -166,6 +166,20 @@ class Plan:
             entry.draw,
             entry.seed,
         )
+
+    def gpus(self, run: Run) -> int:
+        """GPUs, or processes where there are none, that train a run's student together: its own, or
+        those of a teacher that the run makes."""
+        if run.samples == 0:
+            return 1
+        made = [name for name in self.study.teachers if self.trained_run(name) == run]
+        own = self.study.students[run.student].gpus
+        return max([own, *(self.study.teachers[name].gpus for name in made)])
+
+    def teacher_gpus(self, teacher: str) -> int:
+        """GPUs that a job of a teacher's model runs on."""
+        entry = self.study.teachers[teacher]
+        return entry.gpus if entry.device_map else 1
 
     def teachers_behind(self, run: Run) -> list[str]:
         """Teachers whose text or distribution a run reads until it is trained."""
@@ -897,6 +911,8 @@ class Plan:
             return spec
         spec |= {"shard": self.shard_spec(run), **self.method_spec(run.method), "seed": run.seed}
         spec |= self._live_spec(run)
+        if (gpus := self.gpus(run)) > 1:  # sums are in another order
+            spec["gpus"] = gpus
         if spec["train"]["early_stopping"]:
             spec["validation"] = self.text_spec(run.teacher)
         if search := self.study.methods[run.method].search:

@@ -21,6 +21,7 @@ from optuna.trial import TrialState
 from transformers import TrainerCallback
 
 from distill.files import UserError, write_json
+from distill.micro_batch import fitting_micro_batch, mark_running, micro_batch
 from distill.training import build_trainer, check_inputs, diverged, prepare_folder, with_settings
 
 _DONE = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -84,6 +85,7 @@ def search_settings(
     heads: Sequence[str | Path],
     validation: Sequence[str | Path],
     teacher: str | Path | None = None,
+    attempt: int = 1,
 ) -> None:
     """Run the trials of a search and write its best settings.
 
@@ -97,9 +99,10 @@ def search_settings(
         heads: The teacher's output head, for a final_hidden cache.
         validation: Held-out text that trials are judged on.
         teacher: Directory of the teacher's model, for spans or to be asked live.
+        attempt: Which of the workflow's tries this is; see `distill.micro_batch`.
 
     Raises:
-        UserError: No trial ended with a finite loss, or a file is damaged.
+        UserError: Memory ran out, no trial ended with a finite loss, or a file is damaged.
     """
     check_inputs(initial, shard)
     resume = prepare_folder(Path(out).parent, tag)
@@ -124,11 +127,15 @@ def search_settings(
         settings = _suggest(trial, spec["space"], spec)
         start = time.perf_counter()
         report = _Report(trial)
-        trainer = build_trainer(
-            initial, shard, with_settings(spec, settings), student, resume / "trial", heads,
-            validation, callbacks=[report], keep=False, teacher=teacher,
-        )  # fmt: skip
-        trainer.train()
+        with fitting_micro_batch(resume, tag, spec["train"], student, attempt=attempt) as rows:
+            fewer = {"train.micro_batch_size": rows} if rows < micro_batch(spec["train"]) else {}
+            trainer = build_trainer(
+                initial, shard, with_settings(spec, fewer | settings), student, resume / "trial",
+                heads, validation, callbacks=[report], keep=False, teacher=teacher,
+            )  # fmt: skip
+            mark_running(resume)
+            trainer.train()
+        attempt = 1  # a mark left by the last try has been heeded
         loss = math.inf
         if not diverged(trainer.state):
             loss = min(report.losses) if spec["train"]["early_stopping"] else report.losses[-1]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.data_loader import SeedableRandomSampler
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoConfig,
@@ -39,6 +40,7 @@ from distill.forward import is_masked, model_class, run_model
 from distill.interruption import CheckpointOnSignal
 from distill.losses import cross_entropy
 from distill.memory import job_peak
+from distill.micro_batch import RUNNING, holds, mark_running, micro_batch
 from distill.models import (
     SAFE,
     attention_for,
@@ -51,6 +53,8 @@ from distill.models import (
 from distill.objective import LAST, Item, Objective, TargetReader
 from distill.on_policy import LOGGED, LiveTeacher, counted, live_targets
 from distill.parquet import check_table, read_metadata, read_rows
+from distill.processes import is_first_process
+from distill.shares import Share, shared_loader
 from distill.spans import Aligner
 from distill.states import OutputHead, load_head
 from distill.tokens import tokenizer_sha256
@@ -128,6 +132,40 @@ class DistillationTrainer(Trainer):
             return torch.autocast(self.args.device.type, dtype=torch.bfloat16)
         return super().compute_loss_context_manager()
 
+    def over_processes(self, numbers: list[Any]) -> list[Any]:
+        """Each number, summed over processes."""
+        if self.args.world_size == 1 or not numbers:
+            return numbers
+        kind = torch.float64 if isinstance(numbers[0], float) else torch.int64
+        mine = torch.tensor([numbers], dtype=kind, device=self.args.device)
+        summed: list[Any] = self.accelerator.gather(mine).sum(0).tolist()
+        return summed
+
+    def peak_memory(self) -> dict[str, Any]:
+        """As `job_peak`, summed over processes, all of which have then ended their last update."""
+        peak = job_peak()
+        return peak | {"peak_memory_mb": self.over_processes([peak["peak_memory_mb"]])[0]}
+
+    def _share(self, order: Any, size: int) -> Share:
+        return Share(order, size, self.args.world_size, self.args.process_index)
+
+    def get_train_dataloader(self) -> Any:
+        """Several processes share the rows of each update, in the order that one would take."""
+        if self.args.world_size == 1:
+            return super().get_train_dataloader()
+        rows: Any = self.train_dataset
+        order = SeedableRandomSampler(rows, data_seed=self.args.data_seed)
+        share = self._share(order, self.args.per_device_train_batch_size)
+        return shared_loader(rows, share, self.data_collator)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        """Several processes share the held-out rows."""
+        if self.args.world_size == 1:
+            return super().get_eval_dataloader(eval_dataset)
+        rows: Any = self.eval_dataset
+        share = self._share(range(len(rows)), self.args.per_device_eval_batch_size)
+        return shared_loader(rows, share, self.data_collator)
+
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
         """The micro-batches of one update, whose tokens are counted together."""
         batches, work = list(islice(epoch_iterator, num_batches)), dict[str, int]()
@@ -140,10 +178,7 @@ class DistillationTrainer(Trainer):
                 self.compute_loss_context_manager(),
             )
         counts = self.objective.counts(batches) | work
-        if self.args.world_size > 1:
-            mine = torch.tensor(list(counts.values()), device=device)
-            both = self.accelerator.gather(mine.unsqueeze(0)).sum(0).tolist()
-            counts = dict(zip(counts, both, strict=True))
+        counts = dict(zip(counts, self.over_processes(list(counts.values())), strict=True))
         self.counts, self.work = counts, {name: counts[name] for name in work}
         return batches, None
 
@@ -173,13 +208,16 @@ class DistillationTrainer(Trainer):
         for name, value in terms.items():
             self.terms[name] = self.terms.get(name, 0.0) + value.detach()
         if self.args.world_size > 1:
+            if not len(output.logits):  # each parameter takes part in every process
+                loss = loss + output.logits.sum()
             loss = loss * self.args.world_size  # gradients are averaged over processes
         return (loss, output) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log every term beside the loss (logging is once per update)."""
         if "loss" in logs:
-            logs |= {f"terms/{name}": float(value) for name, value in self.terms.items()}
+            terms = self.over_processes([float(value) for value in self.terms.values()])
+            logs |= {f"terms/{name}": value for name, value in zip(self.terms, terms, strict=True)}
             logs |= {LOGGED + name: number for name, number in self.work.items()}
             logs[ELAPSED] = time.perf_counter() - self.began
             self.terms = {}
@@ -232,6 +270,7 @@ class DistillationTrainer(Trainer):
                 nats += float(self.objective.vocabulary.nats(labels).sum())
             tokens += int(keep.sum())
         self.model.train()
+        nats, tokens = self.over_processes([nats, float(tokens)])
         metrics = {"eval_loss": nats / tokens}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
@@ -242,7 +281,8 @@ class DistillationTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Projections get a file of their own: an adapter's checkpoint would leave them out."""
         super()._save(output_dir, state_dict)
-        if (projections := getattr(self.model, PROJECTIONS, None)) is not None:
+        projections = getattr(self.model, PROJECTIONS, None)
+        if projections is not None and self.args.should_save:
             save_file(
                 projections.state_dict(), Path(output_dir or ".") / f"{PROJECTIONS}.safetensors"
             )
@@ -287,16 +327,17 @@ def _saving(train: dict[str, Any], keep: bool) -> dict[str, Any]:
 
 
 def _arguments(
-    train: dict[str, Any], precision: str, seed: int, resume: Path, keep: bool
-) -> TrainingArguments:
-    micro = train["micro_batch_size"] or train["batch_size"]
-    return TrainingArguments(
+    train: dict[str, Any], precision: str, seed: int, resume: Path, keep: bool, processes: int,
+    projected: bool,
+) -> TrainingArguments:  # fmt: skip
+    micro, on_cpu = micro_batch(train, processes), device().type == "cpu"
+    arguments = TrainingArguments(
         output_dir=str(resume),
         num_train_epochs=train["epochs"],
         max_steps=train["max_updates"] or -1,
         per_device_train_batch_size=micro,
         per_device_eval_batch_size=micro,
-        gradient_accumulation_steps=train["batch_size"] // micro,
+        gradient_accumulation_steps=train["batch_size"] // (micro * processes),
         activation_checkpointing=train["gradient_checkpointing"],
         activation_checkpointing_kwargs={"use_reentrant": False},
         learning_rate=train["learning_rate"],
@@ -306,7 +347,11 @@ def _arguments(
         max_grad_norm=train["max_grad_norm"],
         optim="adamw_torch_fused",
         fp16=precision == "fp16",
-        use_cpu=device().type == "cpu",
+        use_cpu=on_cpu,
+        ddp_backend="gloo" if on_cpu and processes > 1 else None,
+        # Projections are no part of the forward pass, so that they would be taken for unused.
+        ddp_find_unused_parameters=not projected,
+        ddp_broadcast_buffers=False,  # none is learned
         seed=seed,
         data_seed=seed,
         # With one the library would remove the last checkpoint where another is the best.
@@ -321,11 +366,9 @@ def _arguments(
         restore_callback_states_from_checkpoint=True,
         disable_tqdm=False,
     )
-
-
-def holds(resume: Path, tag: str) -> bool:
-    """Whether a directory of what survives a try is of this very training."""
-    return (resume / "tag.txt").is_file() and (resume / "tag.txt").read_text() == tag
+    if arguments.n_gpu > 1:  # else it would split and enlarge batches over all GPUs that it sees
+        arguments._n_gpu = 1
+    return arguments
 
 
 def prepare_folder(folder: Path, tag: str) -> Path:
@@ -634,7 +677,10 @@ def build_trainer(
         flop_model,
         live,
         model=model,
-        args=_arguments(train, precision, spec["seed"], resume, keep),
+        args=_arguments(
+            train, precision, spec["seed"], resume, keep, spec.get("gpus", 1),
+            objective.needs_states,
+        ),
         train_dataset=items,
         eval_dataset=held_out or None,
         data_collator=gather,
@@ -643,6 +689,9 @@ def build_trainer(
         ],
     )  # fmt: skip
     trainer.remove_callback(PrinterCallback)
+    votes = trainer.over_processes([int(precision == "bf16")])[0]
+    if precision == "bf16" and votes < trainer.args.world_size:  # each timed it for `auto`
+        trainer.precision = "fp32"
     return trainer
 
 
@@ -680,6 +729,7 @@ def train_student(
     validation: Sequence[str | Path] = (),
     best: str | Path | None = None,
     teacher: str | Path | None = None,
+    micro: int | None = None,
 ) -> None:
     """Train a student and write its directory; `out` is its training record, written last.
 
@@ -687,26 +737,30 @@ def train_student(
         initial: Directory of the student before training.
         shard: Its training data; None for the n = 0 student, which is saved as it is.
         out: `training.json` in the student's directory.
-        spec: formatting, method, train and seed, and teacher if a live one is asked; stored in the
-            record.
+        spec: formatting, method, train and seed, teacher if a live one is asked, and gpus if this
+            is one of so many processes, of which the first writes; stored in the record.
         run: The run's names and numbers, for the model card.
         tag: Names spec, data and code; a checkpoint with another tag is cleared.
         heads: The teacher's output head, for a final_hidden cache.
         validation: Held-out text for early stopping.
         best: best.json of the search that the method names.
         teacher: Directory of the teacher's model, for spans or to be asked live.
+        micro: Rows per forward pass, if other than the config's.
 
     Raises:
         UserError: The shard does not fit the student, or the loss is not a number.
     """
     folder = Path(out).parent
-    finished = folder / "resume" / FINISHED
-    if holds(folder / "resume", tag) and (finished / RECORD).is_file():
-        _publish(finished, Path(out))
+    resume, first = folder / "resume", is_first_process()
+    finished = resume / FINISHED
+    if holds(resume, tag) and (finished / RECORD).is_file():
+        if first:
+            _publish(finished, Path(out))
         return
     check_inputs(initial, shard)  # before the folder is cleared
-    resume = prepare_folder(folder, tag)
-    shutil.rmtree(finished, ignore_errors=True)
+    if first:  # which is for one to do
+        prepare_folder(folder, tag)
+        shutil.rmtree(finished, ignore_errors=True)
     tokenizer, vocabulary = load_tokenizer(initial), Vocabulary.load(initial)
     record: dict[str, Any] = {"schema": 1, "spec": spec, "run": run, "updates": 0}
     record |= {"tokens_seen": 0, "tokens_unique": 0, "train_flops": 0, "train_seconds": 0.0}
@@ -717,11 +771,15 @@ def train_student(
         )
     else:
         settings = read_json(best)["settings"] if best else {}
-        used = with_settings(spec, settings)
+        used = with_settings(spec, settings | ({"train.micro_batch_size": micro} if micro else {}))
         os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder / "tensorboard")
         trainer = build_trainer(
             initial, shard, used, run["student"], resume, heads, validation, teacher=teacher
         )
+        if first:  # what a kill left is cleared up
+            last_checkpoint(resume)
+            mark_running(resume)
+        trainer.accelerator.wait_for_everyone()
         last = last_checkpoint(resume)
         interruption = CheckpointOnSignal()
         trainer.add_callback(interruption)
@@ -733,6 +791,7 @@ def train_student(
                 f"run code; delete {resume} to train from the start"
             ) from None
         seconds = time.perf_counter() - trainer.began
+        peak = trainer.peak_memory()
         state = trainer.state
         if diverged(state):
             raise UserError(_not_a_number("the training loss", run))
@@ -742,6 +801,8 @@ def train_student(
                 f"training was told to stop ({interruption.asked.name}) after {state.global_step} "
                 f"of {state.max_steps} updates; the next run goes on from its checkpoint"
             )
+        if not first:
+            return
         logging.info("trained for %d updates in %.1f s", state.global_step, seconds)
         record |= _count(trainer, used["train"])
         if trainer.live is not None:
@@ -749,11 +810,13 @@ def train_student(
         record |= {
             "updates": state.global_step,
             "train_seconds": seconds,
-            **job_peak(),
+            **peak,
             "resumed_from": Path(last).name if last else None,
             "learning_rate": trainer.args.learning_rate,
             "precision": trainer.precision,
             "device": device().type,
+            "processes": trainer.args.world_size,
+            "micro_batch_size": trainer.args.per_device_train_batch_size,
             "losses": [entry["loss"] for entry in state.log_history if "loss" in entry],
             "terms": _curves(state.log_history),
             "validation": [
@@ -782,6 +845,7 @@ def train_student(
     write_json(finished / RECORD, record | {"files": list_files(finished)})
     for checkpoint in resume.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
+    (resume / RUNNING).unlink(missing_ok=True)
     _publish(finished, Path(out))
 
 
