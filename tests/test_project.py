@@ -104,7 +104,9 @@ def test_what_computes_with_a_model_asks_for_a_gpu_on_a_cluster() -> None:
         for block in re.split(r"^ *rule ", file.read_text(), flags=re.M)[1:]
     ]
     heavy = {block.split(":")[0] for block in blocks if "device=" in block} - {"ask_server"}
-    assert {rule for rule, wanted in profile["set-resources"].items() if wanted["gpu"]} == heavy
+    assert set(profile["set-resources"]) == heavy
+    assert {wanted["slurm_partition"] for wanted in profile["set-resources"].values()} == {"gpu"}
+    assert {wanted["gpu"] for wanted in profile["set-resources"].values()} == {1}
     rules = {block.split(":")[0] for block in blocks}
     assert set(re.split(", *", profile["slurm-array-jobs"])) <= rules
     for block in blocks:
