@@ -238,6 +238,13 @@ def test_any_value_anywhere_is_refused_or_planned(changes: list[Any]) -> None:
     refusal(config)
 
 
+def test_keys_of_free_entries_are_text() -> None:
+    for entries in ({"a": {1: 2, "b": 3}}, {"a": [{1: 2}]}, {1: 2}):
+        config = tiny.study()
+        config["students"]["fresh"]["config"] = entries
+        assert "keys should be strings" in refusal(config) or "valid string" in refusal(config)
+
+
 @examples(150)
 @given(ANYWHERE, NOT_FINITE | ODD)
 def test_what_json_cannot_say_is_refused_anywhere(at_place: tuple[str, Place], value: Any) -> None:

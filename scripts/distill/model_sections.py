@@ -1,8 +1,8 @@
 """The config's sections of models: teachers and students."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 from pydantic import model_validator as checked
 
 from distill.family import closed_form
@@ -149,7 +149,7 @@ class Student(Section):
         description="Model source: layers (cut), weights (pretrained), tokenizer and default architecture (random)"
     )
     layers: Positive | None = Field(None, description="cut: how many evenly spaced layers to keep")
-    config: dict[str, Any] = Field(
+    config: dict[str, JsonValue] = Field(
         default_factory=dict,
         description="random: entries of the Hugging Face config, e.g. num_hidden_layers, hidden_size, model_type",
     )

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 from pydantic import model_validator as checked
 
 from distill.sections import Section
@@ -46,7 +46,7 @@ class Server(Section):
         None,
         description="Parameters that work on a token, to count 2 FLOPs each (default: its work counts none, and the report warns)",
     )
-    extra: dict[str, Any] = Field(
+    extra: dict[str, JsonValue] = Field(
         default_factory=dict,
         description="Further fields of each request, e.g. {chat_template_kwargs: {enable_thinking: false}}; the text depends on them",
     )
