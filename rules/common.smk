@@ -25,6 +25,7 @@ from distill.startup import (
     check_array_limits,
     check_benchmarks,
     check_cells,
+    check_changed_files,
     check_corpora,
     check_device_limit,
     check_harness,
@@ -97,6 +98,7 @@ def load_study():
             check_device_limit(workflow.global_resources)
             check_stored_specs(plan)
             check_file_times(source_files(plan))
+            check_changed_files(plan)
         return plan
     except UserError as error:
         sys.exit(f"Error: {error}")

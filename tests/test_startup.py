@@ -2,23 +2,29 @@
 
 import base64
 import json
+import os
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
+import teaching
 import tiny
 from distill.checks import parse_study
 from distill.copied import check_times
-from distill.files import UserError
+from distill.files import UserError, write_json
+from distill.parquet import write_rows
 from distill.plan import Plan
 from distill.startup import (
     check_array_limits,
     check_cells,
+    check_changed_files,
     check_image,
     check_packages,
     check_table_reader,
 )
+from distill.whole import list_files
 
 HEAD = "Frage,Antwort\n"
 
@@ -124,3 +130,39 @@ def test_a_copied_result_is_not_made_again_for_its_time_alone(
     Path(".snakemake/metadata").rename("gone")
     remember("rows.parquet")  # made here: Snakemake has seen that own.csv's content differs
     check_times([job])
+
+
+def test_a_damaged_file_is_told_before_what_was_made_from_it_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plan = teaching.plan({"ce": 1.0})
+    run = next(run for run in plan.runs if run.samples)
+    shard, model = Path(plan.shard(run)), Path(plan.student_file(run, "model.safetensors"))
+    metrics = model.with_name("metrics.json")
+    check_changed_files(plan)  # nothing is there yet
+    write_rows(shard, [{"a": 1}], pa.schema({"a": pa.int64()}))
+    model.parent.mkdir(parents=True)
+    model.write_bytes(b"weights")
+    write_json(model.with_name("training.json"), {"files": list_files(model.parent)})
+    write_json(metrics, {})
+    whole = shard.read_bytes()
+    for age, path in enumerate((metrics, model, shard)):
+        os.utime(path, (1e9 - age, 1e9 - age))
+
+    def touch(path: Path, content: bytes, time: float) -> None:
+        path.write_bytes(content)
+        os.utime(path, (time, time))
+
+    touch(shard, whole[:-9], 1e9 - 9)  # older: no job would begin with it
+    check_changed_files(plan)
+    touch(shard, whole[:-9], 1e9 + 9)
+    with pytest.raises(UserError, match=rf"{shard} is not a readable Parquet file .*; delete it"):
+        check_changed_files(plan)
+    touch(shard, whole, 1e9 + 9)
+    check_changed_files(plan)
+    touch(model, b"weight", 1e9 + 10)
+    with pytest.raises(UserError, match=rf"{model} is not as it was written .*; delete {model} a"):
+        check_changed_files(plan)
+    touch(model, b"weights", 1e9 + 10)
+    check_changed_files(plan)

@@ -61,7 +61,7 @@ def check_writable(folders: Iterable[str | Path]) -> None:
     for folder in map(Path, folders):
         if not folder.is_dir():
             continue
-        probe = folder / f".{os.getpid()}.tmp"
+        probe = folder / f".probe.{os.getpid()}.tmp"
         try:
             probe.write_bytes(b"x" * 4096)
         except OSError as error:

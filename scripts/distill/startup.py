@@ -321,3 +321,33 @@ def check_stored_specs(plan: Plan) -> None:
             "metadata, which would tell Snakemake so, was not copied with it; copy that too, or "
             f"delete {Path(stale[0]).parent}, or restore the settings"
         )
+
+
+def _newer(source: Path, made: Path) -> bool:
+    return source.is_file() and made.is_file() and source.stat().st_mtime > made.stat().st_mtime
+
+
+def check_changed_files(plan: Plan) -> None:
+    """Read what is newer than the student or the record made from it, before those are removed.
+
+    Snakemake removes the outputs of a job before it starts: a damaged file, which also looks
+    newer, would else cost what was made from it while it was whole.
+
+    Raises:
+        UserError: Such a file is damaged.
+    """
+    shards, models = set[Path](), set[Path]()
+    for run in (*plan.runs, *plan.trained_runs):
+        model = Path(plan.student_file(run, "model.safetensors"))
+        if run.samples and _newer(Path(plan.shard(run)), model):
+            shards.add(Path(plan.shard(run)))
+        if _newer(model, model.with_name("metrics.json")):
+            models.add(model.parent)
+    if shards or models:  # rarely: the imports take as long as all other checks
+        from distill.parquet import check_table
+        from distill.whole import check_files
+
+        for shard in sorted(shards):
+            check_table(shard)
+        for folder in sorted(models):
+            check_files(folder)
