@@ -109,8 +109,8 @@ def test_what_computes_with_a_model_asks_for_a_gpu_on_a_cluster() -> None:
     assert set(re.split(", *", profile["slurm-array-jobs"])) <= rules
     for block in blocks:
         if block.split(":")[0] in heavy - {"plan"}:  # a kill for want of either is tried with more
-            assert re.search(r"mem_mb=lambda.*attempt,", block), block
-            assert re.search(r"runtime=lambda.*attempt,", block), block
+            assert re.search(r"mem_mb=lambda wildcards, attempt: .*attempt", block), block
+            assert re.search(r"runtime=lambda wildcards, attempt: .*attempt", block), block
     assert profile["retries"] > 0
     assert not any(re.search("retries: [1-9]", block) for block in blocks)  # within a cluster's job
 
