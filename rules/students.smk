@@ -222,7 +222,7 @@ rule train_student:
         device=lambda wildcards: PLAN.gpus(run_of(wildcards)),
         gpu=lambda wildcards: PLAN.gpus(run_of(wildcards)),
         attempt=lambda wildcards, attempt: attempt,
-        mem_mb=lambda wildcards, attempt: 4000 * attempt * PLAN.gpus(run_of(wildcards)),
+        mem_mb=lambda wildcards, attempt: 4000 * PLAN.gpus(run_of(wildcards)) * attempt,
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
         spec=lambda wildcards: PLAN.train_spec(run_of(wildcards)),
