@@ -162,7 +162,7 @@ def check_image(image: str, deployment: Container[str]) -> None:
     if "conda" not in deployment:
         raise UserError(
             "the image's packages are in its conda environments; say --software-deployment-method "
-            "conda apptainer (no conda is needed outside of it)"
+            "conda apptainer (docs/cluster.md)"
         )
     if not Path(image).exists():
         raise UserError(
