@@ -736,7 +736,7 @@ def test_a_killed_run_leaves_no_job_behind_and_goes_on(moved: Path) -> None:
     (record,) = moved.glob(f"results/{STUDY}/students/gpt2/gpt2-xl/kd/*/*/*/n16/training.json")
     losses = json.loads(record.read_text())["losses"]
     shutil.rmtree(record.parent)
-    arguments = ("--configfile", miniature.CONFIG, str(record.relative_to(moved)))
+    arguments = (str(record.relative_to(moved)), "--configfile", miniature.CONFIG)
     run = miniature.start(moved, *arguments)
     while not any("train_student" in command for command in miniature.alive(moved).values()):
         assert run.poll() is None, (moved / "printed.txt").read_text()
