@@ -312,15 +312,9 @@ def test_a_pickle_in_place_of_a_searchs_journal_is_not_run(
     initial = teaching.small(tmp_path, plain)
     held_out = teaching.write_text(tmp_path / "v.parquet", tiny.uneven_rows(plain, 3), plain)
 
-    def run() -> None:
-        search_settings(initial, shard, out, spec, "small", "tag", [], [held_out])
-
-    if name == "journal.log":
-        with pytest.raises(UserError, match=r"journal.log is damaged"):
-            run()
-    else:
-        run()
-        assert out.is_file()
+    # Without the end of a line it is taken for a line that a kill cut off.
+    search_settings(initial, shard, out, spec, "small", "tag", [], [held_out])
+    assert out.is_file()
 
 
 # Files of the workflow's own, and data.
