@@ -12,11 +12,12 @@ import teaching
 import test_training
 import tiny
 from distill import training
+from distill.checkpoints import prepare_folder
 from distill.files import UserError
 from distill.launching import launch_training
 from distill.micro_batch import fitting_micro_batch, halved, mark_running, micro_batch
 from distill.processes import ProcessKilledError
-from distill.training import DistillationTrainer, prepare_folder
+from distill.trainer import DistillationTrainer
 
 TRAIN = {"batch_size": 12, "micro_batch_size": None}
 

@@ -20,7 +20,8 @@ from distill.flops import FlopModel
 from distill.on_policy import LiveTeacher, own_answers
 from distill.sampling import Decoding, row_uniforms, sample_batch
 from distill.search import search_settings
-from distill.training import DistillationTrainer, build_trainer, train_student
+from distill.trainer import DistillationTrainer
+from distill.training import build_trainer, train_student
 from test_objective import divergence, softmax
 
 EXACT = {"scheme": "final_hidden", "tokens": "all"}

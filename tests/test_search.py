@@ -15,7 +15,8 @@ import tiny
 from distill import search
 from distill.files import UserError, read_json
 from distill.search import search_settings
-from distill.training import DistillationTrainer, train_student
+from distill.trainer import DistillationTrainer
+from distill.training import train_student
 
 SPACE = {
     "train.learning_rate": {"low": 1e-4, "high": 3e-1, "log": True},

@@ -22,19 +22,15 @@ import teaching
 import tiny
 from distill import training
 from distill.attention import GROUPED
+from distill.checkpoints import prepare_folder
 from distill.encoding import Example, collate, encode_rows
 from distill.files import UserError, read_json, sha256_of, write_json
 from distill.flops import FlopModel
 from distill.objective import Item, Objective
 from distill.sampling import Decoding, sample_batch
 from distill.tokens import tokenizer_sha256
-from distill.training import (
-    PROJECTIONS,
-    DistillationTrainer,
-    build_trainer,
-    prepare_folder,
-    train_student,
-)
+from distill.trainer import PROJECTIONS, DistillationTrainer
+from distill.training import build_trainer, train_student
 from distill.whole import list_files
 
 FORMATTING = {"template": "{prompt}", "system": None}

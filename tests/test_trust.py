@@ -28,7 +28,8 @@ from distill.sources import fetch_data, fetch_model, sha256_of
 from distill.states import load_head
 from distill.students import build_student
 from distill.tokenizing import SAFE
-from distill.training import DistillationTrainer, train_student
+from distill.trainer import DistillationTrainer
+from distill.training import train_student
 from distill.vocabulary import FILE, Vocabulary
 from miniature import ROOT
 from traps import Trap

@@ -37,7 +37,7 @@ from distill.models import attention_for, bf16_gains, device, dtype_of, resolve_
 from distill.objective import Item, Objective
 from distill.sampling import Decoding, pick
 from distill.states import OutputHead, state_bytes
-from distill.training import DistillationTrainer
+from distill.trainer import DistillationTrainer
 
 BUDGET = 0.4
 """Seconds of repeating a piece of work, of which the least time is taken."""

@@ -20,9 +20,10 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from transformers import TrainerCallback
 
+from distill.checkpoints import prepare_folder
 from distill.files import UserError, write_json
 from distill.micro_batch import fitting_micro_batch, mark_running, micro_batch
-from distill.training import build_trainer, check_inputs, diverged, prepare_folder, with_settings
+from distill.training import build_trainer, check_inputs, diverged, with_settings
 
 _DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 

@@ -1,0 +1,71 @@
+"""What survives a try of a training: checkpoints, and a finished student's files."""
+
+import shutil
+from pathlib import Path
+
+from transformers.trainer_utils import get_last_checkpoint
+
+from distill.files import UserError, altered, link, read_json, replacing, sha256_of, write_text
+from distill.micro_batch import holds
+
+STATE = "trainer_state.json"
+"""The file of a checkpoint that the library writes last."""
+
+CHECKSUMS = "checksums.json"
+"""SHA-256 of the other files of a checkpoint."""
+
+FINISHED = "finished"
+"""Folder in `resume/` with all files of a finished student, until the workflow has noted it.
+
+A workflow that is killed just before that runs the job again, which then takes them from here.
+"""
+
+RECORD = "record.json"
+"""The training record in that folder, written last."""
+
+
+def prepare_folder(folder: Path, tag: str) -> Path:
+    """Clear what an earlier spec left; keep what was done of the same spec. Returns `resume/`."""
+    resume = folder / "resume"
+    kept = holds(resume, tag)
+    folder.mkdir(parents=True, exist_ok=True)
+    for item in folder.iterdir():
+        if kept and item.name in ("resume", "tensorboard"):
+            continue
+        shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
+    write_text(resume / "tag.txt", tag)
+    return resume
+
+
+def checksums_of(checkpoint: Path) -> dict[str, str]:
+    """SHA-256 of each file of a checkpoint but the list of them, by name."""
+    files = sorted(file for file in checkpoint.iterdir() if file.is_file())
+    return {file.name: sha256_of(file) for file in files if file.name != CHECKSUMS}
+
+
+def last_checkpoint(resume: Path) -> str | None:
+    """The last whole checkpoint; what a kill left of one that was being written is removed.
+
+    Raises:
+        UserError: A file of a checkpoint (of the best one too) is not as it was saved.
+    """
+    for listed in sorted(resume.glob(f"checkpoint-*/{CHECKSUMS}")):
+        found = checksums_of(listed.parent)
+        for name, written in read_json(listed).items():
+            if found.get(name) != written:
+                raise altered(listed.parent / name, resume)
+    while last := get_last_checkpoint(str(resume)):
+        try:
+            read_json(Path(last) / STATE)
+        except UserError:
+            shutil.rmtree(last)
+            continue
+        return str(last)
+    return None
+
+
+def publish(finished: Path, out: Path) -> None:
+    """Put a finished student's files into its folder, the training record last, as `out`."""
+    for file in sorted(finished.iterdir(), key=lambda file: (file.name == RECORD, file.name)):
+        with replacing(out if file.name == RECORD else out.parent / file.name) as temporary:
+            link(file, temporary)
