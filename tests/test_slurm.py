@@ -67,11 +67,11 @@ def on_cluster(project: Path, *arguments: str, ok: bool = True, timeout: int = 1
 
 
 @pytest.fixture(scope="module")
-def local(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
-    """The runs table of the same study without SLURM."""
+def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same study, finished without SLURM."""
     project = small_project(tmp_path_factory.mktemp("local"))
     miniature.snakemake(project, "--configfile", miniature.CONFIG)
-    return runs_table(project)
+    return project
 
 
 def runs_table(project: Path) -> pd.DataFrame:
@@ -170,14 +170,12 @@ def _overlap(one: Script, other: Script) -> bool:
 
 
 @pytest.mark.workflow
-def test_a_study_on_a_cluster_is_the_same_study(
-    node: Path, local: pd.DataFrame, tmp_path: Path
-) -> None:
+def test_a_study_on_a_cluster_is_the_same_study(node: Path, local: Path, tmp_path: Path) -> None:
     project = small_project(tmp_path)
     refused = on_cluster(project, "--jobs", "2", ok=False)
     assert "Error: jobs is limited to 2, and what this keeps out of an array is never" in refused
     printed = on_cluster(project)
-    pd.testing.assert_frame_equal(runs_table(project), local, check_exact=True)
+    pd.testing.assert_frame_equal(runs_table(project), runs_table(local), check_exact=True)
     assert (project / RESULTS / "report.html").stat().st_size > 10_000
     assert "Submitted array job with Snakemake IDs" in printed
     on_gpu = set(yaml.safe_load((project / PROFILE).read_text())["set-resources"])
@@ -195,7 +193,7 @@ def test_a_study_on_a_cluster_is_the_same_study(
 
 @pytest.mark.long
 def test_jobs_that_are_killed_in_every_way_end_in_the_same_results(
-    node: Path, local: pd.DataFrame, tmp_path: Path
+    node: Path, local: Path, tmp_path: Path
 ) -> None:
     project = small_project(tmp_path)
     limited = "1 if attempt == 1 else 20"
@@ -215,7 +213,7 @@ def test_jobs_that_are_killed_in_every_way_end_in_the_same_results(
 
     with _meanwhile(disturb):
         printed = on_cluster(project)
-    pd.testing.assert_frame_equal(runs_table(project), local, check_exact=True)
+    pd.testing.assert_frame_equal(runs_table(project), runs_table(local), check_exact=True)
     ended = set()
     for line in asked("squeue", "-h", "-t", "all", "-o", "%i|%T|%k"):
         number, state, comment = line.split("|")
@@ -231,9 +229,9 @@ def test_jobs_that_are_killed_in_every_way_end_in_the_same_results(
 
 @pytest.mark.long
 def test_a_training_longer_than_the_time_limit_goes_on_from_its_checkpoint(
-    node: Path, tmp_path: Path
+    node: Path, local: Path, tmp_path: Path
 ) -> None:
-    project = small_project(tmp_path)
+    project = miniature.moved(local, tmp_path / "project")
 
     def longer(config: dict[str, Any]) -> None:
         config["train"] |= {"epochs": 100, "checkpoint_updates": 5}
@@ -280,7 +278,7 @@ def test_a_training_longer_than_the_time_limit_goes_on_from_its_checkpoint(
     assert 0 < seen[1] < seen[2]
     on_cluster(project, record)
     assert read_json(project / record)["resumed_from"] == f"checkpoint-{max(map(int, told))}"
-    whole = small_project(tmp_path / "whole")
+    whole = miniature.moved(local, tmp_path / "whole")
     miniature.edit(whole, longer)
     miniature.snakemake(whole, record, "--configfile", miniature.CONFIG)
     uninterrupted = read_json(whole / record)
