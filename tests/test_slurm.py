@@ -112,8 +112,9 @@ def _process(project: Path, rule: str) -> int:
     def found() -> int:
         for file in (project / "logs" / rule).rglob("*.log"):
             number = re.search(r"pid (\d+)", file.read_text())
-            if number and Path(f"/proc/{number[1]}").exists():
-                return int(number[1])
+            with contextlib.suppress(FileNotFoundError):  # an old log's number may be another's now
+                if number and Path(f"/proc/{number[1]}/cwd").readlink() == project:
+                    return int(number[1])
         return 0
 
     return int(_until(found, f"a process of {rule}"))
@@ -249,7 +250,7 @@ def test_a_training_longer_than_the_time_limit_goes_on_from_its_checkpoint(
     def held(tell: Callable[[str], None]) -> None:
         """Hold a training that has got on, until what is told to SLURM has come as SIGTERM."""
         process = _process(project, "train_student")
-        _until(lambda: reached() > seen[-1], "a checkpoint")
+        _until(lambda: reached() > seen[-1] + 5, "a checkpoint of this try")
         os.kill(process, signal.SIGSTOP)
         tell(_running("train_student"))
         _until(lambda: _has_pending(process, signal.SIGTERM), "SIGTERM")
