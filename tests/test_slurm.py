@@ -106,13 +106,20 @@ def _running(rule: str) -> str:
     return str(_until(found, f"a job of {rule}"))
 
 
+def _works(process: int, project: Path) -> bool:
+    """Whether a process, which may have ended and its number be another's, works in a project."""
+    with contextlib.suppress(FileNotFoundError):
+        return Path(f"/proc/{process}/cwd").readlink() == project
+    return False
+
+
 def _process(project: Path, rule: str) -> int:
     """Wait for the script of a rule to run; returns its process id."""
 
     def found() -> int:
         for file in (project / "logs" / rule).rglob("*.log"):
             number = re.search(r"pid (\d+)", file.read_text())
-            if number and Path(f"/proc/{number[1]}").exists():
+            if number and _works(int(number[1]), project):
                 return int(number[1])
         return 0
 
@@ -249,13 +256,13 @@ def test_a_training_longer_than_the_time_limit_goes_on_from_its_checkpoint(
     def held(tell: Callable[[str], None]) -> None:
         """Hold a training that has got on, until what is told to SLURM has come as SIGTERM."""
         process = _process(project, "train_student")
-        _until(lambda: reached() > seen[-1], "a checkpoint")
+        _until(lambda: reached() > seen[-1] + 5, "a checkpoint of this try")
         os.kill(process, signal.SIGSTOP)
         tell(_running("train_student"))
         _until(lambda: _has_pending(process, signal.SIGTERM), "SIGTERM")
         seen.append(reached())
         os.kill(process, signal.SIGCONT)
-        _until(lambda: not Path(f"/proc/{process}").exists(), "the training's end")
+        _until(lambda: not _works(process, project), "the training's end")
 
     def limit(job: str) -> None:
         """Limits are whole minutes, looked at twice in one: the signal comes before this does."""
