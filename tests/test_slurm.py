@@ -126,10 +126,14 @@ def _process(project: Path, rule: str) -> int:
     return int(_until(found, f"a process of {rule}"))
 
 
-def _has_pending(process: int, number: int) -> bool:
-    """Whether a signal waits for a process that is stopped."""
-    status = Path(f"/proc/{process}/status").read_text()
-    return any(int(mask, 16) >> (number - 1) & 1 for mask in re.findall(r"Pnd:\t(\w+)", status))
+def _is_stopped(process: int) -> bool:
+    """Whether SIGSTOP holds a process, and no SIGTERM waits for it yet."""
+    with contextlib.suppress(FileNotFoundError):
+        status = Path(f"/proc/{process}/status").read_text()
+        waiting = re.findall(r"(?:SigPnd|ShdPnd):\t(\w+)", status)
+        told = any(int(mask, 16) >> (signal.SIGTERM - 1) & 1 for mask in waiting)
+        return "State:\tT" in status and not told
+    return False
 
 
 @contextlib.contextmanager
@@ -145,9 +149,14 @@ def _meanwhile(work: Callable[[], None]) -> Iterator[None]:
 
     thread = threading.Thread(target=guarded, daemon=True)
     thread.start()
-    yield
+    try:
+        yield
+    finally:
+        if failed:
+            raise failed[0]
     thread.join(timeout=60)
-    assert not failed, failed
+    if failed:
+        raise failed[0]
     assert not thread.is_alive()
 
 
@@ -258,10 +267,12 @@ def test_a_training_longer_than_the_time_limit_goes_on_from_its_checkpoint(
         process = _process(project, "train_student")
         _until(lambda: reached() > seen[-1] + 5, "a checkpoint of this try")
         os.kill(process, signal.SIGSTOP)
+        _until(lambda: _is_stopped(process), "a stop")
         tell(_running("train_student"))
-        _until(lambda: _has_pending(process, signal.SIGTERM), "SIGTERM")
+        _until(lambda: not _is_stopped(process), "SIGTERM")  # SLURM sends SIGCONT with it
         seen.append(reached())
-        os.kill(process, signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGCONT)
         _until(lambda: not _works(process, project), "the training's end")
 
     def limit(job: str) -> None:
