@@ -22,6 +22,7 @@ from distill.restart import (
     take_lock,
 )
 from distill.startup import (
+    check_array_gpus,
     check_array_limits,
     check_benchmarks,
     check_cells,
@@ -132,8 +133,10 @@ onstart:
     if not DEPLOYMENT:
         check_packages(OWN_TABLE)
     if not OWN_TABLE:
+        arrays = getattr(workflow.executor_settings, "array_jobs", None)
+        check_array_gpus(arrays, PLAN)
         check_array_limits(
-            getattr(workflow.executor_settings, "array_jobs", None),
+            arrays,
             workflow.resource_settings.nodes,
             workflow.global_resources["device"].value,
         )

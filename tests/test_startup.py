@@ -17,6 +17,7 @@ from distill.files import UserError, write_json
 from distill.parquet import write_rows
 from distill.plan import Plan
 from distill.startup import (
+    check_array_gpus,
     check_array_limits,
     check_cells,
     check_changed_files,
@@ -83,6 +84,18 @@ def test_limits_that_would_leave_jobs_out_of_an_array_are_told() -> None:
         check_array_limits("generate_text", 50, 10_000)
     with pytest.raises(SystemExit, match=r"^Error: resources device is limited to 4, "):
         check_array_limits("generate_text", None, 4)
+
+
+def test_an_array_whose_jobs_ask_for_different_numbers_of_gpus_is_told() -> None:
+    config: dict[str, Any] = tiny.study()
+    teacher = config["teachers"]["big"]
+    config["teachers"]["wide"] = teacher | {"device_map": "auto", "gpus": 2}
+    plan = Plan(parse_study(config))
+    check_array_gpus(None, plan)
+    check_array_gpus("", plan)
+    check_array_gpus("generate_text", Plan(parse_study(tiny.study())))
+    with pytest.raises(SystemExit, match=r"^Error: config: teachers: .*calm 1, wide 2.*send no"):
+        check_array_gpus("generate_text", plan)
 
 
 def test_missing_packages_are_told_before_the_first_job(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -273,6 +273,25 @@ def check_device_limit(resources: Mapping[str, Any]) -> None:
         )
 
 
+def check_array_gpus(arrays: str | None, plan: Plan) -> None:
+    """Check that the jobs of an array ask for equally many GPUs: all get what its first one asks.
+
+    Args:
+        arrays: The rules whose jobs go out as arrays.
+        plan: The study's plan.
+
+    Raises:
+        SystemExit: Teachers are spread over different numbers of GPUs.
+    """
+    gpus = {name: plan.teacher_gpus(name) for name in plan.study.teachers if plan.has_model(name)}
+    if arrays and len(set(gpus.values())) > 1:
+        told = ", ".join(f"{name} {number}" for name, number in gpus.items())
+        raise SystemExit(
+            f"Error: config: teachers: their gpus differ ({told}), and all jobs of an array get "
+            'those of its first one; send no arrays: --slurm-array-jobs ""'
+        )
+
+
 def check_array_limits(arrays: str | None, jobs: int | None, devices: int) -> None:
     """Check that no limit leaves jobs out of an array: SLURM's executor would forget them.
 
