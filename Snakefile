@@ -16,6 +16,7 @@ if not workflow.overwrite_configfiles:
     configfile: readable(f"{workflow.basedir}/config.yaml")
 
 
+include: "rules/start.smk"
 include: "rules/common.smk"
 
 

@@ -1,53 +1,11 @@
-"""What every study has: its config, checked before the first job, and the files it promises."""
+"""What every study has: digests of code, figures, and the files it promises."""
 
 import json
-import os
 from pathlib import Path
 
-from distill.benchmark_plan import BenchmarkPlan
-from distill.checks import parse_study
-from distill.copied import check_times
 from distill.digest import CodeDigests, content_mark
-from distill.disk import check_writable
-from distill.files import UserError
-from distill.job import WORKFLOW
-from distill.killed import killed_hints
-from distill.plan import Plan
-from distill.restart import (
-    check_file_times,
-    clear_resumes,
-    is_locked,
-    mend_files,
-    source_files,
-    take_lock,
-)
-from distill.startup import (
-    check_array_gpus,
-    check_array_limits,
-    check_benchmarks,
-    check_cells,
-    check_changed_files,
-    check_corpora,
-    check_device_limit,
-    check_harness,
-    check_image,
-    check_local_files,
-    check_packages,
-    check_reference,
-    check_row_counts,
-    check_server_keys,
-    check_stored_specs,
-    check_table_reader,
-)
-from distill.validation import check_yaml
 
-BASE = Path(workflow.basedir)
 DIGESTS = CodeDigests(BASE / "scripts", Path(".snakemake/code_digests.json"))
-IMAGE = f"{BASE}/envs/container.sif"
-OWN_TABLE = "runs_table" in config
-DEPLOYMENT = [
-    method.name.lower() for method in workflow.deployment_settings.deployment_method
-]
 FIGURES = [
     "law_curves",
     "size_curves",
@@ -73,97 +31,6 @@ if not OWN_TABLE:
         "quality_speed",
         "quality_size",
     ]
-
-
-def load_study():
-    """Check config, files and finished results; a mistake ends the run with its sentence."""
-    try:
-        check_image(IMAGE, DEPLOYMENT)
-        for file in workflow.overwrite_configfiles:
-            check_yaml(file)
-        if OWN_TABLE:
-            check_table_reader()
-            from distill.table_study import parse_table_study
-
-            study = parse_table_study(config)
-            check_file_times({"runs_table.path": [study.runs_table.path]})
-            return study
-        plan = Plan(parse_study(config))
-        check_local_files(plan)
-        if workflow.is_main_process:
-            check_cells(plan)
-            check_row_counts(plan)
-            check_reference(plan)
-            check_corpora(plan)
-            check_benchmarks(plan)
-            check_device_limit(workflow.global_resources)
-            check_stored_specs(plan)
-            check_file_times(source_files(plan))
-            check_changed_files(plan)
-        return plan
-    except UserError as error:
-        sys.exit(f"Error: {error}")
-
-
-PLAN = load_study()
-RESULTS = PLAN.results
-BENCHMARKS = None if OWN_TABLE else BenchmarkPlan(PLAN)
-
-if workflow.is_main_process:
-    # Snakemake itself writes to the first two even in a dry run.
-    written = ["logs", "resources", "results", RESULTS]
-    written = [] if workflow.output_settings.dryrun else written
-    check_writable([".", ".snakemake", *written])
-
-
-LOCK = ".snakemake/writer.lock"
-WAS_LOCKED = workflow.is_main_process and is_locked(LOCK)
-
-# Jobs end with the workflow that started them: no shell stands between, and each knows its process.
-shell.prefix("exec ")
-os.environ[WORKFLOW] = str(os.getpid())
-
-
-onstart:
-    for told in (
-        take_lock(LOCK, WAS_LOCKED),
-        mend_files([RESULTS, "resources"]),
-    ):
-        sys.stderr.write(f"{told}\n" if told else "")
-    if not DEPLOYMENT:
-        check_packages(OWN_TABLE)
-    if not OWN_TABLE:
-        arrays = getattr(workflow.executor_settings, "array_jobs", None)
-        check_array_gpus(arrays, PLAN)
-        check_array_limits(
-            arrays,
-            workflow.resource_settings.nodes,
-            workflow.global_resources["device"].value,
-        )
-        check_harness(PLAN, bool(DEPLOYMENT))
-        check_server_keys(PLAN)
-    if not workflow.touch:
-        check_times(newer_inputs())
-
-
-def newer_inputs():
-    """For each job that runs for its inputs' times, its outputs and the inputs that are newer."""
-    for job in workflow.dag.needrun_jobs():
-        reason = workflow.dag.reason(job)
-        if not (reason.forced or reason.incomplete_output):
-            yield job.output, reason.updated_input - reason.updated_input_run
-
-
-onsuccess:
-    if not OWN_TABLE:
-        clear_resumes(PLAN)
-
-
-onerror:
-    if not OWN_TABLE:
-        clear_resumes(PLAN)
-    for hint in killed_hints(Path(log).read_text(errors="replace")):
-        sys.stderr.write(f"{hint}\n")
 
 
 def code(script, *data):

@@ -142,7 +142,7 @@ def test_the_default_study_has_what_it_promises() -> None:
 
 def test_every_figure_has_a_caption_and_a_rule() -> None:
     common = (ROOT / "rules/common.smk").read_text()
-    block = common.split("FIGURES = [")[1].split("def load_study")[0]
+    block = common.split("FIGURES = [")[1].split("def code")[0]
     assert set(re.findall(r'"(\w+)"', block)) == set(FIGURES)
     assert {path.stem for path in (ROOT / "report").glob("*.rst")} == set(FIGURES)
 
