@@ -134,5 +134,6 @@ onsuccess:
 onerror:
     if not OWN_TABLE:
         clear_resumes(PLAN)
-    for hint in killed_hints(Path(log).read_text(errors="replace")):
+    told = "".join(Path(file).read_text(errors="replace") for file in log)
+    for hint in killed_hints(told):
         sys.stderr.write(f"{hint}\n")

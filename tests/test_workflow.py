@@ -718,6 +718,7 @@ def test_a_failing_job_leaves_no_output_and_one_sentence(moved: Path) -> None:
     (moved / "data/alpaca.json").write_text(json.dumps(same))
     output = miniature.snakemake(moved, "--configfile", miniature.CONFIG, ok=False)
     assert "raise prompts.surplus" in output
+    assert "start.smk" not in output  # what is done at the end has no trouble of its own
     assert not list(moved.glob("resources/prompts/*/test-00000.parquet"))
     assert not [path for path in moved.rglob("*.tmp") if ".snakemake" not in path.parts]
 
