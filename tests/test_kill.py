@@ -268,8 +268,7 @@ def test_killed_anywhere_a_study_ends_as_if_nobody_had_disturbed_it(
         account.updates.again += found.again
         account.updates.beyond += found.beyond
         _compare(project, whole.project)
-        # Python itself shows a traceback, whole or cut short, where Ctrl-C comes before a job's first
-        # import.
+        # Python itself shows a traceback, whole or not, where Ctrl-C comes before a first import.
         printed = (project / "printed.txt").read_text()
         assert set(_RAISED.findall(printed)) <= {"KeyboardInterrupt"}
         assert "rules/start.smk" not in printed
