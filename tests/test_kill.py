@@ -161,14 +161,15 @@ class Account:
         """For people."""
         lines = [f"  {kind:<34}{number:>7}" for kind, number in self.kills.items()]
         lost = self.seconds - self.studies * whole
+        quiet = lost > 0  # else other work slowed down the undisturbed study, which ran first
         rows = {
             "kills": self.kills.total(),
             "starts": self.starts,
             "studies finished and compared": self.studies,
             "seconds of an undisturbed study": f"{whole:.0f}",
             "seconds in all": f"{self.seconds:.0f}",
-            "seconds lost": f"{lost:.0f}",
-            "seconds lost per kill": f"{lost / self.kills.total():.1f}",
+            "seconds lost": f"{lost:.0f}" if quiet else "?",
+            "seconds lost per kill": f"{lost / self.kills.total():.1f}" if quiet else "?",
             "updates of an undisturbed study": updates,
             "updates in all": self.updates.done,
             "updates done twice": self.updates.again,
