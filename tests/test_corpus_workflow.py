@@ -202,6 +202,9 @@ def test_a_causal_model_learns_a_corpus_too(finished: Path, tmp_path: Path) -> N
     assert table[["bits_per_byte", "ttft_ms", "tokens_per_second"]].notna().all(axis=None)
     trained = table[table["samples"] == 60]
     assert set(trained["tokens_unique"]) == {60 * 24}
-    before = table[table["samples"] == 0].set_index("student")["loss"]
-    assert (trained["loss"].to_numpy() < before[trained["student"]].to_numpy()).all()
+    before = table[table["samples"] == 0].set_index("student")
+    # The teacher is a random model: who learns it comes nearer to it, not to the text.
+    for column, learned in (("kl_teacher", ["token"]), ("loss", ["scratch", "embedding"])):
+        rows = trained[trained["method"].isin(learned)]
+        assert (rows[column].to_numpy() < before.loc[rows["student"], column].to_numpy()).all()
     assert set(table["curation"]) == {"raw", "clean"}
