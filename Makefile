@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CONFIG ?=
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: study test test-fast test-long test-cluster test-kill check container clean-unused
+.PHONY: study test test-fast test-long test-cluster test-kill bench check container clean-unused
 
 study: $(VENV)/study.done ## run the default study, or CONFIG=studies/….yaml, on all cores
 	$(if $(CONFIG),python scripts/check_config.py $(CONFIG))
@@ -26,6 +26,9 @@ test-cluster: $(VENV)/test.done ## what goes wrong on a SLURM of one node; as ro
 
 test-kill: $(VENV)/test.done ## a study killed two dozen times; prints what that cost
 	pytest -q tests/test_kill.py
+
+bench: $(VENV)/test.done ## speed and memory against peers and the machine's own limit; leave it idle
+	python benchmarks/run.py
 
 check: $(VENV)/test.done ## style, types, Snakemake's own lint
 	ruff check .

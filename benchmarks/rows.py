@@ -1,0 +1,116 @@
+"""What a benchmark reports, and the table that is made of it."""
+
+import json
+import platform
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from distill.machine import hardware
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results.json"
+README = HERE.parent / "README.md"
+BEGIN, END = "<!-- figures of make bench -->", "<!-- end -->"
+PACKAGES = (
+    "torch", "transformers", "accelerate", "snakemake", "trl", "xllamacpp", "torchtune",
+    "liger-kernel", "numpy", "scipy",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        what: What was measured.
+        against: What it was compared with, or the limit that it has.
+        value: The figure as text, with its unit; where there are two sides, both.
+        ratio: Ours over theirs where there are two sides (above 1: ours is better), else None.
+        spread: Least and greatest ratio of the turns.
+        target: What was aimed for, as text.
+        met: Whether it was reached.
+        remark: What a reader must know: why it was missed, what was equal.
+        numbers: Everything measured, by side.
+    """
+
+    what: str
+    against: str
+    value: str
+    target: str
+    met: bool
+    ratio: float | None = None
+    spread: tuple[float, float] | None = None
+    remark: str = ""
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+
+
+def middle(values: Sequence[float]) -> tuple[float, tuple[float, float]]:
+    """The median of ratios and their range."""
+    return statistics.median(values), (min(values), max(values))
+
+
+def machine() -> dict[str, Any]:
+    """The machine and the versions that figures are of."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue  # a peer that does not run here: its row says so
+    return hardware() | {"python": platform.python_version(), "packages": versions}
+
+
+def save(name: str, rows: Sequence[Row], seconds: float) -> None:
+    """Put the rows of one benchmark into the file of results, in place of its earlier ones."""
+    found = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+    found[name] = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "seconds": round(seconds),
+        "machine": machine(),
+        "rows": [asdict(row) for row in rows],
+    }
+    RESULTS.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def table(results: Mapping[str, Any], order: Sequence[str]) -> str:
+    """The results as Markdown: a table, and the machines and versions below it."""
+    lines = ["| what | against | measured | ratio | target | |", "|---|---|---|---|---|---|"]
+    remarks, machines = [], []
+    for name in order:
+        if name not in results:
+            continue
+        entry = results[name]
+        for row in entry["rows"]:
+            ratio = ""
+            if row["ratio"] is not None:
+                low, high = row["spread"]
+                ratio = f"{row['ratio']:.2g}× ({low:.2g}–{high:.2g})"
+            cells = [row["what"], row["against"], row["value"], ratio, row["target"]]
+            cells.append("reached" if row["met"] else "missed")
+            lines.append("| " + " | ".join(map(_cell, cells)) + " |")
+            if row["remark"]:
+                remarks.append(f"- {row['what']} against {row['against']}: {_cell(row['remark'])}")
+        of = entry["machine"]
+        versions = ", ".join(f"{one} {number}" for one, number in of["packages"].items())
+        text = f"{of['cpu']}, {of['cpus']} processors, Python {of['python']}, {versions}"
+        if text not in machines:
+            machines.append(text)
+    return "\n".join([*lines, "", *remarks, "", "Measured on " + "; ".join(machines) + "."])
+
+
+def write_readme(order: Sequence[str]) -> None:
+    """Put the table between its marks in README.md."""
+    text = README.read_text()
+    head, _, rest = text.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    results = json.loads(RESULTS.read_text())
+    README.write_text(f"{head}{BEGIN}\n{table(results, order)}\n{END}{tail}")
