@@ -27,7 +27,7 @@ test-cluster: $(VENV)/test.done ## what goes wrong on a SLURM of one node; as ro
 test-kill: $(VENV)/test.done ## a study killed two dozen times; prints what that cost
 	pytest -q tests/test_kill.py
 
-bench: $(VENV)/test.done ## speed and memory against peers and the machine's own limit; leave it idle
+bench: $(VENV)/bench.done ## speed and memory against peers and the machine's own limit; leave it idle
 	python benchmarks/run.py
 
 check: $(VENV)/test.done ## style, types, Snakemake's own lint
@@ -53,4 +53,8 @@ $(VENV)/study.done: envs/requirements.txt | $(VENV)/bin/python
 
 $(VENV)/test.done: envs/requirements-test.txt envs/requirements-harness.txt $(VENV)/study.done
 	$(BIN)/pip install --quiet -r envs/requirements-test.txt
+	touch $@
+
+$(VENV)/bench.done: envs/requirements-bench.txt $(VENV)/test.done
+	$(BIN)/pip install --quiet --no-deps -r envs/requirements-bench.txt
 	touch $@

@@ -9,7 +9,7 @@ import corpus_inputs
 import tiny
 from distill.attention import GROUPED
 from distill.flops import FlopModel
-from distill.forward import fills_masks, head_inputs, is_masked, run_model
+from distill.forward import fills_masks, head_inputs, is_masked, packs, run_model
 from distill.states import final_hidden, head_of
 
 MASKED = {
@@ -119,3 +119,69 @@ def test_flops_of_a_masked_model_are_counted_to_the_last_operation() -> None:
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         run_model(model, keep, input_ids=ids, attention_mask=None)
     assert counter.get_total_flops() == FlopModel.from_model(model).sequence_forward(13, 3)
+
+
+CONVOLVED = {"num_key_value_heads": 2, "layer_types": ["conv", "full_attention", "conv"]}
+
+
+def padded_batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Rows of 12, 5, 9 and 1 tokens."""
+    dice = torch.Generator().manual_seed(0)
+    ids, mask = torch.randint(5, 290, (4, 12), generator=dice), torch.ones(4, 12, dtype=torch.long)
+    for row, length in enumerate((12, 5, 9, 1)):
+        mask[row, length:] = 0
+    return ids, mask, (torch.rand(4, 12, generator=dice) < 0.5) & mask.bool()
+
+
+def learned(model: Any, logits: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Gradients of a loss."""
+    model.zero_grad()
+    (logits**2).mean().backward()
+    return {name: weights.grad.clone() for name, weights in model.named_parameters()}
+
+
+@pytest.mark.parametrize("kind", tiny.ARCHITECTURES)
+def test_packed_rows_give_the_logits_and_gradients_of_padded_ones(
+    kind: str,
+) -> None:
+    model = tiny.model(kind, attention=GROUPED)
+    ids, mask, keep = padded_batch()
+    plain = model(input_ids=ids, attention_mask=mask, logits_to_keep=keep, use_cache=False).logits
+    seen: list[torch.Size] = []
+    model.get_input_embeddings().register_forward_hook(lambda *given: seen.append(given[2].shape))
+    packed = run_model(model, keep, input_ids=ids, attention_mask=mask).logits
+    assert packs(model)
+    assert seen[-1][:2] == (1, 27)  # nothing was spent on padding
+    torch.testing.assert_close(packed, plain.view_as(packed), rtol=1e-5, atol=1e-6)
+    wanted = learned(model, plain)
+    for name, slope in learned(model, packed).items():
+        torch.testing.assert_close(slope, wanted[name], rtol=1e-4, atol=1e-6)
+
+
+def test_rows_are_padded_where_packing_would_be_wrong_or_for_nothing() -> None:
+    ids, mask, keep = padded_batch()
+    model = tiny.model("llama", attention=GROUPED)
+    cases = [
+        (model, torch.ones_like(mask), {}),
+        (model, mask.flip(1), {}),
+        (model, mask, {"output_hidden_states": True}),
+        (tiny.model("llama", attention="sdpa"), mask, {}),
+        (
+            tiny.model("mistral", attention=GROUPED, sliding_window=8, num_key_value_heads=2),
+            mask,
+            {},
+        ),
+        (tiny.model("bloom", attention=GROUPED, n_head=4), mask, {}),
+        (tiny.model("lfm2", attention=GROUPED, **CONVOLVED), mask, {}),
+    ]
+    for tried, some, further in cases:
+        seen: list[torch.Size] = []
+        hook = tried.get_input_embeddings().register_forward_hook(
+            lambda *given, seen=seen: seen.append(given[2].shape)
+        )
+        given = {"input_ids": ids, "attention_mask": some, **further}
+        logits = run_model(tried, keep & some.bool(), **given).logits
+        assert seen[-1][:2] == ids.shape
+        hook.remove()
+        whole = tried(**given).logits[keep & some.bool()]
+        torch.testing.assert_close(logits.view_as(whole), whole, rtol=1e-4, atol=1e-5)

@@ -5,6 +5,7 @@ at batch 128 spent more than half its time there, and plain products took a tent
 materialised (batch x heads x queries x keys), so this serves sequences up to about 1,024 tokens.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ def grouped_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     softcap: float | None = None,
+    row_lengths: Sequence[int] | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Softmax attention without repeating the key and value heads of grouped queries.
@@ -37,10 +39,19 @@ def grouped_attention(
         scaling: Factor of the scores; 1/sqrt(width) if None.
         dropout: Probability of dropping an attention weight.
         softcap: Scores become softcap * tanh(scores / softcap) (Gemma 2) if given.
+        row_lengths: If given, the batch is one row of so many tokens of several texts, one after
+            another, which attend each to itself; the mask is then that of one text.
 
     Returns:
         Output [batch, queries, heads, width], and None for the weights.
     """
+    if row_lengths is not None:
+        texts = [_apart(states, row_lengths) for states in (query, key, value)]
+        output, _ = grouped_attention(
+            module, *texts, attention_mask, scaling=scaling, dropout=dropout, softcap=softcap
+        )
+        real = [rows[:length] for rows, length in zip(output, row_lengths, strict=True)]
+        return torch.cat(real).unsqueeze(0), None
     batch, heads, queries, width = query.shape
     key_heads, keys = key.shape[1], key.shape[2]
     grouped = query.reshape(batch, key_heads, heads // key_heads * queries, width)
@@ -56,6 +67,12 @@ def grouped_attention(
         weights = functional.dropout(weights, dropout)
     output = torch.matmul(weights.view(batch, key_heads, -1, keys), value)
     return output.view(batch, heads, queries, width).transpose(1, 2).contiguous(), None
+
+
+def _apart(states: torch.Tensor, row_lengths: Sequence[int]) -> torch.Tensor:
+    """[1, heads, tokens, width] of several texts as [texts, heads, longest, width]."""
+    texts = states[0].transpose(0, 1).split(list(row_lengths))
+    return torch.nn.utils.rnn.pad_sequence(texts, batch_first=True).transpose(1, 2)
 
 
 AttentionInterface.register(GROUPED, grouped_attention)

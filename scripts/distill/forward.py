@@ -8,9 +8,12 @@ more than a matrix: what their body hands to it is cut down to the chosen positi
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
+
+from distill.attention import GROUPED
 
 _MASKED = ("ForMaskedLM", "ForPreTraining")
 
@@ -52,8 +55,77 @@ def _head_at(model: Any, keep: torch.Tensor) -> Iterator[None]:
         hook.remove()
 
 
+_packs: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+_WORTH = 0.05
+"""Share of padding below which packing gains nothing."""
+
+
+def _run_packed(model: Any, keep: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> Any:
+    """As `run_model`, with the texts one after another in one row: nothing is spent on padding.
+
+    They are apart in attention alone (`grouped_attention`), which is given one text's causal mask.
+    """
+    real, lengths = mask.bool(), mask.sum(1).tolist()
+    longest = max(lengths)
+    causal = torch.full((longest, longest), -torch.inf, device=ids.device).triu(1)
+    places = torch.arange(longest, device=ids.device)
+    return model(
+        input_ids=ids[real].unsqueeze(0),
+        position_ids=torch.cat([places[:length] for length in lengths]).unsqueeze(0),
+        attention_mask=causal[None, None],
+        row_lengths=lengths,
+        logits_to_keep=keep[real].unsqueeze(0),
+        use_cache=False,
+    )
+
+
+def packs(model: Any) -> bool:
+    """Whether a causal model gives the same logits when texts are packed, by trying it once.
+
+    Not every architecture hands what it is given down to its attention, or takes positions.
+    """
+    own = bare(model)
+    if own not in _packs:
+        ids = torch.tensor([[3, 4, 5, 6, 7], [5, 3, 0, 0, 0]], device=own.device)
+        mask = torch.tensor([[1] * 5, [1, 1, 0, 0, 0]], device=own.device)
+        training = own.training
+        own.eval()
+        try:
+            with torch.no_grad():
+                wanted = own(input_ids=ids, attention_mask=mask, use_cache=False).logits[mask == 1]
+                found = _run_packed(own, mask == 1, ids, mask).logits.view_as(wanted)
+            rounding = 1e-3 if wanted.dtype == torch.float32 else 0.05
+            gap, scale = (found - wanted).float().abs().max(), wanted.float().std()
+            _packs[own] = bool(gap <= rounding * scale)
+        except (TypeError, ValueError, RuntimeError):
+            _packs[own] = False
+        finally:
+            own.train(training)
+    return _packs[own]
+
+
+def _packing_pays(model: Any, inputs: dict[str, Any]) -> bool:
+    """Whether there is padding, at the end of rows, in a model whose attention is our own."""
+    if set(inputs) - {"output_hidden_states"} != {"input_ids", "attention_mask"}:
+        return False
+    if inputs.get("output_hidden_states"):  # which are wanted by row
+        return False
+    config, mask = bare(model).config, inputs["attention_mask"]
+    window = getattr(config, "sliding_window", None) or mask.shape[1]
+    return (
+        getattr(config, "_attn_implementation", None) == GROUPED
+        and mask.shape[1] <= window
+        and float(mask.float().mean()) < 1 - _WORTH
+        and bool((mask.diff(dim=1) <= 0).all())
+        and bool(mask.any(1).all())
+        and packs(model)
+    )
+
+
 def run_model(model: Any, keep: torch.Tensor, **inputs: Any) -> Any:
     """The library's output, its logits [kept positions, vocabulary] in the order of `keep`.
+
+    Where attention is `GROUPED` and the model allows it, texts are packed into one row.
 
     Args:
         model: Causal or masked; called itself, so that what wraps it takes part.
@@ -61,6 +133,8 @@ def run_model(model: Any, keep: torch.Tensor, **inputs: Any) -> Any:
         inputs: input_ids, attention_mask and what else the model takes.
     """
     if not fills_masks(model):
+        if _packing_pays(model, inputs):
+            return _run_packed(model, keep, inputs["input_ids"], inputs["attention_mask"])
         return model(**inputs, logits_to_keep=keep, use_cache=False)
     with _head_at(model, keep):
         return model(**inputs)
