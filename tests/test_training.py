@@ -654,7 +654,7 @@ def test_work_is_counted_by_passes(tmp_path: Path, words: Any, teacher: Any) -> 
         files = teaching.teach(tmp_path, asked["shard"], teacher, words, rows)
         one = build_trainer(initial, files.shard, asked, "s", tmp_path, files.heads)
         one.state.global_step = 4
-        counted = training._count(one, asked["train"])
+        counted = training.counted_work(one, asked["train"])
         assert counted["tokens_seen"] == 2 * counted["tokens_unique"]
         return int(counted["train_flops"])
 

@@ -46,10 +46,10 @@ def grouped_attention(
         Output [batch, queries, heads, width], and None for the weights.
     """
     if row_lengths is not None:
-        texts = [_apart(states, row_lengths) for states in (query, key, value)]
-        output, _ = grouped_attention(
-            module, *texts, attention_mask, scaling=scaling, dropout=dropout, softcap=softcap
-        )
+        query, key, value = (_apart(states, row_lengths) for states in (query, key, value))
+        output = grouped_attention(
+            module, query, key, value, attention_mask, scaling, dropout, softcap
+        )[0]
         real = [rows[:length] for rows, length in zip(output, row_lengths, strict=True)]
         return torch.cat(real).unsqueeze(0), None
     batch, heads, queries, width = query.shape

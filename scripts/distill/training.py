@@ -129,7 +129,7 @@ def _arguments(
     return arguments
 
 
-def _count(trainer: DistillationTrainer, train: dict[str, Any]) -> dict[str, Any]:
+def counted_work(trainer: DistillationTrainer, train: dict[str, Any]) -> dict[str, Any]:
     """Tokens and FLOPs of training, of as many rows as the updates saw."""
     objective, head, passes = trainer.objective, trainer.objective.head, training_passes(train)
     items: Sequence[Item] = trainer.train_dataset
@@ -515,7 +515,7 @@ def train_student(
         if not first:
             return
         logging.info("trained for %d updates in %.1f s", state.global_step, seconds)
-        record |= _count(trainer, used["train"])
+        record |= counted_work(trainer, used["train"])
         if trainer.live is not None:
             record |= counted(state.log_history)
         record |= {
