@@ -110,7 +110,7 @@ def _packing_pays(model: Any, inputs: dict[str, Any]) -> bool:
         return False
     if inputs.get("output_hidden_states"):  # which are wanted by row
         return False
-    config, mask = bare(model).config, inputs["attention_mask"]
+    config, mask = getattr(bare(model), "config", None), inputs["attention_mask"]
     window = getattr(config, "sliding_window", None) or mask.shape[1]
     return (
         getattr(config, "_attn_implementation", None) == GROUPED
