@@ -106,6 +106,16 @@ def test_temperature_zero_picks_the_likeliest() -> None:
     assert pick(logits, GREEDY, None).tolist() == [1, 0]
 
 
+@pytest.mark.parametrize("decoding", [Decoding(0.7), Decoding(1.0, 5), Decoding(1.3, 0, 0.8)])
+@pytest.mark.parametrize("rows", [1, 16, 37])
+def test_rows_drawn_a_few_at_a_time_are_drawn_as_all_at_once(decoding: Decoding, rows: int) -> None:
+    noise = torch.Generator().manual_seed(rows)
+    logits = (4 * torch.randn(rows, 1000, generator=noise)).bfloat16()
+    uniform = torch.rand(rows, generator=noise, dtype=torch.float64)
+    at_once = invert(log_q(logits, decoding).exp(), uniform)
+    assert torch.equal(pick(logits, decoding, uniform), at_once)
+
+
 PROMPTS = [
     [5, 6, 7, 8, 9, 10, 11],
     [5, 6, 7, 20],

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import tiny
+from distill import states
 from distill.attention import GROUPED
 from distill.files import UserError
 from distill.flops import FlopModel
@@ -147,3 +148,9 @@ def test_q_is_the_sampling_distribution(temperature: float, top_k: int, top_p: f
         expected = torch.zeros(50, dtype=torch.float64)
         expected[ranked.indices[:kept]] = ranked.values[:kept] / ranked.values[:kept].sum()
         torch.testing.assert_close(row, expected, rtol=1e-4, atol=1e-9)
+
+
+def test_longer_rows_are_fewer_to_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(states, "TOKENS", 24)
+    rows = [{"prompt_ids": [1], "response_ids": [2] * number} for number in (29, 11, 11, 7, 3, 3)]
+    assert batches(rows, 3) == [[0], [1, 2], [3, 4, 5]]

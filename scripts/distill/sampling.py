@@ -12,12 +12,14 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from transformers import DynamicCache
 
 from distill.files import UserError
 from distill.rows import row_uniforms as row_uniforms
+from distill.stepped_cache import decoding_cache
 
 FinishReason = Literal["stop", "length"]
+_ROWS = 16
+"""Rows a CPU draws for at once: 16 x 49,152 floats stay in its cache, a whole batch does not."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,12 @@ def pick(logits: torch.Tensor, decoding: Decoding, uniform: torch.Tensor | None)
     if decoding.temperature == 0:
         return likeliest(logits)
     assert uniform is not None
-    return invert(torch.softmax(_cut_scores(logits, decoding), dim=-1), uniform)
+    size = _ROWS if logits.device.type == "cpu" else len(logits)
+    drawn = [
+        invert(torch.softmax(_cut_scores(some, decoding), dim=-1), noise)
+        for some, noise in zip(logits.split(size), uniform.split(size), strict=True)
+    ]
+    return torch.cat(drawn)
 
 
 @contextmanager
@@ -177,7 +184,7 @@ def sample_batch(
     if longest + max_new_tokens <= window:
         while shared < shortest - 1 and len({prompt[shared] for prompt in prompts}) == 1:
             shared += 1
-    cache = DynamicCache(config=model.config)
+    cache = decoding_cache(model)
     if shared:
         prefix = torch.tensor([list(prompts[0][:shared])], device=device)
         model(input_ids=prefix, past_key_values=cache, use_cache=True, logits_to_keep=1)

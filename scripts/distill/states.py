@@ -21,6 +21,9 @@ from distill.rows import read_ids, scored_positions
 from distill.sampling import Decoding, log_q, not_finite
 from distill.tensors import load_tensors, save_tensors
 
+TOKENS = 4096
+"""Tokens of a forward pass, padding included; a matrix product gains nothing from more."""
+
 STATES_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -109,10 +112,18 @@ def load_head(path: str | Path, device: torch.device) -> OutputHead:
 
 
 def batches(rows: Sequence[dict[str, Any]], size: int) -> list[list[int]]:
-    """Batches of row numbers of like length, longest first."""
+    """Batches of row numbers of like length, longest first, of at most `TOKENS` where rows allow.
+
+    So memory does not grow with the rows' length but for one row's own attention.
+    """
     lengths = [len(read_ids(row)) for row in rows]
     order = sorted(range(len(rows)), key=lambda number: -lengths[number])
-    return [order[first : first + size] for first in range(0, len(order), size)]
+    made = []
+    while order:
+        own = max(1, min(size, TOKENS // max(1, lengths[order[0]])))
+        made.append(order[:own])
+        order = order[own:]
+    return made
 
 
 def padded(rows: Sequence[dict[str, Any]], device: Any) -> tuple[torch.Tensor, torch.Tensor]:

