@@ -11,6 +11,7 @@ from transformers.generation import (
 )
 
 import tiny
+from distill import sampling
 from distill.sampling import Decoding, invert, log_q, pick, row_uniforms, sample_batch
 
 GREEDY = Decoding(temperature=0.0)
@@ -99,6 +100,21 @@ def test_log_q_equals_the_librarys_warpers(temperature: float, top_k: int, top_p
     torch.testing.assert_close(ours, scores.log_softmax(-1))
     assert torch.equal(ours == -torch.inf, scores == -torch.inf)
     torch.testing.assert_close(ours.exp().sum(-1), torch.ones(40))
+
+
+def test_top_p_among_the_likeliest_is_top_p_among_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some rows are so flat that the likeliest few hold too little."""
+    noise = torch.Generator().manual_seed(2)
+    logits = torch.randn(2, 20, 300, generator=noise) * torch.linspace(0.1, 8, 20).view(1, 20, 1)
+    for top_p in (0.01, 0.3, 0.9, 0.999):
+        decoding = Decoding(0.9, 0, top_p)
+        monkeypatch.setattr(sampling, "_LIKELY", 300)
+        whole = log_q(logits, decoding)
+        monkeypatch.setattr(sampling, "_LIKELY", 16)
+        assert torch.equal(log_q(logits, decoding), whole)
+        if top_p == 0.9:
+            sizes = whole.isfinite().sum(-1)
+            assert sizes.min() < 16 < sizes.max()
 
 
 def test_temperature_zero_picks_the_likeliest() -> None:

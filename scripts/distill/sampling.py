@@ -21,6 +21,9 @@ FinishReason = Literal["stop", "length"]
 _ROWS = 16
 """Rows a CPU draws for at once: 16 x 49,152 floats stay in its cache, a whole batch does not."""
 
+_LIKELY = 512
+"""Words put in order for top-p before all are: sorting 49,152 takes longer than the teacher."""
+
 
 @dataclass(frozen=True)
 class Decoding:
@@ -54,13 +57,28 @@ def _cut_scores(logits: torch.Tensor, decoding: Decoding) -> torch.Tensor:
         least = scores.topk(k, dim=-1).values[..., -1:]
         scores = scores.masked_fill(scores < least, -torch.inf)
     if decoding.top_p < 1.0:
-        ordered, order = scores.sort(dim=-1, descending=True)
-        before = torch.softmax(ordered, dim=-1).cumsum(-1).roll(1, dims=-1)
-        before[..., 0] = 0.0
-        cut = torch.zeros_like(scores, dtype=torch.bool)
-        cut.scatter_(-1, order, before >= decoding.top_p)
-        scores = scores.masked_fill(cut, -torch.inf)
+        scores = scores.masked_fill(_outside(scores, decoding.top_p), -torch.inf)
     return scores
+
+
+def _outside(scores: torch.Tensor, top_p: float) -> torch.Tensor:
+    """Whether a word is outside the smallest set of the likeliest that holds `top_p`.
+
+    Only the likeliest `_LIKELY` words are put in order, all of them where those hold too little.
+    """
+    rows = scores.view(-1, scores.shape[-1])
+    probabilities = torch.softmax(rows, dim=-1)
+    outside = torch.ones_like(rows, dtype=torch.bool)
+    left = torch.arange(len(rows), device=rows.device)
+    for count in sorted({min(_LIKELY, rows.shape[-1]), rows.shape[-1]}):
+        order = rows[left].topk(count, dim=-1).indices
+        sums = probabilities[left].gather(-1, order).cumsum(-1)
+        before = torch.nn.functional.pad(sums[:, :-1], (1, 0))
+        outside[left] = outside[left].scatter(-1, order, before >= top_p)
+        left = left[sums[:, -1] < top_p]
+        if not len(left):
+            break
+    return outside.view(scores.shape)
 
 
 def invert(probabilities: torch.Tensor, uniform: torch.Tensor, block: int = 256) -> torch.Tensor:
