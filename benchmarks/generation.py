@@ -1,7 +1,6 @@
 """A teacher's answers: ours against the library's `generate` and against llama.cpp."""
 
 import json
-import os
 import tempfile
 import time
 import urllib.request
@@ -28,7 +27,7 @@ MAX_TOKENS = 64
 BATCHES = (64, 128, 256)
 OURS = 128  # the default of a teacher's batch_size
 SLOTS = 64
-CPUS = os.cpu_count() or 1
+CPUS = torch.get_num_threads()  # as many as there are cores, or OMP_NUM_THREADS
 
 Answers = Sequence[tuple[list[int], list[int]]]
 """Prompt and answer in tokens."""

@@ -1,7 +1,6 @@
 """Soft targets of text: ours against a plain forward pass with all logits and a top-k of them."""
 
 import json
-import os
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -24,7 +23,7 @@ BATCH = 16
 K = 32
 LENGTHS = (128, 256, 512, 1024)
 LONG_ROWS = 16
-CPUS = os.cpu_count() or 1
+CPUS = torch.get_num_threads()  # as many as there are cores, or OMP_NUM_THREADS
 ANSWERS = FOLDER / "answers.json"
 
 
@@ -35,7 +34,8 @@ def _precision() -> str:
 def _spec() -> dict[str, Any]:
     one = text_spec(0, MAX_TOKENS)["decoding"]
     scorer = {"temperature": one["temperature"], "top_k": 0, "top_p": 1.0, "weight": 1.0}
-    return {"scheme": "top_k_tail", "k": K, "bits": 16, "scorers": [scorer]}
+    kept = {"scheme": "top_k_tail", "k": K, "bits": 16, "draws": None, "log_p": False}
+    return kept | {"systematic": False, "temperatures": [], "seed": 0, "scorers": [scorer]}
 
 
 def answers() -> list[dict[str, Any]]:
