@@ -154,3 +154,36 @@ def test_longer_rows_are_fewer_to_a_batch(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(states, "TOKENS", 24)
     rows = [{"prompt_ids": [1], "response_ids": [2] * number} for number in (29, 11, 11, 7, 3, 3)]
     assert batches(rows, 3) == [[0], [1, 2], [3, 4, 5]]
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "qwen2", "gemma2", "phi", "bloom"])
+@pytest.mark.parametrize("attention", ["eager", GROUPED])
+def test_what_all_rows_begin_with_is_run_once(
+    kind: str, attention: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny.model(kind, attention=attention)
+    rows = [
+        {
+            "id": str(number),
+            "prompt_ids": [*range(20, 32), *range(50, 50 + number)],
+            "response_ids": list(range(70, 71 + 5 * number)),
+        }
+        for number in range(5)
+    ]
+    read: list[int] = []
+    model.get_input_embeddings().register_forward_pre_hook(
+        lambda module, given: read.append(given[0].numel())
+    )
+    shared = score_text(model, rows)
+    tokens = sum(read)
+    with monkeypatch.context() as patch:
+        patch.setattr(states, "_shared", lambda *_: 0)
+        read.clear()
+        alone = score_text(model, rows)
+    whole = kind in ("gemma2", "bloom")  # a window that slides, no such cache
+    assert tokens == sum(read) - (0 if whole else 4 * 11)
+    for one, two in zip(shared, alone, strict=True):
+        assert one["tokens"] == two["tokens"] == len(one["hidden"]) // 64
+        ours, plain = (hidden_states(each["hidden"], 32).float() for each in (one, two))
+        torch.testing.assert_close(ours, plain, rtol=2**-7, atol=1e-2)
+    assert score_text(model, rows, "all")[0]["tokens"] == 12
