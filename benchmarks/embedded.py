@@ -13,7 +13,7 @@ from distill.sources import _convert_gguf, _from_wheel
 from distill.text import synthesise_prompts
 
 ROOT = Path(__file__).parents[1]
-FOLDER = ROOT / "resources" / "benchmarks" / "smollm2"
+FOLDER = ROOT / "benchmarks/work/smollm2"
 GGUF = FOLDER / "model.gguf"
 PROMPTS = FOLDER / "prompts.json"
 
