@@ -113,7 +113,7 @@ def test_positions_predict_what_is_scored() -> None:
 
 def test_batches_hold_each_row_once_and_rows_of_like_length(plain: Any) -> None:
     rows = tiny.uneven_rows(plain, 11)
-    made = batches(rows, 4)
+    made = batches(rows, 4, CPU)
     assert [len(batch) for batch in made] == [4, 4, 3]
     assert sorted(sum(made, [])) == list(range(11))  # noqa: RUF017
     lengths = [len(rows[n]["prompt_ids"]) + len(rows[n]["response_ids"]) for batch in made for n in batch]  # fmt: skip  # noqa: E501
@@ -153,7 +153,8 @@ def test_q_is_the_sampling_distribution(temperature: float, top_k: int, top_p: f
 def test_longer_rows_are_fewer_to_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(states, "TOKENS", 24)
     rows = [{"prompt_ids": [1], "response_ids": [2] * number} for number in (29, 11, 11, 7, 3, 3)]
-    assert batches(rows, 3) == [[0], [1, 2], [3, 4, 5]]
+    assert batches(rows, 3, CPU) == [[0], [1, 2], [3, 4, 5]]
+    assert batches(rows, 3, torch.device("cuda")) == [[0, 1, 2], [3, 4, 5]]
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "qwen2", "gemma2", "phi", "bloom"])

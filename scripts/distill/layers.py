@@ -58,7 +58,7 @@ def layer_states(
             "its hidden.layers"
         )
     found: dict[int, torch.Tensor] = {}
-    for batch in batches(rows, 16):
+    for batch in batches(rows, 16, model.device):
         ids, mask = padded([rows[number] for number in batch], model.device)
         settings = {} if fills_masks(model) else {"use_cache": False}
         output = model.base_model(

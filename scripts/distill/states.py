@@ -7,6 +7,7 @@ cost a KL of 2e-5 nats per token on SmolLM2-135M.
 """
 
 import inspect
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -115,16 +116,18 @@ def load_head(path: str | Path, device: torch.device) -> OutputHead:
     )
 
 
-def batches(rows: Sequence[dict[str, Any]], size: int) -> list[list[int]]:
-    """Batches of row numbers of like length, longest first, of at most `TOKENS` where rows allow.
+def batches(rows: Sequence[dict[str, Any]], size: int, device: torch.device) -> list[list[int]]:
+    """Batches of row numbers of like length, longest first.
 
-    So memory does not grow with the rows' length but for one row's own attention.
+    On a CPU also of at most `TOKENS` where rows allow, so that memory does not grow with the rows'
+    length but for one row's own attention; a GPU wants more at once.
     """
+    most = TOKENS if device.type == "cpu" else sys.maxsize
     lengths = [len(read_ids(row)) for row in rows]
     order = sorted(range(len(rows)), key=lambda number: -lengths[number])
     made = []
     while order:
-        own = max(1, min(size, TOKENS // max(1, lengths[order[0]])))
+        own = max(1, min(size, most // max(1, lengths[order[0]])))
         made.append(order[:own])
         order = order[own:]
     return made
@@ -196,7 +199,7 @@ def score_text(
     matrix = head_of(model).weight.numel()  # refuses a head that hidden states do not suffice for
     flop_model = FlopModel.from_model(model)
     scored: dict[int, dict[str, Any]] = {}
-    for batch in batches(rows, batch_size):
+    for batch in batches(rows, batch_size, model.device):
         start = time.perf_counter()
         ids, mask = padded([rows[number] for number in batch], model.device)
         where = [scored_positions(rows[number], tokens) for number in batch]
