@@ -260,7 +260,7 @@ def test_a_front_over_energy_compares_beyond_the_noise_of_loss_and_energy() -> N
         assert model["status"] == ("beaten" if beaten else "front" if front else "undecided")
         seen.add(model["status"])
     assert seen == {"beaten", "front", "undecided"}
-    assert "is an estimate by processor time" in found["evidence"]
+    assert "is an estimate from assumed watts (4.0 W" in found["evidence"]
     assert "kWh)" in found["answer"]
 
 
@@ -287,7 +287,7 @@ def test_quality_per_kwh_by_hand() -> None:
     assert "clearly more than for every other" in found["answer"]
     assert "Energy was measured" in found["evidence"]
     (found,) = ask([row | {"kwh_estimated": 1.0} for row in rows], QUALITY_PER_KWH, entropies)
-    assert "Energy is an estimate" in found["evidence"]
+    assert "Energy is an estimate from assumed watts" in found["evidence"]
 
 
 def test_quality_per_kwh_claims_nothing_it_cannot_tell() -> None:

@@ -46,13 +46,13 @@ def test_pareto_compares_teachers_on_the_reference_text() -> None:
     assert set(table("pareto", make_study())["row"]) == {"loss"}
 
 
-@pytest.mark.parametrize(("share", "unit"), [(1.0, "kWh, estimated"), (0.0, "kWh")])
-def test_energy_has_a_panel_per_way_to_count_it(share: float, unit: str) -> None:
+@pytest.mark.parametrize(("share", "kind"), [(0.1, "estimated"), (0.0, "measured")])
+def test_energy_has_a_panel_per_way_to_count_it(share: float, kind: str) -> None:
     runs = make_study().assign(kwh_estimated=share)
     runs["total_kwh_amortised"] = 1e-6 * runs["samples"] * runs["params"]
     runs["total_kwh"] = 2 * runs["total_kwh_amortised"]
     found = table("pareto_energy", runs)
-    alone, shared = f"energy, run alone ({unit})", f"energy, work shared ({unit})"
+    alone, shared = f"{kind} kWh, run alone", f"{kind} kWh, work shared"
     assert list(dict.fromkeys(found["column"])) == [alone, shared]
     means = found[found["kind"] == "mean"].set_index("column")
     np.testing.assert_allclose(means.loc[alone, "x"], 2 * means.loc[shared, "x"].to_numpy())

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from distill.energy import WATTS_PER_CPU
 from distill.estimates import Estimate, Spread, estimate, number, pooled_spread
 from distill.lines import Line, record
 from distill.table_lines import sort_out
@@ -60,10 +61,10 @@ def how_read(rows: pd.DataFrame) -> str:
     share = estimated_share(rows)
     if share <= 0:
         return "Energy was measured by counters of the machine."
-    part = "Energy" if share > 0.995 else f"Energy, up to {100 * share:.0f} % of a run's,"
+    whole = "Energy" if share > 0.995 else f"Of a run's energy up to {100 * share:.0f} %"
     return (
-        f"{part} is an estimate by processor time; the watts assumed scale all of it alike and "
-        "change no ranking of runs made on one machine."
+        f"{whole} is an estimate from assumed watts ({number(WATTS_PER_CPU, 2)} W for a busy "
+        "processor thread): ratios between runs of one machine are better known than its size."
     )
 
 

@@ -70,11 +70,10 @@ def pareto_energy(rows: pd.DataFrame, references: Mapping[str, Any]) -> Rows:
 
     As `pareto`; a `column` is the words on its axis, which say whether any of it is estimated.
     """
-    unit = "kWh, estimated" if estimated_share(rows) > 0 else "kWh"
+    kind = "estimated" if estimated_share(rows) > 0 else "measured"
     out: Rows = []
     for suffix, told in TOTALS.items():
-        axis = f"energy, {told} ({unit})"
-        out += _cells_and_front(rows, f"total_kwh{suffix}", _measure(rows), axis)
+        out += _cells_and_front(rows, f"total_kwh{suffix}", _measure(rows), f"{kind} kWh, {told}")
     return out
 
 
