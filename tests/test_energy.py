@@ -1,6 +1,7 @@
 import logging
 import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,7 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+import tiny
 from distill import meter
+from distill.answer_loss import answer_losses
+from distill.caching import cache_targets
 from distill.energy import (
     JOULES_PER_KWH,
     UNKNOWN,
@@ -18,7 +22,10 @@ from distill.energy import (
     energy_of,
     sum_energy,
 )
+from distill.layers import score_layers
 from distill.meter import Counter, Meter, Rapl, gpu_counter, processor_time, readable_zones
+from distill.states import head_of, score_text
+from distill.text import generate_text
 
 
 def steps(*values: float) -> Callable[[], float]:
@@ -81,7 +88,7 @@ def test_a_part_that_cannot_be_told_makes_all_unknown() -> None:
 def test_on_this_machine_time_that_is_waited_costs_nothing() -> None:
     began, read = time.process_time(), Meter([processor_time()])
     time.sleep(0.2)
-    before, waited = time.process_time(), read.lap()
+    waited, before = read.lap(), time.process_time()
     while time.process_time() < before + 0.1:
         pass
     worked, spent = read.lap(), time.process_time() - began
@@ -199,3 +206,63 @@ def test_without_a_gpu_only_processors_are_read(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(meter, "POWERCAP", Path("/nowhere"))
     (only,) = meter.find_counters()
     assert not only.measured
+
+
+# Jobs of teachers.
+
+
+@pytest.fixture
+def ticking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that uses one kWh between any two readings, a quarter of it estimated."""
+    counted, guessed = count(step=0.75 * JOULES_PER_KWH), count(step=0.25 * JOULES_PER_KWH)
+    counters = [Counter(counted.__next__, measured=True), Counter(guessed.__next__, measured=False)]
+    monkeypatch.setattr(meter, "find_counters", lambda: counters)
+
+
+def spent(rows: list[dict[str, Any]], prefix: str = "") -> Energy:
+    found = sum_energy(energy_of(row, prefix) for row in rows)
+    assert found.kwh is not None
+    assert found.estimated is not None
+    return Energy(round(found.kwh, 9), round(found.estimated, 9))
+
+
+@pytest.mark.usefixtures("ticking")
+def test_a_teachers_text_costs_its_batches_and_its_prompts(chat: Any) -> None:
+    source = {"context": None, "reference": None, "prompt_flops": 0.0, "prompt_seconds": 0.0}
+    prompts = [
+        source | {"id": f"train-{row}", "row": row, "prompt": tiny.SENTENCES[row][:12]}
+        | {"prompt_kwh": 2.0, "prompt_kwh_estimated": 0.0}
+        for row in range(5)
+    ]  # fmt: skip
+    decoding = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "max_tokens": 3, "seed": 0}
+    spec = {
+        "formatting": {"template": "chat", "system": None},
+        "decoding": decoding | {"batch_size": 2},
+    }
+    rows, states = generate_text(tiny.model("llama"), chat, prompts, spec)
+    assert spent(rows, "teacher_") == Energy(5 * 2.0 + 3, 3 / 4)  # of three batches
+    assert spent(states) == Energy()  # they fall out of generation
+
+
+@pytest.mark.usefixtures("ticking")
+def test_soft_targets_cost_scoring_and_the_head_and_a_loss_likewise(plain: Any) -> None:
+    model, rows = tiny.model("llama"), tiny.uneven_rows(plain, 9)
+    states = score_text(model, rows, batch_size=4)
+    assert spent(states) == Energy(3.0, 0.75)
+    cache = {"scheme": "top_k_tail", "k": 4, "log_p": True, "bits": 16, "temperatures": []}
+    scorer = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "weight": 1.0}
+    cache |= {"draws": 1, "systematic": False, "seed": 0}
+    targets = cache_targets([states], [head_of(model)], cache | {"scorers": [scorer]})
+    assert spent(targets) == Energy(3.0 + 1, 1.0)  # few tokens are one block
+    losses = answer_losses(rows, states, head_of(model), 1.0)
+    assert spent(losses) == Energy(3.0 + 9, 3.0)
+    unscored = [{key: value for key, value in row.items() if key != "kwh"} for row in states]
+    made = cache_targets([unscored], [head_of(model)], cache | {"scorers": [scorer]})
+    assert {row["kwh"] for row in made} == {None}
+
+
+@pytest.mark.usefixtures("ticking")
+def test_states_of_layers_cost_their_pass(plain: Any) -> None:
+    spec = {"layers": [1], "tokens": "answer", "projection": "none", "bits": 16, "seed": 0}
+    made = score_layers(tiny.model("llama"), tiny.uneven_rows(plain, 4), spec, None)
+    assert spent(made, "layer_") == Energy(1.0, 0.25)
