@@ -14,6 +14,7 @@ FIGURES = [
     "exponents",
     "distillation_gap",
     "pareto",
+    "pareto_energy",
     "flops_split",
     "curation_effect",
 ]

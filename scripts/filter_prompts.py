@@ -9,5 +9,5 @@ with job(snakemake):
     spec, raw = snakemake.params.spec, snakemake.input.raw
     cost = read_metadata(raw, "cost")
     earlier = read_rows(list(snakemake.input.earlier))
-    kept = filter_part(read_rows(raw), earlier, spec, cost["flops"], cost["seconds"])
+    kept = filter_part(read_rows(raw), earlier, spec, cost)
     write_rows(snakemake.output.part, kept, PROMPT_SCHEMA, spec=spec)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from distill.job import job
 from distill.memory import job_peak
+from distill.meter import Meter
 from distill.models import load_teacher, load_tokenizer, use_threads
 from distill.out_of_memory import memory_hint, smaller_batch
 from distill.parquet import read_rows, write_rows
@@ -19,9 +20,11 @@ with job(snakemake):
     tokenizer = load_tokenizer(folder)
     length = longest_sequence(tokenizer, prompts, spec)
     model = load_teacher(folder, spec["decoding"], sequence=length)
+    meter = Meter()
     at_once, name = spec["decoding"]["batch_size"], snakemake.resources.teacher
     with memory_hint(f"answering {at_once} prompts at once", smaller_batch(name)):
         rows, states = generate_text(model, tokenizer, prompts, spec)
     digest = tokenizer_sha256(tokenizer)
-    write_rows(snakemake.output.states, states, STATES_SCHEMA, spec=spec, job=job_peak())
+    used = job_peak() | meter.total().record()
+    write_rows(snakemake.output.states, states, STATES_SCHEMA, spec=spec, job=used)
     write_rows(snakemake.output.part, rows, TEXT_SCHEMA, spec=spec, tokenizer_sha256=digest)

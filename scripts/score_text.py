@@ -2,6 +2,7 @@
 
 from distill.job import job
 from distill.memory import job_peak
+from distill.meter import Meter
 from distill.models import open_scoring
 from distill.out_of_memory import SMALLER_TEACHER, memory_hint
 from distill.parquet import write_rows
@@ -10,5 +11,7 @@ from distill.states import STATES_SCHEMA, score_text
 with job(snakemake), memory_hint("scoring a text", SMALLER_TEACHER):
     files, spec = snakemake.input, snakemake.params.spec
     rows, model = open_scoring(files.text, files.model, spec)
+    meter = Meter()
     states = score_text(model, rows, snakemake.params.tokens)
-    write_rows(snakemake.output.part, states, STATES_SCHEMA, spec=spec, job=job_peak())
+    used = job_peak() | meter.total().record()
+    write_rows(snakemake.output.part, states, STATES_SCHEMA, spec=spec, job=used)

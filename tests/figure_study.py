@@ -15,6 +15,7 @@ STUDENTS = {"w64": 0.12e6, "w128": 0.85e6, "w192": 2.5e6, "w384": 11e6}
 """Parameters without embeddings."""
 SAMPLES = (128, 512, 1024, 2048, 4096)
 FLOOR = 1.1
+KWH_PER_FLOP = 1 / 5e9 / 3.6e6  # at 5 GFLOPs per joule
 
 
 def make_study(noise: float = 0.006, curations: bool = False) -> pd.DataFrame:
@@ -65,6 +66,8 @@ def _run(
         "peak_memory_mb": 300 + total / 1e5, "train_flops": train, "teacher_flops": teacher,
         "teacher_flops_amortised": teacher / 10, "target_flops": target,
         "target_flops_amortised": target / 5,
+        "total_kwh": (train + teacher + target) * KWH_PER_FLOP, "kwh_estimated": 1.0,
+        "total_kwh_amortised": (train + teacher / 10 + target / 5) * KWH_PER_FLOP,
     }  # fmt: skip
 
 

@@ -143,6 +143,23 @@ def _row(
         "target_seconds": 0.1 * samples if soft else 0.0,
         "target_seconds_amortised": 0.02 * samples if soft else 0.0,
         "reference_bits_per_byte": 1.5,
+        **_energy(seconds, samples, soft is not None, noise),
+    }
+
+
+def _energy(seconds: float, samples: int, soft: bool, noise: float) -> dict[str, float | None]:
+    """kWh at 8 W, all estimated; training's varies between runs by a tenth of the loss's noise."""
+    train = 8 * seconds * (1 + 0.1 * noise) / 3.6e6
+    teacher, target = 8 * 0.4 * samples / 3.6e6, 8 * 0.1 * samples * soft / 3.6e6
+    return {
+        "train_kwh": train,
+        "teacher_kwh": teacher,
+        "teacher_kwh_amortised": teacher / 8,
+        "target_kwh": target,
+        "target_kwh_amortised": target / 5,
+        "total_kwh": train + teacher + target,
+        "total_kwh_amortised": train + teacher / 8 + target / 5,
+        "kwh_estimated": 1.0 if samples else None,
     }
 
 

@@ -17,13 +17,19 @@ from distill.collect import (
 )
 from distill.columns import COLUMNS
 from distill.curation import DECISIONS_SCHEMA
+from distill.energy import energy_fields
 from distill.files import UserError, sha256_of
-from distill.parquet import write_rows
+from distill.parquet import read_rows, write_rows
 from distill.plan import Run
 from distill.references import qualitative_samples
 
 SCHEMA = pa.schema(
-    [("row", pa.int64()), ("teacher_flops", pa.float64()), ("teacher_seconds", pa.float64())]
+    [
+        ("row", pa.int64()),
+        ("teacher_flops", pa.float64()),
+        ("teacher_seconds", pa.float64()),
+        *energy_fields("teacher_"),
+    ]
 )
 WEIGHTS = {"perplexity": 0.5, "pass_rate": 0.3, "tokens_per_second": 0.2}
 
@@ -35,7 +41,11 @@ def run(samples: int, student: str = "small", teacher: str = "big", draw: int = 
 
 def shard(folder: Path, rows: range | list[int]) -> Path:
     path = folder / f"{'-'.join(map(str, rows))}.parquet"
-    made = [{"row": row, "teacher_flops": 10.0**row, "teacher_seconds": row + 1} for row in rows]
+    made = [
+        {"row": row, "teacher_flops": 10.0**row, "teacher_seconds": row + 1}
+        | {"teacher_kwh": 2.0**row, "teacher_kwh_estimated": 2.0**row / 4}
+        for row in rows
+    ]
     write_rows(path, made, SCHEMA)
     return path
 
@@ -59,6 +69,28 @@ def test_amortised_costs_sum_to_what_was_spent(tmp_path: Path) -> None:
     assert total == pytest.approx(101_111)
     seconds = sum(cost["teacher_seconds_amortised"] for cost in costs.values())
     assert seconds == pytest.approx(1 + 2 + 3 + 4 + 6)
+    assert costs[run(4)]["teacher_kwh"] == 1 + 2 + 4 + 8
+    assert costs[run(4)]["teacher_kwh_amortised"] == pytest.approx(1 / 3 + 2 / 3 + 4 + 8 / 2)
+    for name, share in (("teacher_kwh", 1), ("teacher_kwh_estimated", 0.25)):
+        spent = sum(cost[f"{name}_amortised"] for cost in costs.values())
+        assert spent == pytest.approx(share * (1 + 2 + 4 + 8 + 32))
+
+
+def without_energy(path: Path) -> Path:
+    """A shard as an earlier version wrote it."""
+    old = path.with_suffix(".old.parquet")
+    write_rows(old, read_rows(path), pa.schema(list(SCHEMA)[:3]))
+    return old
+
+
+def test_energy_that_is_not_known_is_null_not_nought(tmp_path: Path) -> None:
+    path = shard(tmp_path, range(2))
+    costs = teacher_costs({run(2): path, run(2, "other"): without_energy(path)})
+    assert costs[run(2)]["teacher_kwh"] == 3
+    assert costs[run(2, "other")]["teacher_kwh"] is None
+    assert costs[run(2, "other")]["teacher_kwh_amortised"] is None
+    assert costs[run(2, "other")]["teacher_flops"] == 11
+    assert costs[run(2, "other")]["target_kwh"] == 0  # it reads none, so none was used
 
 
 def test_teachers_do_not_share_costs(tmp_path: Path) -> None:
@@ -67,13 +99,21 @@ def test_teachers_do_not_share_costs(tmp_path: Path) -> None:
     assert {cost["teacher_flops_amortised"] for cost in costs.values()} == {11.0}
 
 
-def test_soft_targets_are_shared_by_the_runs_of_their_cache(tmp_path: Path) -> None:
+@pytest.mark.parametrize("layer_kwh", [0.25, None])
+def test_soft_targets_are_shared_by_the_runs_of_their_cache(
+    tmp_path: Path, layer_kwh: float | None
+) -> None:
     schema = SCHEMA
     for name in ("target_flops", "target_seconds", "layer_flops", "layer_seconds"):
         schema = schema.append(pa.field(name, pa.float64()))
+    for prefix in ("target_", "layer_"):
+        for field in energy_fields(prefix):
+            schema = schema.append(pa.field(*field))
     rows: list[dict[str, Any]] = [
         {"row": row, "teacher_flops": 1.0, "teacher_seconds": 1.0, "target_flops": 10.0**row}
         | {"target_seconds": row + 1.0, "layer_flops": 2.0, "layer_seconds": None}
+        | {"target_kwh": row + 0.5, "target_kwh_estimated": 0.0, "layer_kwh": layer_kwh}
+        | {"layer_kwh_estimated": layer_kwh}
         for row in range(2)
     ]
     path, text = tmp_path / "soft.parquet", shard(tmp_path, range(2))
@@ -85,6 +125,9 @@ def test_soft_targets_are_shared_by_the_runs_of_their_cache(tmp_path: Path) -> N
     assert costs[soft]["target_flops"] == 1 + 10 + 2 * 2
     assert costs[soft]["target_seconds"] == 1 + 2
     assert costs[soft]["target_flops_amortised"] == pytest.approx(15 / 2)
+    wanted = None if layer_kwh is None else pytest.approx((0.5 + 1.5 + 2 * 0.25) / 2)
+    assert costs[soft]["target_kwh_amortised"] == wanted
+    assert costs[run(2)]["target_kwh"] == 0
     assert costs[other]["target_flops_amortised"] == pytest.approx(15)
     # Text is shared by all four, whatever they read beside it.
     assert costs[other]["teacher_flops_amortised"] == pytest.approx(2 / 4)
@@ -95,7 +138,9 @@ def chosen(path: Path, read: dict[int, str | None], filter_flops: float) -> Path
     rows = [
         {"id": str(row), "row": row, "dropped": reason, "corrupted": False, "teacher_loss": None,
          "teacher_flops": 10.0**row, "teacher_seconds": row + 1.0, "filter_flops": filter_flops,
-         "filter_seconds": filter_flops / 100}
+         "filter_seconds": filter_flops / 100, "teacher_kwh": 2.0**row,
+         "teacher_kwh_estimated": 0.0, "filter_kwh": filter_flops / 10,
+         "filter_kwh_estimated": filter_flops / 10}
         for row, reason in read.items()
     ]  # fmt: skip
     write_rows(path, rows, DECISIONS_SCHEMA)
@@ -122,6 +167,7 @@ def test_rows_that_a_curation_dropped_are_counted_and_shared(tmp_path: Path) -> 
     assert costs[clean]["teacher_flops"] == 1111
     assert costs[scored]["teacher_flops"] == 1011 + 3 * 5
     assert costs[scored]["teacher_seconds"] == pytest.approx(1 + 2 + 4 + 3 * 0.05)
+    assert costs[scored]["teacher_kwh"] == pytest.approx(1 + 2 + 8 + 3 * 0.5)
     # Rows 0 and 1 are used by all three, 2 by raw and clean, 3 by clean and scored.
     share = 1 / 3 + 10 / 3 + 100 / 2
     assert costs[raw]["teacher_flops_amortised"] == pytest.approx(share)
@@ -168,7 +214,8 @@ def test_the_normalised_loss_lies_between_its_anchors(
 RECORD: dict[str, Any] = {
     "model": {"params": 1000, "params_non_embedding": 400, "size_mb": 1.5},
     "training": {"updates": 3, "tokens_seen": 80, "tokens_unique": 40, "train_flops": 10**12,
-                 "train_seconds": 2.5, "peak_memory_mb": 640.0},
+                 "train_seconds": 2.5, "peak_memory_mb": 640.0, "energy_kwh": 3.0,
+                 "energy_kwh_estimated": 3.0},
     "heldout": {"unseen_token_share": 0.1, "loss": 2.0, "loss_stderr": 0.1, "loss_teacher": 1.0,
                 "perplexity": math.exp(2), "bits_per_byte": 0.9, "kl_teacher": 1.1, "kl_floor": 0.0,
                 "top1_agreement": 0.5, "ece": 0.07, "unigram_entropy": 5.0},
@@ -212,6 +259,23 @@ def test_the_runs_table_has_a_row_per_run(tmp_path: Path) -> None:
     lines = (tmp_path / "runs.csv").read_text().splitlines()
     assert lines[0].split(",") == list(COLUMNS)
     assert len(lines) == 3
+
+
+def test_the_energy_of_a_run_is_its_trainings_and_its_teachers(tmp_path: Path) -> None:
+    made = table(tmp_path, RECORD).iloc[1]
+    assert made["train_kwh"] == 3
+    assert made["teacher_kwh_amortised"] == made["teacher_kwh"] == 1 + 2
+    assert made["total_kwh"] == made["total_kwh_amortised"] == 3 + 3
+    assert made["kwh_estimated"] == pytest.approx((3 + 3 / 4) / 6)
+
+
+def test_a_record_of_an_earlier_version_has_no_energy(tmp_path: Path) -> None:
+    record = copy.deepcopy(RECORD)
+    del record["training"]["energy_kwh"], record["training"]["energy_kwh_estimated"]
+    made = table(tmp_path, record).iloc[1]
+    assert made[["train_kwh", "total_kwh", "total_kwh_amortised", "kwh_estimated"]].isna().all()
+    assert made["teacher_kwh"] == 3
+    assert made["total_flops"] == 10**12 + 11
 
 
 def test_a_live_teachers_work_belongs_to_its_run_alone(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ def row(place: int, response: str = "", reason: str = "stop", tokens: int = 5) -
         "response": response, "reference": None, "prompt_ids": [1, 2],
         "response_ids": list(range(tokens)), "finish_reason": reason,
         "teacher_flops": 10.0**place if place < 9 else 1.0, "teacher_seconds": float(place),
+        "teacher_kwh": 0.5 * place, "teacher_kwh_estimated": 0.0,
     }  # fmt: skip
 
 
@@ -49,7 +50,7 @@ def loss_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     draw = np.random.default_rng(7)
     return [
         {"id": each["id"], "tokens": 3, "loss": float(draw.gamma(2)), "flops": 100.0,
-         "seconds": 0.5}
+         "seconds": 0.5, "kwh": 0.25, "kwh_estimated": 0.25}
         for each in rows
     ]  # fmt: skip
 

@@ -209,7 +209,7 @@ def _content(path: Path) -> Any:
         return pd.read_parquet(path).drop(columns=MEASURED).to_csv()
     if path.suffix == ".parquet":
         table = pq.read_table(path)
-        timed = [name for name in table.column_names if name.endswith("seconds")]
+        timed = [name for name in table.column_names if name.endswith("seconds") or "kwh" in name]
         return repr(table.drop_columns(timed).to_pylist())
     if path.suffix == ".safetensors":  # the keys of whose header come in any order
         content = path.read_bytes()

@@ -78,18 +78,23 @@ def test_filtering_never_depends_on_later_rows(prompts: list[str], cut: int) -> 
 
 
 def test_a_part_has_its_rows_numbered_within_the_split() -> None:
-    kept = filter_part(some(60), [], spec(10, part=2), flops=50.0, seconds=5.0)
+    cost = {"flops": 50.0, "seconds": 5.0, "kwh": 0.5, "kwh_estimated": 0.2}
+    kept = filter_part(some(60), [], spec(10, part=2), cost)
     assert [one["row"] for one in kept] == list(range(32, 42))
     assert kept[0]["id"] == "train-0000032"
     assert sum(one["prompt_flops"] for one in kept) == pytest.approx(50.0)
     assert sum(one["prompt_seconds"] for one in kept) == pytest.approx(5.0)
-    assert kept == filter_part(some(60)[:50], [], spec(10, part=2), 50.0, 5.0)
+    assert sum(one["prompt_kwh"] for one in kept) == pytest.approx(0.5)
+    assert sum(one["prompt_kwh_estimated"] for one in kept) == pytest.approx(0.2)
+    assert kept == filter_part(some(60)[:50], [], spec(10, part=2), cost)
+    earlier = filter_part(some(60), [], spec(10, part=2), {"flops": 50.0, "seconds": 5.0})
+    assert {one["prompt_kwh"] for one in earlier} == {None}
 
 
 def test_too_few_prompts_name_the_surplus() -> None:
     rows = [row("The very same prompt, again and again.")] * 5
     with pytest.raises(UserError, match=r"train part 0: 1 of 5 .* 2 are needed.*prompts\.surplus"):
-        filter_part(rows, [], spec(2), 0, 0)
+        filter_part(rows, [], spec(2), {"flops": 0.0, "seconds": 0.0})
 
 
 @pytest.mark.parametrize("seed", [0, 1])

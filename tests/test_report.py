@@ -2,16 +2,19 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from distill.benchmark_table import benchmark_summary, with_benchmarks
 from distill.columns import COLUMNS, MEASURED
 from distill.drawing import draw_figure
+from distill.estimates import number
 from distill.figures import FIGURES, drawable
 from distill.files import UserError
 from distill.plan import Run
 from distill.report import visible, write_report
+from distill.table_questions import answer_table_questions
 from distill.verdict import diminishing_returns
 from synthetic_runs import COLUMNS as TABLE_COLUMNS
 from synthetic_runs import EVIL, make_references, make_runs, make_samples
@@ -277,3 +280,36 @@ def test_visible_keeps_ordinary_text() -> None:
     text = "Grüße, 東京!\n\tα ≤ β 👍"
     assert visible(text) == text
     assert visible("a\r\nb\ud800") == "a\nb⟨U+D800⟩"
+
+
+def test_quality_per_kwh_stands_beside_its_front(tmp_path: Path, pictures: Path) -> None:
+    runs, references = make_runs(caches=("top64", "hidden")), make_references()
+    answers = diminishing_returns(runs, references)
+    answers["answers"] += answer_table_questions(runs, references, {})
+    out, template = tmp_path / "report.html", REPORT / "report.html.j2"
+    write_report(runs, references, answers, None, pictures, REPORT, template, out)
+    page = out.read_text(encoding="utf-8")
+    costs = page[page.index("What it cost") : page.index("What this study may not claim")]
+    assert costs.index('id="figure-pareto_energy"') < costs.index("<h3>Quality per kWh</h3>")
+    assert "quality per kWh, estimated" in costs
+    assert "How much quality does a kWh buy?" in page
+    assert page.count('id="figure-pareto_energy"') == 1
+    # A cell by hand: layers-2 · sft at n = 64, from unigram 6.4 nats to the teacher's 0.95.
+    cell = runs[(runs["student"] == "layers-2") & (runs["method"] == "sft")]
+    cell = cell[cell["samples"] == 64]
+    each = (6.4 - cell["loss"]) / (6.4 - 0.95) / cell["total_kwh_amortised"]
+    assert number(float(np.exp(np.log(each).mean()))) in costs
+
+
+def test_a_study_without_energy_has_no_such_section(tmp_path: Path, pictures: Path) -> None:
+    runs = make_runs(caches=("top64", "hidden"))
+    runs[[name for name in runs if "kwh" in name]] = np.nan
+    references = make_references()
+    answers = diminishing_returns(runs, references)
+    answers["answers"] += answer_table_questions(runs, references, {})
+    out, template = tmp_path / "report.html", REPORT / "report.html.j2"
+    write_report(runs, references, answers, None, pictures, REPORT, template, out)
+    page = out.read_text(encoding="utf-8")
+    assert "figure-pareto_energy" not in page
+    assert "<h3>Quality per kWh</h3>" not in page
+    assert "Cannot tell, because column total_kwh_amortised is empty" in page

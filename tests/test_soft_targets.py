@@ -35,7 +35,7 @@ SCHEMES = [
     Scheme("dense"),
 ]
 
-COSTS = ("id", "tokens", "flops", "seconds")
+COST = {"flops": 2.0, "seconds": 0.5, "kwh": 1e-6, "kwh_estimated": 0.0}
 
 
 def peaked(tokens: int, vocabulary: int, scale: float = 3.0, seed: int = 0) -> torch.Tensor:
@@ -77,8 +77,8 @@ def test_a_row_has_the_columns_of_the_schema_and_survives_parquet(
     log_q = peaked(37, 300)
     blobs = encode_targets(log_q, scheme, "train-1")
     schema = target_schema(scheme)
-    assert [*blobs] == [name for name in schema.names if name not in COSTS]
-    row = {"id": "train-1", "tokens": 37, "flops": 2.0, "seconds": 0.5, **blobs}
+    assert [*blobs] == [name for name in schema.names if name not in ("id", "tokens", *COST)]
+    row = {"id": "train-1", "tokens": 37, **COST, **blobs}
     write_rows(tmp_path / "cache.parquet", [row], schema, spec={})
     (back,) = read_rows(tmp_path / "cache.parquet")
     assert back == row
@@ -548,9 +548,7 @@ def test_the_cache_is_compact_and_opens_as_a_data_set(
         log_q = peaked(tokens, vocabulary, 7.5, seed=number)
         for most, scheme in schemes.items():
             blobs = encode_targets(log_q, scheme, str(number))
-            rows[most].append(
-                {"id": str(number), "tokens": tokens, "flops": 1.0, "seconds": 0.5, **blobs}
-            )
+            rows[most].append({"id": str(number), "tokens": tokens, **COST, **blobs})
     for most, scheme in schemes.items():
         path = tmp_path / f"{most}.parquet"
         write_rows(path, rows[most], target_schema(scheme))

@@ -13,6 +13,7 @@ from scipy import stats
 from distill import equal_costs, table_questions
 from distill.controls import CONTROLS, controls
 from distill.curation_effect import CURATION, CURATION_EXPONENT, curation_effect
+from distill.energy_quality import KWH, QUALITY_PER_KWH, quality_per_kwh
 from distill.equal_costs import (
     METHODS_MONEY,
     METHODS_SECONDS,
@@ -106,6 +107,7 @@ def ask(
     spread = pooled_over(lines, "loss")
     answers = {
         PARETO: lambda: pareto_fronts(lines),
+        QUALITY_PER_KWH: lambda: quality_per_kwh(lines, references),
         SPLIT: lambda: flops_split(lines, settings),
         METHODS_SECONDS: lambda: compare_at_equal_seconds(lines, spread),
         METHODS_MONEY: lambda: compare_at_equal_money(lines, spread, settings),
@@ -131,8 +133,9 @@ def test_every_question_is_answered_in_plain_json() -> None:
     assert json.loads(json.dumps(answers, allow_nan=False)) == answers
     asked = {answer["question"] for answer in answers}
     assert asked == {
-        PARETO, SPLIT, SPLIT_SCALES, METHODS_SECONDS, METHODS_MONEY, PROMPTS_OR_EPOCHS,
-        MORE_RESPONSES, INIT_WORTH, FORGOTTEN, TASK_METRIC, CURATION, CURATION_EXPONENT, CONTROLS,
+        PARETO, QUALITY_PER_KWH, SPLIT, SPLIT_SCALES, METHODS_SECONDS, METHODS_MONEY,
+        PROMPTS_OR_EPOCHS, MORE_RESPONSES, INIT_WORTH, FORGOTTEN, TASK_METRIC, CURATION,
+        CURATION_EXPONENT, CONTROLS,
     }  # fmt: skip
     for answer in answers:
         assert answer["answer"].endswith(".")
@@ -217,6 +220,88 @@ def test_a_front_needs_its_columns() -> None:
     assert len(told) == 1
     assert told[0].startswith("Cannot tell for loss and size in MB")
     assert any("all cost the same" in a["answer"] for a in ask(rows, PARETO))
+
+
+# Energy.
+
+
+def pooled_sd(table: pd.DataFrame, column: str) -> tuple[float, int]:
+    """Standard deviation between runs of a cell and its degrees of freedom."""
+    cells = table.groupby(["method", "samples"])[column].agg(["var", "count"])
+    df = int((cells["count"] - 1).sum())
+    return math.sqrt(float(((cells["count"] - 1) * cells["var"]).sum() / df)), df
+
+
+def test_a_front_over_energy_compares_beyond_the_noise_of_loss_and_energy() -> None:
+    """Against brute force; all are one student, whose energy differs by method and size."""
+    rng = np.random.default_rng(5)
+    rows = []
+    for k in range(8):
+        level, factor = 1.5 + rng.uniform(0, 0.4), rng.uniform(0.8, 1.25)
+        rows += runs_of(shifted(level), sizes=(64, 256), noise=0.04, rng=rng, method=f"m{k}")
+        for row in rows[-6:]:
+            row |= {KWH: 1e-6 * row["samples"] * factor * math.exp(0.1 * rng.normal())}
+            row |= {"kwh_estimated": 1.0}
+    table = pd.DataFrame(rows).assign(log=lambda all: np.log(all[KWH]))
+    cells = table.groupby(["method", "samples"])[["loss", KWH]].mean()
+    margins = [
+        stats.t.ppf(0.95, df) * sd * math.sqrt(2 / 3)
+        for sd, df in (pooled_sd(table, name) for name in ("loss", "log"))
+    ]
+    (found,) = [a for a in ask(rows, PARETO) if KWH in a["numbers"]["costs"]]  # alone: not of use
+    assert found["numbers"]["costs"] == [KWH]
+    seen = set()
+    for model in found["numbers"]["models"]:
+        me = cells.loc[(model["method"], model["samples"])]
+        others = cells.drop((model["method"], model["samples"]))
+        sure = np.log(me[KWH] / others[KWH]) >= margins[1]
+        beaten = bool((sure & (others["loss"] < me["loss"] - margins[0])).any())
+        front = not bool(((others[KWH] <= me[KWH]) & (others["loss"] <= me["loss"])).any())
+        assert model["status"] == ("beaten" if beaten else "front" if front else "undecided")
+        seen.add(model["status"])
+    assert seen == {"beaten", "front", "undecided"}
+    assert "is an estimate from assumed watts (4.0 W" in found["evidence"]
+    assert "kWh)" in found["answer"]
+
+
+def test_quality_per_kwh_by_hand() -> None:
+    """Unigram entropy 5, teacher 1 nat: at loss 2 quality is .75, at 3 it is .5."""
+    entropies = {"unigram_entropy": {"t": 5.0}}
+    rows = runs_of(lambda n: 2.0, sizes=(64,), draws=2, noise=0.0, total_kwh_amortised=0.001)
+    rows += runs_of(
+        lambda n: 3.0, sizes=(64,), draws=2, noise=0.0, method="b", total_kwh_amortised=0.002
+    )
+    # Runs of a cell differ in energy by a factor of 1.1: the spread of the ratio's logarithm.
+    rows[1] |= {KWH: 0.0011}
+    rows[3] |= {KWH: 0.0022}
+    (found,) = ask(rows, QUALITY_PER_KWH, entropies)
+    first, second = found["numbers"]["cells"]
+    assert first["quality"] == 0.75
+    assert second["quality"] == 0.5
+    assert first["per_kwh"] == pytest.approx(0.75 / 0.001 / math.sqrt(1.1))
+    assert second["per_kwh"] == pytest.approx(0.5 / 0.002 / math.sqrt(1.1))
+    half = stats.t.ppf(0.95, 2) * math.log(1.1) / math.sqrt(2) / math.sqrt(2)
+    assert math.log(first["per_kwh_high"] / first["per_kwh"]) == pytest.approx(half)
+    assert first["not_clearly_less"]
+    assert not second["not_clearly_less"]
+    assert "clearly more than for every other" in found["answer"]
+    assert "Energy was measured" in found["evidence"]
+    (found,) = ask([row | {"kwh_estimated": 1.0} for row in rows], QUALITY_PER_KWH, entropies)
+    assert "Energy is an estimate from assumed watts" in found["evidence"]
+
+
+def test_quality_per_kwh_claims_nothing_it_cannot_tell() -> None:
+    entropies = {"unigram_entropy": {"t": 5.0}}
+    one = runs_of(lambda n: 2.0, sizes=(64,), draws=1, total_kwh_amortised=0.001)
+    two = runs_of(lambda n: 2.0, sizes=(64,), draws=1, method="b", total_kwh_amortised=0.002)
+    (found,) = ask(one + two, QUALITY_PER_KWH, entropies)
+    assert "nothing tells it from the others" in found["answer"]
+    for rows, known in ((one, {}), (runs_of(lambda n: 2.0), entropies)):
+        (found,) = ask(rows, QUALITY_PER_KWH, known)
+        assert found["answer"].startswith("Cannot tell, because")
+        assert found["numbers"]["cells"] == []
+    (found,) = ask([row | {"loss": 6.0} for row in one], QUALITY_PER_KWH, entropies)
+    assert "no run is better than knowing only how frequent tokens are" in found["answer"]
 
 
 # FLOPs.

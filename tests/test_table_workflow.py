@@ -64,7 +64,7 @@ def test_the_planted_law_comes_back(finished: Path) -> None:
 def test_everything_is_made_and_no_model(finished: Path) -> None:
     results = finished / "results/mine"
     assert {"runs.csv", "answers.json", "report.html"} <= {path.name for path in results.iterdir()}
-    assert len(list((results / "figures").glob("*.png"))) == 9
+    assert len(list((results / "figures").glob("*.png"))) == 10
     assert not (finished / "resources").exists()
     questions = {answer["question"] for answer in read_json(results / "answers.json")["answers"]}
     assert "What should a user with one GPU do next?" in questions

@@ -49,6 +49,8 @@ def prompt(number: int) -> dict[str, Any]:
         "reference": None,
         "prompt_flops": 100.0 * number,
         "prompt_seconds": 1.0,
+        "prompt_kwh": 1.0,
+        "prompt_kwh_estimated": 0.0,
     }
 
 
@@ -84,7 +86,8 @@ def test_text_depends_neither_on_batches_nor_on_other_rows(chat: Any) -> None:
     whole = generate(model, chat, rows, 9)
 
     def bare(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [{k: v for k, v in row.items() if k != "teacher_seconds"} for row in answers]
+        timed = ("teacher_seconds", "teacher_kwh", "teacher_kwh_estimated")
+        return [{k: v for k, v in row.items() if k not in timed} for row in answers]
 
     assert bare(whole) == bare(generate(model, chat, rows, 2))
     assert bare(whole[3:6]) == bare(generate(model, chat, rows[3:6], 2))
@@ -121,7 +124,7 @@ def test_states_give_back_what_each_token_was_drawn_from(
     for row, kept in zip(made, states, strict=True):
         assert kept["id"] == row["id"]
         assert kept["tokens"] == len(row["response_ids"])
-        assert (kept["flops"], kept["seconds"]) == (0.0, 0.0)
+        assert (kept["flops"], kept["seconds"], kept["kwh"]) == (0.0, 0.0, 0.0)
         hidden = hidden_states(kept["hidden"], 32)
         assert len(hidden) == kept["tokens"]
         noise = torch.from_numpy(row_uniforms(row["id"], 0, 12))[: len(hidden)]

@@ -46,6 +46,22 @@ def test_pareto_compares_teachers_on_the_reference_text() -> None:
     assert set(table("pareto", make_study())["row"]) == {"loss"}
 
 
+@pytest.mark.parametrize(("share", "kind"), [(0.1, "estimated"), (0.0, "measured")])
+def test_energy_has_a_panel_per_way_to_count_it(share: float, kind: str) -> None:
+    runs = make_study().assign(kwh_estimated=share)
+    runs["total_kwh_amortised"] = 1e-6 * runs["samples"] * runs["params"]
+    runs["total_kwh"] = 2 * runs["total_kwh_amortised"]
+    found = table("pareto_energy", runs)
+    alone, shared = f"{kind} kWh, run alone", f"{kind} kWh, work shared"
+    assert list(dict.fromkeys(found["column"])) == [alone, shared]
+    means = found[found["kind"] == "mean"].set_index("column")
+    np.testing.assert_allclose(means.loc[alone, "x"], 2 * means.loc[shared, "x"].to_numpy())
+    edge = found[(found["kind"] == "front") & (found["column"] == shared)]
+    points = list(zip(means.loc[shared, "x"], means.loc[shared, "y"], strict=True))
+    assert list(zip(edge["x"], edge["y"], strict=True)) == front(points)
+    assert len(edge) > 2
+
+
 def test_compression_is_teacher_over_student() -> None:
     runs = make_study()
     found = table("distillation_gap", runs)
@@ -114,6 +130,8 @@ def test_a_curated_run_without_a_twin_is_left_out() -> None:
     assert one_draw["low"].isna().all()
 
 
-@pytest.mark.parametrize("name", ["pareto", "distillation_gap", "flops_split", "curation_effect"])
+@pytest.mark.parametrize(
+    "name", ["pareto", "pareto_energy", "distillation_gap", "flops_split", "curation_effect"]
+)
 def test_four_columns_are_not_enough(name: str) -> None:
     assert table(name, make_study()[["student", "method", "samples", "loss"]]).empty

@@ -85,9 +85,12 @@ def test_a_student_becomes_a_teacher(finished: Path) -> None:
     teachers = json.loads((finished / RESULTS / "references.json").read_text())["teachers"]
     own, given = teachers["own"], teachers["gpt2-xl"]
     assert own["train_flops"] == training["train_flops"] > 0
+    assert own["train_kwh"] == training["energy_kwh"] > 0
+    assert own["train_energy_from"] == training["energy_from"]
     assert own["trained"]["samples"] == 16
     assert own["trained"]["tokens_unique"] == training["tokens_unique"]
     assert given["train_flops"] is None
+    assert given["train_kwh"] is None
     assert given["trained"] is None
     student = table[table["student"] == "gpt2"].iloc[0]
     for name in ("params", "params_non_embedding"):
@@ -114,6 +117,7 @@ def test_a_student_learns_without_a_teacher(finished: Path) -> None:
     assert list(scratch["tokens_unique"]) == [8 * 16, 24 * 16]
     assert (scratch[["teacher_flops", "target_flops", "teacher_seconds"]] == 0).all(axis=None)
     assert (scratch["total_flops"] == scratch["train_flops"]).all()
+    assert (scratch["total_kwh"] == scratch["train_kwh"]).all()
     assert (scratch["kl_teacher"] > 0).all()
     small, large = (
         read_rows(path) for path in sorted(finished.glob(f"{RESULTS}/shards/corpus/*/*/n*.parquet"),

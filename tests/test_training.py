@@ -20,12 +20,14 @@ from transformers import AutoModelForCausalLM, TrainerCallback, TrainingArgument
 
 import teaching
 import tiny
-from distill import training
+from distill import meter, training
 from distill.attention import GROUPED
 from distill.checkpoints import prepare_folder
 from distill.encoding import Example, collate, encode_rows
+from distill.energy import JOULES_PER_KWH
 from distill.files import UserError, read_json, sha256_of, write_json
 from distill.flops import FlopModel
+from distill.meter import Counter
 from distill.objective import Item, Objective
 from distill.sampling import Decoding, sample_batch
 from distill.tokens import tokenizer_sha256
@@ -924,15 +926,18 @@ def test_a_training_whose_end_was_not_noted_is_not_done_again(
     assert not (out / "rest.bin").exists()
 
 
-def test_the_seconds_of_a_resumed_training_are_those_of_all_its_updates(
+def test_seconds_and_energy_of_a_resumed_training_are_those_of_all_its_updates(
     tmp_path: Path, words: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows, settings = tiny.uneven_rows(words, 24), spec(batch_size=4, checkpoint_updates=4)
-    step = DistillationTrainer.training_step
+    step, used = DistillationTrainer.training_step, [5.0]
 
     def slow(*args: Any, **named: Any) -> Any:
         time.sleep(0.3)
+        used[0] += 2 * JOULES_PER_KWH
         return step(*args, **named)
+
+    monkeypatch.setattr(meter, "find_counters", lambda: [Counter(lambda: used[0], measured=True)])
 
     monkeypatch.setattr(DistillationTrainer, "training_step", slow)
     with monkeypatch.context() as patch:
@@ -942,6 +947,23 @@ def test_the_seconds_of_a_resumed_training_are_those_of_all_its_updates(
     record, _ = train(tmp_path / "out", rows, words, settings)
     assert record["resumed_from"] == "checkpoint-4"
     assert 6 * 0.3 < record["train_seconds"] < 6 * 0.3 + 10
+    assert record["energy_kwh"] == pytest.approx(6 * 2)
+    assert (record["energy_from"], record["energy_watts_per_cpu"]) == ("measured", None)
+
+
+def test_energy_that_was_unknown_in_an_earlier_try_stays_unknown(
+    tmp_path: Path, words: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, settings = tiny.uneven_rows(words, 12), spec(batch_size=4, checkpoint_updates=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(meter, "find_counters", lambda: [Counter(lambda: None, measured=True)])
+        failing_at(3, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "out", rows, words, settings)
+    record, _ = train(tmp_path / "out", rows, words, settings)
+    assert record["resumed_from"] == "checkpoint-2"
+    assert (record["energy_kwh"], record["energy_from"]) == (None, None)
+    assert record["train_seconds"] > 0
 
 
 @pytest.mark.parametrize(
@@ -1088,6 +1110,7 @@ def test_the_untrained_student_is_saved_as_it_is(tmp_path: Path, words: Any) -> 
     assert distance(weights, load_file(initial / "model.safetensors")) == 0.0
     zero = ("updates", "tokens_seen", "tokens_unique", "train_flops", "train_seconds")
     assert [record[key] for key in zero] == [0, 0, 0, 0, 0]
+    assert (record["energy_kwh"], record["energy_from"]) == (0.0, None)
     assert "after 0 responses" in (tmp_path / "out" / "README.md").read_text()
 
 

@@ -153,8 +153,32 @@ def test_soft_targets_are_recorded_with_their_cost_and_content(finished: Path) -
     assert live["cache_kept_mass"] == 1
     for name in ("kd", "rkl", "gkd"):
         row = table.loc[name]
-        parts = row["train_flops"] + row["teacher_flops"] + row["target_flops"]
-        assert row["total_flops"] == pytest.approx(parts)
+        for unit in ("flops", "kwh"):
+            parts = row[f"train_{unit}"] + row[f"teacher_{unit}"] + row[f"target_{unit}"]
+            assert row[f"total_{unit}"] == pytest.approx(parts)
+
+
+def test_every_job_with_a_model_records_its_energy(finished: Path) -> None:
+    results = finished / f"results/{STUDY}"
+    table = pd.read_parquet(results / "runs.parquet")
+    trained = table[table["samples"] > 0]
+    assert (trained[["train_kwh", "teacher_kwh", "total_kwh_amortised"]] > 0).all(axis=None)
+    assert trained["kwh_estimated"].between(0, 1).all()
+    assert (table.loc[table["samples"] == 0, "total_kwh"] == 0).all()
+    methods = trained.set_index("method")
+    assert methods.loc["kd", "target_kwh"] > 0
+    assert methods.loc["gkd", "target_kwh"] == 0  # what its teacher used, training used
+    for row in trained.itertuples():
+        assert row.total_kwh_amortised <= row.total_kwh * (1 + 1e-9)
+    records = [json.loads(path.read_text())["training"] for path in results.rglob("metrics.json")
+               if "students" in path.parts]  # fmt: skip
+    assert {record["energy_from"] for record in records if record["updates"]} <= {
+        "measured", "estimated",
+    }  # fmt: skip
+    teachers = json.loads((results / "references.json").read_text())["teachers"]
+    assert all(teacher["job_energy_kwh"] > 0 for teacher in teachers.values())
+    drawn = pd.read_csv(results / "figures/pareto_energy.csv")
+    assert set(drawn["kind"]) == {"mean", "front"}
 
 
 def test_a_cache_says_whose_it_is_and_opens_as_a_data_set(finished: Path) -> None:

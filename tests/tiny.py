@@ -136,6 +136,8 @@ def text_row(
         "finish_reason": "stop" if finished else "length",
         "teacher_flops": 1.0,
         "teacher_seconds": 1.0,
+        "teacher_kwh": 1e-6,
+        "teacher_kwh_estimated": 1e-6,
     }
 
 

@@ -7,7 +7,9 @@ from typing import Any
 import pyarrow as pa
 import torch
 
+from distill.energy import energy_fields, energy_of
 from distill.files import UserError
+from distill.meter import Meter
 from distill.sampling import Decoding
 from distill.states import OutputHead, hidden_states, teacher_log_q
 
@@ -18,6 +20,7 @@ LOSS_SCHEMA = pa.schema(
         ("loss", pa.float64()),
         ("flops", pa.float64()),
         ("seconds", pa.float64()),
+        *energy_fields(),
     ]
 )
 """Per row of text: its answer tokens, the teacher's mean loss on them in nats, and what it cost:
@@ -49,7 +52,7 @@ def answer_losses(
         UserError: The states are not those of the rows.
     """
     found = {row["id"]: row for row in states}
-    made = []
+    made, meter = [], Meter()
     for row in rows:
         state, ids = found.get(row["id"]), torch.tensor(list(row["response_ids"]))
         if state is None or state["tokens"] != len(ids):
@@ -68,6 +71,7 @@ def answer_losses(
                 "loss": float(loss),
                 "flops": float(2 * head.weight.numel() * len(ids) + state["flops"]),
                 "seconds": time.perf_counter() - began + state["seconds"],
+                **(meter.lap() + energy_of(state)).columns(),
             }
         )
     return made

@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from distill.energy import energy_of, sum_energy
 from distill.files import UserError
+from distill.meter import Meter
 from distill.sampling import Decoding
 from distill.soft_encoding import encode_targets, mix_log_q
 from distill.soft_targets import scheme_of
@@ -63,6 +65,7 @@ def cache_targets(
     counts = [len(own) for own in read[0]]
     cost = sum(2 * head.weight.numel() for head in heads)
     made: list[dict[str, Any]] = []
+    meter = Meter()
     for block in tqdm(list(_blocks(counts)), desc="soft targets", mininterval=5, leave=False):
         began = time.perf_counter()
         each = [
@@ -83,7 +86,8 @@ def cache_targets(
                     "seconds": sum(rows[number]["seconds"] for rows in states),
                 }
             )
-        spent = (time.perf_counter() - began) / len(block)
-        for row in made[first:]:
+        spent, energy = (time.perf_counter() - began) / len(block), meter.lap() / len(block)
+        for row, number in zip(made[first:], block, strict=True):
             row["seconds"] += spent
+            row |= sum_energy([energy, *(energy_of(rows[number]) for rows in states)]).columns()
     return made

@@ -18,6 +18,7 @@ from datasketch import MinHash, MinHashLSH
 from tqdm import tqdm
 
 from distill.corpus import chunks
+from distill.energy import Energy
 from distill.files import UserError, write_json
 from distill.masking import Special, mask_chunk
 from distill.parquet import count_rows, read_groups, read_schema, write_rows, write_table
@@ -231,6 +232,7 @@ def _row(name: str, number: int, ids: list[int], tokenizer: Any, end: int) -> di
         "finish_reason": "stop" if ids[-1] == end else "length",
         "teacher_flops": 0.0,
         "teacher_seconds": 0.0,
+        **Energy().columns("teacher_"),
     }
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 from distill.answer_checks import answer_warnings
 from distill.benchmark_table import add_benchmarks
 from distill.columns import COLUMNS, NULL_IN, NULLABLE
+from distill.energy import Energy, energy_of
 from distill.files import UserError, altered, read_json, replacing, sha256_of, write_json
 from distill.parquet import read_schema, read_table, write_table
 from distill.plan import LIVE, Run
@@ -105,7 +106,7 @@ def combined_scores(
 def teacher_costs(
     shards: Mapping[Run, str | Path | None],
     decisions: Mapping[Run, str | Path | None] | None = None,
-) -> dict[Run, dict[str, float]]:
+) -> dict[Run, dict[str, Any]]:
     """Marginal and amortised cost of the teacher's text and soft targets per run.
 
     Text counts the rows that a curation read and dropped for the run, and the teacher's own loss
@@ -115,6 +116,8 @@ def teacher_costs(
     Marginal: all that the run's rows cost. Amortised: each row's cost is split evenly over the runs
     whose shard holds it (with that teacher for text, with that cache for soft targets), so that the
     runs' sum is what was spent. A row dropped for a run is split as one that its shard holds.
+
+    Energy (kwh, and kwh_estimated of it) is None where that of any work is unknown.
 
     Args:
         shards: Training data per run, None for n = 0.
@@ -126,19 +129,13 @@ def teacher_costs(
     for run, path in shards.items():
         if path is None:
             continue
-        columns = ["row", "teacher_flops", "teacher_seconds"]
-        names = set(read_schema(path).names)
-        columns += [name for name in _TARGET_COLUMNS if name in names]
+        found = _read_costs(path, ["row"], ("teacher", "target", "layer"))
         tables[run] = [
             row
-            | {
-                f"target_{unit}": sum(
-                    row.get(name) or 0.0 for name in _TARGET_COLUMNS if unit in name
-                )
-                for unit in ("flops", "seconds")
-            }
-            for row in read_table(path, columns).to_pylist()
-        ]
+            | {f"target_{unit}": _sum([_cost(row, kind, unit) for kind in ("target", "layer")])
+               for unit in _UNITS}
+            for row in found
+        ]  # fmt: skip
         users["target"].update(_user(run, row["row"], "target") for row in tables[run])
         if chosen := (decisions or {}).get(run):
             tables[run] = _with_dropped(tables[run], chosen)
@@ -146,27 +143,50 @@ def teacher_costs(
         scored = (row["row"] for row in tables[run] if row.get("filter_flops"))
         users["filter"].update(_user(run, row, "filter") for row in scored)
 
-    def total(run: Run, kind: str, unit: str, suffix: str) -> float:
-        name = f"{kind}_{unit}"
-        return math.fsum(
-            row[name] / (users[kind][_user(run, row["row"], kind)] if suffix else 1)
-            for row in tables.get(run, [])
-            if row.get(name)
-        )
+    def total(run: Run, kind: str, unit: str, suffix: str) -> float | None:
+        shares = []
+        for row in tables.get(run, []):
+            if cost := _cost(row, kind, unit):
+                cost /= users[kind][_user(run, row["row"], kind)] if suffix else 1
+            shares.append(cost)
+        return _sum(shares)
 
     return {
         run: {
-            f"{kind}_{unit}{suffix}": total(run, kind, unit, suffix)
-            + (total(run, "filter", unit, suffix) if kind == "teacher" else 0.0)
-            for kind in ("teacher", "target")
-            for unit in ("flops", "seconds")
+            f"{kind}_{unit}{suffix}": _sum([total(run, part, unit, suffix) for part in parts])
+            for kind, parts in (("teacher", ("teacher", "filter")), ("target", ("target",)))
+            for unit in _UNITS
             for suffix in ("", "_amortised")
         }
         for run in shards
     }
 
 
-_TARGET_COLUMNS = ("target_flops", "layer_flops", "target_seconds", "layer_seconds")
+_UNITS = ("flops", "seconds", *Energy().columns())
+
+
+def _read_costs(
+    path: str | Path, columns: Sequence[str], kinds: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Rows of some columns, and of those costs that the file holds."""
+    names = set(read_schema(path).names)
+    costs = [f"{kind}_{unit}" for kind in kinds for unit in _UNITS]
+    return read_table(path, [*columns, *(name for name in costs if name in names)]).to_pylist()
+
+
+def _cost(row: Mapping[str, Any], kind: str, unit: str) -> float | None:
+    """A cost of a row, 0 where there was no such work; None for an unknown energy."""
+    cost: float | None = row.get(f"{kind}_{unit}")
+    if cost is None and "kwh" in unit:
+        worked = row.get(f"{kind}_flops") or row.get(f"{kind}_seconds")
+        return None if worked else 0.0
+    return cost or 0.0
+
+
+def _sum(parts: Sequence[float | None]) -> float | None:
+    """The sum, None where a part is."""
+    known = [part for part in parts if part is not None]
+    return math.fsum(known) if len(known) == len(parts) else None
 
 
 def _user(run: Run, row: int, kind: str) -> tuple[Any, ...]:
@@ -175,11 +195,10 @@ def _user(run: Run, row: int, kind: str) -> tuple[Any, ...]:
 
 def _with_dropped(rows: list[dict[str, Any]], decisions: str | Path) -> list[dict[str, Any]]:
     """A shard's rows with the costs of choosing them, and after them the rows dropped."""
-    columns = ["row", "dropped", "teacher_flops", "teacher_seconds"]
-    read = read_table(decisions, [*columns, "filter_flops", "filter_seconds"]).to_pylist()
+    read = _read_costs(decisions, ["row", "dropped"], ("teacher", "filter"))
     costs = {row["row"]: row for row in read}
-    filters = ("filter_flops", "filter_seconds")
-    kept = [row | {name: costs[row["row"]][name] for name in filters} for row in rows]
+    filters = [f"filter_{unit}" for unit in _UNITS]
+    kept = [row | {name: costs[row["row"]].get(name) for name in filters} for row in rows]
     return kept + [row for row in read if row["dropped"]]
 
 
@@ -187,7 +206,7 @@ _LIVE = {"bytes_per_token": 0.0, "kept_mass": 1.0, "entropy": None, "manifest": 
 """A live teacher, in the form of a cache's record: nothing is stored, nothing is lost."""
 
 
-def _with_live(training: Mapping[str, Any], costs: Mapping[str, float]) -> dict[str, float]:
+def _with_live(training: Mapping[str, Any], costs: Mapping[str, Any]) -> dict[str, Any]:
     """A run's costs with those of the teacher that it asked, which no other run can share."""
     live = training.get("target_flops", 0)
     return {**costs} | {
@@ -195,14 +214,20 @@ def _with_live(training: Mapping[str, Any], costs: Mapping[str, float]) -> dict[
     }
 
 
-def _totals(training: Mapping[str, Any], costs: Mapping[str, float]) -> dict[str, float]:
-    """All FLOPs behind a run."""
-    return {
-        f"total_flops{suffix}": training["train_flops"]
-        + costs[f"teacher_flops{suffix}"]
-        + costs[f"target_flops{suffix}"]
+def _totals(training: Mapping[str, Any], costs: Mapping[str, Any]) -> dict[str, Any]:
+    """All FLOPs and all energy behind a run, and the share of the energy that is an estimate."""
+    trained = energy_of(training, "energy_")
+    own = {"flops": training["train_flops"], **trained.columns()}
+    totals = {
+        f"total_{unit}{suffix}": _sum(
+            [own[unit], *(costs[f"{kind}_{unit}{suffix}"] for kind in ("teacher", "target"))]
+        )
+        for unit in own
         for suffix in ("", "_amortised")
     }
+    used, estimated = totals["total_kwh_amortised"], totals["total_kwh_estimated_amortised"]
+    share = estimated / used if used and estimated is not None else None
+    return totals | {"train_kwh": trained.kwh, "kwh_estimated": share}
 
 
 def runs_table(

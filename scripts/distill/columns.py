@@ -68,6 +68,14 @@ COLUMNS = {
     "target_seconds": "seconds of making this run's soft targets",
     "target_seconds_amortised": "the same, split over the runs that use each row",
     "reference_bits_per_byte": "bits per byte on the reference text",
+    "train_kwh": "energy of training, kWh, a live teacher's included",
+    "teacher_kwh": "energy of writing prompts and responses, kWh, discarded ones included",
+    "teacher_kwh_amortised": "the same, split over the runs that use each row",
+    "target_kwh": "energy of making this run's soft targets, kWh",
+    "target_kwh_amortised": "the same, split over the runs that use each row",
+    "total_kwh": "training, teacher text and soft targets together, kWh: this run alone",
+    "total_kwh_amortised": "the same, what the teacher did split over the runs that use it",
+    "kwh_estimated": "share of total_kwh_amortised that is an estimate, which no counter measured",
 }
 """Columns of the runs table, in order, with their meaning."""
 
@@ -88,6 +96,14 @@ MEASURED = [
     "teacher_seconds_amortised",
     "target_seconds",
     "target_seconds_amortised",
+    "train_kwh",
+    "teacher_kwh",
+    "teacher_kwh_amortised",
+    "target_kwh",
+    "target_kwh_amortised",
+    "total_kwh",
+    "total_kwh_amortised",
+    "kwh_estimated",
 ]
 """Columns that depend on the clock or the machine: the only ones that may differ between identical
 runs."""
@@ -128,9 +144,17 @@ NULLABLE = [
     "cache_entropy",
     "combined_normalised",
     "combined_mean",
+    "train_kwh",
+    "teacher_kwh",
+    "teacher_kwh_amortised",
+    "target_kwh",
+    "target_kwh_amortised",
+    "total_kwh",
+    "total_kwh_amortised",
+    "kwh_estimated",
 ]
-"""Columns that are null without a teacher's tokens or model, reference answers or a cache, in any
-task."""
+"""Columns that are null without a teacher's tokens or model, reference answers, a cache or a known
+energy, in any task."""
 
 
 def benchmark_columns(task: str) -> dict[str, str]:

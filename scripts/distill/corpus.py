@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from distill.energy import Energy
 from distill.files import UserError, write_json, write_text
 from distill.ordering import pool_order
 from distill.parquet import write_rows
@@ -116,6 +117,7 @@ def build_corpus_shard(
             "finish_reason": "stop" if ids[-1] == end else "length",
             "teacher_flops": 0.0,
             "teacher_seconds": 0.0,
+            **Energy().columns("teacher_"),
         }
         for number, ids in enumerate(cut)
     ]

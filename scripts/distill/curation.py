@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
+from distill.energy import Energy, energy_fields, energy_of
 from distill.files import UserError
 from distill.parquet import plain_schema, read_metadata, read_rows, write_rows
 from distill.prompts import drop_near_duplicates
@@ -33,8 +34,10 @@ DECISIONS_SCHEMA = pa.schema(
         ("teacher_loss", pa.float64()),
         ("teacher_flops", pa.float64()),
         ("teacher_seconds", pa.float64()),
+        *energy_fields("teacher_"),
         ("filter_flops", pa.float64()),
         ("filter_seconds", pa.float64()),
+        *energy_fields("filter_"),
     ]
 )
 """Per row read: why it was dropped (null where kept), whether its answer was changed, the teacher's
@@ -235,8 +238,10 @@ def curate(
                 "teacher_loss": scored["loss"] if scored else None,
                 "teacher_flops": row["teacher_flops"],
                 "teacher_seconds": row["teacher_seconds"],
+                **energy_of(row, "teacher_").columns("teacher_"),
                 "filter_flops": scored["flops"] if scored else 0.0,
                 "filter_seconds": scored["seconds"] if scored else 0.0,
+                **(energy_of(scored) if scored else Energy()).columns("filter_"),
             }
         )
     return kept, decisions, _record(decisions, cuts)

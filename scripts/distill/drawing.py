@@ -81,6 +81,7 @@ GRID_DRAWERS: dict[str, Callable[[pd.DataFrame, list[str]], Canvas]] = {
     "exponents": law_drawing.draw_exponents,
     "judged": law_drawing.draw_judged,
     "pareto": trade_drawing.draw_pareto,
+    "pareto_energy": trade_drawing.draw_pareto,
     "distillation_gap": trade_drawing.draw_distillation_gap,
     "flops_split": trade_drawing.draw_flops_split,
     "curation_effect": trade_drawing.draw_curation_effect,

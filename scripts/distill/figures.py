@@ -178,6 +178,12 @@ FIGURES: dict[str, Figure] = {
         kind="grid",
         empty="No run has its size,\nFLOPs, speed or memory.",
     ),
+    "pareto_energy": Figure(
+        "Loss against the energy that a student took",
+        (),
+        kind="grid",
+        empty="No run has its energy.",
+    ),
     "distillation_gap": Figure(
         "Gap to the teacher against compression",
         (),
@@ -206,6 +212,7 @@ GRIDS: dict[str, Callable[..., law_figures.Rows]] = {
     "exponents": law_figures.exponents,
     "judged": law_figures.judged,
     "pareto": trade_figures.pareto,
+    "pareto_energy": trade_figures.pareto_energy,
     "distillation_gap": trade_figures.distillation_gap,
     "flops_split": trade_figures.flops_split,
     "curation_effect": trade_figures.curation_effect,

@@ -9,6 +9,7 @@ from typing import Any
 
 from distill.corpus_evaluation import evaluate_on_corpus
 from distill.encoding import encode_rows
+from distill.energy import Energy, energy_of, sum_energy
 from distill.environment import git_revision, versions
 from distill.evaluation import ask_model, held_out, reference_metrics
 from distill.files import read_json, sha256_of, write_json, write_text
@@ -162,9 +163,11 @@ def judge(
     if training is None:  # of what it wrote or scored to be judged here
         jobs = [read_metadata(path, "job") for path in states]
         record["job"] = max(jobs, key=lambda job: float(job["peak_memory_mb"]))
+        record["job"] |= sum_energy(energy_of(job, "energy_") for job in jobs).record()
     if made is not None:
         record["run"] = made["run"]
         record["training"] = {name: made[name] for name in _FROM_TRAINING}
+        record["training"] |= {name: made.get(name) for name in Energy().record()}
         if "target_flops" in made:  # a live teacher's
             record["training"]["target_flops"] = made["target_flops"]
     write_text(responses, "".join(json.dumps(answer) + "\n" for answer in answers))

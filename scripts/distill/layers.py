@@ -14,9 +14,11 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from distill.energy import energy_fields
 from distill.files import UserError
 from distill.flops import FlopModel
 from distill.forward import fills_masks
+from distill.meter import Meter
 from distill.rows import read_ids, scored_positions
 from distill.sampling import not_finite
 from distill.states import batches, padded
@@ -29,11 +31,12 @@ LAYERS_SCHEMA = pa.schema(
         ("scales", pa.large_binary()),
         ("layer_flops", pa.float64()),
         ("layer_seconds", pa.float64()),
+        *energy_fields("layer_"),
     ]
 )
 """Per row of text: `layers`, [tokens, layers, width] as int8 (bits 8) or bf16 (bits 16); `scales`,
-float32 [tokens, layers], by which int8 is multiplied (empty for bf16); FLOPs and seconds of the
-forward pass."""
+float32 [tokens, layers], by which int8 is multiplied (empty for bf16); FLOPs, seconds and energy of
+the forward pass."""
 
 
 @torch.inference_mode()
@@ -161,9 +164,9 @@ def score_layers(
         spec: layers, tokens, projection, width, bits and seed.
         projection: The fitted one for `pca`; else None.
     """
-    start = time.perf_counter()
+    start, meter = time.perf_counter(), Meter()
     states = layer_states(model, rows, spec["layers"], spec["tokens"])
-    seconds = (time.perf_counter() - start) / len(rows)
+    seconds, energy = (time.perf_counter() - start) / len(rows), meter.total() / len(rows)
     if spec["projection"] == "random":
         wide = states[0].shape[-1]
         projection = random_projection(wide, spec["width"], len(spec["layers"]), spec["seed"])
@@ -174,6 +177,7 @@ def score_layers(
             **encode_layers(project(own, projection), spec["bits"]),
             "layer_flops": float(flop_model.sequence_forward(len(read_ids(row)), 0)),
             "layer_seconds": seconds,
+            **energy.columns("layer_"),
         }
         for row, own in zip(rows, states, strict=True)
     ]

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from distill import cache_costs, comparisons, equal_flops
+from distill.energy import energy_of, sum_energy
 from distill.estimates import Estimate, number, read_estimate
 from distill.lines import Line, has_values, mean_of
 
@@ -196,6 +197,7 @@ def searches_tables(references: Mapping[str, Any]) -> tuple[list[list[str]], lis
                 number(search.get("loss"), 4),
                 number(middle, 4),
                 number(sum(float(trial.get("seconds") or 0) for trial in trials)),
+                number(sum_energy(energy_of(trial, "energy_") for trial in trials).kwh),
             ]
         )
         space = (search.get("spec") or {}).get("space") or {}
@@ -250,7 +252,8 @@ def soft_section(
             [row for answer in costs for row in _cost_rows(answer)],
         ),
         "searches": _table(
-            ["search", "trials", "pruned", "lowest loss", "median loss", "seconds"], went
+            ["search", "trials", "pruned", "lowest loss", "median loss", "seconds", "energy, kWh"],
+            went,
         ),
         "settings": _table(["search", "setting", "best", "searched"], best),
     }  # fmt: skip

@@ -5,6 +5,7 @@ from typing import Any
 
 from distill.columns import COLUMNS, MEASURED, NULL_IN, NULLABLE
 from distill.config import Study
+from distill.energy import WATTS_PER_CPU
 from distill.soundness import table
 
 _SECTIONS = {
@@ -110,6 +111,16 @@ def table_text() -> str:
         "A study that names benchmarks has two more for each at the end: `benchmark_<task>`, the",
         "score, and `benchmark_<task>_stderr`, its standard error over the task's documents; both",
         "are null for a run that is not judged on the task.",
+        "",
+        "Energy is each job's own share: the counters of its GPUs (NVML), and of the processors'",
+        "(RAPL) the job's share of busy processor time. Where those cannot be read, it is an",
+        f"estimate: {WATTS_PER_CPU:g} W per busy processor thread, a GPU's power limit;",
+        "`kwh_estimated` says how much is. It is null where a part is unknown: a server's, a GPU's",
+        "without NVML, or an earlier version's. Cooling, power supplies and what a model learned",
+        "before the study are not in it. `training.json` and `metrics.json` hold `energy_kwh`,",
+        "`energy_kwh_estimated`, `energy_from` (measured, or estimated if any part is) and",
+        "`energy_watts_per_cpu`, the watts that the estimate assumed.",
+        "",
         "This page is written by `python scripts/write_schema.py`.",
         "",
         "| column | meaning | |",

@@ -1,4 +1,4 @@
-"""Which runs are on the Pareto front over loss and what a model costs to use.
+"""Which runs are on the Pareto front over loss and what a model costs to use, or took to make.
 
 A model beats another if its loss is clearly lower, that is beyond the noise between runs, and its
 cost is not higher. A lower cost at a loss that noise cannot tell apart is no proof of being better.
@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from distill.energy_quality import KWH, how_read
 from distill.estimates import LEVEL, Spread, number, pooled_spread
 from distill.lines import Line, has_values, mean_of, pooled_over, record
 from distill.table_lines import sort_out
@@ -25,10 +26,13 @@ COSTS = {
     "flops_per_token": ("FLOPs per token", False),
     "tokens_per_second": ("latency", True),
     "peak_memory_mb": ("peak memory", False),
+    KWH: ("energy", False),
 }
 """Columns of costs, what they are called, and whether more is better."""
 
 MEASURED_COSTS = ("tokens_per_second", "peak_memory_mb")
+TO_MAKE = (KWH,)
+"""Costs of making a model; all others are those of using it, which its architecture decides."""
 SHOWN = 8
 """Most models that a sentence names."""
 
@@ -59,11 +63,13 @@ def pareto_fronts(lines: list[Line]) -> list[dict[str, Any]]:
     for group in sort_out(lines, "teacher", "group"):
         known = [c for c in COSTS if all(has_values(line.runs, c) for line in group)]
         table = pd.concat([line.runs for line in group])
-        flat = [c for c in known if pd.to_numeric(table[c]).nunique() == 1]
-        varied = [c for c in known if c not in flat]
+        used = [c for c in known if c not in TO_MAKE]
+        flat = [c for c in used if pd.to_numeric(table[c]).nunique() == 1]
+        varied = [c for c in used if c not in flat]
         choices = [(c,) for c in varied] + ([tuple(varied)] if len(varied) > 1 else [])
         # Costs that are the same for all models leave the loss alone to decide: one answer.
         choices += [tuple(flat)] if flat else []
+        choices += [(c,) for c in known if c in TO_MAKE]
         answers += [_front(group, columns, spread) for columns in choices]
         answers += [_missing(group, column) for column in COSTS if column not in known]
     return answers
@@ -88,7 +94,7 @@ def _missing(group: list[Line], column: str) -> dict[str, Any]:
 def _front(group: list[Line], columns: tuple[str, ...], spread: Spread | None) -> dict[str, Any]:
     models = [model for line in group for model in _models(line, columns)]
     blurs = [_blur(group, column) for column in columns]
-    beaten_by, on_front = _compare(models, blurs, spread)
+    beaten_by, on_front = _compare(models, columns, blurs, spread)
     status = [
         "beaten" if beaten else "front" if front else "undecided"
         for beaten, front in zip(beaten_by, on_front, strict=True)
@@ -145,6 +151,9 @@ def _front(group: list[Line], columns: tuple[str, ...], spread: Spread | None) -
         evidence += f"; and {len(beaten) - SHOWN} more. " if len(beaten) > SHOWN else ". "
     if any(column in MEASURED_COSTS for column in columns) and not any(blurs):
         evidence += "Speed and memory were measured once per architecture, without an error bar."
+    if KWH in columns:
+        evidence += "Energy is that of training and of the run's share of the teacher's work. "
+        evidence += how_read(pd.concat([line.runs for line in group]))
     found = record(PARETO, None, answer, evidence.strip(), numbers)
     return found | {"teacher": group[0].teacher or None, "label": _title(columns)}
 
@@ -167,7 +176,13 @@ def _models(line: Line, columns: Sequence[str]) -> list[Model]:
 
 
 def _blur(group: list[Line], column: str) -> Spread | None:
-    """Return the spread of a measured log cost between runs of one student; None without one."""
+    """Return the spread of a measured log cost between runs of one student; None without one.
+
+    What a model took to make depends on its size too, so that its runs are those of one cell.
+    """
+    if column in TO_MAKE:
+        cells = (values for line in group for _, values in line.by_size(column))
+        return pooled_spread(np.log(values[values > 0].to_numpy(float)) for values in cells)
     if column not in MEASURED_COSTS:
         return None
     parts = sort_out(group, "student", "init")
@@ -177,7 +192,10 @@ def _blur(group: list[Line], column: str) -> Spread | None:
 
 
 def _compare(
-    models: list[Model], blurs: Sequence[Spread | None], spread: Spread | None
+    models: list[Model],
+    columns: Sequence[str],
+    blurs: Sequence[Spread | None],
+    spread: Spread | None,
 ) -> tuple[list[list[int]], list[bool]]:
     """Return by whom each model is clearly beaten, lowest loss first, and who leads by bare means.
 
@@ -191,18 +209,23 @@ def _compare(
     bare = np.ones(gain.shape, bool)
     strictly = gain > 0
     sure = np.ones(gain.shape, bool)
-    for k, blur in enumerate(blurs):
+    each = 1 / runs[:, None] + 1 / runs[None, :]
+    same = student[:, None] == student[None, :]
+    for k, (column, blur) in enumerate(zip(columns, blurs, strict=True)):
         saved = costs[:, k][:, None] - costs[:, k][None, :]
         bare &= saved >= -1e-9
         strictly |= saved > 1e-9
-        # Two measured costs of different students count as not higher only if clearly so.
-        margin = 0.0 if blur is None else _quantile(blur) * blur.sd * math.sqrt(2)
-        sure &= (saved >= margin - 1e-9) | (student[:, None] == student[None, :])
+        # Two measured costs of different students count as not higher only if clearly so; those
+        # of using one student are the same, those of making it are each run's own.
+        made = column in TO_MAKE
+        half = 0.0 if blur is None else _quantile(blur) * blur.sd
+        margin = half * (np.sqrt(each) if made else math.sqrt(2))
+        sure &= (saved >= margin - 1e-9) | (same & (not made))
     dominated = bare & strictly & (gain >= 0)
     on_front = [not bool(row.any()) for row in dominated]
     if spread is None:
         return [[] for _ in models], on_front
-    noise = _quantile(spread) * spread.sd * np.sqrt(1 / runs[:, None] + 1 / runs[None, :])
+    noise = _quantile(spread) * spread.sd * np.sqrt(each)
     clear = (gain > noise) & sure
     ranks = np.argsort(loss, kind="stable")
     return [[int(j) for j in ranks if row[j]] for row in clear], on_front
@@ -221,6 +244,6 @@ def _told(model: Model, columns: Sequence[str]) -> str:
     if len(columns) == 1:
         shown = _shown_cost(columns[0], model.costs[0])
         unit = "tokens/s" if COSTS[columns[0]][1] else COSTS[columns[0]][0]
-        unit = {"size in MB": "MB", "peak memory": "MB"}.get(unit, unit)
+        unit = {"size in MB": "MB", "peak memory": "MB", "energy": "kWh"}.get(unit, unit)
         parts.append(f"{number(shown)} {unit}")
     return f"{model.name} ({', '.join(parts)})"

@@ -3,11 +3,12 @@
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from datasketch import MinHash, MinHashLSH
 
+from distill.energy import energy_of
 from distill.files import UserError
 from distill.schemas import RAW_SCHEMA
 
@@ -96,8 +97,7 @@ def filter_part(
     raw: Sequence[dict[str, Any]],
     earlier: Sequence[dict[str, Any]],
     spec: dict[str, Any],
-    flops: float,
-    seconds: float,
+    cost: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
     """Keep exactly a part's number of prompts, numbered within their split.
 
@@ -105,8 +105,8 @@ def filter_part(
         raw: Candidates.
         earlier: Kept prompts of all held-out and earlier parts.
         spec: Holds split, part, rows and near_duplicate.
-        flops: What writing all candidates took, rejected ones included.
-        seconds: The same in seconds.
+        cost: What writing all candidates took, rejected ones included: flops, seconds, kwh and
+            kwh_estimated.
 
     Raises:
         UserError: Too few candidates are left.
@@ -117,7 +117,7 @@ def filter_part(
             f"{spec['split']} part {spec['part']}: {len(kept)} of {len(raw)} candidate prompts are "
             f"no near-duplicates but {spec['rows']} are needed; raise prompts.surplus"
         )
-    first = spec["first"]
+    first, energy = spec["first"], energy_of(cost) / spec["rows"]
     return [
         {
             "id": f"{spec['split']}-{first + number:07d}",
@@ -125,8 +125,9 @@ def filter_part(
             "prompt": row["prompt"],
             "context": row["context"],
             "reference": row["response"],
-            "prompt_flops": flops / spec["rows"],
-            "prompt_seconds": seconds / spec["rows"],
+            "prompt_flops": cost["flops"] / spec["rows"],
+            "prompt_seconds": cost["seconds"] / spec["rows"],
+            **energy.columns("prompt_"),
         }
         for number, row in enumerate(kept[: spec["rows"]])
     ]

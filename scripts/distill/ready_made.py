@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from distill.energy import Energy
 from distill.files import UserError
 from distill.formatting import encoder
 
@@ -57,7 +58,7 @@ def ready_made_text(
                 "context": row["context"], "response": response,
                 "reference": row["reference"], "prompt_ids": ids[0],
                 "response_ids": ids[1], "finish_reason": reason, "teacher_flops": 0.0,
-                "teacher_seconds": 0.0,
+                "teacher_seconds": 0.0, **Energy().columns("teacher_"),
             }
         )  # fmt: skip
     return rows

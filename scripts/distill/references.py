@@ -124,6 +124,11 @@ def references(
         for name, found in mixed.items()
     ]
     warnings += ["rows come from several machines"] if len(machines) > 1 else []
+    if unknown := int(table["total_kwh_amortised"].isna().sum()):
+        warnings.append(
+            f"the energy of {unknown} of {len(table)} rows is not known: a server's, that of a GPU "
+            "without NVML, or results of an earlier version"
+        )
     identity = [
         {
             **{key: getattr(run, key) for key in _RUN_KEYS},
@@ -148,12 +153,28 @@ def references(
             "teacher_seconds_total": float(table["teacher_seconds_amortised"].sum()),
             "train_flops_total": float(table["train_flops"].sum()),
             "train_seconds_total": float(table["train_seconds"].sum()),
+            **_energy_totals(table),
         },
         "versions": {name: sorted(found) for name, found in sorted(versions.items())},
         "hardware": sorted(machines),
         "warnings": warnings,
         "largest_samples": int(table["samples"].max()),
     }
+
+
+def _energy_totals(table: pd.DataFrame) -> dict[str, float | None]:
+    """Energy of the teacher's text, of training, of all with soft targets, and how much of it is
+    an estimate; null where that of any run is unknown."""
+    estimated = (table["kwh_estimated"].fillna(0.0) * table["total_kwh_amortised"]).sum()
+    whole = float(table["total_kwh_amortised"].sum())
+    found = {
+        "teacher_kwh_total": float(table["teacher_kwh_amortised"].sum()),
+        "train_kwh_total": float(table["train_kwh"].sum()),
+        "kwh_total": whole,
+        "kwh_estimated_share": float(estimated) / whole if whole else 0.0,
+    }
+    known = bool(table["total_kwh_amortised"].notna().all())
+    return dict(found) if known else dict.fromkeys(found)
 
 
 def add_training(teachers: dict[str, Any], trained: Mapping[str, tuple[Run, str | Path]]) -> None:
@@ -164,11 +185,13 @@ def add_training(teachers: dict[str, Any], trained: Mapping[str, tuple[Run, str 
         trained: Run and training.json of each teacher that the study trains.
     """
     for name, entry in teachers.items():
-        entry["train_flops"], entry["trained"] = None, None
+        entry |= dict.fromkeys(("train_flops", "train_kwh", "train_energy_from", "trained"))
         if name in trained:
             run, path = trained[name]
             record = read_json(path)
             entry["train_flops"] = record["train_flops"]
+            entry["train_kwh"] = record.get("energy_kwh")
+            entry["train_energy_from"] = record.get("energy_from")
             entry["trained"] = {
                 **{key: getattr(run, key) for key in Run.__dataclass_fields__},
                 "tokens_seen": record["tokens_seen"],

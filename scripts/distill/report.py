@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from distill import cache_costs, comparisons, verdict
+from distill import cache_costs, comparisons, energy_quality, verdict
 from distill.benchmark_answers import benchmark_section
 from distill.columns import COLUMNS, MEASURED, benchmark_columns
 from distill.estimates import number, percent
@@ -67,6 +67,16 @@ COST_TABLES: dict[str, list[str]] = {
         "teacher_seconds_amortised",
         "target_seconds",
         "target_seconds_amortised",
+    ],
+    "Energy": [
+        "train_kwh",
+        "teacher_kwh",
+        "teacher_kwh_amortised",
+        "target_kwh",
+        "target_kwh_amortised",
+        "total_kwh",
+        "total_kwh_amortised",
+        "kwh_estimated",
     ],
 }
 QUESTIONS = {
@@ -195,7 +205,7 @@ def _context(
         "benchmarks": benchmark_section(lines, references),
         "prompts": _prompts(samples),
         "checks": _checks(references),
-        "costs": _costs(lines, references),
+        "costs": _costs(lines, references, asked.get(energy_quality.QUALITY_PER_KWH, [])),
         "largest": int(table["samples"].max()),
         "spots": sorted(
             {
@@ -541,7 +551,9 @@ def _checks(references: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _costs(lines: list[Line], references: dict[str, Any]) -> dict[str, Any]:
+def _costs(
+    lines: list[Line], references: dict[str, Any], answers: list[dict[str, Any]]
+) -> dict[str, Any]:
     """Return what each line's largest run cost, and the study's own totals."""
     tables = []
     for title, wanted in COST_TABLES.items():
@@ -554,7 +566,34 @@ def _costs(lines: list[Line], references: dict[str, Any]) -> dict[str, Any]:
         if columns:
             names = ["student · method", "samples", *columns]
             tables.append({"title": title, "columns": _columns(names), "rows": rows})
-    return {"tables": tables, "totals": _flat(references.get("costs") or {})}
+    totals = _flat(references.get("costs") or {})
+    return {"tables": tables, "totals": totals, "quality": _quality_table(answers)}
+
+
+def _quality_table(answers: list[dict[str, Any]]) -> Table | None:
+    """Return quality per kWh of each line at each size, most first; None where it is not known."""
+    cells = [(answer, cell) for answer in answers for cell in answer["numbers"]["cells"]]
+    if not cells:
+        return None
+    unit = "kWh, estimated" if any(a["numbers"]["kwh_estimated"] for a, _ in cells) else "kWh"
+    names = ["student · method", "samples", "runs", f"energy, {unit}", "quality",
+             f"quality per {unit}", "90 % interval", "clearly less"]  # fmt: skip
+    rows = [
+        [
+            cell["label"],
+            number(cell["samples"]),
+            number(cell["runs"]),
+            number(cell["kwh"]),
+            number(cell["quality"]),
+            number(cell["per_kwh"]),
+            "–"
+            if cell["per_kwh_low"] is None
+            else f"{number(cell['per_kwh_low'])} to {number(cell['per_kwh_high'])}",
+            "" if cell["not_clearly_less"] else "yes",
+        ]
+        for _, cell in cells
+    ]
+    return {"columns": _columns(names), "rows": rows}
 
 
 def _flat(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -2,6 +2,8 @@
 
 import pyarrow as pa
 
+from distill.energy import energy_fields
+
 RAW_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -21,6 +23,7 @@ PROMPT_SCHEMA = pa.schema(
         ("reference", pa.large_string()),
         ("prompt_flops", pa.float64()),
         ("prompt_seconds", pa.float64()),
+        *energy_fields("prompt_"),
     ]
 )
 """Kept prompts; `row` is the place in the split, `reference` the data set's own response, if any;
@@ -39,6 +42,7 @@ TEXT_SCHEMA = pa.schema(
         ("finish_reason", pa.string()),
         ("teacher_flops", pa.float64()),
         ("teacher_seconds", pa.float64()),
+        *energy_fields("teacher_"),
     ]
 )
 """A teacher's text. `reference` is the data set's own response, if any. Token ids are the

@@ -141,6 +141,7 @@ def search_settings(
         if not diverged(trainer.state):
             loss = min(report.losses) if spec["train"]["early_stopping"] else report.losses[-1]
         trial.set_user_attr("seconds", time.perf_counter() - start)
+        trial.set_user_attr("energy", trainer.energy().columns("energy_"))
         trial.set_user_attr("updates", trainer.state.global_step)
         if report.pruned or not math.isfinite(loss):
             study.tell(trial, state=TrialState.PRUNED)
@@ -174,6 +175,7 @@ def search_settings(
                     "settings": trial.params,
                     "updates": trial.user_attrs["updates"],
                     "seconds": trial.user_attrs["seconds"],
+                    **trial.user_attrs["energy"],
                     "best": trial.number == best.number,
                 }
                 for number, trial in enumerate(trials)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from distill.energy import UNKNOWN, Energy
 from distill.files import UserError
 from distill.formatting import encoder, turn_end
 from distill.soft_encoding import quantised
@@ -48,6 +49,7 @@ def served_text(
                 "finish_reason": answer["finish_reason"],
                 "teacher_flops": row["prompt_flops"] + 2 * (spec["params"] or 0.0) * tokens,
                 "teacher_seconds": row["prompt_seconds"] + answer["seconds"],
+                **UNKNOWN.columns("teacher_"),
             }
         )  # fmt: skip
         if encode is not None:
@@ -159,6 +161,7 @@ def served_targets(
                 "entropy": np.full((tokens, 1), math.nan, "<f2").tobytes(),
                 "flops": 0.0,
                 "seconds": 0.0,
+                **Energy().columns(),
             }
         )
     return rows

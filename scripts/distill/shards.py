@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from distill.answer_checks import count_empty
+from distill.energy import Energy
 from distill.files import UserError, read_json, write_json, write_text
 from distill.parquet import (
     plain_schema,
@@ -40,7 +41,9 @@ larger n of the same draw begins with the same rows; another draw permutes the p
 | positions | masked chunks: where in prompt_ids the tokens in response_ids are to be found |
 | finish_reason | `stop`, or `length` for an answer cut short (it carries no end token) |
 | teacher_flops, teacher_seconds | cost of writing prompt and answer, rejected prompts included |
+| teacher_kwh, teacher_kwh_estimated | its energy, and the part of it that is an estimate |
 | target_tokens, target_flops, target_seconds | with a cache: positions scored, their cost |
+| target_kwh, target_kwh_estimated | their energy, likewise |
 | hidden | cache `final_hidden`: the teacher's last hidden states, bf16 [tokens, width] |
 | ids, counts, lengths, log_p, tail_mass, entropy, log_z | other caches: see docs/soft_targets.md |
 | layers, scales, layer_flops, layer_seconds | caches with `hidden:`: states of chosen layers |
@@ -62,7 +65,9 @@ def _by_name(paths: Sequence[str | Path]) -> dict[str, dict[str, Any]]:
 
 def _columns(path: str | Path) -> list[pa.Field]:
     """The columns that a part of a cache adds, as a shard names them."""
-    renamed = {name: f"target_{name}" for name in ("flops", "seconds", "tokens")}
+    renamed = {
+        name: f"target_{name}" for name in ("flops", "seconds", "tokens", *Energy().columns())
+    }
     return [
         field.with_name(renamed.get(field.name, field.name)).remove_metadata()
         for field in read_schema(path)

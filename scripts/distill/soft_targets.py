@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from distill.energy import energy_fields
 from distill.files import UserError
 from distill.parquet import read_table
 
@@ -26,7 +27,7 @@ RANGE = 24.0
 """Nats that an 8-bit log-probability spans: below e^-24 = 3.8e-11 it is clamped."""
 
 ZERO = 255  # the 8-bit code of probability 0; 0 .. 254 are those of 1 .. e^-RANGE
-_OTHER_COLUMNS = ("id", "tokens", "flops", "seconds")
+_OTHER_COLUMNS = ("id", "tokens", "flops", "seconds", "kwh", "kwh_estimated")
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Targets:
 
 
 def target_schema(scheme: Scheme) -> pa.Schema:
-    """Columns of a cache: id, tokens, blobs, and the cost in flops and seconds.
+    """Columns of a cache: id, tokens, blobs, and the cost in flops, seconds and energy.
 
     A blob is a little-endian numpy array in C order; its dtype and shape are in the field's
     metadata. (Parquet has no 16-bit integers, and lists of tens of millions of Python integers
@@ -123,7 +124,7 @@ def target_schema(scheme: Scheme) -> pa.Schema:
         for name, (dtype, shape) in about.items()
         if name in blob_names(scheme)
     ]
-    costs = [("flops", pa.float64()), ("seconds", pa.float64())]
+    costs = [("flops", pa.float64()), ("seconds", pa.float64()), *energy_fields()]
     return pa.schema([("id", pa.string()), ("tokens", pa.int32()), *blobs, *costs])
 
 

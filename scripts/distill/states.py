@@ -18,9 +18,11 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from distill.energy import energy_fields
 from distill.files import UserError
 from distill.flops import FlopModel
 from distill.forward import fills_masks, head_inputs
+from distill.meter import Meter
 from distill.rows import read_ids, scored_positions
 from distill.sampling import Decoding, log_q, not_finite
 from distill.tensors import load_tensors, save_tensors
@@ -36,11 +38,12 @@ STATES_SCHEMA = pa.schema(
         ("hidden", pa.large_binary()),
         ("flops", pa.float64()),
         ("seconds", pa.float64()),
+        *energy_fields(),
     ]
 )
 """Per row of text: the final hidden states at the positions that predict its tokens, bf16
-[tokens, width] as bytes, and the FLOPs and seconds of computing them (0 where they fell out of
-generation)."""
+[tokens, width] as bytes, and the FLOPs, seconds and energy of computing them (0 where they fell out
+of generation)."""
 
 
 class OutputHead:
@@ -199,6 +202,7 @@ def score_text(
     matrix = head_of(model).weight.numel()  # refuses a head that hidden states do not suffice for
     flop_model = FlopModel.from_model(model)
     scored: dict[int, dict[str, Any]] = {}
+    meter = Meter()
     for batch in batches(rows, batch_size, model.device):
         start = time.perf_counter()
         ids, mask = padded([rows[number] for number in batch], model.device)
@@ -209,6 +213,7 @@ def score_text(
         hidden = _kept_states(model, ids, mask, keep).split([len(own) for own in where])
         if not all(bool(own.isfinite().all()) for own in hidden):
             raise not_finite(model, "hidden states")
+        energy = meter.lap() / len(batch)
         for number, own, positions in zip(batch, hidden, where, strict=True):
             kept, length = len(positions), len(read_ids(rows[number]))
             # The output matrix itself is not run here, but a masked model's layers before it are.
@@ -219,6 +224,7 @@ def score_text(
                 "hidden": state_bytes(own),
                 "flops": float(flops),
                 "seconds": (time.perf_counter() - start) / len(batch),
+                **energy.columns(),
             }
     return [scored[number] for number in range(len(rows))]
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from distill.controls import controls
 from distill.curation_effect import curation_effect
+from distill.energy_quality import quality_per_kwh
 from distill.equal_costs import compare_at_equal_money, compare_at_equal_seconds
 from distill.flops_split import flops_split
 from distill.forgetting import what_was_forgotten
@@ -25,7 +26,7 @@ from distill.worth_of_init import worth_of_init
 def answer_table_questions(
     runs: pd.DataFrame, references: Mapping[str, Any] | None, settings: Settings
 ) -> list[dict[str, Any]]:
-    """Answer what the runs table says about fronts, FLOPs, methods, epochs, starts and curation.
+    """Answer what the runs table says of fronts, energy, FLOPs, methods, epochs, starts, curation.
 
     Args:
         runs: the runs table (`distill.columns`); columns that are unknown may be null or missing,
@@ -48,6 +49,7 @@ def answer_table_questions(
     spread = pooled_over(lines, "loss")
     return [
         *pareto_fronts(lines),
+        *quality_per_kwh(lines, references),
         *flops_split(lines, known),
         *compare_at_equal_seconds(lines, spread),
         *compare_at_equal_money(lines, spread, known),

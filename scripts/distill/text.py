@@ -11,9 +11,11 @@ import torch
 from tqdm import tqdm
 
 from distill.answer_checks import check_some_text, count_empty
+from distill.energy import Energy, energy_of
 from distill.files import UserError
 from distill.flops import FlopModel
 from distill.formatting import encoder, magpie_prefix, turn_end
+from distill.meter import Meter
 from distill.sampling import Decoding, row_uniforms, sample_batch
 from distill.states import head_of, state_bytes
 
@@ -24,7 +26,7 @@ def _bar(what: str, rows: int) -> Any:
 
 def synthesise_prompts(
     model: Any, tokenizer: Any, spec: dict[str, Any]
-) -> tuple[list[dict[str, Any]], dict[str, float]]:
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Let a model write user turns (Magpie, Xu 2024); keep those that it closed.
 
     Args:
@@ -34,7 +36,8 @@ def synthesise_prompts(
             system.
 
     Returns:
-        `candidates` raw prompts, and the FLOPs and seconds of all turns, discarded ones included.
+        `candidates` raw prompts, and the cost of all turns, discarded ones included: flops,
+        seconds, kwh and kwh_estimated.
 
     Raises:
         UserError: Hardly any turn is closed within max_tokens.
@@ -46,6 +49,7 @@ def synthesise_prompts(
     steps = spec["max_tokens"]
     kept: list[dict[str, Any]] = []
     attempts, made, flops, start = 0, 0, 0.0, time.perf_counter()
+    meter = Meter()
     with _bar(f"prompts {spec['split']} {spec['part']}", spec["candidates"]) as bar:
         while len(kept) < spec["candidates"]:
             if attempts >= 20 * spec["candidates"]:
@@ -74,7 +78,7 @@ def synthesise_prompts(
             bar.update(min(len(kept), spec["candidates"]) - bar.n)
             made += sum(len(new) for new, _ in turns)
             bar.set_postfix_str(f"{made / (time.perf_counter() - start):.0f} tokens/s")
-    cost = {"flops": flops, "seconds": time.perf_counter() - start}
+    cost = {"flops": flops, "seconds": time.perf_counter() - start, **meter.total().columns()}
     return kept[: spec["candidates"]], cost
 
 
@@ -110,7 +114,7 @@ def generate_text(
     done: dict[int, dict[str, Any]] = {}
     kept: dict[int, dict[str, Any]] = {}
     width = model.get_output_embeddings().weight.shape[1]
-    start, made = time.perf_counter(), 0
+    start, made, meter = time.perf_counter(), 0, Meter()
     with _bar("responses", len(prompts)) as bar:
         for first in range(0, len(order), size):
             batch = order[first : first + size]
@@ -124,6 +128,7 @@ def generate_text(
                 decoding=distribution, uniforms=noise, states=states,
             )  # fmt: skip
             seconds = (time.perf_counter() - began) / len(batch)
+            energy = meter.lap() / len(batch)
             for row, (new, reason), state in zip(batch, answers, states, strict=True):
                 source = prompts[row]
                 kept[row] = {
@@ -132,6 +137,7 @@ def generate_text(
                     "hidden": state_bytes(state[: len(new)]),
                     "flops": 0.0,
                     "seconds": 0.0,
+                    **Energy().columns(),
                 }
                 body = new[:-1] if reason == "stop" else new
                 done[row] = {
@@ -147,6 +153,7 @@ def generate_text(
                     "teacher_flops": source["prompt_flops"]
                     + flop_model.generation(len(encoded[row]), len(new)),
                     "teacher_seconds": source["prompt_seconds"] + seconds,
+                    **(energy_of(source, "prompt_") + energy).columns("teacher_"),
                 }
             made += sum(len(new) for new, _ in answers)
             bar.update(len(batch))

@@ -18,8 +18,8 @@ _MEASURES = {"loss": "held-out loss", "reference_loss": "reference loss"}
 
 
 def draw_pareto(table: pd.DataFrame, students: Sequence[str]) -> Canvas:
-    """A panel per property: the runs of each student, and the front through the best of them."""
-    names = [name for name in PROPERTIES if (table["column"] == name).any()]
+    """A panel per cost: the runs of each student, and the front through the best of them."""
+    names = labels_in(table["column"])
     means = table[table["kind"] == "mean"]
     lines = labels_in(means["line"])
     looks = label_looks(students)
@@ -66,7 +66,7 @@ def draw_pareto(table: pd.DataFrame, students: Sequence[str]) -> Canvas:
         set_ticks(axes, "x", log=True, most=3)
         set_ticks(axes, "y", log=True)
         axes.tick_params(labelbottom=True, labelleft=place[1] == 0)
-        axes.set_xlabel(PROPERTIES[names[index]])
+        axes.set_xlabel(PROPERTIES.get(names[index], names[index]))
         if place[1] == 0:
             axes.set_ylabel(f"{_MEASURES[table['row'].iloc[0]]} (nats)")
     return grid.canvas

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from distill.energy_quality import estimated_share
 from distill.estimates import estimate, pooled_spread
 from distill.law_figures import Rows
 from distill.law_rows import SIZES, token_levels
@@ -45,36 +46,60 @@ def pareto(rows: pd.DataFrame, references: Mapping[str, Any]) -> Rows:
     With several teachers the loss is that on the reference text: their own texts differ. `kind` is
     mean (over the runs of a student, line and size), front or teacher; `mark` the samples.
     """
-    measure = "loss"
-    if rows["teacher"].nunique() > 1 and rows["reference_loss"].notna().any():
-        measure = "reference_loss"
+    measure = _measure(rows)
     table = rows.assign(ms_per_token=1000 / _column(rows, "tokens_per_second"))
-    table["size_key"] = table["samples"].fillna(table["tokens"]).fillna(0)
     out: Rows = []
     for name in PROPERTIES:
-        table[name] = _column(table, name)
-        known = table[(table[name] > 0) & (table[measure] > 0)]
-        if known.empty or (name == "params" and any(row["column"] == "size_mb" for row in out)):
+        found = _cells_and_front(table, name, measure, name)
+        if not found or (name == "params" and any(row["column"] == "size_mb" for row in out)):
             continue
-        points: list[tuple[float, float]] = []
-        keys = ["student", "line", "size_key"]
-        for (student, line, size), cell in known.groupby(keys, sort=False):
-            x, y = float(cell[name].mean()), float(cell[measure].mean())
-            points.append((x, y))
-            out.append(
-                {"row": measure, "column": name, "kind": "mean", "label": student, "line": line}
-                | {"x": x, "y": y, "runs": len(cell), "mark": f"{size:.0f}"}
-            )
-        for x, y in front(points):
-            out.append({"row": measure, "column": name, "kind": "front", "label": "front"}
-                       | {"x": x, "y": y})  # fmt: skip
+        out += found
+        known = set(table.loc[_column(table, name) > 0, "teacher"])
         for teacher, facts in (references.get("teachers") or {}).items():
             speed = facts.get("tokens_per_second")
             value = (1000 / speed if speed else None) if name == "ms_per_token" else facts.get(name)
             loss = facts.get(measure)
-            if value and loss and teacher in set(known["teacher"]):
+            if value and loss and teacher in known:
                 out.append({"row": measure, "column": name, "kind": "teacher", "label": teacher}
                            | {"x": float(value), "y": float(loss)})  # fmt: skip
+    return out
+
+
+def pareto_energy(rows: pd.DataFrame, references: Mapping[str, Any]) -> Rows:
+    """Loss against the energy behind a student, a panel per way to count it, and the fronts.
+
+    As `pareto`; a `column` is the words on its axis, which say whether any of it is estimated.
+    """
+    kind = "estimated" if estimated_share(rows) > 0 else "measured"
+    out: Rows = []
+    for suffix, told in TOTALS.items():
+        out += _cells_and_front(rows, f"total_kwh{suffix}", _measure(rows), f"{kind} kWh, {told}")
+    return out
+
+
+def _measure(rows: pd.DataFrame) -> str:
+    """Which loss students are compared by."""
+    several = rows["teacher"].nunique() > 1 and rows["reference_loss"].notna().any()
+    return "reference_loss" if several else "loss"
+
+
+def _cells_and_front(rows: pd.DataFrame, name: str, measure: str, column: str) -> Rows:
+    """Return a mark per student, line and size over a cost, and the front of them all."""
+    table = rows.assign(size_key=rows["samples"].fillna(rows["tokens"]).fillna(0))
+    table[name] = _column(table, name)
+    known = table[(table[name] > 0) & (table[measure] > 0)]
+    out: Rows = []
+    points: list[tuple[float, float]] = []
+    for (student, line, size), cell in known.groupby(["student", "line", "size_key"], sort=False):
+        x, y = float(cell[name].mean()), float(cell[measure].mean())
+        points.append((x, y))
+        out.append(
+            {"row": measure, "column": column, "kind": "mean", "label": student, "line": line}
+            | {"x": x, "y": y, "runs": len(cell), "mark": f"{size:.0f}"}
+        )
+    for x, y in front(points):
+        out.append({"row": measure, "column": column, "kind": "front", "label": "front"}
+                   | {"x": x, "y": y})  # fmt: skip
     return out
 
 

@@ -12,11 +12,13 @@ from safetensors.torch import load_file, save_file
 from transformers import Trainer, TrainerState
 
 from distill.checkpoints import CHECKSUMS, STATE, checksums_of
+from distill.energy import UNKNOWN, Energy, energy_of
 from distill.files import write_json
 from distill.flops import FlopModel
 from distill.forward import run_model
 from distill.losses import cross_entropy
 from distill.memory import job_peak
+from distill.meter import Meter
 from distill.objective import Objective, TargetReader
 from distill.on_policy import LOGGED, LiveTeacher
 from distill.shares import Share, shared_loader
@@ -26,6 +28,9 @@ PROJECTIONS = "distillation_projections"
 
 ELAPSED = "elapsed"
 """Key of an update's log entry: seconds of training so far, those of earlier tries included."""
+
+ENERGY = "energy_"
+"""Prefix of an update's log entries: the energy so far, likewise; none where it is unknown."""
 
 
 class DistillationTrainer(Trainer):
@@ -50,7 +55,7 @@ class DistillationTrainer(Trainer):
         self.counts: dict[str, int] = {}
         self.work: dict[str, int] = {}
         self.terms: dict[str, torch.Tensor] = {}
-        self.began = time.perf_counter()
+        self.began, self.meter, self.earlier = time.perf_counter(), Meter(), Energy()
 
     def compute_loss_context_manager(self) -> Any:
         """bf16 autocast around the forward pass and the loss.
@@ -75,6 +80,13 @@ class DistillationTrainer(Trainer):
         """As `job_peak`, summed over processes, all of which have then ended their last update."""
         peak = job_peak()
         return peak | {"peak_memory_mb": self.over_processes([peak["peak_memory_mb"]])[0]}
+
+    def energy(self) -> Energy:
+        """Energy of training so far, all processes and earlier tries together."""
+        own = self.meter.total()
+        parts = [math.nan if part is None else part for part in (own.kwh, own.estimated)]
+        kwh, estimated = self.over_processes(parts)
+        return self.earlier + (UNKNOWN if math.isnan(kwh) else Energy(kwh, estimated))
 
     def _share(self, order: Any, size: int) -> Share:
         return Share(order, size, self.args.world_size, self.args.process_index)
@@ -150,6 +162,8 @@ class DistillationTrainer(Trainer):
             logs |= {f"terms/{name}": value for name, value in zip(self.terms, terms, strict=True)}
             logs |= {LOGGED + name: number for name, number in self.work.items()}
             logs[ELAPSED] = time.perf_counter() - self.began
+            used = self.energy().columns(ENERGY).items()
+            logs |= {name: number for name, number in used if number is not None}
             self.terms = {}
             if not math.isfinite(logs["loss"]):
                 self.control.should_training_stop = True  # no later update could mend the weights
@@ -160,10 +174,12 @@ class DistillationTrainer(Trainer):
 
         The library would go on where a training had stopped early.
         """
-        self.began = time.perf_counter()
+        self.began, self.meter, self.earlier = time.perf_counter(), Meter(), Energy()
         if resume_from_checkpoint:
             state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / STATE))
-            self.began -= max((entry.get(ELAPSED, 0.0) for entry in state.log_history), default=0.0)
+            logged = [entry for entry in state.log_history if ELAPSED in entry]
+            self.began -= max((entry[ELAPSED] for entry in logged), default=0.0)
+            self.earlier = energy_of(logged[-1], ENERGY) if logged else Energy()
             control = state.stateful_callbacks.get("TrainerControl", {})
             if control.get("args", {}).get("should_training_stop"):
                 self.state = state

@@ -20,6 +20,7 @@ from transformers import (
 
 from distill.checkpoints import FINISHED, RECORD, last_checkpoint, prepare_folder, publish
 from distill.encoding import OTHER_TOKENS, collate, encode_rows
+from distill.energy import Energy
 from distill.files import (
     UserError,
     read_json,
@@ -475,7 +476,7 @@ def train_student(
     tokenizer, vocabulary = load_tokenizer(initial), Vocabulary.load(initial)
     record: dict[str, Any] = {"schema": 1, "spec": spec, "run": run, "updates": 0}
     record |= {"tokens_seen": 0, "tokens_unique": 0, "train_flops": 0, "train_seconds": 0.0}
-    record |= {"peak_memory_mb": None, "peak_memory_of": None}
+    record |= {"peak_memory_mb": None, "peak_memory_of": None, **Energy().record()}
     if shard is None:
         model = model_class(AutoConfig.from_pretrained(initial, **SAFE)).from_pretrained(
             initial, dtype=torch.float32, use_safetensors=True, **SAFE
@@ -502,7 +503,7 @@ def train_student(
                 f"run code; delete {resume} to train from the start"
             ) from None
         seconds = time.perf_counter() - trainer.began
-        peak = trainer.peak_memory()
+        peak, energy = trainer.peak_memory(), trainer.energy()
         state = trainer.state
         if diverged(state):
             raise UserError(_not_a_number("the training loss", run))
@@ -522,6 +523,7 @@ def train_student(
             "updates": state.global_step,
             "train_seconds": seconds,
             **peak,
+            **energy.record(),
             "resumed_from": Path(last).name if last else None,
             "learning_rate": trainer.args.learning_rate,
             "precision": trainer.precision,
