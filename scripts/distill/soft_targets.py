@@ -156,7 +156,7 @@ def _follows(counts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 def packed_ids(
     ids: np.ndarray, counts: np.ndarray, lengths: np.ndarray, dtype: np.dtype[Any]
 ) -> bytes:
-    """The `ids` blob of sampled targets: a quarter smaller than the ids when compressed.
+    """The `ids` blob of sampled targets; it compresses better than the ids, by 10 to 25 %.
 
     Of several ids of one token with the same count all but the first are kept as differences from
     the id before, and of all values first the lowest bytes, then the next ones.
