@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+from distill.imports import quick_imports
 from distill.job import job
-from distill.students import build_student
 
 with job(snakemake):
+    with quick_imports():
+        from distill.students import build_student
     folder = Path(snakemake.input.model).parent
     texts = list(snakemake.input.vocabulary)
     build_student(snakemake.params.spec, folder, snakemake.output.manifest, texts)

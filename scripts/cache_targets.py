@@ -1,13 +1,15 @@
 """Make the soft targets of one part of a text from its teachers' final hidden states."""
 
-from distill.caching import cache_targets
+from distill.imports import quick_imports
 from distill.job import job
-from distill.models import device, use_threads
-from distill.parquet import read_rows, write_rows
-from distill.soft_targets import scheme_of, target_schema
-from distill.states import load_head
 
 with job(snakemake):
+    with quick_imports():
+        from distill.caching import cache_targets
+        from distill.models import device, use_threads
+        from distill.parquet import read_rows, write_rows
+        from distill.soft_targets import scheme_of, target_schema
+        from distill.states import load_head
     spec = snakemake.params.spec
     use_threads(spec["scorers"][0]["threads"])
     heads = [load_head(path, device()) for path in snakemake.input.heads]

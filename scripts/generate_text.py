@@ -2,18 +2,20 @@
 
 from pathlib import Path
 
+from distill.imports import quick_imports
 from distill.job import job
-from distill.memory import job_peak
-from distill.meter import Meter
-from distill.models import load_teacher, load_tokenizer, use_threads
-from distill.out_of_memory import memory_hint, smaller_batch
-from distill.parquet import read_rows, write_rows
-from distill.schemas import TEXT_SCHEMA
-from distill.states import STATES_SCHEMA
-from distill.text import generate_text, longest_sequence
-from distill.tokens import tokenizer_sha256
 
 with job(snakemake):
+    with quick_imports():
+        from distill.memory import job_peak
+        from distill.meter import Meter
+        from distill.models import load_teacher, load_tokenizer, use_threads
+        from distill.out_of_memory import memory_hint, smaller_batch
+        from distill.parquet import read_rows, write_rows
+        from distill.schemas import TEXT_SCHEMA
+        from distill.states import STATES_SCHEMA
+        from distill.text import generate_text, longest_sequence
+        from distill.tokens import tokenizer_sha256
     spec, prompts = snakemake.params.spec, read_rows(snakemake.input.prompts)
     use_threads(spec["decoding"]["threads"])
     folder = Path(snakemake.input.model).parent

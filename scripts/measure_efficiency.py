@@ -2,14 +2,16 @@
 
 from pathlib import Path
 
-from distill.environment import versions
-from distill.files import write_json
+from distill.imports import quick_imports
 from distill.job import job
-from distill.latency import measure_efficiency, measure_encoder
-from distill.machine import hardware
-from distill.models import device, resolve_precision, use_threads
 
 with job(snakemake):
+    with quick_imports():
+        from distill.environment import versions
+        from distill.files import write_json
+        from distill.latency import measure_efficiency, measure_encoder
+        from distill.machine import hardware
+        from distill.models import device, resolve_precision, use_threads
     spec = snakemake.params.spec
     use_threads(spec["threads"])
     measure = measure_encoder if "length" in spec else measure_efficiency

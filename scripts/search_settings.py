@@ -3,16 +3,17 @@
 from pathlib import Path
 
 from distill.files import sha256_of
-from distill.imports import leave_out
+from distill.imports import leave_out, quick_imports
 from distill.job import job
 
 with job(snakemake):
     spec, files = snakemake.params.spec, snakemake.input
     if not spec["train"].get("lora"):
         leave_out("peft")
-    from distill.models import use_threads
-    from distill.naming import digest
-    from distill.search import search_settings
+    with quick_imports():
+        from distill.models import use_threads
+        from distill.naming import digest
+        from distill.search import search_settings
 
     use_threads(spec["train"]["threads"])
     read = [sha256_of(Path(path)) for path in (files.shard, *files.validation, *files.teacher)]

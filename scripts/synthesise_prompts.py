@@ -2,14 +2,16 @@
 
 from pathlib import Path
 
+from distill.imports import quick_imports
 from distill.job import job
-from distill.models import load_teacher, load_tokenizer, use_threads
-from distill.out_of_memory import memory_hint, smaller_batch
-from distill.parquet import write_rows
-from distill.schemas import RAW_SCHEMA
-from distill.text import synthesise_prompts
 
 with job(snakemake):
+    with quick_imports():
+        from distill.models import load_teacher, load_tokenizer, use_threads
+        from distill.out_of_memory import memory_hint, smaller_batch
+        from distill.parquet import write_rows
+        from distill.schemas import RAW_SCHEMA
+        from distill.text import synthesise_prompts
     spec = snakemake.params.spec
     use_threads(spec["threads"])
     folder = Path(snakemake.input.model).parent

@@ -3,16 +3,17 @@
 from pathlib import Path
 
 from distill.files import sha256_of
-from distill.imports import leave_out
+from distill.imports import leave_out, quick_imports
 from distill.job import job
 
 with job(snakemake):
     spec, files = snakemake.params.spec, snakemake.input
     if not spec.get("train", {}).get("lora"):
         leave_out("peft")
-    from distill.launching import launch_training
-    from distill.models import use_threads
-    from distill.naming import digest
+    with quick_imports():
+        from distill.launching import launch_training
+        from distill.models import use_threads
+        from distill.naming import digest
 
     use_threads(spec["train"]["threads"] if "train" in spec else 1)
     named = (*files.shard, *files.validation, *files.best, *files.teacher)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from if_verifiable.common import evaluate_instructions
 from if_verifiable.ifeval.instructions_registry import INSTRUCTION_DICT
+from scipy.stats import binomtest
 
 from distill import instructions
 from distill.files import UserError, write_json
@@ -250,11 +251,10 @@ def test_importing_the_module_is_cheap() -> None:
     assert run.stdout.strip() == "[]"
 
 
-def test_wilson_interval_matches_the_closed_form() -> None:
-    z, n, p = 1.959963984540054, 50, 7 / 50
-    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    assert wilson_interval(7, 50) == pytest.approx((centre - half, centre + half), abs=1e-12)
+@pytest.mark.parametrize("passed", [0, 1, 7, 49, 50])
+def test_wilson_interval_is_scipys(passed: int) -> None:
+    expected = binomtest(passed, 50).proportion_ci(confidence_level=0.95, method="wilson")
+    assert wilson_interval(passed, 50) == pytest.approx(tuple(expected), abs=1e-12)
 
 
 def test_wilson_interval_at_the_ends() -> None:

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy.optimize import least_squares
 
 import law_simulations
-from distill.fitting import centre_of, fit_law, huber, starting_points
+from distill.fitting import HUBER_DELTA, centre_of, descend, fit_law, huber, starting_points
 from distill.laws import LAWS
 
 ALL = [(target, name) for target, laws in LAWS.items() for name in laws]
@@ -172,3 +173,36 @@ def test_values_that_have_no_log_are_refused(bad: float) -> None:
         fit_law(law, {"tokens": np.where(tokens == 2, bad, tokens)}, loss)
     with pytest.raises(ValueError, match="positive"):
         fit_law(law, {"tokens": tokens}, np.where(tokens == 2, bad, loss))
+
+
+@pytest.mark.parametrize("name", ["data_power", "size_power", "chinchilla"])
+def test_refits_together_end_where_refits_alone_do(name: str) -> None:
+    law, rng = LAWS["loss"][name], np.random.default_rng(3)
+    sizes, tokens = np.meshgrid(law_simulations.SIZES, law_simulations.TOKENS)
+    grid = {"params": sizes.ravel(), "tokens": tokens.ravel()}
+    inputs = {key: grid[key] for key in law.inputs}
+    truth = np.log(law.predict(law_simulations.TRUTH, inputs))
+    fit = fit_law(law, inputs, np.exp(truth + 0.01 * rng.normal(size=len(truth))))
+    logs = truth + 0.01 * rng.normal(size=(5, len(truth)))
+    theta, x = np.tile(fit.theta, (5, 1)), law.centred(inputs, fit.centre)
+    for width, steps in ((10 * HUBER_DELTA, 10), (HUBER_DELTA, 200)):
+        theta, cost = descend(law, x, logs, theta, fit.bounds, width, steps)
+    for row, y in enumerate(logs):
+        alone = fit_law(law, inputs, np.exp(y), initial=fit.theta, centre=fit.centre)
+        assert cost[row] <= alone.objective * (1 + 1e-4)
+        assert cost[row] == huber(law.curve(theta[row], x)[0] - y, HUBER_DELTA)
+
+
+def test_least_squares_of_many_is_scipys() -> None:
+    law, inputs = LAWS["loss"]["chinchilla"], some_inputs(40)
+    x = law.centred(inputs, centre_of({key: inputs[key] for key in law.inputs}))
+    start = starting_points(law, np.full(40, 2.0), 10**6, 0)[100]
+    logs = law.curve(start, x)[0] + 0.02 * np.random.default_rng(5).normal(size=(4, 40))
+    bounds = np.tile([-8.0, 8.0], (len(start), 1))
+    theta, _ = descend(law, x, logs, np.tile(start, (4, 1)), bounds, np.inf, 60)
+    for row, y in enumerate(logs):
+        alone = least_squares(
+            lambda p, y=y: law.curve(p, x)[0] - y, start, lambda p: law.curve(p, x)[1].T
+        )
+        ours = 0.5 * ((law.curve(theta[row], x)[0] - y) ** 2).sum()
+        assert ours <= alone.cost * (1 + 1e-6)

@@ -19,9 +19,11 @@ from distill.soft_targets import (
     Scheme,
     bytes_per_token,
     decode_targets,
+    packed_ids,
     stored_bytes,
     summarise,
     target_schema,
+    unpacked_ids,
 )
 
 SCHEMES = [
@@ -70,6 +72,40 @@ def decoded(blob: bytes, dtype: str, *shape: int) -> np.ndarray:
     return np.frombuffer(blob, dtype).reshape(shape)
 
 
+def drawn_ids(row: dict[str, Any], vocabulary: int = 300) -> np.ndarray:
+    """The ids of sampled targets with up to 255 draws, as the documentation of the columns says."""
+    counts, lengths = (decoded(row[name], "u1", -1) for name in ("counts", "lengths"))
+    dtype = np.dtype("<u2" if vocabulary <= 65_536 else "<u4")
+    planes = decoded(row["ids"], "u1", dtype.itemsize, -1)
+    ids = sum(plane.astype(np.int64) << (8 * place) for place, plane in enumerate(planes))
+    first = set(np.cumsum([0, *lengths.astype(int)]))
+    for place in range(1, len(ids)):
+        if counts[place] == counts[place - 1] and place not in first:
+            ids[place] += ids[place - 1]
+    return np.asarray(ids)
+
+
+@pytest.mark.parametrize("vocabulary", [2, 300, 49_152, 200_000])
+def test_packed_ids_are_unpacked_and_as_documented(vocabulary: int) -> None:
+    rng = np.random.default_rng(vocabulary)
+    weights = rng.dirichlet(np.full(min(vocabulary, 500), 0.05), size=40).clip(1e-6)
+    ids, counts, lengths = [], [], []
+    names = np.sort(rng.choice(vocabulary, weights.shape[1], replace=False))
+    for one in weights / weights.sum(1, keepdims=True):
+        drawn = rng.multinomial(200, one)
+        order = np.lexsort((names, -drawn))[: (drawn > 0).sum()]
+        ids.append(names[order])
+        counts.append(drawn[order])
+        lengths.append(len(order))
+    flat = [np.concatenate(ids), np.concatenate(counts).astype("u1"), np.array(lengths, "u1")]
+    dtype = np.dtype("<u2" if vocabulary <= 65_536 else "<u4")
+    blob = packed_ids(flat[0], flat[1], flat[2], dtype)
+    assert len(blob) == len(flat[0]) * dtype.itemsize
+    assert np.array_equal(unpacked_ids(blob, flat[1], flat[2], dtype), flat[0])
+    row = {"ids": blob, "counts": flat[1].tobytes(), "lengths": flat[2].tobytes()}
+    assert np.array_equal(drawn_ids(row, vocabulary), flat[0])
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_row_has_the_columns_of_the_schema_and_survives_parquet(
     scheme: Scheme, tmp_path: Path
@@ -103,7 +139,7 @@ def test_blobs_have_the_documented_layout() -> None:
     scheme = Scheme("sampled", draws=50, log_p=True, bits=16, temperatures=(2.0, 0.7))
     row = encode_targets(log_q, scheme, "a")
     lengths = decoded(row["lengths"], "u1", 37)
-    ids, counts = decoded(row["ids"], "<u2", -1), decoded(row["counts"], "u1", -1)
+    ids, counts = drawn_ids(row), decoded(row["counts"], "u1", -1)
     assert lengths.sum(dtype=int) == len(ids) == len(counts)
     owner = np.repeat(np.arange(37), lengths)
     assert np.array_equal(np.bincount(owner, counts), np.full(37, 50.0))
@@ -384,9 +420,9 @@ def test_draws_depend_on_the_row_and_the_seed_alone() -> None:
     encode_targets(peaked(9, 50), scheme, "train-2")
     assert encode_targets(log_q, scheme, "train-1") == row
     fewer = encode_targets(log_q[:21], scheme, "train-1")
-    for name, blob in fewer.items():
+    for name, blob in (fewer | {"ids": drawn_ids(fewer, 1000).tobytes()}).items():
         assert blob
-        assert row[name].startswith(blob)
+        assert (row | {"ids": drawn_ids(row, 1000).tobytes()})[name].startswith(blob)
     others = [
         encode_targets(log_q, scheme, "train-2"),
         encode_targets(log_q, Scheme("sampled", draws=20, log_p=True, seed=1), "train-1"),
@@ -399,7 +435,7 @@ def test_draws_depend_on_the_row_and_the_seed_alone() -> None:
 def test_draws_are_not_those_that_made_the_text() -> None:
     log_q = torch.full((50, 60_000), 1 / 60_000).log()
     scheme = Scheme("sampled", draws=1)
-    drawn = decoded(encode_targets(log_q, scheme, "train-1")["ids"], "<u2", 50).astype(float)
+    drawn = drawn_ids(encode_targets(log_q, scheme, "train-1"), 60_000).astype(float)
     own = row_uniforms("targets\0train-1", 0, 50)
     text = row_uniforms("train-1", 0, 50)
     assert abs(drawn / 60_000 - own).max() < 1e-3

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import least_squares
 
 from distill.estimates import number
 from distill.fitted import FittedLaw
+from distill.fitting import TOGETHER, descend
 from distill.law_choice import Fitted, Settings, fit_points, too_rich
 from distill.law_curves import (
     SIZE_NAMES,
@@ -31,7 +31,7 @@ from distill.laws import LAWS, Array, Inputs, Law
 
 COLLAPSE = "Where does compression collapse?"
 LEAST_SIZES = 6
-REPLICATES = 99
+REPLICATES = 999
 SIGNIFICANCE = 0.05
 NEEDS = (
     f"at least {LEAST_SIZES} sizes of student, several of them well below and above the break, "
@@ -171,21 +171,20 @@ def break_test(points: Points, settings: Settings, replicates: int) -> Break | s
     outer = [law.centred(there.values, centre) for law, _, _ in fitted]
 
     def misses(logs: Array) -> list[Array]:
-        """Log errors on the judged rung of both laws, fitted to the runs below it."""
+        """Log errors on the judged rung of both laws, fitted to the runs below it; a row each."""
         found = []
         for (law, initial, bounds), x, beyond in zip(fitted, inner, outer, strict=True):
-            theta = _least_squares(law, x, logs[ranks < top], initial, bounds)
-            found.append(law.curve(theta, beyond)[0] - logs[ranks == top])
+            theta = _least_squares(law, x, logs[:, ranks < top], initial, bounds)
+            found.append(law.curve(theta, beyond)[0] - logs[:, ranks == top])
         return found
 
-    errors = misses(np.log(points.target))
-    gain = _gain(*errors)
+    errors = misses(np.log(points.target)[None, :])
+    gain = float(_gain(*errors)[0])
     log_mean, mixing = whole.log_prediction(points)[0], _noise(points, whole)
-    rng = np.random.default_rng(settings.seed)
-    larger = sum(
-        _gain(*misses(log_mean + mixing @ rng.normal(size=len(points)))) >= gain
-        for _ in range(replicates)
-    )
+    simulated = np.random.default_rng(settings.seed).normal(size=(replicates, len(points)))
+    simulated = log_mean + simulated @ mixing.T
+    blocks = (simulated[first : first + TOGETHER] for first in range(0, replicates, TOGETHER))
+    larger = sum(int((_gain(*misses(block)) >= gain).sum()) for block in blocks)
     values = coefficients(broken, full.fit, full.found)
     place, steeper = (
         Interval(values[n]["value"], values[n]["low"], values[n]["high"]) for n in ("N_c", "delta")
@@ -196,27 +195,20 @@ def break_test(points: Points, settings: Settings, replicates: int) -> Break | s
 
 
 def _least_squares(law: Law, x: Inputs, logs: Array, starts: Array, bounds: Array) -> Array:
-    """Fit a law to logs by least squares from some starts: fast, and the same for every study."""
-
-    def descend(start: Array, steps: int) -> tuple[float, Array]:
-        found = least_squares(
-            lambda theta: law.curve(theta, x)[0] - logs,
-            np.clip(start, bounds[:, 0] + 1e-9, bounds[:, 1] - 1e-9),
-            jac=lambda theta: law.curve(theta, x)[1].T,
-            bounds=(bounds[:, 0], bounds[:, 1]),
-            max_nfev=steps,
-        )
-        return float(found.cost), np.asarray(found.x)
-
-    with np.errstate(over="ignore"):
-        # A few steps from each start, the rest from the best.
-        first = min((descend(start, 6) for start in starts), key=lambda pair: pair[0])
-        return descend(first[1], 60)[1]
+    """Fit a law to each row of logs by least squares from some starts; shape (rows, P)."""
+    best, least = np.tile(starts[0], (len(logs), 1)), np.full(len(logs), np.inf)
+    # A few steps from each start, the rest from the best.
+    for start in starts:
+        theta, cost = descend(law, x, logs, np.tile(start, (len(logs), 1)), bounds, np.inf, 6)
+        best = np.where((cost < least)[:, None], theta, best)
+        least = np.minimum(cost, least)
+    return descend(law, x, logs, best, bounds, np.inf, 40)[0]
 
 
-def _gain(smooth: Array, broken: Array) -> float:
-    """Log of the ratio of root mean square errors."""
-    return float(0.5 * np.log((smooth @ smooth + 1e-24) / (broken @ broken + 1e-24)))
+def _gain(smooth: Array, broken: Array) -> Array:
+    """Log of the ratio of root mean square errors, row by row."""
+    squares = [(errors**2).sum(axis=-1) + 1e-24 for errors in (smooth, broken)]
+    return np.asarray(0.5 * np.log(squares[0] / squares[1]))
 
 
 def _noise(points: Points, fitted: Fitted) -> Array:

@@ -5,13 +5,16 @@ Only the types that need neither the network nor NLTK data are used.
 """
 
 import functools
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 from distill.files import UserError, read_json
+from distill.imports import quick_imports
 
 FIXED_COUNT = 50
 """Number of hand-written instructions that ship with the project."""
@@ -547,8 +550,8 @@ def generated_instructions(count: int, seed: int) -> list[Instruction]:
 
 @functools.cache
 def _checkers() -> dict[str, Any]:
-    from if_verifiable.ifeval.instructions_registry import INSTRUCTION_DICT
-
+    with quick_imports():  # NLTK is below, and would take scipy along
+        from if_verifiable.ifeval.instructions_registry import INSTRUCTION_DICT
     return {kind: INSTRUCTION_DICT[kind] for kind in INSTRUCTION_TYPES}
 
 
@@ -588,12 +591,17 @@ def wilson_interval(passed: int, total: int, confidence: float = 0.95) -> tuple[
         ValueError: `total` is not positive, `passed` is outside 0..`total`, or `confidence` is
             outside 0..1.
     """
-    from scipy.stats import binomtest
-
     if total < 1:
         raise ValueError(f"a pass rate needs at least one trial, not {total}")
-    interval = binomtest(passed, total).proportion_ci(confidence_level=confidence, method="wilson")
-    return float(interval.low), float(interval.high)
+    if not 0 <= passed <= total:
+        raise ValueError(f"{passed} of {total} trials cannot have passed")
+    if not 0 < confidence < 1:
+        raise ValueError(f"a confidence is between 0 and 1, not {confidence}")
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    share, spread = passed / total, z**2 / total
+    centre = (share + spread / 2) / (1 + spread)
+    half = math.sqrt(spread * (share * (1 - share) + spread / 4)) / (1 + spread)
+    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> dict[str, int | float]:
@@ -606,13 +614,12 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> dict[str, int | fl
     Raises:
         ValueError: the lists differ in length.
     """
-    from scipy.stats import binomtest
-
     pairs = list(zip(first, second, strict=True))
     only_first = sum(bool(a) and not b for a, b in pairs)
     only_second = sum(bool(b) and not a for a, b in pairs)
     discordant = only_first + only_second
-    p_value = float(binomtest(only_first, discordant, 0.5).pvalue) if discordant else 1.0
+    tail = sum(math.comb(discordant, k) for k in range(min(only_first, only_second) + 1))
+    p_value = min(1.0, 2 * tail / 2**discordant)
     return {"only_first": only_first, "only_second": only_second, "p_value": p_value}
 
 

@@ -1,5 +1,6 @@
 """What every job does around its work: log file, threads, one clear sentence when it fails."""
 
+import atexit
 import ctypes
 import logging
 import os
@@ -59,6 +60,8 @@ def job(snakemake: Any) -> Iterator[Any]:
     Snakemake has told.
     """
     end_with_workflow()
+    ended: list[bool] = []
+    atexit.register(_end_at_once, ended)  # before all others, so that it is called after them
     log = Path(str(snakemake.log[0]))
     logging.raiseExceptions = False  # a log that cannot be written must not hide why
     _open_log(log)
@@ -77,6 +80,20 @@ def job(snakemake: Any) -> Iterator[Any]:
             _fail(f"the job ran out of memory; {FEWER_JOBS}")
         _fail(f"{type(error).__name__}: {error} (traceback in {log})")
     logging.info("done")
+    ended.append(True)
+
+
+def _end_at_once(ended: list[bool]) -> None:
+    """End the process of a job that succeeded, without taking its modules and objects apart.
+
+    With torch and transformers that takes up to two seconds, and files are closed by then: threads
+    have been waited for and what else is to be done at the end has been.
+    """
+    if ended:
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _open_log(log: Path) -> None:

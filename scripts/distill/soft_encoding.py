@@ -7,10 +7,20 @@ import numpy as np
 import torch
 
 from distill.sampling import row_uniforms
-from distill.soft_targets import RANGE, ZERO, Scheme, blob_names, count_type, id_type, log_p_type
+from distill.soft_targets import (
+    RANGE,
+    ZERO,
+    Scheme,
+    blob_names,
+    count_type,
+    id_type,
+    log_p_type,
+    packed_ids,
+)
 
 _BLOCK = 64  # ids per block of the two-level search for the likeliest or drawn ones
 _CHUNK = 16  # tokens worked on at once on a CPU: 16 x 49,152 floats stay near its cache
+_DRAWN = ("ids", "counts", "lengths")
 _LEAST = -1e30  # a finite stand-in for log 0
 
 
@@ -72,12 +82,16 @@ def encode_targets(log_q: torch.Tensor, scheme: Scheme, row_id: str) -> dict[str
             parts[name].append(made[name])
     dtypes = {"ids": id_type(vocabulary), "log_p": log_p_type(scheme), "log_z": np.dtype("<f4")}
     dtypes |= {name: np.dtype("<f2") for name in ("tail_mass", "entropy")}
-    return {
+    blobs = {
         name: b"".join(
             part.astype(dtypes.get(name, count_type(scheme))).tobytes() for part in several
         )
         for name, several in parts.items()
     }
+    if scheme.scheme == "sampled" and tokens:
+        ids, counts, lengths = (np.concatenate(parts[name]) for name in _DRAWN)
+        blobs["ids"] = packed_ids(ids, counts, lengths, id_type(vocabulary))
+    return blobs
 
 
 class _Moments(NamedTuple):

@@ -90,7 +90,7 @@ def target_schema(scheme: Scheme) -> pa.Schema:
 
     - `ids`: uint16, uint32 if V > 65,536. top_k, top_k_tail: [n, min(k, V)] by descending
       probability. sampled: the distinct drawn ids of all tokens one after another, each token's
-      by descending count, then ascending id.
+      by descending count, then ascending id; see `packed_ids` for how they are stored.
     - `counts`: uint8 (uint16 if draws > 255), sampled only: how often each of `ids` was drawn.
     - `lengths`: like `counts`, [n], sampled only: distinct ids per token.
     - `log_p`: log q of each of `ids` (dense: [n, V]). bits 16 and dense: float16. bits 8: uint8
@@ -145,6 +145,47 @@ def id_type(vocabulary: int) -> np.dtype[Any]:
     return np.dtype("<u2" if vocabulary <= 65_536 else "<u4")
 
 
+def _follows(counts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Whether an id stands after one of the same token and count, and is larger then."""
+    follows = np.zeros(len(counts), dtype=bool)
+    follows[1:] = counts[1:] == counts[:-1]
+    starts = np.cumsum(lengths[:-1], dtype=np.int64)
+    follows[starts[starts < len(counts)]] = False
+    return follows
+
+
+def packed_ids(
+    ids: np.ndarray, counts: np.ndarray, lengths: np.ndarray, dtype: np.dtype[Any]
+) -> bytes:
+    """The `ids` blob of sampled targets; it compresses better than the ids, by 10 to 25 %.
+
+    Of several ids of one token with the same count all but the first are kept as differences from
+    the id before, and of all values first the lowest bytes, then the next ones.
+
+    Args:
+        ids: The drawn ids of all tokens one after another, ascending at equal counts.
+        counts: How often each was drawn.
+        lengths: Ids per token.
+        dtype: `id_type` of the vocabulary.
+    """
+    values = ids.astype(np.int64)
+    values[1:] -= np.where(_follows(counts, lengths)[1:], ids[:-1], 0)
+    return values.astype(dtype).view("u1").reshape(-1, dtype.itemsize).T.tobytes()
+
+
+def unpacked_ids(
+    blob: bytes, counts: np.ndarray, lengths: np.ndarray, dtype: np.dtype[Any]
+) -> np.ndarray:
+    """The inverse of `packed_ids`; int64."""
+    planes = np.frombuffer(blob, "u1").reshape(dtype.itemsize, -1)
+    values = np.ascontiguousarray(planes.T).view(dtype).ravel().astype(np.int64)
+    sums = np.cumsum(values)
+    # A running sum from each id that stands for itself.
+    first = np.flatnonzero(~_follows(counts, lengths))
+    before = sums[first] - values[first]
+    return sums - np.repeat(before, np.diff(first, append=len(values)))
+
+
 def count_type(scheme: Scheme) -> np.dtype[Any]:
     """A byte per count and length of sampled targets, while draws fit into it."""
     return np.dtype("u1" if scheme.draws <= 255 else "<u2")
@@ -187,10 +228,12 @@ def decode_targets(
     log_z = np.zeros((len(entropy), 1), np.float32)
     if column:
         log_z = _matrix(row["log_z"], "<f4", len(scheme.temperatures))[:, [column - 1]]
-    ids = np.frombuffer(row["ids"], id_type(vocabulary)).astype(np.int64)
     if scheme.scheme == "sampled":
-        lengths = np.frombuffer(row["lengths"], count_type(scheme))
-        weights = np.frombuffer(row["counts"], count_type(scheme)).astype(np.float32) / scheme.draws
+        lengths, counts = (
+            np.frombuffer(row[name], count_type(scheme)) for name in ("lengths", "counts")
+        )
+        ids = unpacked_ids(row["ids"], counts, lengths, id_type(vocabulary))
+        weights = counts.astype(np.float32) / scheme.draws
         if column:
             log_p = _restored(row["log_p"], scheme)
             drift = np.repeat(log_z[:, 0], lengths)
@@ -201,7 +244,8 @@ def decode_targets(
         return Targets(*padded, None, entropy)
 
     shape = len(entropy), min(scheme.k, vocabulary)
-    ids, log_p = ids.reshape(shape), _restored(row["log_p"], scheme).reshape(shape)
+    ids = np.frombuffer(row["ids"], id_type(vocabulary)).astype(np.int64).reshape(shape)
+    log_p = _restored(row["log_p"], scheme).reshape(shape)
     if scheme.scheme == "top_k":
         return Targets(ids, _softmax(log_p / np.float32(temperature)), None, entropy)
     p = np.exp(log_p)
