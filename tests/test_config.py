@@ -628,3 +628,18 @@ def test_settings_that_are_not_used_stand_in_no_spec() -> None:
     assert plain.answered_validation("big") == []
     config = changed("evaluate.answers", {"max_tokens": 8})
     assert Plan(parse_study(config)).evaluate_spec("big")["answers"]["max_tokens"] == 8
+
+
+def test_a_pool_of_a_billion_is_planned_without_listing_its_rows() -> None:
+    config = tiny.study()
+    config["prompts"] |= {"pool": 10**9, "part_size": 10**6}
+    config["runs"][0] |= {"samples": [10**9], "draws": [0]}
+    plan = Plan(parse_study(config))
+    run = next(run for run in plan.runs if run.samples)
+    assert plan.shard_rows(run) == range(10**9)
+    assert len(plan.shard_texts(run)) == len(plan.train_prompts) == 1000
+    with pytest.raises(UserError, match="more than 100000 parts; raise part_size to 10000"):
+        parse_study(config | {"prompts": config["prompts"] | {"part_size": 100}})
+    config["runs"][0]["draws"] = [0, 1]
+    with pytest.raises(UserError, match=r"at most 10000000 rows; set prompts.draw_pool"):
+        parse_study(config)

@@ -1,4 +1,5 @@
 import math
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ def test_work_agrees_with_the_closed_forms_of_flops() -> None:
 
 
 def test_training_work_counts_passes_epochs_and_the_scored_tokens() -> None:
-    rows = [(3.0, 2.0), (5.0, 4.0), (4.0, 1.0)]
+    rows = Counter([(3.0, 2.0), (5.0, 4.0), (4.0, 1.0)])
     once = sum(FLOPS.sequence_training(int(p + a), int(a)) for p, a in rows)
     assert training_work(FLOPS, rows, CE, TRAIN).flops == 2 * once
     one = TRAIN | {"max_updates": 1}
@@ -84,7 +85,9 @@ def test_training_work_counts_passes_epochs_and_the_scored_tokens() -> None:
     everywhere = training_work(FLOPS, rows, KD, TRAIN, teacher_head=50)
     scored = sum(p + a - 1 for p, a in rows)
     assert everywhere.head == 2 * (3 * FLOPS.head_per_token + 2 * 50) * scored
-    assert training_work(FLOPS, [], CE, TRAIN) == Work()
+    assert training_work(FLOPS, Counter(), CE, TRAIN) == Work()
+    many = Counter({(3.0, 2.0): 4 * 10**9})
+    assert training_work(FLOPS, many, CE, TRAIN).flops == FLOPS.sequence_training(5, 2) * 8 * 10**9
 
 
 def test_updates_round_the_last_batch_up() -> None:
@@ -93,7 +96,9 @@ def test_updates_round_the_last_batch_up() -> None:
 
 def test_known_rows_keep_their_lengths_and_answers_are_cut() -> None:
     lengths = Lengths(10.0, 20.0, measured=True, known={0: (4, 6), 2: (8, 30)})
-    assert lengths.rows([0, 1, 2], 25) == [(4, 6), (10.0, 15.0), (8, 17)]
+    assert lengths.rows([0, 1, 2], 25) == Counter([(4, 6), (10.0, 15.0), (8, 17)])
+    unknown = Lengths(10.0, 20.0)
+    assert unknown.rows(range(10**9), 25) == {(10.0, 15.0): 10**9}
 
 
 def test_jobs_are_packed_on_cores() -> None:
@@ -316,7 +321,7 @@ def test_estimates_match_a_real_run(tmp_path: Path) -> None:
     known = {n: (len(t["prompt_ids"]), len(t["response_ids"])) for n, t in enumerate(texts)}
     each = Lengths(1, 1, True, known).rows(range(10), 90)
     assert record["updates"] == updates_of(10, study.train.model_dump())
-    assert record["tokens_seen"] == 2 * sum(answer for _, answer in each)
+    assert record["tokens_seen"] == 2 * sum(answer * count for (_, answer), count in each.items())
     found = training_work(model.flops, each, CE, study.train.model_dump()).flops
     assert found == pytest.approx(record["train_flops"], rel=1e-12)
     kept = ("model.safetensors", "tokenizer.json", "tokenizer_config.json", "config.json",

@@ -1,5 +1,6 @@
 """What a plan says of runs with a live teacher."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from distill.row_lengths import read_lengths
 from test_forecast import MACHINE
 
 STUDENT, TEACHER = FlopModel(1000, 10, 300), FlopModel(5000, 20, 700)
-ROWS = [(3.0, 2.0), (5.0, 4.0), (4.0, 1.0)]
+ROWS = Counter([(3.0, 2.0), (5.0, 4.0), (4.0, 1.0)])
 TRAIN: dict[str, Any] = {
     "batch_size": 4, "epochs": 2, "max_updates": None, "lora": None,
     "gradient_checkpointing": False,
@@ -41,7 +42,7 @@ def test_work_without_own_answers_is_that_of_the_text_and_the_teacher() -> None:
 
 def test_own_answers_are_as_long_as_they_may_be() -> None:
     made = live_work(STUDENT, TEACHER, ROWS, method(1.0), TRAIN)
-    own = [(prompt, 7.0) for prompt, _ in ROWS]
+    own = Counter((prompt, 7.0) for prompt, _ in ROWS)
     assert made.training == training_work(STUDENT, own, method(1.0), TRAIN)
     assert made.sampling.flops == 2 * sum(generation_work(STUDENT, *row).flops for row in own)
     assert made.teacher.flops == 2 * sum(TEACHER.sequence_forward(int(p) + 7, 7) for p, _ in own)

@@ -93,7 +93,8 @@ class BenchmarkPlan:
         """What the runs table needs to know of `files`; nothing where no benchmark is named."""
         if not self.tasks:
             return {}
-        runs = [[self.plan.runs.index(run), task] for run, task in self.students]
+        places = {run: place for place, run in enumerate(self.plan.runs)}
+        runs = [[places[run], task] for run, task in self.students]
         teachers = [list(pair) for pair in self.teachers]
         return {"benchmarks": {"tasks": self.tasks, "runs": runs, "teachers": teachers}}
 

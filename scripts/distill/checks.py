@@ -13,6 +13,7 @@ from distill.files import UserError
 from distill.lineage import teacher_loops
 from distill.method_sections import Method
 from distill.plan import LIVE, NO_CACHE, RAW
+from distill.sections import MOST_ROWS
 from distill.served_checks import not_served, served_twice
 from distill.shown import short_name
 from distill.soundness import EVERY_WORD, unsound
@@ -299,6 +300,10 @@ def _pool_problems(study: Study, block: Block, where: str) -> list[str]:
             f"{where}.samples: {largest} is larger than {setting}, {limit}; raise that or lower samples"
         ]
     found = []
+    if any(block.draws) and limit > MOST_ROWS:
+        found.append(
+            f"{where}.draws: draws above 0 permute at most {MOST_ROWS} rows; set {section}.draw_pool"
+        )
     for name in block.curations:
         curation = study.curations.get(name)
         need = curation.candidates(largest) if curation else largest
@@ -504,6 +509,11 @@ def _search_problems(study: Study, name: str, search: Search) -> list[str]:
     limit = study.prompts.pool
     if search.draw:
         limit = study.prompts.draw_pool or limit
+    if search.draw and limit > MOST_ROWS:
+        section = "prompts" if study.corpus is None else "corpus"
+        found.append(
+            f"{where}.draw: draws above 0 permute at most {MOST_ROWS} rows; set {section}.draw_pool"
+        )
     if search.samples > limit and method.corpus is None:
         found.append(
             f"{where}.samples: {search.samples} is larger than the pool of {limit} prompts"

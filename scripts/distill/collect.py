@@ -379,10 +379,8 @@ def collect(
     speed_of = {name: speeds[place] for name, place in spec["teachers"]}
     places = dict(zip(runs, spec["shards"], strict=True))
     shard_of = {run: None if place is None else shards[place] for run, place in places.items()}
-    shown = {
-        run: {} if path is None else read_json(Path(path).with_suffix(".json"))
-        for run, path in shard_of.items()
-    }
+    record_of = {path: read_json(Path(path).with_suffix(".json")) for path in shards}
+    shown = {run: {} if path is None else record_of[path] for run, path in shard_of.items()}
     caches = {
         run: _LIVE if run.cache == LIVE else record.get("cache") for run, record in shown.items()
     }
@@ -416,9 +414,13 @@ def collect(
         table = add_benchmarks(table, beside, asked, runs, benchmarks)
     write_runs(table, out["runs"], out["csv"])
     write_json(out["references"], beside)
-    evaluated = [*records.values(), *judged.values()]
+    sums = [record.get("responses_sha256") for record in (*records.values(), *judged.values())]
     answers = [
-        read_responses(path, record.get("responses_sha256"))
+        [
+            row
+            for row in read_responses(path, record.get("responses_sha256"))
+            if row["set"] == "test"
+        ]
         for path, record in zip(responses, evaluated, strict=True)
     ]
     students = dict(zip(runs, answers[: len(runs)], strict=True))

@@ -15,7 +15,7 @@ from pydantic import model_validator as checked
 from distill.evaluate_sections import Evaluate
 from distill.method_sections import Cache, Method
 from distill.model_sections import Student, Teacher
-from distill.sections import MOST_ROWS, SHARE, Name, NotNegative, Samples, Section
+from distill.sections import MOST_SAMPLES, SHARE, Name, NotNegative, Samples, Section
 from distill.text_sections import Corpus, Curation, Mask, Prompts, Source
 from distill.train_sections import Search, Train
 
@@ -120,7 +120,7 @@ def shares_to_numbers(given: Mapping[str, Any]) -> dict[str, Any]:
     """
     rows = given.get("corpus") or given.get("prompts")
     try:
-        pool = min(int(rows["pool"]), MOST_ROWS)  # type: ignore[index]
+        pool = min(int(rows["pool"]), MOST_SAMPLES)  # type: ignore[index]
     except (TypeError, KeyError, ValueError, OverflowError):
         pool = 1  # what is wrong with it is told for itself
 

@@ -20,6 +20,9 @@ SAMPLED_BYTES, SAMPLED_POWER = 4.0, 0.41
 """Bytes per token of d sampled draws, 4 d^0.41: within 8 % of the seven caches of
 docs/soft_targets.md (a teacher with 1.1 nats of entropy and 49,152 words)."""
 
+Rows = Counter[tuple[float, float]]
+"""How many rows have each (prompt, answer) tokens: few pairs, however many rows."""
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -134,11 +137,17 @@ class Lengths:
     measured: bool = False
     known: Mapping[int, tuple[int, int]] | None = None
 
-    def rows(self, rows: Iterable[int], limit: float) -> list[tuple[float, float]]:
-        """(prompt, answer) of each row as trained on: answers are cut at `limit` in total."""
-        known = self.known or {}
-        each = (known.get(row, (self.prompt, self.answer)) for row in rows)
-        return [(prompt, max(0.0, min(answer, limit - prompt))) for prompt, answer in each]
+    def rows(self, rows: Sequence[int], limit: float) -> Rows:
+        """How many rows of each (prompt, answer), as trained on: answers are cut at `limit` in
+        total. Where none is known, a billion rows are counted at once."""
+        mean = (self.prompt, self.answer)
+        each = Counter({mean: len(rows)})
+        if self.known:
+            each = Counter(self.known.get(row, mean) for row in rows)
+        found: Rows = Counter()
+        for (prompt, answer), count in each.items():
+            found[prompt, max(0.0, min(answer, limit - prompt))] += count
+        return found
 
 
 def forward_work(flops: FlopModel, length: float, head_tokens: float) -> Work:
@@ -166,7 +175,7 @@ def updates_of(samples: int, train: Mapping[str, Any]) -> int:
 
 def training_work(
     flops: FlopModel,
-    rows: Sequence[tuple[float, float]],
+    rows: Rows,
     method: Mapping[str, Any],
     train: Mapping[str, Any],
     teacher_head: int = 0,
@@ -175,23 +184,24 @@ def training_work(
 
     Args:
         flops: The student's constants.
-        rows: (prompt, answer) tokens of each row, after the cut.
+        rows: How many rows of each (prompt, answer) tokens, after the cut.
         method: Loss weights: ce, `soft` (whether a loss on the teacher's distribution has a
             weight) and tokens (`answer` or `all`).
         train: epochs, max_updates, batch_size, lora and gradient_checkpointing.
         teacher_head: Elements of a teacher's head that training runs itself; 0 for none.
     """
-    if not rows:
+    samples = rows.total()
+    if not samples:
         return Work()
     passes, total = training_passes(train), Work()
-    for (prompt, answer), count in Counter(rows).items():
+    for (prompt, answer), count in rows.items():
         hard = answer if method["ce"] > 0 else 0.0
         soft = 0.0
         if method["soft"]:
             soft = prompt + answer - 1 if method["tokens"] == "all" else answer
         once = forward_work(flops, prompt + answer, max(hard, soft)) * passes
         total += (once + Work(0.0, 2.0 * teacher_head * soft)) * count
-    return total * (updates_of(len(rows), train) / math.ceil(len(rows) / train["batch_size"]))
+    return total * (updates_of(samples, train) / math.ceil(samples / train["batch_size"]))
 
 
 def trainable_params(model: Architecture, train: Mapping[str, Any]) -> int:

@@ -1,6 +1,5 @@
 """From a study's plan to the jobs that it takes, each with its cost, and what is done already."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from distill.costing import (
     Lengths,
     Machine,
     Probe,
+    Rows,
     Work,
     cache_bytes_per_token,
     checkpoint_bytes,
@@ -111,7 +111,9 @@ class Forecast:
         self.jobs: dict[str, Job] = {}
         self.texts, self.runs = needed_texts(plan), needed_runs(plan)
         self.searches = needed_searches(plan)
-        self._row_lengths: dict[str, list[tuple[float, float]]] = {}
+        self._row_lengths: dict[str, Rows] = {}
+        self._parts: dict[tuple[str, str, int], Rows] = {}
+        self._cached: dict[tuple[str, str, int], float] = {}
         self.rows: list[dict[str, Any]] = []
         self._prompts()
         for teacher, split, part in self.texts:
@@ -203,18 +205,20 @@ class Forecast:
             self._add("prompts", self.plan.prompts_part(split, part),
                       seconds=self.machine.analysis_start)  # fmt: skip
 
-    def _part_tokens(self, teacher: str, split: str, part: int) -> list[tuple[float, float]]:
-        """(prompt, answer) of the rows of a part."""
-        first, limit = part * self.study.prompts.part_size, float("inf")
-        rows = self.plan.part_rows(split, part)
-        numbers = range(first, first + rows) if split == "train" else [-1] * rows
-        return self.lengths[teacher].rows(numbers, limit)
+    def _part_tokens(self, teacher: str, split: str, part: int) -> Rows:
+        """How many rows of each (prompt, answer) a part has."""
+        key = (teacher, split, part)
+        if key not in self._parts:
+            first, rows = part * self.study.prompts.part_size, self.plan.part_rows(split, part)
+            numbers = range(first, first + rows) if split == "train" else [-1] * rows
+            self._parts[key] = self.lengths[teacher].rows(numbers, float("inf"))
+        return self._parts[key]
 
     def _text(self, teacher: str, split: str, part: int) -> None:
         """One part of a teacher's text with its hidden states."""
         each, entry = self._part_tokens(teacher, split, part), self.study.teachers[teacher]
         file = self.plan.text_part(teacher, split, part)
-        disk = TEXT_BYTES * sum(prompt + answer for prompt, answer in each)
+        disk = TEXT_BYTES * _tokens(each)
         if not self.plan.writes(teacher):
             seconds = self.machine.analysis_start
             if self.served(teacher):
@@ -223,14 +227,14 @@ class Forecast:
         else:
             model, at = self.models.teachers[teacher], self._of(teacher)
             work = _sum(each, lambda p, a: generation_work(model.flops, p, a))
-            size = min(entry.batch_size, len(each))
+            size = min(entry.batch_size, each.total())
             prefix = self.models.prefix[teacher]
-            seconds = self._decoding(model, work, len(each), prefix, **at, rows=entry.batch_size)
+            seconds = self._decoding(model, work, each.total(), prefix, **at, rows=entry.batch_size)
             longest = self.lengths[teacher].prompt + entry.max_tokens
             self._add(
                 "text", file, work=work, seconds=self.machine.start + seconds,
                 threads=at["threads"],
-                disk=disk + 2 * model.width * sum(answer for _, answer in each),
+                disk=disk + 2 * model.width * _scored(each, "answer"),
                 memory=decoding_memory(model, size, longest, at["precision"], self.machine.runtime),
             )  # fmt: skip
         if split == "test" and self.plan.has_model(teacher):
@@ -251,7 +255,7 @@ class Forecast:
         work = Work(0.0, model.flops.head_per_token * tokens)
         self._add("soft targets", self.plan.loss_part(teacher, "train", part), work=work,
                   seconds=self.machine.start + self._seconds("score", model, work, **at),
-                  threads=at["threads"], disk=LOSS_BYTES * len(each),
+                  threads=at["threads"], disk=LOSS_BYTES * each.total(),
                   memory=self._cache_memory([teacher], tokens))  # fmt: skip
 
     def _states(self, text: str, scorer: str, tokens: str, split: str, part: int) -> None:
@@ -276,7 +280,13 @@ class Forecast:
                   memory=self.machine.runtime + self._weights(teacher) + size)  # fmt: skip
 
     def _cache(self, teacher: str, cache: str, part: int) -> float:
-        """Soft targets of a part; returns their bytes per token."""
+        """Soft targets of a part, added once; returns their bytes per token."""
+        key = (teacher, cache, part)
+        if key not in self._cached:
+            self._cached[key] = self._targets(*key)
+        return self._cached[key]
+
+    def _targets(self, teacher: str, cache: str, part: int) -> float:
         entry, plan = self.study.caches[cache], self.plan
         if not plan.has_model(teacher):
             return self._served_cache(teacher, cache, part)
@@ -342,8 +352,8 @@ class Forecast:
         self._add("students", file, seconds=self.machine.start, disk=student_bytes(model),
                   memory=self.machine.runtime + SINGLE * max([model.params, *whole]))  # fmt: skip
 
-    def _lengths(self, run: Run, limit: float = float("inf")) -> list[tuple[float, float]]:
-        """(prompt, answer) of the rows that a run trains on."""
+    def _lengths(self, run: Run, limit: float = float("inf")) -> Rows:
+        """How many rows of each (prompt, answer) a run trains on."""
         key = f"{self.plan.shard(run)} {limit}"
         if key not in self._row_lengths:
             made = shard_lengths(self.plan, run, self.lengths[run.teacher], limit, self.root)
@@ -352,7 +362,7 @@ class Forecast:
 
     def _card(self, run: Run) -> None:
         """The card of a shard's folder, which is promised for runs of the run table."""
-        if run in self.plan.runs:
+        if run in self.plan.listed:
             card = str(Path(self.plan.shard(run)).parents[1] / "README.md")
             self._add("students", card, seconds=self.machine.analysis_start)
 
@@ -363,19 +373,19 @@ class Forecast:
         each = self._lengths(run)
         if self.plan.corpus_of(run) is not None:
             self._add("students", self.plan.shard(run), seconds=self.machine.start,
-                      disk=TEXT_BYTES * sum(map(sum, each)))  # fmt: skip
+                      disk=TEXT_BYTES * _tokens(each))  # fmt: skip
             return
         if self.plan.curation(run):
             for part in (0, *self.plan.shard_parts(run)) if self.plan.curation_losses(run) else ():
                 self._losses(run.teacher, part)
             self._add("students", self.plan.curated(run), self.plan.curated(run, "decisions"),
                       seconds=self.machine.analysis_start,
-                      disk=TEXT_BYTES * sum(map(sum, each)))  # fmt: skip
+                      disk=TEXT_BYTES * _tokens(each))  # fmt: skip
         size, tokens = 0.0, "answer"
         if run.cached != NO_CACHE:
             tokens = self.study.caches[run.cache].tokens
             size = max(self._cache(run.teacher, run.cache, p) for p in self.plan.shard_parts(run))
-        disk = TEXT_BYTES * sum(map(sum, each)) + size * _scored(each, tokens)
+        disk = TEXT_BYTES * _tokens(each) + size * _scored(each, tokens)
         self._add("students", self.plan.shard(run), seconds=self.machine.analysis_start, disk=disk)
 
     def training(self, run: Run, processes: int = 1) -> dict[str, Any]:
@@ -396,7 +406,7 @@ class Forecast:
         trained = self.machine.optimiser * model.params + self.machine.update
         seconds = self._seconds("train", model, work, **at) + updates * trained
         epochs = updates / -(-run.samples // settings.batch_size)
-        tokens, asked = sum(answer for _, answer in each) * epochs, Work()
+        tokens, asked = _scored(each, "answer") * epochs, Work()
         base = self.machine.runtime + SINGLE * head
         if run.cache == LIVE:
             teacher, theirs = self.models.teachers[run.teacher], self._of(run.teacher)
@@ -501,7 +511,7 @@ class Forecast:
     def _run(self, run: Run) -> None:
         """Training of one run, and evaluation unless it only makes a teacher."""
         model, saved = self.models.students[run.student], self.models.saved[run.student]
-        plan, listed = self.plan, run in self.plan.runs
+        plan, listed = self.plan, run in self.plan.listed
         cost = self.training(run, plan.gpus(run))
         trained = self._add(
             "training", plan.student_file(run, "training.json"),
@@ -570,12 +580,16 @@ class Forecast:
             self._add("results", file, seconds=self.machine.analysis_start)
 
 
-def _sum(rows: Iterable[tuple[float, float]], of: Callable[[float, float], Work]) -> Work:
+def _sum(rows: Rows, of: Callable[[float, float], Work]) -> Work:
     """The work of rows, those of equal lengths at once."""
-    parts = (of(*pair) * count for pair, count in Counter(rows).items())
-    return sum(parts, Work())
+    return sum((of(*pair) * count for pair, count in rows.items()), Work())
 
 
-def _scored(rows: Iterable[tuple[float, float]], tokens: str) -> float:
+def _tokens(rows: Rows) -> float:
+    """Tokens of rows, prompts and answers."""
+    return sum((p + a) * count for (p, a), count in rows.items())
+
+
+def _scored(rows: Rows, tokens: str) -> float:
     """Positions whose next token is scored: the answer's, or all but the last."""
-    return sum(a if tokens == "answer" else p + a - 1 for p, a in rows)
+    return sum((a if tokens == "answer" else p + a - 1) * count for (p, a), count in rows.items())

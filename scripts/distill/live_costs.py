@@ -5,15 +5,13 @@ are taken to be as long as they may be.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from distill.costing import Work, forward_work, generation_work, training_work, updates_of
+from distill.costing import Rows, Work, forward_work, generation_work, training_work, updates_of
 from distill.flops import FlopModel
-
-Rows = Sequence[tuple[float, float]]
-"""(prompt, answer) tokens of each row."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class LiveWork:
     sampling: Work
     teacher: Work
     tokens: float
-    rows: list[tuple[float, float]]
+    rows: Rows
 
 
 def live_work(
@@ -52,20 +50,28 @@ def live_work(
         train: As for `training_work`.
     """
     share, most = method["on_policy"]["share"], float(method["on_policy"]["max_tokens"])
-    own = [(prompt, most) for prompt, _ in rows]
+    own: Rows = Counter()
+    for (prompt, _), count in rows.items():
+        own[prompt, most] += count
     kinds: list[tuple[float, Rows]] = [(1 - share, rows), (share, own)]
-    epochs = updates_of(len(rows), train) / math.ceil(len(rows) / train["batch_size"])
+    epochs = updates_of(rows.total(), train) / math.ceil(rows.total() / train["batch_size"])
 
     def asked(prompt: float, answer: float) -> Work:
         scored = prompt + answer - 1 if method["tokens"] == "all" else answer
         return forward_work(teacher, prompt + answer, scored)
 
+    def over(kind: Rows, of: Callable[[float, float], Work]) -> Work:
+        return sum((of(*row) * count for row, count in kind.items()), Work()) * epochs
+
+    def sampled(prompt: float, answer: float) -> Work:
+        return generation_work(student, prompt, answer)
+
     trained = (training_work(student, kind, method, train) * part for part, kind in kinds)
-    scored = (asked(*row) * (part * epochs) for part, kind in kinds for row in kind)
+    tokens = (part * answer * count for part, kind in kinds for (_, answer), count in kind.items())
     return LiveWork(
         sum(trained, Work()),
-        sum((generation_work(student, *row) * (share * epochs) for row in own), Work()),
-        sum(scored, Work()),
-        sum(answer * part * epochs for part, kind in kinds for _, answer in kind),
-        [row for part, kind in kinds if part for row in kind],
+        over(own, sampled) * share,
+        sum((over(kind, asked) * part for part, kind in kinds), Work()),
+        sum(tokens) * epochs,
+        sum((kind for part, kind in kinds if part), Counter()),
     )

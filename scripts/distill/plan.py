@@ -6,11 +6,11 @@ results store it, and shared work lies under a hash of it. Keys stand in a fixed
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from distill.config import Block, Study, parts_of, raw_part_size
 from distill.corpus_plan import CorpusPlan
@@ -105,11 +105,34 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
 
 
+Names = ParamSpec("Names")
+Found = TypeVar("Found")
+
+
+def kept(
+    method: Callable[Concatenate["Plan", Names], Found],
+) -> Callable[Concatenate["Plan", Names], Found]:
+    """Work out what a method returns once for the same arguments: thousands of runs share it.
+
+    What it returns must not be changed.
+    """
+
+    @wraps(method)
+    def remembered(self: "Plan", *names: Names.args, **more: Names.kwargs) -> Found:
+        key = (method, names, *more.items())
+        if key not in self._kept:
+            self._kept[key] = method(self, *names, **more)
+        return self._kept[key]
+
+    return remembered
+
+
 class Plan:
     """Paths, specs and inputs of a study. Everything here is a function of the config alone."""
 
     def __init__(self, study: Study) -> None:
         self.study = study
+        self._kept: dict[Any, Any] = {}  # what thousands of runs share, by method and arguments
         self._orders: dict[int, list[int]] = {}  # of the pool's rows, by draw
 
     @property
@@ -122,13 +145,20 @@ class Plan:
         """The run table."""
         return run_table(self.study)
 
+    @cached_property
+    def listed(self) -> frozenset[Run]:
+        """The same, to look a run up in."""
+        return frozenset(self.runs)
+
     # Sources: models and data.
 
+    @kept
     def source_spec(self, name: str) -> dict[str, Any]:
         """What a source's files depend on."""
         source = self.study.sources[name]
         return _plain(source.model_dump(exclude_none=True, exclude_defaults=True))
 
+    @kept
     def source_key(self, name: str) -> str:
         """Folder name of a source's files: readable, and unique to its spec."""
         source = self.study.sources[name]
@@ -151,6 +181,7 @@ class Plan:
         used = [name for name, source in self.study.sources.items() if source.is_data]
         return {self.source_key(name): name for name in used}
 
+    @kept
     def trained_run(self, teacher: str) -> Run | None:
         """The run whose student a teacher is; None for one that is given."""
         entry = self.study.teachers[teacher].trained
@@ -176,6 +207,7 @@ class Plan:
         own = self.study.students[run.student].gpus
         return max([own, *(self.study.teachers[name].gpus for name in made)])
 
+    @kept
     def teacher_gpus(self, teacher: str) -> int:
         """GPUs that a job of a teacher's model runs on."""
         entry = self.study.teachers[teacher]
@@ -189,7 +221,10 @@ class Plan:
             vocabulary = self.study.students[run.student].vocabulary
             return [vocabulary.teacher] if vocabulary else []
         cache = None if run.cached == NO_CACHE else run.cache
-        given = (run.student, run.teacher, run.method, cache, run.curation)
+        return self._behind(run.student, run.teacher, run.method, cache, run.curation)
+
+    @kept
+    def _behind(self, *given: Any) -> list[str]:
         return teachers_behind(self.study, *given)
 
     @cached_property
@@ -208,6 +243,7 @@ class Plan:
                 todo += self.teachers_behind(run)
         return sorted(found)
 
+    @kept
     def model_spec(self, teacher: str) -> dict[str, Any]:
         """What a teacher's weights depend on: its source, or all that trains it.
 
@@ -219,6 +255,7 @@ class Plan:
             return self.source_spec(self.study.teachers[teacher].source or "")
         return {"study": self.study.study, "trained": self.train_spec(run)}
 
+    @kept
     def model_stem(self, teacher: str) -> str:
         """A readable name of a teacher's weights, the same for the same weights."""
         run = self.trained_run(teacher)
@@ -346,12 +383,14 @@ class Plan:
 
     # Teacher text.
 
+    @kept
     def formatting_spec(self) -> dict[str, Any]:
         """How a prompt becomes a model's input."""
         prompts = self.study.prompts
         spec = {"template": prompts.template, "system": prompts.system}
         return spec | ({"with_context": prompts.with_context} if prompts.with_context else {})
 
+    @kept
     def text_spec(self, teacher: str) -> dict[str, Any]:
         """What a teacher's text depends on."""
         if self.study.corpus is not None:
@@ -375,6 +414,7 @@ class Plan:
             "decoding": entry.model_dump(exclude=_NOT_DECODING),
         }
 
+    @kept
     def served_spec(self, teacher: str) -> dict[str, Any]:
         """What a server's answers depend on: what it is asked for, not where or how fast."""
         entry = self.study.teachers[teacher]
@@ -387,6 +427,7 @@ class Plan:
             "decoding": {name: getattr(entry, name) for name in drawn},
         }
 
+    @kept
     def served_key(self, teacher: str) -> str:
         """Folder name of a server's answers."""
         server = self.study.teachers[teacher].server
@@ -415,6 +456,7 @@ class Plan:
             return []
         return [self.served_part(teacher, "test", part) for part in self.held_out_parts("test")]
 
+    @kept
     def text_key(self, teacher: str) -> str:
         """Folder name of a teacher's text."""
         if self.study.corpus is not None:
@@ -449,6 +491,7 @@ class Plan:
         """A part of a teacher's text."""
         return f"{RESOURCES}/text/{self.text_key(teacher)}/{split}-{part:05d}.parquet"
 
+    @kept
     def held_out_text(self, teacher: str, split: str) -> list[str]:
         """The teacher's held-out text."""
         return [self.text_part(teacher, split, part) for part in self.held_out_parts(split)]
@@ -475,6 +518,7 @@ class Plan:
 
     # Soft targets.
 
+    @kept
     def scorer_spec(self, teacher: str) -> dict[str, Any]:
         """What a teacher's hidden states depend on beyond the text."""
         entry = self.study.teachers[teacher]
@@ -485,6 +529,7 @@ class Plan:
         names = ("precision", "quantisation", "device_map", "threads")
         return spec | {name: getattr(entry, name) for name in names}
 
+    @kept
     def scorer_key(self, teacher: str) -> str:
         """Name of a teacher's model as it is run."""
         return f"{self.model_stem(teacher)}-{digest(self.scorer_spec(teacher))}"
@@ -498,6 +543,7 @@ class Plan:
         """The spec of a scorer, by its key."""
         return self.scorer_spec(self.scorer_keys[key])
 
+    @kept
     def distribution_spec(self, teacher: str) -> dict[str, Any]:
         """The sampling distribution q of a teacher, given its hidden states."""
         entry = self.study.teachers[teacher]
@@ -516,6 +562,7 @@ class Plan:
         folder = "own" if own else f"{self.scorer_key(scorer)}-{tokens}"
         return f"{RESOURCES}/states/{self.text_key(text)}/{folder}/{split}-{part:05d}.parquet"
 
+    @kept
     def test_states(self, teacher: str) -> list[str]:
         """The teacher's final hidden states on its held-out text; none without a model."""
         if not self.has_model(teacher):
@@ -523,11 +570,13 @@ class Plan:
         parts = self.held_out_parts("test")
         return [self.states(teacher, teacher, "answer", "test", part) for part in parts]
 
+    @kept
     def cache_teachers(self, teacher: str, cache: str) -> dict[str, float]:
         """The teachers whose mixture a cache holds, with weights that sum to 1."""
         given = self.study.caches[cache].teachers or {teacher: 1.0}
         return {name: weight / sum(given.values()) for name, weight in sorted(given.items())}
 
+    @kept
     def targets_spec(self, teacher: str, cache: str) -> dict[str, Any]:
         """What the distributions in a cache on a teacher's text depend on."""
         entry = self.study.caches[cache]
@@ -543,6 +592,7 @@ class Plan:
             del spec["systematic"]
         return spec
 
+    @kept
     def cache_spec(self, teacher: str, cache: str) -> dict[str, Any]:
         """What a cache depends on: its distributions and, if it has any, its stored layers."""
         spec = self.targets_spec(teacher, cache)
@@ -550,6 +600,7 @@ class Plan:
             spec["hidden"] = self.layers_spec(teacher, cache)
         return spec
 
+    @kept
     def cache_key(self, teacher: str, cache: str) -> str:
         """Folder name of a cache's distributions."""
         digits = digest(self.targets_spec(teacher, cache))
@@ -587,6 +638,7 @@ class Plan:
             return self.cache_states(teacher, cache, split, part)[0]
         return f"{self.cache_folder(teacher, cache)}/{split}-{part:05d}.parquet"
 
+    @kept
     def layers_spec(self, teacher: str, cache: str) -> dict[str, Any]:
         """What the stored hidden states of layers depend on."""
         entry = self.study.caches[cache]
@@ -598,6 +650,7 @@ class Plan:
             **chosen,
         }
 
+    @kept
     def layers_key(self, teacher: str, cache: str) -> str:
         """Folder name of stored layers."""
         return f"layers-{digest(self.layers_spec(teacher, cache))}"
@@ -631,6 +684,7 @@ class Plan:
         """How the run's rows are chosen; None for `raw`."""
         return self.study.curations.get(run.curation)
 
+    @kept
     def curation_spec(self, name: str) -> Any:
         """Settings of a curation that its rows depend on; the name alone for `raw`."""
         if name == RAW:
@@ -648,6 +702,7 @@ class Plan:
         replaced = curation and curation.corrupt and curation.corrupt.kind == "replace_response"
         return [self.text_part(run.teacher, "train", 0)] if replaced else []
 
+    @kept
     def loss_spec(self, teacher: str) -> dict[str, Any]:
         """What a teacher's own loss on its text depends on."""
         return {
@@ -656,6 +711,7 @@ class Plan:
             "temperature": self.study.teachers[teacher].temperature,
         }
 
+    @kept
     def loss_key(self, teacher: str) -> str:
         """Folder name of a teacher's own losses."""
         return f"loss-{digest(self.loss_spec(teacher))}"
@@ -718,7 +774,7 @@ class Plan:
         prompts: Prompts = self.study.prompts
         return prompts.pool if run.draw == 0 else (prompts.draw_pool or prompts.pool)
 
-    def shard_rows(self, run: Run) -> list[int]:
+    def shard_rows(self, run: Run) -> Sequence[int]:
         """Pool rows that the run's shard is chosen from, in order: without a curation, its own;
         none where a corpus takes their place."""
         if self.corpus_of(run) is not None:
@@ -726,7 +782,7 @@ class Plan:
         curation = self.curation(run)
         rows = curation.candidates(run.samples) if curation else run.samples
         if run.draw == 0:
-            return list(range(rows))
+            return range(rows)  # as many as there may be, unlisted
         if run.draw not in self._orders:  # a hash of each row of the pool: once, not for each run
             seed = self.study.prompts.seed
             self._orders[run.draw] = pool_order(run.draw, self.draw_pool(run), seed)
@@ -734,10 +790,15 @@ class Plan:
 
     def shard_parts(self, run: Run) -> list[int]:
         """Parts of the pool that hold those rows."""
-        rows, size = self.shard_rows(run), self.study.prompts.part_size
-        if run.draw == 0:
-            return list(range(-(-len(rows) // size)))
-        return sorted({row // size for row in rows})
+        return self._parts_of(run.draw, self.shard_rows(run))
+
+    def _parts_of(self, draw: int, rows: Sequence[int]) -> list[int]:
+        size, key = self.study.prompts.part_size, ("parts", draw, len(rows))
+        if key not in self._kept:
+            whole = range(-(-len(rows) // size))
+            self._kept[key] = sorted({row // size for row in rows}) if draw else list(whole)
+        found: list[int] = self._kept[key]
+        return found
 
     def shard_texts(self, run: Run) -> list[str]:
         """Text that holds the shard's rows."""
@@ -806,6 +867,7 @@ class Plan:
         own = self.study.method_of(method)
         return own.corpus is not None or (self.study.corpus is not None and not own.soft)
 
+    @kept
     def corpus_spec(self, method: str, student: str) -> dict[str, Any]:
         """What the chunks of a corpus are: whose text and tokens, without the reference text."""
         entry, reference = self.study.method_of(method), self.study.evaluate.reference
@@ -818,6 +880,7 @@ class Plan:
             "passages": reference.passages,
         }
 
+    @kept
     def corpus_key(self, method: str, student: str) -> str:
         """Folder name of the chunks of a corpus."""
         name = _slug(self.study.method_of(method).corpus or "")
@@ -857,6 +920,7 @@ class Plan:
 
     # Students.
 
+    @kept
     def student_spec(self, name: str) -> dict[str, Any]:
         """What a student is before training."""
         student: Student = self.study.students[name]
@@ -882,6 +946,7 @@ class Plan:
         vocabulary = self.study.students[name].vocabulary
         return self.held_out_text(vocabulary.teacher, "validation") if vocabulary else []
 
+    @kept
     def student_key(self, name: str) -> str:
         """Folder name of a student before training."""
         student = self.study.students[name]
@@ -919,6 +984,7 @@ class Plan:
             spec["search"] = self.search_spec(search)
         return spec
 
+    @kept
     def method_spec(self, name: str) -> dict[str, Any]:
         """A method's losses and training settings (before a search changes them)."""
         method = self.study.method_of(name)
@@ -951,7 +1017,7 @@ class Plan:
 
     def validation_text(self, run: Run) -> list[str]:
         """Held-out text for early stopping, where the run's method asks for it."""
-        if run.samples == 0 or not self.study.train_of(run.method).early_stopping:
+        if run.samples == 0 or not self.method_spec(run.method)["train"]["early_stopping"]:
             return []
         return self.held_out_text(run.teacher, "validation")
 
@@ -972,6 +1038,7 @@ class Plan:
             0,
         )
 
+    @kept
     def search_spec(self, name: str) -> dict[str, Any]:
         """What a search's best settings depend on."""
         search, run = self.study.searches[name], self.search_run(name)
@@ -1017,6 +1084,7 @@ class Plan:
         entry = self.study.evaluate.reference
         return [self.data_rows(entry.source)] if entry else []
 
+    @kept
     def evaluate_spec(self, teacher: str) -> dict[str, Any]:
         """What an evaluation depends on, beyond the model."""
         entry = self.study.evaluate
@@ -1056,6 +1124,7 @@ class Plan:
         """What a student's metrics depend on: the evaluation, and how the student was made."""
         return self.evaluate_spec(run.teacher) | {"run": self.train_spec(run)}
 
+    @kept
     def architecture(self, kind: str, name: str) -> dict[str, Any]:
         """What a model's speed depends on: its architecture, not its weights."""
         if kind == "teachers":
@@ -1080,12 +1149,16 @@ class Plan:
     def architectures(self) -> dict[str, tuple[str, str]]:
         """The first student or teacher of each architecture, by the architecture's key."""
         used: dict[str, tuple[str, str]] = {}
-        for run in self.runs:
-            for kind, name in (("teachers", run.teacher), ("students", run.student)):
-                if kind == "students" or self.has_model(name):
-                    used.setdefault(digest(self.architecture(kind, name)), (kind, name))
+        for kind, name in dict.fromkeys(
+            pair
+            for run in self.runs
+            for pair in (("teachers", run.teacher), ("students", run.student))
+        ):
+            if kind == "students" or self.has_model(name):
+                used.setdefault(digest(self.architecture(kind, name)), (kind, name))
         return used
 
+    @kept
     def efficiency(self, kind: str, name: str) -> str:
         """Speed and memory of a model's architecture on this machine."""
         return f"{self.results}/efficiency/{digest(self.architecture(kind, name))}.json"
@@ -1132,9 +1205,8 @@ class Plan:
     @cached_property
     def train_prompts(self) -> list[str]:
         """Parts of the training prompts that the study uses."""
-        size = self.study.prompts.part_size
         runs = (*self.runs, *self.trained_runs)
-        parts = sorted({row // size for run in runs for row in self.shard_rows(run)})
+        parts = sorted({part for run in runs for part in self.shard_parts(run)})
         return [self.prompts_part("train", part) for part in parts]
 
     @cached_property
@@ -1155,26 +1227,22 @@ class Plan:
 
     def collect_spec(self) -> dict[str, Any]:
         """What the runs table depends on beyond the metrics: its rows and the score's weights."""
-        speeds = self.efficiencies
+        speeds, shards, decisions = (
+            {path: place for place, path in enumerate(paths)}
+            for paths in (self.efficiencies, self.shards, self.all_decisions)
+        )
         spec = {
             "study": self.study.study,
             "task": self.study.task,
             "runs": [list(asdict(run).values()) for run in self.runs],
-            "shards": [
-                self.shards.index(self.shard(run)) if run.samples else None for run in self.runs
-            ],
+            "shards": [shards[self.shard(run)] if run.samples else None for run in self.runs],
             "decisions": [
-                self.all_decisions.index(self.curated(run, "decisions"))
-                if self.curation(run)
-                else None
+                decisions[self.curated(run, "decisions")] if self.curation(run) else None
                 for run in self.runs
             ],
-            "efficiency": [
-                speeds.index(self.efficiency("students", run.student)) for run in self.runs
-            ],
+            "efficiency": [speeds[self.efficiency("students", run.student)] for run in self.runs],
             "teachers": [
-                [name, speeds.index(self.efficiency("teachers", name))]
-                for name in self.model_teachers
+                [name, speeds[self.efficiency("teachers", name)]] for name in self.model_teachers
             ],
             "init": {
                 name: self.study.students[name].init
@@ -1230,7 +1298,7 @@ class Plan:
             yield self.student_file(run, "training.json"), self.train_spec(run)
             yield self.student_file(run, "metrics.json"), self.evaluate_run_spec(run)
         for run in self.trained_runs:
-            if run not in self.runs:
+            if run not in self.listed:
                 yield self.shard(run).removesuffix("parquet") + "json", self.shard_spec(run)
                 yield self.student_file(run, "training.json"), self.train_spec(run)
         for teacher in self.model_teachers:

@@ -1,6 +1,7 @@
 """What stands beside the runs table: teachers, floors, paired tests, checks and sample answers."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def paired_tests(records: Mapping[Run, dict[str, Any]], sets: Mapping[str, Any])
     """Paired (McNemar) comparisons of pass rates.
 
     Every run against the dummy answer, and the students of one teacher, method and size against
-    each other, at draw and seed of the first run.
+    each other, draw by draw and seed by seed.
 
     Args:
         records: metrics.json per run.
@@ -56,14 +57,13 @@ def paired_tests(records: Mapping[Run, dict[str, Any]], sets: Mapping[str, Any])
             head = {key: getattr(run, key) for key in _RUN_KEYS}
             tests.append({**head, "against": against, "set": name, **test})
 
+    rivals: dict[Run, list[Run]] = {}
+    for run in records:
+        rivals.setdefault(replace(run, student=""), []).append(run)
     for run in records:
         compare(run, "dummy", dummy)
-        for other in records:
-            same = all(
-                getattr(run, key) == getattr(other, key)
-                for key in ("teacher", "method", "curation", "cache", "samples", "draw", "seed")
-            )
-            if same and run.student < other.student:
+        for other in rivals[replace(run, student="")]:
+            if run.student < other.student:
                 results = {name: records[other]["instructions"][name]["results"] for name in sets}
                 compare(run, other.student, results)
     return tests

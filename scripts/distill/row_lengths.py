@@ -1,11 +1,12 @@
 """How long the rows are that a study trains on: as measured where text exists, else as limited."""
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow.compute as pc
 
-from distill.costing import Lengths
+from distill.costing import Lengths, Rows
 from distill.needs import needed_texts
 from distill.parquet import read_table
 from distill.plan import Plan, Run
@@ -50,8 +51,8 @@ def read_lengths(plan: Plan, teacher: str, template: int, root: str | Path = "."
 
 def shard_lengths(
     plan: Plan, run: Run, lengths: Lengths, limit: float, root: str | Path = "."
-) -> list[tuple[float, float]]:
-    """(prompt, answer) of each row that a run trains on; answers are cut at `limit` in total.
+) -> Rows:
+    """How many rows of each (prompt, answer) a run trains on; answers are cut at `limit` in total.
 
     Chunks of a corpus follow one token. Of a curation's candidates, the first as many as are kept
     stand for those kept until these are known.
@@ -65,10 +66,10 @@ def shard_lengths(
     """
     if plan.corpus_of(run) is not None:
         tokens = plan.study.method_of(run.method).corpus_tokens
-        return [(1.0, min(tokens, limit - 1))] * run.samples
+        return Counter({(1.0, min(tokens, limit - 1)): run.samples})
     if plan.curation(run) and plan.study.corpus is None:
         file = Path(root, plan.curated(run))
         if file.is_file():
             chosen = ((float(a or 0), float(b or 0)) for _, a, b in _read(file))
-            return [(a, max(0.0, min(b, limit - a))) for a, b in chosen]
+            return Counter((a, max(0.0, min(b, limit - a))) for a, b in chosen)
     return lengths.rows(plan.shard_rows(run)[: run.samples], limit)

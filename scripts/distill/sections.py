@@ -18,7 +18,10 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 LARGEST = 2**53
 """Up to here all readers of JSON agree on whole numbers, and seeds are ones that torch takes."""
 MOST_ROWS = 10_000_000
-"""Rows that a study can be planned for: its parts and draws are lists."""
+"""Rows that a draw can permute and a split can hold out: these are listed one by one."""
+MOST_SAMPLES = 10_000_000_000
+"""Rows of the pool in its own order, of which only the parts are listed."""
+MOST_PARTS = 100_000
 Positive = Annotated[int, Field(gt=0, le=LARGEST)]
 NotNegative = Annotated[int, Field(ge=0, le=LARGEST)]
 Rows = Annotated[int, Field(gt=0, le=MOST_ROWS)]
@@ -28,14 +31,15 @@ Threads = Annotated[int, Field(gt=0, le=4096)]
 SHARE = r"^\d+(\.\d+)? ?%$"
 
 
-def _count(least: int) -> WithJsonSchema:
+def _count(least: int, most: int = MOST_ROWS) -> WithJsonSchema:
     """A whole number of at least so much, or a share, for editors."""
-    number = {"type": "integer", "minimum": least, "maximum": MOST_ROWS}
+    number = {"type": "integer", "minimum": least, "maximum": most}
     return WithJsonSchema({"anyOf": [number, {"pattern": SHARE, "type": "string"}]})
 
 
-Samples = Annotated[int, Field(gt=0, le=MOST_ROWS), _count(1)]
+Samples = Annotated[int, Field(gt=0, le=MOST_SAMPLES), _count(1, MOST_SAMPLES)]
 """A number of rows, or a share such as "10%", which is made a number on reading."""
+Tested = Annotated[int, Field(gt=0, le=MOST_ROWS), _count(1)]
 HeldOut = Annotated[int, Field(ge=0, le=MOST_ROWS), _count(0)]
 
 

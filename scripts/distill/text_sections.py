@@ -8,7 +8,9 @@ from pydantic import Field, StringConstraints
 from pydantic import model_validator as checked
 
 from distill.sections import (
+    MOST_PARTS,
     MOST_ROWS,
+    MOST_SAMPLES,
     HeldOut,
     LocalPath,
     Name,
@@ -19,6 +21,7 @@ from distill.sections import (
     Samples,
     Section,
     Sha256,
+    Tested,
 )
 
 MAGPIE = "magpie"
@@ -86,6 +89,15 @@ class Source(Section):
         return self.fields is not None
 
 
+def _check_parts(pool: int, part_size: int) -> None:
+    """Each part is a file, and is named to those that follow it."""
+    if pool > MOST_PARTS * part_size:
+        least = -(-pool // MOST_PARTS)
+        raise ValueError(
+            f"pool {pool} makes more than {MOST_PARTS} parts; raise part_size to {least}"
+        )
+
+
 class Prompts(Section):
     """The prompts, in fixed-size parts of one seeded order; size n is always a prefix."""
 
@@ -99,7 +111,7 @@ class Prompts(Section):
         None, description="A text with {prompt} and {context}, for the prompts that have a context"
     )
     system: str | None = Field(None, description="System turn of the chat template")
-    test: Samples = Field(
+    test: Tested = Field(
         300,
         description="Held-out prompts that every run is judged on, or a share of a data set such as 15%",
     )
@@ -143,6 +155,7 @@ class Prompts(Section):
                 raise ValueError("with_context must contain {prompt} and {context}")
         if self.draw_pool is not None and self.draw_pool > self.pool:
             raise ValueError("draw_pool must not exceed pool")
+        _check_parts(self.pool, self.part_size)
         return self
 
 
@@ -185,7 +198,9 @@ class Corpus(Section):
     validation: Annotated[int, Field(ge=0, le=MOST_ROWS)] = Field(
         0, description="Held-out chunks for early stopping and search"
     )
-    pool: Rows = Field(description="Most training chunks that a run may ask for: 100%")
+    pool: Annotated[int, Field(gt=0, le=MOST_SAMPLES)] = Field(
+        description="Most training chunks that a run may ask for: 100%"
+    )
     held_out: Annotated[float, Field(gt=0, lt=0.5)] = Field(
         0.02,
         description="Share of the documents kept for test, and as many for validation if asked",
@@ -211,6 +226,7 @@ class Corpus(Section):
     def _consistent(self) -> "Corpus":
         if self.draw_pool is not None and self.draw_pool > self.pool:
             raise ValueError("draw_pool must not exceed pool")
+        _check_parts(self.pool, self.part_size)
         if self.validation_source is not None and not self.validation:
             raise ValueError("validation_source is given but validation is 0; say how many chunks")
         return self
