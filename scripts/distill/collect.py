@@ -416,12 +416,8 @@ def collect(
     write_json(out["references"], beside)
     sums = [record.get("responses_sha256") for record in (*records.values(), *judged.values())]
     answers = [
-        [
-            row
-            for row in read_responses(path, record.get("responses_sha256"))
-            if row["set"] == "test"
-        ]
-        for path, record in zip(responses, evaluated, strict=True)
+        [row for row in read_responses(path, written) if row["set"] == "test"]  # all that is shown
+        for path, written in zip(responses, sums, strict=True)
     ]
     students = dict(zip(runs, answers[: len(runs)], strict=True))
     taught = dict(zip(names, answers[len(runs) :], strict=True))
