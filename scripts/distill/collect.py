@@ -126,7 +126,11 @@ def teacher_costs(
     tables: dict[Run, list[dict[str, Any]]] = {}
     kinds = ("teacher", "target", "filter")
     users: dict[str, Counter[tuple[Any, ...]]] = {kind: Counter() for kind in kinds}
+    alike: dict[tuple[Any, ...], list[Run]] = {}  # many seeds and students read one shard
     for run, path in shards.items():
+        key = (run.teacher, run.cache, path, (decisions or {}).get(run))
+        alike.setdefault(key, []).append(run)
+    for (_, _, path, chosen), (run, *others) in alike.items():
         if path is None:
             continue
         found = _read_costs(path, ["row"], ("teacher", "target", "layer"))
@@ -136,12 +140,13 @@ def teacher_costs(
                for unit in _UNITS}
             for row in found
         ]  # fmt: skip
-        users["target"].update(_user(run, row["row"], "target") for row in tables[run])
-        if chosen := (decisions or {}).get(run):
+        readers = 1 + len(others)
+        users["target"].update({_user(run, r["row"], "target"): readers for r in tables[run]})
+        if chosen:
             tables[run] = _with_dropped(tables[run], chosen)
-        users["teacher"].update(_user(run, row["row"], "teacher") for row in tables[run])
+        users["teacher"].update({_user(run, r["row"], "teacher"): readers for r in tables[run]})
         scored = (row["row"] for row in tables[run] if row.get("filter_flops"))
-        users["filter"].update(_user(run, row, "filter") for row in scored)
+        users["filter"].update({_user(run, row, "filter"): readers for row in scored})
 
     def total(run: Run, kind: str, unit: str, suffix: str) -> float | None:
         shares = []
@@ -151,15 +156,16 @@ def teacher_costs(
             shares.append(cost)
         return _sum(shares)
 
-    return {
+    costs = {
         run: {
             f"{kind}_{unit}{suffix}": _sum([total(run, part, unit, suffix) for part in parts])
             for kind, parts in (("teacher", ("teacher", "filter")), ("target", ("target",)))
             for unit in _UNITS
             for suffix in ("", "_amortised")
         }
-        for run in shards
+        for run, *_ in alike.values()
     }
+    return {run: costs[first] for first, *others in alike.values() for run in (first, *others)}
 
 
 _UNITS = ("flops", "seconds", *Energy().columns())

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -38,6 +39,9 @@ from distill.line_drawing import draw_lines
 from distill.lines import Line, lines_of, prepare_runs
 from distill.looks import DASHES, GREY, OKABE_ITO, STYLE, Look, looks_of
 from distill.tasks import words_of
+
+MOST_MARKS = 2000
+"""Marks of single runs that one set of axes draws one by one."""
 
 KEY_WIDEST = 52
 """Most characters of a name in a key below the panels."""
@@ -66,12 +70,23 @@ def draw_figure(
         mpl.rcdefaults()
         mpl.rcParams.update(cast(Any, STYLE))
         canvas = _canvas(name, table, runs)
+        for axes in canvas.axes:
+            _flatten(axes)
         with replacing(out_svg) as path:
-            canvas.savefig(path, format="svg", metadata={"Date": None})
+            canvas.savefig(path, format="svg", dpi=200, metadata={"Date": None})
         with replacing(out_png) as path:
             canvas.savefig(path, format="png", dpi=200, metadata={"Software": None})
     with replacing(out_csv) as path:
         table.to_csv(path, index=False)
+
+
+def _flatten(axes: Axes) -> None:
+    """Make the marks of single runs an image within the SVG, where they are thousands."""
+    dotted = [line for line in axes.lines if line.get_linestyle() == "None"]
+    marks = {line: np.size(line.get_xdata()) for line in dotted}
+    if sum(marks.values()) > MOST_MARKS:
+        for line, points in marks.items():
+            line.set_rasterized(points > MOST_MARKS / 100)
 
 
 GRID_DRAWERS: dict[str, Callable[[pd.DataFrame, list[str]], Canvas]] = {

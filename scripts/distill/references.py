@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,13 @@ def _passed(asked: Mapping[str, Any] | None) -> dict[str, float]:
     return rates | {"pass_rate_large": asked["large"]["rate"]}
 
 
+@cache
+def _test(only_first: int, only_second: int) -> dict[str, int | float]:
+    """The paired test depends on two counts, of which there are few, however many the pairs."""
+    first = [True] * only_first + [False] * only_second
+    return mcnemar(first, [not passed for passed in first])
+
+
 def paired_tests(records: Mapping[Run, dict[str, Any]], sets: Mapping[str, Any]) -> list[Any]:
     """Paired (McNemar) comparisons of pass rates.
 
@@ -53,7 +61,9 @@ def paired_tests(records: Mapping[Run, dict[str, Any]], sets: Mapping[str, Any])
     def compare(run: Run, against: str, other: Mapping[str, Mapping[str, bool]]) -> None:
         for name in sets:
             own = records[run]["instructions"][name]["results"]
-            test = mcnemar([own[key] for key in own], [other[name][key] for key in own])
+            pairs = [(passed, other[name][key]) for key, passed in own.items()]
+            counts = [sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)]
+            test = _test(*counts)
             head = {key: getattr(run, key) for key in _RUN_KEYS}
             tests.append({**head, "against": against, "set": name, **test})
 

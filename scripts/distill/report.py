@@ -106,6 +106,10 @@ Table = dict[str, Any]
 """A table for the template: `columns` (name, measured), `rows` (texts)."""
 
 
+MOST_LISTED = 400
+"""Runs and tests that a page lists one by one; of more it shows the first, and says so."""
+
+
 def write_report(
     runs: pd.DataFrame,
     references: dict[str, Any] | None,
@@ -440,8 +444,10 @@ def _pass_section(
     large = has_values(table, "pass_rate_large")
     names = ["student · method", "samples", "draw / seed", "pass_rate", "95 % interval"]
     rows = []
+    few = sum(len(line.runs) for line in lines) <= MOST_LISTED
     for line in lines:
-        for _, run in line.runs.sort_values(["samples", "draw", "seed"]).iterrows():
+        shown = line.runs if few else line.runs[_first(line.runs)]
+        for _, run in shown.sort_values(["samples", "draw", "seed"]).iterrows():
             rate = [line.label, f"{int(run['samples']):,}", f"{run['draw']} / {run['seed']}"]
             rows.append([*rate, *_rate_texts(run, large)])
     for student, before in _starts(lines):
@@ -452,17 +458,28 @@ def _pass_section(
     floor = references.get("floor") or {}
     paired = references.get("paired") or []
     largest = max((test["samples"] for test in paired), default=0)
+    tests = [test for test in paired if test["samples"] == largest]
+    if len(tests) > MOST_LISTED:
+        tests = [test for test in tests if not (test["draw"] or test["seed"])]
     return {
         "table": {
             "columns": _columns([*names, "pass_rate_large"] if large else names),
             "rows": rows,
         },
         "floor": {kind: _share(rate) for kind, rate in floor.items() if rate is not None},
-        "tests": [_paired_words(test) for test in paired if test["samples"] == largest],
+        "tests": [_paired_words(test) for test in tests[:MOST_LISTED]],
+        "few": few,
+        "more_tests": len(tests) > MOST_LISTED or not few,
         "count": len(paired),
         "apart": sum(test["p_value"] < 0.05 for test in paired),
         "largest": largest,
     }
+
+
+def _first(runs: pd.DataFrame) -> pd.Series:
+    """Which runs have the least draw of their size, and of that the least seed."""
+    order = runs["draw"] * (runs["seed"].max() + 1) + runs["seed"]
+    return order == order.groupby(runs["samples"]).transform("min")
 
 
 def _starts(lines: list[Line]) -> list[tuple[str, pd.DataFrame]]:
@@ -533,11 +550,12 @@ def _checks(references: dict[str, Any]) -> dict[str, Any]:
             number(test["stderr"]),
             number(test["z"], 2),
         ]
-        for test in identity
+        for test in identity[:MOST_LISTED]
     ]
     return {
         "identity": {"columns": _columns(names), "rows": rows},
         "identity_count": len(scores),
+        "identity_few": len(identity) <= MOST_LISTED,
         "identity_good": sum(abs(test["z"]) < 3 for test in scores),
         "identity_worst": max((abs(test["z"]) for test in scores), default=None),
         "duplicates": references.get("near_duplicates"),
