@@ -17,7 +17,7 @@ from rows import save, write_readme
 
 BENCHMARKS = (
     "sft", "distillation", "loss_alone", "training", "generation", "scoring", "cache", "planning",
-    "start", "law_fit", "study",
+    "scale", "start", "law_fit", "study",
 )  # fmt: skip
 
 

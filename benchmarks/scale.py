@@ -9,16 +9,19 @@ import json
 import math
 import multiprocessing
 import os
+import shutil
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
 from distill.memory import peak_memory
+from rows import Row
 
 PROJECT = Path(__file__).parents[1]
 SIZES = (10, 100, 1000, 10_000)
@@ -28,8 +31,8 @@ CROSSED = {10: (5, 2, 1, 1, 1), 100: (5, 5, 2, 2, 1), 1000: (10, 5, 2, 10, 1),
 WIDTHS = (64, 96, 128, 192, 256, 320, 384, 448, 512, 576)
 SAMPLES = (40, 80, 160, 320, 640)
 FLOOR = 1.1
-MOST = 60.0
-"""Seconds aimed for, per step at 10,000 runs."""
+PROPORTIONAL = 10 * 1.1
+"""Most that ten times the runs may take, a tenth for chance."""
 
 
 def study(runs: int) -> dict[str, Any]:
@@ -333,6 +336,73 @@ def run_step(step: str, runs: int, folder: Path) -> dict[str, float]:
     if isinstance(found, str):
         raise RuntimeError(f"{step} of {runs} runs failed:\n{found}")
     return dict(found)
+
+
+def _draw(table: Any) -> None:
+    """Seconds and peak memory of each step against the number of runs."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    from distill.looks import GREY, OKABE_ITO, STYLE
+
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(cast(Any, STYLE))
+        figure = Figure(figsize=(8.5, 4), layout="constrained")
+        FigureCanvasAgg(figure)
+        panels = figure.subplots(1, 2)
+        for axes, column, label in zip(
+            panels, ("seconds", "peak_mb"), ("seconds", "peak memory, MB"), strict=True
+        ):
+            for colour, step in zip(OKABE_ITO, STEPS, strict=False):
+                own = table[table["step"] == step]
+                axes.plot(own["runs"], own[column], color=colour, marker="o", ms=4, label=step)
+            axes.set(xscale="log", yscale="log", xlabel="runs", ylabel=label)
+        reach = (1000, SIZES[-1])
+        most = table["seconds"].max()
+        panels[0].plot(reach, (most / 10, most), color=GREY, ls=":", label="proportional")
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=7)
+        for form in ("svg", "png"):
+            no_date = {"Date": None} if form == "svg" else {}
+            figure.savefig(PROJECT / f"docs/scale.{form}", dpi=150, metadata=no_date)
+
+
+def measure() -> list[Row]:
+    """Every step at every number of runs, once; the figure, and one line per step."""
+    import pandas as pd
+
+    found: list[dict[str, Any]] = []
+    sizes: dict[int, float] = {}
+    with tempfile.TemporaryDirectory() as root:
+        for runs in SIZES:
+            folder = Path(root, str(runs))
+            folder.mkdir()
+            run_step("results", runs, folder)
+            for step in STEPS:
+                found.append({"runs": runs, "step": step, **run_step(step, runs, folder)})
+            sizes[runs] = (folder / "results" / "many" / "report.html").stat().st_size / 1e6
+            shutil.rmtree(folder)
+    table = pd.DataFrame(found)
+    table.to_csv(PROJECT / "docs/scale.csv", index=False, float_format="%.2f")
+    _draw(table)
+    return [_row(step, table[table["step"] == step], sizes) for step in STEPS]
+
+
+def _row(step: str, own: Any, sizes: dict[int, float]) -> Row:
+    seconds, memory = own["seconds"].tolist(), own["peak_mb"].tolist()
+    remark = f"{memory[0]:,.0f} MB at 10 runs, {memory[-1]:,.0f} MB at 10,000; one call each"
+    if step == "report":
+        remark += "; the page has " + ", ".join(f"{size:.1f}" for size in sizes.values()) + " MB"
+    return Row(
+        what=f"Synthetic study: {step}",
+        against="10, 100, 1,000 and 10,000 runs",
+        value=" · ".join(f"{each:.1f}" for each in seconds) + " s",
+        target="at most proportional from 1,000 to 10,000",
+        met=seconds[-1] <= PROPORTIONAL * seconds[-2],
+        remark=remark,
+        numbers={"runs": list(SIZES), "seconds": seconds, "peak_mb": memory, "page_mb": sizes},
+    )
 
 
 if __name__ == "__main__":

@@ -19,9 +19,10 @@ from distill.columns import COLUMNS
 from distill.curation import DECISIONS_SCHEMA
 from distill.energy import energy_fields
 from distill.files import UserError, sha256_of
+from distill.instructions import Instruction, mcnemar
 from distill.parquet import read_rows, write_rows
 from distill.plan import Run
-from distill.references import qualitative_samples
+from distill.references import paired_tests, qualitative_samples
 
 SCHEMA = pa.schema(
     [
@@ -362,3 +363,24 @@ def test_altered_responses_are_named(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(UserError, match=rf"{path} is not as it was written"):
         read_responses(path, digest)
+
+
+def test_students_are_compared_within_their_draw_and_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    sets = {"fixed": [Instruction(name, "", (), ()) for name in "ab"]}
+    monkeypatch.setattr("distill.references.check_response", lambda item, text: item.id == "a")
+    runs = [run(2, name, draw=draw) for draw in (0, 1) for name in ("small", "large")]
+    results = [{"a": True, "b": n % 2 == 0} for n in range(4)]
+    records = {
+        one: {"instructions": {"fixed": {"results": found}}}
+        for one, found in zip(runs, results, strict=True)
+    }
+    tests = paired_tests(records, sets)
+    found = {(t["student"], t["draw"], t["against"]): t["only_first"] for t in tests}
+    assert len(tests) == len(found) == 4 + 2
+    assert found["small", 0, "dummy"] == 1
+    assert found["large", 1, "dummy"] == 0
+    assert {key[:2] for key in found if key[2] == "small"} == {("large", 0), ("large", 1)}
+    assert all(t["only_second"] == 1 for t in tests if t["against"] == "small")
+    assert all(test | mcnemar([True] * test["only_first"] + [False] * test["only_second"],
+                              [False] * test["only_first"] + [True] * test["only_second"]) == test
+               for test in tests)  # fmt: skip

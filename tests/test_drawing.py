@@ -19,6 +19,7 @@ from synthetic_runs import CACHES, make_references, make_runs, make_search
 
 
 def draw(name: str, folder: Path, runs: pd.DataFrame, references: dict | None) -> list[Path]:
+    folder.mkdir(exist_ok=True)
     paths = [folder / f"{name}.{end}" for end in ("svg", "png", "csv")]
     draw_figure(name, runs, references, *paths)
     return paths
@@ -173,3 +174,15 @@ def test_names_are_shortened_in_their_middle() -> None:
 )  # fmt: skip
 def test_ticks_are_short(value: float, text: str) -> None:
     assert tick_text(value) == text
+
+
+def test_thousands_of_runs_are_an_image_within_the_picture(tmp_path: Path) -> None:
+    runs = make_runs()
+    many = pd.concat([runs.assign(seed=seed) for seed in range(150)], ignore_index=True)
+    few, all_of_them = (
+        draw("perplexity", tmp_path / name, table, None)[0].read_text()
+        for name, table in (("few", runs), ("many", many))
+    )
+    assert "<image" not in few
+    assert all_of_them.count("<image") == len(lines_of(prepare_runs(many)))
+    assert len(all_of_them) < 4 * len(few)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from distill import report
 from distill.benchmark_table import benchmark_summary, with_benchmarks
 from distill.columns import COLUMNS, MEASURED
 from distill.drawing import draw_figure
@@ -313,3 +314,18 @@ def test_a_study_without_energy_has_no_such_section(tmp_path: Path, pictures: Pa
     assert "figure-pareto_energy" not in page
     assert "<h3>Quality per kWh</h3>" not in page
     assert "Cannot tell, because column total_kwh_amortised is empty" in page
+
+
+def test_of_many_runs_the_first_are_listed(
+    tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "MOST_LISTED", 5)
+    runs = make_runs(caches=("top64", "hidden"))
+    out = make_report(tmp_path, runs, make_references(), make_samples(), pictures=pictures)
+    page = out.read_text(encoding="utf-8")
+    assert "only the first draw and seed are listed here" in page
+    assert "All of them are in <code>references.json</code>" in page
+    assert "These are the first; all are in <code>references.json</code>" in page
+    table = page[page.index("<h2>Pass rates</h2>") : page.index("Paired comparisons")]
+    assert "0 / 0" in table
+    assert "1 / 0" not in table

@@ -88,10 +88,11 @@ def render(
         f"{'faster' if calibration['bf16_gains'] else 'not faster'} here)",
         "",
     ]
+    curated = any(row["curation"] != "raw" for row in rows)
     table = [
         [
             row["student"], row["teacher"], row["method"], row["cache"],
-            *([row["curation"]] if any(r["curation"] != "raw" for r in rows) else []),
+            *([row["curation"]] if curated else []),
             f"{row['draw']}/{row['seed']}", f"{row['samples']:,}", _count(row["params"]),
             _count(row["params_non_embedding"]),
             _count(row["tokens_seen"]) + ("" if row["tokens_basis"] == "measured" else " ≤"),
@@ -105,7 +106,7 @@ def render(
     ]  # fmt: skip
     head = ["student", "teacher", "method", "cache", "draw/seed", "n", "params", "body",
             "tokens", "updates", "FLOPs", "train", "judge", "disk", "memory", ""]  # fmt: skip
-    if any(row["curation"] != "raw" for row in rows):
+    if curated:
         head.insert(4, "curation")
     lines += [*_aligned([head, *table], left=4), ""]
     stages = {**summary["stages"], "all": summary["all"]}

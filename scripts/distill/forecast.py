@@ -32,6 +32,7 @@ from distill.needs import needed_runs, needed_searches, needed_texts
 from distill.parquet import read_table
 from distill.plan import LIVE, NO_CACHE, Plan, Run
 from distill.row_lengths import shard_lengths
+from distill.train_sections import Train
 
 STAGES = (
     "prompts", "text", "soft targets", "students", "searches", "training", "evaluation",
@@ -111,6 +112,7 @@ class Forecast:
         self.jobs: dict[str, Job] = {}
         self.texts, self.runs = needed_texts(plan), needed_runs(plan)
         self.searches = needed_searches(plan)
+        self._settings: dict[str, Train] = {}
         self._row_lengths: dict[str, Rows] = {}
         self._parts: dict[tuple[str, str, int], Rows] = {}
         self._cached: dict[tuple[str, str, int], float] = {}
@@ -136,6 +138,12 @@ class Forecast:
         if output not in self.jobs:
             self.jobs[output] = Job(stage, output, done=self._exists(output, *also), **cost)
         return self.jobs[output]
+
+    def _train_of(self, method: str) -> Train:
+        """Training settings of a method, read once."""
+        if method not in self._settings:
+            self._settings[method] = self.study.train_of(method)
+        return self._settings[method]
 
     def _seconds(self, kind: Any, model: Architecture, work: Work, **at: Any) -> float:
         probe = Probe(kind, model.width, model.vocabulary, **at)
@@ -396,7 +404,7 @@ class Forecast:
             memory = self.machine.runtime + 2 * SINGLE * saved.params
             return {"updates": 0, "tokens": 0.0, "work": Work(), "asked": Work(), "seconds": 0.0,
                     "threads": 1, "memory": memory, "checkpoint": 0}  # fmt: skip
-        settings, method = self.study.train_of(run.method), self.study.method_of(run.method)
+        settings, method = self._train_of(run.method), self.study.method_of(run.method)
         train, each = settings.model_dump(), self._lengths(run, settings.max_length)
         heads = [self.models.teachers[run.teacher]] if self.plan.train_heads(run) else []
         head = sum(own.width * own.vocabulary for own in heads)
@@ -455,7 +463,7 @@ class Forecast:
         cost, model = self.training(run), self.models.students[run.student]
         at = {"precision": self.machine.precision(self.study.train.precision),
               "threads": cost["threads"]}  # fmt: skip
-        looks = self.study.train_of(run.method).epochs * self._validation(run, model, at)
+        looks = self._train_of(run.method).epochs * self._validation(run, model, at)
         work = (cost["work"] + cost["asked"]) * search.trials
         self._add("searches", self.plan.search_file(name), work=work,
                   seconds=self.machine.start + search.trials * (cost["seconds"] + looks),
