@@ -232,13 +232,18 @@ def _time(seconds: float) -> str:
         return f"{seconds:.0f} s"
     if seconds < 99.5 * 60:
         return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
+    if seconds < 999.5 * 3600:
+        return f"{seconds / 3600:.1f} h"
+    if seconds < 999.5 * 86400:
+        return f"{seconds / 86400:.0f} days"
+    return f"{seconds / 86400 / 365.25:,.0f} years"
 
 
 def _size(number: float) -> str:
-    for unit, scale in (("GB", 1e9), ("MB", 1e6)):
+    for unit, scale in (("PB", 1e15), ("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
         if number >= scale:
-            return f"{number / scale:.3g} {unit}" if number < 999.5 * scale else f"{number / scale:,.0f} {unit}"  # fmt: skip  # noqa: E501
+            shown = number / scale
+            return f"{shown:.3g} {unit}" if shown < 999.5 else f"{shown:,.0f} {unit}"
     return f"{number / 1e3:.0f} kB"
 
 
