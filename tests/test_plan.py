@@ -347,3 +347,13 @@ def test_several_gpus_and_a_spread_live_teacher_exclude_each_other() -> None:
     config["students"]["small"]["gpus"] = 2
     with pytest.raises(UserError, match=r"on_policy with gpus gives .* teachers\.big\.device_map"):
         parse_study(config)
+
+
+def test_what_runs_share_is_worked_out_once_and_told_apart_by_its_names() -> None:
+    made = plan()
+    assert made.text_spec("big") is made.text_spec("big")
+    assert made.text_key("big") != made.text_key("calm")
+    assert made.student_spec("small") != made.student_spec("fresh")
+    other = plan()
+    assert other.text_spec("big") is not made.text_spec("big")
+    assert other.text_spec("big") == made.text_spec("big")
