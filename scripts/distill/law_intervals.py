@@ -109,13 +109,13 @@ def uncertainty(
         raise ValueError(f"{n} points leave no degrees of freedom to {count} parameters")
     scale = np.linalg.norm(fit.jacobian, axis=0)
     scale = np.where(scale > 0, scale, 1.0)
-    left, singular, right = np.linalg.svd(fit.jacobian / scale, full_matrices=True)
+    left, singular, right = np.linalg.svd(fit.jacobian / scale, full_matrices=False)
     # A direction that the points do not see at all keeps a huge variance, not none.
     singular = np.maximum(singular, 1e-7 * singular[0])
-    hat = (right.T / singular) @ left[:, :count].T / scale[:, None]
+    hat = (right.T / singular) @ left.T / scale[:, None]
     # What of the residuals no parameter can take up: the same noise whichever estimate was used.
-    rest = left[:, count:]
-    variances, doubt = _variances(rest.T @ fit.residuals, rest, sharing)
+    free = fit.residuals - left @ (left.T @ fit.residuals)
+    variances, doubt = _variances(free, left, sharing)
     inflation = huber_inflation(delta / np.sqrt(variances.sum()))
     plain = hat @ hat.T
     # Near the median, correlations of residuals enter by their arcsine, nearly as they are, while
@@ -138,23 +138,44 @@ equal weights, .84 with the likeliest share alone, .91 to .92 so."""
 _LEAST_VARIANCE = 1e-20
 
 
-def _variances(free: Array, rest: Array, sharing: Array | None) -> tuple[Array, Array]:
+def _shared_directions(sharing: Array, left: Array) -> tuple[Array, Array]:
+    """The directions that draws' noise has within those that no parameter reaches.
+
+    Runs of one draw and size have it all in common, so there are no more directions than such
+    cells, however many seeds each holds.
+
+    Returns:
+        Variance along each, shape (g,), and the directions, orthonormal, shape (n, g).
+    """
+    cells, cell = np.unique((sharing == 1.0).argmax(axis=1), return_inverse=True)
+    values, axes = np.linalg.eigh(sharing[np.ix_(cells, cells)])
+    root = (axes * np.sqrt(np.maximum(values, 0.0)))[cell]
+    root = root - left @ (left.T @ root)
+    directions, size, _ = np.linalg.svd(root, full_matrices=False)
+    return size**2, directions
+
+
+def _variances(free: Array, left: Array, sharing: Array | None) -> tuple[Array, Array]:
     """Variances of runs and draws, and the covariance of these estimates.
 
     Args:
-        free: Residuals in the n - P directions that no parameter reaches.
-        rest: These directions, shape (n, n - P).
+        free: Residuals without what a parameter can take up, shape (n,).
+        left: The directions of the parameters, orthonormal, shape (n, P).
         sharing: Correlation of the draws' noise, None without.
     """
-    df = len(free)
+    df = len(free) - left.shape[1]
     if sharing is None:
         total = max(float(free @ free) / df, _LEAST_VARIANCE)
         return np.array([total, 0.0]), np.diag([2 * total**2 / df, 0.0])
-    weights, axes = np.linalg.eigh(rest.T @ sharing @ rest)
+    weights, axes = _shared_directions(sharing, left)
+    weights, axes = weights[:df], axes[:, :df]  # the others are the parameters' own
     square = (axes.T @ free) ** 2
-    spread = (1 - _SHARES[:, None]) + _SHARES[:, None] * np.maximum(weights, 0.0)
-    total = np.maximum((square / spread).mean(axis=1), _LEAST_VARIANCE)
-    likelihood = -0.5 * np.log(spread).sum(axis=1) - 0.5 * df * np.log(total)
+    alone = max(float(free @ free - square.sum()), 0.0)  # along all other directions
+    spread = (1 - _SHARES[:, None]) + _SHARES[:, None] * weights
+    total = (square / spread).sum(axis=1) + alone / (1 - _SHARES)
+    total = np.maximum(total / df, _LEAST_VARIANCE)
+    logs = np.log(spread).sum(axis=1) + (df - len(weights)) * np.log(1 - _SHARES)
+    likelihood = -0.5 * logs - 0.5 * df * np.log(total)
     weight = (1 - _SHARES) ** _PRIOR * np.exp(likelihood - likelihood.max())
     weight /= weight.sum()
     parts = np.stack([total * (1 - _SHARES), total * _SHARES])
