@@ -11,7 +11,7 @@ def test_draws_have_the_same_variance_in_few_directions_as_in_all(
     runs: int, parameters: int
 ) -> None:
     rng = np.random.default_rng(runs)
-    tokens, draws = rng.choice([1e3, 2e3, 4e3], runs), rng.integers(0, 4, runs)
+    tokens, draws = rng.choice([1e3, 2e3, 4e3], runs), rng.integers(0, 4, runs).astype(float)
     sharing = shared_data(tokens, np.array(["a"] * runs), draws)
     whole = np.linalg.svd(rng.normal(size=(runs, parameters)), full_matrices=True)[0]
     left, rest = whole[:, :parameters], whole[:, parameters:]
