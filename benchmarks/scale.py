@@ -344,6 +344,7 @@ def _draw(table: Any) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    from distill.axes import value_ticks
     from distill.looks import GREY, OKABE_ITO, STYLE
 
     with mpl.rc_context():
@@ -359,6 +360,8 @@ def _draw(table: Any) -> None:
                 own = table[table["step"] == step]
                 axes.plot(own["runs"], own[column], color=colour, marker="o", ms=4, label=step)
             axes.set(xscale="log", yscale="log", xlabel="runs", ylabel=label)
+            value_ticks(axes, log=True, axis="x")
+            value_ticks(axes, log=True)
         reach = (1000, SIZES[-1])
         most = table["seconds"].max()
         panels[0].plot(reach, (most / 10, most), color=GREY, ls=":", label="proportional")
