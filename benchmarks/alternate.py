@@ -47,7 +47,7 @@ def _serve(side: Side, pipe: Connection) -> None:
             before = peak_memory("cpu")
             found = dict(once())
             peak = peak_memory("cpu")
-            pipe.send(found | {"peak_mb": peak / 2**20, "added_mb": (peak - before) / 2**20})
+            pipe.send({"peak_mb": peak / 2**20, "added_mb": (peak - before) / 2**20} | found)
     except EOFError:
         pass  # the other end has gone
     except BaseException:
@@ -72,8 +72,9 @@ def alternate(
         warm_up: Repetitions of each side before, not counted.
 
     Returns:
-        By name, each repetition's numbers: the side's own, `peak_mb`, the most memory that its
-        process held (of 2^20 bytes), and `added_mb`, how much that was above what it held before.
+        By name, each repetition's numbers: the side's own and, unless that tells them for a part,
+        `peak_mb`, the most memory that its process held (of 2^20 bytes), and `added_mb`, how much
+        that was above what it held before.
 
     Raises:
         RuntimeError: A side failed; with its traceback.

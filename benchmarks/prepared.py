@@ -16,7 +16,7 @@ from distill.rows import Example
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "benchmarks/work"
 CONFIG = ROOT / "benchmarks/study.yaml"
-TRAINED, ALL = 128, 160
+TRAINED, ALL = 64, 96
 """Rows that students learn, and with those that are held out."""
 
 
