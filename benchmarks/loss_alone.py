@@ -57,10 +57,13 @@ def ours(divergence: str) -> Callable[[], Mapping[str, float]]:
     measure: Any = DIVERGENCES[divergence]
     measure = partial(measure, beta=0.5) if divergence == "jsd" else measure
 
-    def log_p(rows: slice) -> torch.Tensor:
-        return teacher[rows].float().log_softmax(-1)
+    def answer(rows: slice) -> torch.Tensor:
+        return teacher[rows]
 
-    return _timed(lambda own: dense_divergence(own, log_p, measure, weights)[0], student)
+    return _timed(
+        lambda own: dense_divergence(own, answer, measure, weights, teacher_temperature=1.0)[0],
+        student,
+    )
 
 
 def cached() -> Callable[[], Mapping[str, float]]:
@@ -139,13 +142,14 @@ def ours_with_head() -> Callable[[], Mapping[str, float]]:
     measure: Any = partial(DIVERGENCES["jsd"], beta=0.5)
     weights = torch.full((TOKENS,), 1 / TOKENS)
 
-    def log_p(rows: slice) -> torch.Tensor:
-        return (theirs[rows] @ their_head.T).float().log_softmax(-1)
+    def answer(rows: slice) -> torch.Tensor:
+        return theirs[rows] @ their_head.T
 
-    return _timed_head(
-        lambda states, weight: dense_divergence(states @ weight.T, log_p, measure, weights)[0],
-        own, head,
-    )  # fmt: skip
+    def loss(states: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        logits = states @ weight.T
+        return dense_divergence(logits, answer, measure, weights, teacher_temperature=1.0)[0]
+
+    return _timed_head(loss, own, head)
 
 
 def liger() -> Callable[[], Mapping[str, float]]:

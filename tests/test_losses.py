@@ -1035,3 +1035,23 @@ def test_hidden_cosine_is_blind_to_scale_and_finite_at_zero() -> None:
     value.sum().backward()
     assert value.item() == 1.0
     assert nothing.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("name", "width"),
+    # reverse KL is infinite at words that the teacher lacks
+    [(name, WORDS) for name in NAMES]
+    + [(name, width) for name in NAMES if name != "reverse_kl" for width in (WORDS - 4, WORDS + 5)],
+)
+def test_a_teachers_logits_are_normalised_on_the_way(name: str, width: int) -> None:
+    raw = 5 + torch.randn(ROWS, width, generator=torch.Generator().manual_seed(4)).double()
+    found = []
+    for answer, theirs in ((raw, 0.7), ((raw / 0.7).log_softmax(-1), None)):
+        leaf = LOGITS.clone().requires_grad_()
+        loss, values = dense_divergence(
+            leaf, reads(answer, slice(0, ROWS)), bound(name), WEIGHTS, 2.0, theirs
+        )
+        loss.backward()
+        found.append((loss.detach(), values, leaf.grad))
+    for mine, plain in zip(*found, strict=True):
+        torch.testing.assert_close(mine, plain)

@@ -70,7 +70,7 @@ def _score_rows(
     }
     if teacher is not None and decoding is not None:
         theirs = room[2, :rows, : teacher.shape[1]]
-        if decoding.top_k or decoding.top_p < 1:
+        if decoding.cuts:
             theirs.copy_(log_q(teacher, decoding))
         else:
             theirs.copy_(teacher)

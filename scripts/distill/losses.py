@@ -279,10 +279,16 @@ def _aligned(log_p: torch.Tensor, width: int) -> torch.Tensor:
 
 
 def _dense_step(
-    divergence: Divergence, scaled: torch.Tensor, weights: torch.Tensor, log_p: torch.Tensor
+    divergence: Divergence,
+    theirs: float | None,
+    scaled: torch.Tensor,
+    weights: torch.Tensor,
+    log_p: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    log_s = scaled.log_softmax(-1)
-    value, slope = divergence(_aligned(log_p.to(log_s.dtype), log_s.shape[1]), log_s)
+    log_s, log_p = scaled.log_softmax(-1), log_p.to(scaled.dtype)
+    if theirs is not None:
+        log_p = log_p.div(theirs).log_softmax(-1)
+    value, slope = divergence(_aligned(log_p, log_s.shape[1]), log_s)
     return value, _change(log_s.exp_(), slope, weights)
 
 
@@ -292,6 +298,7 @@ def dense_divergence(
     divergence: Divergence,
     weights: torch.Tensor,
     temperature: float = 1.0,
+    teacher_temperature: float | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """sum_t weights_t D(p_t, softmax(logits_t / T)) over the whole vocabulary.
 
@@ -307,11 +314,13 @@ def dense_divergence(
         divergence: One of `DIVERGENCES`, its parameter bound by functools.partial.
         weights: float32 [tokens].
         temperature: T, of the student's logits.
+        teacher_temperature: If given, the teacher answers with logits of any dtype, which are
+            divided by this and normalised a few rows at a time: no float32 tensor of a block.
 
     Returns:
         The loss, and D [tokens] detached, both float32, in the divergence's unit.
     """
-    step = partial(_dense_step, divergence)
+    step = partial(_dense_step, divergence, teacher_temperature)
     return _formed(logits, weights, temperature, step, lambda block: (teacher(block),))
 
 

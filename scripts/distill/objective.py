@@ -371,6 +371,13 @@ class Objective:
             logs = batch["p"][rows].log()  # dense targets come at the temperature
         return logs if self.vocabulary is None else self.vocabulary.coarse(logs)
 
+    def _teacher_logits(self, batch: Mapping[str, Any], rows: slice) -> torch.Tensor:
+        """The teacher's logits [rows, vocabulary]."""
+        assert self.head is not None
+        states = batch["states"][rows]
+        with torch.autocast(states.device.type, enabled=False):  # in the teacher's precision
+            return self.head.logits(states.to(self.head.weight.device))
+
     def _soft(
         self, name: str, logits: torch.Tensor, batch: Mapping[str, Any], scale: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -386,7 +393,13 @@ class Objective:
                 return uld(logits, teacher, weights, temperature)
             if name == "reverse_kl" or (name == "jsd" and self.method["jsd_beta"] == 1):
                 logits = logits[:, : self._width(batch)]  # infinite at ids that the teacher lacks
-            return dense_divergence(logits, teacher, self._divergence(name), weights, temperature)
+            theirs = None
+            if "states" in batch and self.vocabulary is None and not self.decoding.cuts:
+                teacher = partial(self._teacher_logits, batch)
+                theirs = self.decoding.temperature * temperature
+            return dense_divergence(
+                logits, teacher, self._divergence(name), weights, temperature, theirs
+            )
         if scheme == "top_k_tail":
             if name == "uld":
                 return coarse_uld(logits, batch["p"], batch["tail"], weights, temperature)

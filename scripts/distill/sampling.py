@@ -33,6 +33,11 @@ class Decoding:
     top_k: int = 0
     top_p: float = 1.0
 
+    @property
+    def cuts(self) -> bool:
+        """Whether words are left out."""
+        return bool(self.top_k) or self.top_p < 1
+
 
 def log_q(logits: torch.Tensor, decoding: Decoding) -> torch.Tensor:
     """Log-probabilities of the sampling distribution.
