@@ -1,11 +1,14 @@
 """Do 90 % intervals hold the truth in 90 % of simulated studies, laws chosen inside the loop?"""
 
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import law_simulations
+from distill import collapse
 from distill.law_intervals import huber_inflation, shared_data
 from distill.laws import LAWS
 from law_simulations import BREAK, TRUTH, Noise, coverage
@@ -95,3 +98,18 @@ def test_simulated_studies_have_the_noise_that_they_claim() -> None:
         0.5 * sharing[~np.eye(len(sharing), dtype=bool)].mean(),
         atol=0.03,
     )
+
+
+def test_noise_of_simulated_studies_has_the_covariance_of_its_law() -> None:
+    """Against the covariance of all runs, written out."""
+    points = law_simulations.simulate(
+        np.random.default_rng(0), CHINCHILLA, TRUTH, Noise(share=0.5, test_set=0.0)
+    )
+    assert points.draw is not None
+    fitted: Any = SimpleNamespace(found=SimpleNamespace(variances=np.array([0.3, 0.7])))
+    drawn = collapse._noise(points, fitted, 40_000, np.random.default_rng(1))
+    sharing = shared_data(points.values["tokens"], points.teacher, points.draw)
+    wanted = 0.3 * np.eye(len(points)) + 0.7 * sharing
+    np.testing.assert_allclose(np.cov(drawn.T), wanted, atol=0.03)
+    alone = collapse._noise(replace(points, draw=None), fitted, 40_000, np.random.default_rng(1))
+    np.testing.assert_allclose(np.cov(alone.T), 0.3 * np.eye(len(points)), atol=0.03)

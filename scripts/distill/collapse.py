@@ -180,11 +180,11 @@ def break_test(points: Points, settings: Settings, replicates: int) -> Break | s
 
     errors = misses(np.log(points.target)[None, :])
     gain = float(_gain(*errors)[0])
-    log_mean, mixing = whole.log_prediction(points)[0], _noise(points, whole)
-    simulated = np.random.default_rng(settings.seed).normal(size=(replicates, len(points)))
-    simulated = log_mean + simulated @ mixing.T
-    blocks = (simulated[first : first + TOGETHER] for first in range(0, replicates, TOGETHER))
-    larger = sum(int((_gain(*misses(block)) >= gain).sum()) for block in blocks)
+    log_mean, rng = whole.log_prediction(points)[0], np.random.default_rng(settings.seed)
+    larger = 0
+    for first in range(0, replicates, TOGETHER):
+        simulated = log_mean + _noise(points, whole, min(TOGETHER, replicates - first), rng)
+        larger += int((_gain(*misses(simulated)) >= gain).sum())
     values = coefficients(broken, full.fit, full.found)
     place, steeper = (
         Interval(values[n]["value"], values[n]["low"], values[n]["high"]) for n in ("N_c", "delta")
@@ -211,15 +211,23 @@ def _gain(smooth: Array, broken: Array) -> Array:
     return np.asarray(0.5 * np.log(squares[0] / squares[1]))
 
 
-def _noise(points: Points, fitted: Fitted) -> Array:
-    """A square root of the covariance of the runs' noise, draws' share included."""
+def _noise(points: Points, fitted: Fitted, replicates: int, rng: np.random.Generator) -> Array:
+    """Noise of simulated studies, (replicates, n): each run's own, and what runs of a draw share.
+
+    Runs of one draw and size share all of the latter, so it is drawn per such cell.
+    """
     variances = fitted.found.variances
-    covariance = np.eye(len(points)) * variances[0]
-    if points.draw is not None:
-        sharing = shared_data(points.values["tokens"], points.teacher, points.draw)
-        covariance = covariance + variances[1] * sharing
-    values, axes = np.linalg.eigh(covariance)
-    return np.asarray(axes * np.sqrt(np.maximum(values, 0.0)))
+    noise = np.sqrt(variances[0]) * rng.normal(size=(replicates, len(points)))
+    if points.draw is None:
+        return noise
+    names = [np.unique(labels, return_inverse=True)[1] for labels in (points.teacher, points.draw)]
+    cells, cell = np.unique(
+        np.column_stack([points.values["tokens"], *names]), axis=0, return_inverse=True
+    )
+    values, axes = np.linalg.eigh(shared_data(*cells.T))
+    mixing = axes * np.sqrt(np.maximum(variances[1] * values, 0.0))
+    shared = rng.normal(size=(replicates, len(cells))) @ mixing.T
+    return noise + shared[:, cell.ravel()]
 
 
 def _broken_starts(law: Law, smooth: Fitted, points: Points) -> Array:
