@@ -81,8 +81,8 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def table(results: Mapping[str, Any], order: Sequence[str]) -> str:
-    """The results as Markdown: a table, and the machines and versions below it."""
+def table(results: Mapping[str, Any], order: Sequence[str]) -> tuple[str, str]:
+    """The results as Markdown: a table with machines and versions below it, and the remarks."""
     lines = ["| what | against | measured | ratio | target | |", "|---|---|---|---|---|---|"]
     remarks, machines = [], []
     for name in order:
@@ -104,13 +104,20 @@ def table(results: Mapping[str, Any], order: Sequence[str]) -> str:
         text = f"{of['cpu']}, {of['cpus']} processors, Python {of['python']}, {versions}"
         if text not in machines:
             machines.append(text)
-    return "\n".join([*lines, "", *remarks, "", "Measured on " + "; ".join(machines) + "."])
+    lines += ["", "Measured on " + "; ".join(machines) + "."]
+    return "\n".join(lines), "\n".join(remarks)
 
 
-def write_readme(order: Sequence[str]) -> None:
-    """Put the table between its marks in README.md."""
-    text = README.read_text()
+def with_table(text: str, results: Mapping[str, Any], order: Sequence[str]) -> str:
+    """A README with the table between its marks."""
     head, _, rest = text.partition(BEGIN)
     _, _, tail = rest.partition(END)
+    return f"{head}{BEGIN}\n{table(results, order)[0]}\n{END}{tail}"
+
+
+def write_tables(order: Sequence[str]) -> None:
+    """Put the table into README.md, and with its remarks into results.md."""
     results = json.loads(RESULTS.read_text())
-    README.write_text(f"{head}{BEGIN}\n{table(results, order)}\n{END}{tail}")
+    README.write_text(with_table(README.read_text(), results, order))
+    lines, remarks = table(results, order)
+    (HERE / "results.md").write_text(f"# Measured by `make bench`\n\n{lines}\n\n{remarks}\n")

@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).parents[1] / "scripts"))
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
-from rows import save, write_readme
+from rows import save, write_tables
 
 BENCHMARKS = (
     "sft", "distillation", "loss_alone", "training", "generation", "scoring", "cache", "planning",
@@ -33,7 +33,7 @@ def main(names: list[str]) -> None:
             ratio = "" if row.ratio is None else f"  {row.ratio:.2f}x {row.spread}"
             print(f"{row.what} against {row.against}: {row.value}{ratio}  [{row.target}]"
                   f" {'reached' if row.met else 'MISSED'}", flush=True)  # fmt: skip
-    write_readme(BENCHMARKS)
+    write_tables(BENCHMARKS)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,75 @@
+"""What benchmarks are made of: turns, ratios, and a README that says what was measured."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+import rows
+import run
+from alternate import Side, alternate, median, ratios
+
+LOG = "TURNS_OF_A_TEST"
+
+
+def sleeper(name: str, megabytes: int) -> Callable[[], Mapping[str, float]]:
+    """Work that holds some memory; it tells its process and, in a file, its turns."""
+
+    def once() -> Mapping[str, float]:
+        held = b"x" * (megabytes * 2**20)
+        with Path(os.environ[LOG]).open("a") as log:
+            log.write(name)
+        began = time.perf_counter()
+        time.sleep(0.01)
+        return {"seconds": time.perf_counter() - began, "process": os.getpid(), "held": len(held)}
+
+    return once
+
+
+def broken() -> Callable[[], Mapping[str, float]]:
+    """A side that cannot be set up."""
+    raise KeyError("no such model")
+
+
+def test_sides_take_turns_in_processes_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    log = {LOG: str(tmp_path / "log")}
+    sides = {
+        name: Side("test_speed:sleeper", {"name": name, "megabytes": size}, log)
+        for name, size in (("a", 200), ("b", 1))
+    }
+    found = alternate(sides, repetitions=3)
+    assert (tmp_path / "log").read_text() == "abababab"  # the first round is not counted
+    assert {name: len(each) for name, each in found.items()} == {"a": 3, "b": 3}
+    processes = {one["process"] for each in found.values() for one in each}
+    assert len(processes) == 2
+    assert os.getpid() not in processes
+    assert median(found["a"], "added_mb") > 150
+    assert median(found["b"], "added_mb") < 50
+
+
+def test_a_side_that_fails_is_told_with_its_reason() -> None:
+    with pytest.raises(RuntimeError, match="no such model"):
+        alternate({"a": Side("test_speed:broken")})
+
+
+def test_ratios_are_those_of_each_turn() -> None:
+    mine = [{"seconds": 1.0}, {"seconds": 2.0}, {"seconds": 4.0}]
+    theirs = [{"seconds": 3.0}, {"seconds": 4.0}, {"seconds": 4.0}]
+    assert ratios(theirs, mine, "seconds") == [1.0, 2.0, 3.0]
+    assert rows.middle([3.0, 1.0, 2.0]) == (2.0, (1.0, 3.0))
+
+
+def test_the_readme_says_what_was_measured() -> None:
+    results = json.loads(rows.RESULTS.read_text())
+    assert set(results) <= set(run.BENCHMARKS)
+    text = rows.README.read_text()
+    assert rows.with_table(text, results, run.BENCHMARKS) == text, "run benchmarks/run.py"
+    for name in run.BENCHMARKS:
+        assert (rows.HERE / f"{name}.py").is_file()
