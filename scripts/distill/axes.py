@@ -109,10 +109,10 @@ def value_ticks(axes: Axes, log: bool, axis: Literal["x", "y"] = "y") -> None:
 
 
 def tick_text(value: float) -> str:
-    """Write a tick without trailing zeros; large ones in short, as the margin is fixed."""
-    if abs(value) >= 1e9:
-        mantissa, power = f"{value:.2e}".split("e")
-        raised = str(int(power)).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    """Write a tick without trailing zeros; large and tiny ones in short, as there is little room."""
+    if abs(value) >= 1e9 or 0 < abs(value) < 1e-4:
+        mantissa, power = f"{value:.{2 if abs(value) >= 1 else 3}e}".split("e")
+        raised = str(int(power)).translate(str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻"))
         mantissa = mantissa.rstrip("0").rstrip(".")
         return f"10{raised}" if mantissa == "1" else f"{mantissa}·10{raised}"
     for unit, name in ((1e6, "M"), (1e3, "k")):
