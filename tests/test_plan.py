@@ -349,11 +349,38 @@ def test_several_gpus_and_a_spread_live_teacher_exclude_each_other() -> None:
         parse_study(config)
 
 
-def test_what_runs_share_is_worked_out_once_and_told_apart_by_its_names() -> None:
-    made = plan()
-    assert made.text_spec("big") is made.text_spec("big")
+def test_what_runs_share_is_worked_out_once_and_told_apart_by_its_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made, calls = plan(), list[str]()
+    plain = Plan.model_spec
+
+    def counted(self: Plan, teacher: str) -> dict[str, Any]:
+        calls.append(teacher)
+        return plain(self, teacher)
+
+    monkeypatch.setattr(Plan, "model_spec", counted)
+    assert made.text_spec("big") == made.text_spec("big")
+    assert calls == ["big"]
     assert made.text_key("big") != made.text_key("calm")
     assert made.student_spec("small") != made.student_spec("fresh")
     other = plan()
     assert other.text_spec("big") is not made.text_spec("big")
     assert other.text_spec("big") == made.text_spec("big")
+
+
+def test_what_is_asked_for_first_changes_nothing() -> None:
+    """What runs share is worked out once: nobody may add to it for the others."""
+    config = tiny.study()
+    config["caches"] = {"own": {"scheme": "final_hidden", "hidden": {"layers": [1]}}}
+    config["methods"]["states"] = {"hidden": {"weight": 1.0, "layers": {1: 1}}}
+    config["runs"].append(
+        {"students": ["small"], "teachers": ["big"], "methods": ["states"], "caches": ["own"],
+         "samples": [16]}
+    )  # fmt: skip
+    study = parse_study(config)
+    wanted, made = Plan(study).targets_spec("big", "own"), Plan(study)
+    assert "hidden" in made.cache_spec("big", "own")
+    assert made.targets_spec("big", "own") == wanted
+    made.formatting_spec()["system"] = "changed"
+    assert made.formatting_spec() == Plan(study).formatting_spec()

@@ -7,6 +7,7 @@ results store it, and shared work lies under a hash of it. Keys stand in a fixed
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass
 from functools import cached_property, wraps
 from pathlib import Path
@@ -114,7 +115,7 @@ def kept(
 ) -> Callable[Concatenate["Plan", Names], Found]:
     """Work out what a method returns once for the same arguments: thousands of runs share it.
 
-    What it returns must not be changed.
+    Who calls gets a dict or list of its own to add to; what these hold must not be changed.
     """
 
     @wraps(method)
@@ -122,7 +123,8 @@ def kept(
         key = (method, names, *more.items())
         if key not in self._kept:
             self._kept[key] = method(self, *names, **more)
-        return self._kept[key]
+        found: Found = self._kept[key]
+        return copy(found) if isinstance(found, (dict, list)) else found
 
     return remembered
 
