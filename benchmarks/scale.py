@@ -362,7 +362,7 @@ def _draw(table: Any) -> None:
             axes.set(xscale="log", yscale="log", xlabel="runs", ylabel=label)
             value_ticks(axes, log=True, axis="x")
             value_ticks(axes, log=True)
-        reach = (1000, SIZES[-1])
+        reach = (table["runs"].max() / 10, table["runs"].max())
         most = table["seconds"].max()
         panels[0].plot(reach, (most / 10, most), color=GREY, ls=":", label="proportional")
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=7)
@@ -384,11 +384,12 @@ def measure() -> list[Row]:
             run_step("results", runs, folder)
             for step in STEPS:
                 found.append({"runs": runs, "step": step, **run_step(step, runs, folder)})
+                print(found[-1], flush=True)
             sizes[runs] = (folder / "results" / "many" / "report.html").stat().st_size / 1e6
             shutil.rmtree(folder)
-    table = pd.DataFrame(found)
-    table.to_csv(PROJECT / "docs/scale.csv", index=False, float_format="%.2f")
-    _draw(table)
+            table = pd.DataFrame(found)
+            table.to_csv(PROJECT / "docs/scale.csv", index=False, float_format="%.2f")
+            _draw(table)
     return [_row(step, table[table["step"] == step], sizes) for step in STEPS]
 
 
