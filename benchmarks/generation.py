@@ -22,9 +22,9 @@ from embedded import GGUF, prompts, teacher, text_spec
 from peak import gemm_peak
 from rows import Row, middle
 
-NUMBER, SLOW_NUMBER = 256, 128
+NUMBER, SLOW_NUMBER = 128, 64
 MAX_TOKENS = 64
-BATCHES = (64, 128, 256)
+BATCHES = (64, 128)
 OURS = 128  # the default of a teacher's batch_size
 SLOTS = 64
 CPUS = torch.get_num_threads()  # as many as there are cores, or OMP_NUM_THREADS
