@@ -9,8 +9,6 @@ dense cache would hold, computed from the last hidden states.
 import os
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 from functools import cache as once_only
 from pathlib import Path
@@ -30,10 +28,9 @@ from distill.sampling import Decoding
 from distill.soft_targets import bytes_per_token
 from distill.states import hidden_states, load_head, teacher_log_q
 from distill.training import build_trainer
+from prepared import FOLDER, ROOT, snakemake
 from rows import Row
 
-ROOT = Path(__file__).parents[1]
-FOLDER = ROOT / "benchmarks/work"
 CONFIG = ROOT / "benchmarks/cache.yaml"
 TRAINED, ALL = 96, 160
 EXACT = "exact"
@@ -63,13 +60,9 @@ def run(cache: str, samples: int, seed: int = 0) -> Run:
 
 def _make() -> None:
     """Make what is missing: text, caches, shards, the student before training."""
-    FOLDER.mkdir(exist_ok=True)
     files = [plan().initial_student("layers2"), plan().shard(run(EXACT, ALL))]
     files += [plan().shard(run(cache, TRAINED)) for cache in plan().study.caches]
-    command = [sys.executable, "-m", "snakemake", "--cores", "all", "--directory", str(FOLDER)]
-    command += ["--snakefile", str(ROOT / "Snakefile"), *files, "--configfile", str(CONFIG)]
-    with (FOLDER / "cache.log").open("w") as log:
-        subprocess.run(command, cwd=ROOT, check=True, stdout=log, stderr=log)
+    snakemake(*files, config=CONFIG)
 
 
 def _stored(cache: str) -> float:

@@ -8,19 +8,21 @@ from typing import Any
 
 import yaml
 
+import prepared
 from distill.models import load_model, load_tokenizer, resolve_precision
 from distill.sources import _convert_gguf, _from_wheel
 from distill.text import synthesise_prompts
 
-ROOT = Path(__file__).parents[1]
-FOLDER = ROOT / "benchmarks/work/smollm2"
+FOLDER = prepared.FOLDER / "smollm2"
 GGUF = FOLDER / "model.gguf"
 PROMPTS = FOLDER / "prompts.json"
 
 
 def study() -> dict[str, Any]:
     """The default study's settings."""
-    settings: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    settings: dict[str, Any] = yaml.safe_load(
+        (prepared.ROOT / "config.yaml").read_text(encoding="utf-8")
+    )
     return settings
 
 

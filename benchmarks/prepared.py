@@ -14,7 +14,7 @@ from distill.plan import Plan, Run
 from distill.rows import Example
 
 ROOT = Path(__file__).parents[1]
-FOLDER = ROOT / "benchmarks/work"
+FOLDER = ROOT / "benchmarks/made"
 CONFIG = ROOT / "benchmarks/study.yaml"
 TRAINED, ALL = 64, 96
 """Rows that students learn, and with those that are held out."""
