@@ -82,6 +82,18 @@ COLUMNS = {
 TEXTS = ["study", "task", "teacher", "student", "init", "method", "curation", "cache"]
 """Columns of names; all others hold numbers."""
 
+ENERGY = [
+    "train_kwh",
+    "teacher_kwh",
+    "teacher_kwh_amortised",
+    "target_kwh",
+    "target_kwh_amortised",
+    "total_kwh",
+    "total_kwh_amortised",
+    "kwh_estimated",
+]
+"""Columns of energy, in kWh, and what share of it is estimated."""
+
 MEASURED = [
     "tokens_per_second",
     "tokens_per_second_median",
@@ -96,14 +108,7 @@ MEASURED = [
     "teacher_seconds_amortised",
     "target_seconds",
     "target_seconds_amortised",
-    "train_kwh",
-    "teacher_kwh",
-    "teacher_kwh_amortised",
-    "target_kwh",
-    "target_kwh_amortised",
-    "total_kwh",
-    "total_kwh_amortised",
-    "kwh_estimated",
+    *ENERGY,
 ]
 """Columns that depend on the clock or the machine: the only ones that may differ between identical
 runs."""
@@ -144,14 +149,7 @@ NULLABLE = [
     "cache_entropy",
     "combined_normalised",
     "combined_mean",
-    "train_kwh",
-    "teacher_kwh",
-    "teacher_kwh_amortised",
-    "target_kwh",
-    "target_kwh_amortised",
-    "total_kwh",
-    "total_kwh_amortised",
-    "kwh_estimated",
+    *ENERGY,
 ]
 """Columns that are null without a teacher's tokens or model, reference answers, a cache or a known
 energy, in any task."""

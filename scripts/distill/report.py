@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from distill import cache_costs, comparisons, energy_quality, verdict
 from distill.benchmark_answers import benchmark_section
-from distill.columns import COLUMNS, MEASURED, benchmark_columns
+from distill.columns import COLUMNS, ENERGY, MEASURED, benchmark_columns
 from distill.estimates import number, percent
 from distill.figures import FIGURES, drawable, read_caption
 from distill.files import UserError, write_text
@@ -68,16 +68,7 @@ COST_TABLES: dict[str, list[str]] = {
         "target_seconds",
         "target_seconds_amortised",
     ],
-    "Energy": [
-        "train_kwh",
-        "teacher_kwh",
-        "teacher_kwh_amortised",
-        "target_kwh",
-        "target_kwh_amortised",
-        "total_kwh",
-        "total_kwh_amortised",
-        "kwh_estimated",
-    ],
+    "Energy": ENERGY,
 }
 QUESTIONS = {
     "SUMMARY": verdict.SUMMARY,
