@@ -1,5 +1,6 @@
 """Training against the machine's own limit: model FLOPs utilisation (Chowdhery 2022, PaLM)."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -19,6 +20,7 @@ from rows import Row, middle
 
 def one_pass(method: str, threads: int) -> Callable[[], Mapping[str, float]]:
     """Train a student once, and time matrix products just before and after."""
+    gc.freeze()  # as a job's imports end
     use_threads(threads)
     run = prepared.run(method)
     spec = prepared.plan().train_spec(run)

@@ -13,7 +13,7 @@ with job(snakemake):
         from distill.machine import hardware
         from distill.models import device, resolve_precision, use_threads
     spec = snakemake.params.spec
-    use_threads(spec["threads"])
+    use_threads(spec["threads"], keep_memory=False)
     measure = measure_encoder if "length" in spec else measure_efficiency
     own = {"new_tokens", "batch", "length", "scored"} & set(spec)
     record = measure(

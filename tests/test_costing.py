@@ -153,8 +153,8 @@ def test_memory_is_the_sum_of_what_is_held() -> None:
     assert training_memory(model, less, 10, 5, "fp32", 0) < training_memory(
         model, train, 10, 5, "fp32", 0
     )
-    assert checkpoint_bytes(model, TRAIN, 499) == 0
-    assert checkpoint_bytes(model, TRAIN, 500) == 12 * 1000
+    assert checkpoint_bytes(model, TRAIN, 500) == 0
+    assert checkpoint_bytes(model, TRAIN, 501) == 12 * 1000
     assert checkpoint_bytes(model, TRAIN | {"early_stopping": {"every": 1}}, 1) == 2 * 12 * 1000
 
 

@@ -1,3 +1,4 @@
+import platform
 import subprocess
 import sys
 
@@ -41,3 +42,29 @@ def test_a_child_does_not_inherit_its_parents_peak(monkeypatch: pytest.MonkeyPat
     assert 20 < own < block.nbytes / MB
     monkeypatch.setattr(memory, "high_water_mark", lambda: None)
     assert peak_memory("cpu") > block.nbytes
+
+
+_TAKE_TURNS = """
+import resource, sys
+sys.path[:0] = {path!r}
+import torch
+from distill.models import use_threads
+use_threads(1, keep_memory={kept})
+for turn in range(20):
+    block = torch.ones(50_000_000)
+    del block
+    if turn == 9:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's setting")
+def test_a_jobs_large_tensors_use_the_same_memory_in_turn() -> None:
+    """Ten times 200 MB, in pages of at most 4 MB; the heap may take a few turns to be in order."""
+    faults = {}
+    for kept in (True, False):
+        code = _TAKE_TURNS.format(path=sys.path, kept=kept)
+        done = subprocess.run([sys.executable, "-c", code], stdout=-1, text=True, check=True)
+        faults[kept] = int(done.stdout)
+    assert faults[True] < 10 * 50 <= faults[False]

@@ -966,6 +966,24 @@ def test_energy_that_was_unknown_in_an_earlier_try_stays_unknown(
     assert record["train_seconds"] > 0
 
 
+def test_no_checkpoint_is_written_that_goes_at_once(
+    tmp_path: Path, words: Any, teacher: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method, cache, more = RESUMED["soft"]
+    settings = soft_spec(method, cache, batch_size=4, checkpoint_updates=2, **more)
+    rows = tiny.uneven_rows(words, 24)
+    files = teaching.teach(tmp_path, settings["shard"], teacher, words, rows, rows[:3])
+    save, saved = DistillationTrainer._save_checkpoint, list[int]()
+
+    def saving(self: Any, *args: Any, **named: Any) -> Any:
+        saved.append(self.state.global_step)
+        return save(self, *args, **named)
+
+    monkeypatch.setattr(DistillationTrainer, "_save_checkpoint", saving)
+    record, _ = finish(tmp_path / "out", settings, student(tmp_path, words), files)
+    assert (saved, record["updates"]) == ([2, 4], 6)
+
+
 @pytest.mark.parametrize(
     ("name", "number"),
     [("projections", signal.SIGTERM), ("stopping", signal.SIGTERM), ("soft", signal.SIGINT)],

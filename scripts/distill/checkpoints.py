@@ -2,7 +2,9 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
+from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from distill.files import UserError, altered, link, read_json, replacing, sha256_of, write_text
@@ -22,6 +24,19 @@ A workflow that is killed just before that runs the job again, which then takes 
 
 RECORD = "record.json"
 """The training record in that folder, written last."""
+
+
+class SkipLastCheckpoint(TrainerCallback):
+    """No checkpoint after the last update, which the library writes whatever the interval.
+
+    The finished student follows at once, and with it the checkpoints go. Early stopping keeps it:
+    it may be the best.
+    """
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Take back what the library's own callback has asked for."""
+        if state.global_step >= state.max_steps and not args.load_best_model_at_end:
+            control.should_save = False
 
 
 def prepare_folder(folder: Path, tag: str) -> Path:

@@ -277,13 +277,14 @@ def student_bytes(model: Architecture) -> int:
 def checkpoint_bytes(model: Architecture, train: Mapping[str, Any], updates: int) -> int:
     """Bytes of checkpoints while a run trains, which are removed at its end.
 
-    Weights, AdamW's two moments, and the small files; early stopping keeps the best one as well.
+    Weights, AdamW's two moments, and the small files; there is none after the last update, but
+    early stopping keeps the best one as well.
     """
     if train["early_stopping"]:
         copies = 2
     else:
         every = train["checkpoint_updates"]
-        copies = int(bool(every) and updates >= every)
+        copies = int(bool(every) and updates > every)
     saved = SINGLE * (trainable_params(model, train) if train["lora"] else model.params)
     return copies * (saved + 8 * trainable_params(model, train) + model.files)
 

@@ -18,7 +18,14 @@ from transformers import (
     TrainingArguments,
 )
 
-from distill.checkpoints import FINISHED, RECORD, last_checkpoint, prepare_folder, publish
+from distill.checkpoints import (
+    FINISHED,
+    RECORD,
+    SkipLastCheckpoint,
+    last_checkpoint,
+    prepare_folder,
+    publish,
+)
 from distill.encoding import OTHER_TOKENS, collate, encode_rows
 from distill.energy import Energy
 from distill.files import (
@@ -397,7 +404,8 @@ def build_trainer(
         eval_dataset=held_out or None,
         data_collator=gather,
         callbacks=[
-            *([EarlyStoppingCallback(stop["patience"])] if stop else []), *callbacks,
+            *([EarlyStoppingCallback(stop["patience"])] if stop else []), SkipLastCheckpoint(),
+            *callbacks,
         ],
     )  # fmt: skip
     trainer.remove_callback(PrinterCallback)
