@@ -188,7 +188,7 @@ def measure() -> list[Row]:
                 what="teacher generation",
                 against=against,
                 value=f"{speeds['ours']:.0f} and {speeds[name]:.0f} tokens/s",
-                target=">= 1.5x",
+                target="≥ 1.5×",
                 met=ratio >= 1.5,
                 ratio=ratio,
                 spread=spread,
@@ -202,7 +202,7 @@ def measure() -> list[Row]:
             what="teacher generation, share of the machine's limit",
             against=f"{_precision()} matrix products, {peak / 1e9:.0f} GFLOP/s",
             value=f"{100 * share:.0f} %",
-            target=">= 45 %",
+            target="≥ 45 %",
             met=share >= 0.45,
             remark="all of a part's work: prompts read, answers drawn, text and states written",
         )

@@ -186,7 +186,7 @@ def measure() -> list[Row]:
                 what=f"teacher scoring (soft targets), {what}",
                 against=f"plain forward + top-{K}, {_precision()}, batch {BATCH}",
                 value=f"{speeds[name]:.0f} and {speeds['plain']:.0f} answer tokens/s",
-                target=">= 2x",
+                target="≥ 2×",
                 met=ratio >= 2,
                 ratio=ratio,
                 spread=spread,

@@ -3,6 +3,7 @@
 import gc
 import itertools
 import json
+import logging
 import math
 import os
 import shutil
@@ -964,6 +965,27 @@ def test_energy_that_was_unknown_in_an_earlier_try_stays_unknown(
     assert record["resumed_from"] == "checkpoint-2"
     assert (record["energy_kwh"], record["energy_from"]) == (None, None)
     assert record["train_seconds"] > 0
+
+
+def test_batches_made_ahead_are_the_same(
+    tmp_path: Path, words: Any, teacher: Any, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """As on a GPU, but for its memory: other processes decode the targets."""
+    method, cache, more = RESUMED["soft"]
+    settings = soft_spec(method, cache, batch_size=4, **more)
+    rows = tiny.uneven_rows(words, 24)
+    files = teaching.teach(tmp_path, settings["shard"], teacher, words, rows, rows[:3])
+    initial, weights = student(tmp_path, words), []
+    for workers in (0, 2):
+        monkeypatch.setattr(training, "batch_workers", lambda number=workers: number)
+        with caplog.at_level(logging.INFO):
+            finish(tmp_path / f"by{workers}", settings, initial, files)
+        assert f"device cpu, precision fp32, attention {GROUPED}" in caplog.text
+        assert f"ahead by {workers} processes" in caplog.text
+        weights.append(load_file(tmp_path / f"by{workers}" / "model.safetensors"))
+    for name, values in weights[0].items():
+        assert torch.equal(values, weights[1][name])
 
 
 def test_no_checkpoint_is_written_that_goes_at_once(

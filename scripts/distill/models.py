@@ -1,6 +1,7 @@
 """Open a model directory safely, on the device and in the precision that suit the machine."""
 
 import ctypes
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,6 +67,16 @@ def attention_for(sequence: int) -> str | None:
     return GROUPED if device().type == "cpu" and sequence <= 1024 else None
 
 
+def _opened(model: Any) -> Any:
+    """The model, for evaluation; the log says what was chosen for this machine."""
+    logging.info(
+        "%s on %s, weights %s, attention %s, %d threads",
+        type(model).__name__, model.device, str(model.dtype).removeprefix("torch."),
+        model.config._attn_implementation, torch.get_num_threads(),
+    )  # fmt: skip
+    return model.eval()
+
+
 def load_model(path: str | Path, *, precision: str, sequence: int) -> Any:
     """Load a causal or masked language model for evaluation, on this machine's device.
 
@@ -87,7 +98,7 @@ def load_model(path: str | Path, *, precision: str, sequence: int) -> Any:
         attn_implementation=attention_for(sequence),
         **SAFE,
     )
-    return model.to(device()).eval()
+    return _opened(model.to(device()))
 
 
 def quantised(quantisation: str, dtype: torch.dtype) -> dict[str, Any]:
@@ -132,7 +143,7 @@ def load_teacher(path: str | Path, spec: dict[str, Any], *, sequence: int) -> An
         **settings,
         **SAFE,
     )
-    return model.eval()
+    return _opened(model)
 
 
 def open_scoring(

@@ -15,7 +15,7 @@ from distill.checkpoints import CHECKSUMS, STATE, checksums_of
 from distill.energy import UNKNOWN, Energy, energy_of
 from distill.files import write_json
 from distill.flops import FlopModel
-from distill.forward import run_model
+from distill.forward import bare, run_model
 from distill.losses import cross_entropy
 from distill.memory import job_peak
 from distill.meter import Meter
@@ -66,6 +66,18 @@ class DistillationTrainer(Trainer):
         if self.precision == "bf16":
             return torch.autocast(self.args.device.type, dtype=torch.bfloat16)
         return super().compute_loss_context_manager()
+
+    def settings(self) -> str:
+        """What was chosen for this machine, for the log."""
+        args, own = self.args, bare(self.accelerator.unwrap_model(self.model))
+        ahead = args.dataloader_num_workers
+        return (
+            f"device {args.device}, precision {self.precision}, attention "
+            f"{own.config._attn_implementation}, optimizer {args.optim.value}, "
+            f"{args.per_device_train_batch_size} rows x {args.gradient_accumulation_steps} "
+            f"an update, {torch.get_num_threads()} threads, batches made ahead by {ahead} "
+            f"processes, {'pinned' if args.dataloader_pin_memory else 'not pinned'}"
+        )
 
     def over_processes(self, numbers: list[Any]) -> list[Any]:
         """Each number, summed over processes."""

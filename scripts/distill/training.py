@@ -92,9 +92,14 @@ def _saving(train: dict[str, Any], keep: bool) -> dict[str, Any]:
     }
 
 
+def batch_workers() -> int:
+    """Processes that decode and pad batches ahead: on a GPU, which would wait for them; else 0."""
+    return 2 if device().type == "cuda" else 0
+
+
 def _arguments(
     train: dict[str, Any], precision: str, seed: int, resume: Path, keep: bool, processes: int,
-    projected: bool,
+    projected: bool, workers: int,
 ) -> TrainingArguments:  # fmt: skip
     micro, on_cpu = micro_batch(train, processes), device().type == "cpu"
     arguments = TrainingArguments(
@@ -128,6 +133,7 @@ def _arguments(
         report_to=["tensorboard"] if keep else [],
         remove_unused_columns=False,
         dataloader_pin_memory=device().type == "cuda",
+        dataloader_num_workers=workers,
         average_tokens_across_devices=False,  # get_batch_samples counts over all processes
         restore_callback_states_from_checkpoint=True,
         disable_tqdm=False,
@@ -398,7 +404,7 @@ def build_trainer(
         model=model,
         args=_arguments(
             train, precision, spec["seed"], resume, keep, spec.get("gpus", 1),
-            objective.needs_states,
+            objective.needs_states, 0 if live else batch_workers(),
         ),
         train_dataset=items,
         eval_dataset=held_out or None,
@@ -500,6 +506,7 @@ def train_student(
             last_checkpoint(resume)
             mark_running(resume)
         trainer.accelerator.wait_for_everyone()
+        logging.info("%s", trainer.settings())
         last = last_checkpoint(resume)
         interruption = CheckpointOnSignal()
         trainer.add_callback(interruption)
