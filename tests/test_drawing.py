@@ -170,7 +170,7 @@ def test_names_are_shortened_in_their_middle() -> None:
 @pytest.mark.parametrize(
     ("value", "text"),
     [(0, "0"), (0.5, "0.5"), (-2, "−2"), (1e13, "10¹³"), (2e12, "2·10¹²"), (1500, "1,500"),
-     (2e6, "2 M"), (1.555e-6, "1.555·10⁻⁶"), (1e-5, "10⁻⁵"), (0.0002, "0.0002")],
+     (2e6, "2 M"), (1.555e-6, "1.555·10⁻⁶"), (1e-5, "10⁻⁵"), (0.0002, "2·10⁻⁴"), (0.002, "0.002")],
 )  # fmt: skip
 def test_ticks_are_short(value: float, text: str) -> None:
     assert tick_text(value) == text

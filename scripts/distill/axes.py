@@ -110,7 +110,7 @@ def value_ticks(axes: Axes, log: bool, axis: Literal["x", "y"] = "y") -> None:
 
 def tick_text(value: float) -> str:
     """Write a tick without trailing zeros; large and tiny ones in short, for want of room."""
-    if abs(value) >= 1e9 or 0 < abs(value) < 1e-4:
+    if abs(value) >= 1e9 or 0 < abs(value) < 1e-3:
         mantissa, power = f"{value:.{2 if abs(value) >= 1 else 3}e}".split("e")
         raised = str(int(power)).translate(str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻"))
         mantissa = mantissa.rstrip("0").rstrip(".")
