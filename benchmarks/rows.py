@@ -81,6 +81,10 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
+def _short(ratio: float) -> str:
+    return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.2g}"
+
+
 def table(results: Mapping[str, Any], order: Sequence[str]) -> tuple[str, str]:
     """The results as Markdown: a table with machines and versions below it, and the remarks."""
     lines = ["| what | against | measured | ratio | target | |", "|---|---|---|---|---|---|"]
@@ -93,7 +97,8 @@ def table(results: Mapping[str, Any], order: Sequence[str]) -> tuple[str, str]:
             ratio = ""
             if row["ratio"] is not None:
                 low, high = row["spread"]
-                ratio = f"{row['ratio']:.2g}× ({low:.2g}–{high:.2g})"
+                ratio = f"{_short(row['ratio'])}×"
+                ratio += f" ({_short(low)}–{_short(high)})" if low < high else ""
             cells = [row["what"], row["against"], row["value"], ratio, row["target"]]
             cells.append("reached" if row["met"] else "missed")
             lines.append("| " + " | ".join(map(_cell, cells)) + " |")
