@@ -2,20 +2,16 @@
 
 from dataclasses import replace
 
-import prepared
-from alternate import Side, alternate, median, ratios
+from alternate import median, ratios
 from rows import Row, middle
-from sft import compared
+from sft import compared, in_turns
 
 
 def measure() -> list[Row]:
     """Tokens per second of `train()`, prompts included, and peak memory."""
-    prepared.make()
-    found = alternate(
-        {"ours": Side("students:ours", {"method": "kd"}), "trl": Side("students:trl_gkd")}
-    )
+    found, exact = in_turns("kd", "trl_gkd")
     against = "TRL GKD, lmbda 0, beta 0, live teacher, bf16"
-    speed = compared("logit distillation from cache, tokens/s", against, found, "kl", 5.0)
+    speed = compared("logit distillation from cache, tokens/s", against, found, exact, "kl", 5.0)
     share, spread = middle(ratios(found["trl"], found["ours"], "train_added_mb"))
     memory = replace(
         speed,

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 import prepared
 from distill.encoding import collate
 from distill.memory import memory_now, peak_memory, reset_peak
-from distill.models import load_tokenizer, use_threads
+from distill.models import dtype_of, load_tokenizer, use_threads
 from distill.training import build_trainer
 
 THREADS = 2
@@ -72,12 +72,18 @@ def _repeated(build: Callable[[], Any]) -> Callable[[], Mapping[str, float]]:
     return once
 
 
-def ours(method: str) -> Callable[[], Mapping[str, float]]:
+def _spec(method: str, precision: str) -> dict[str, Any]:
+    """The benchmarks' training, in a precision."""
+    spec = prepared.plan().train_spec(prepared.run(method))
+    return spec | {"train": spec["train"] | {"precision": precision}}
+
+
+def ours(method: str, precision: str = "bf16") -> Callable[[], Mapping[str, float]]:
     """As the rule train_student does it."""
     gc.freeze()  # as its imports end
     use_threads(THREADS)
     run = prepared.run(method)
-    spec = prepared.plan().train_spec(run)
+    spec = _spec(method, precision)
     folder = Path(tempfile.mkdtemp())
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder / "tensorboard")
 
@@ -102,7 +108,7 @@ def _settings(spec: Mapping[str, Any]) -> dict[str, Any]:
         "warmup_steps": train["warmup_ratio"],
         "weight_decay": train["weight_decay"],
         "max_grad_norm": train["max_grad_norm"],
-        "bf16": True,
+        "bf16": train["precision"] == "bf16",
         "use_cpu": True,
         "gradient_checkpointing": False,
         "dataloader_pin_memory": False,
@@ -118,12 +124,12 @@ def _student() -> Any:
     return AutoModelForCausalLM.from_pretrained(prepared.initial(), dtype=torch.float32)
 
 
-def trl_sft() -> Callable[[], Mapping[str, float]]:
+def trl_sft(precision: str = "bf16") -> Callable[[], Mapping[str, float]]:
     """TRL's `SFTTrainer`, its loss on answers only, in the same tokens."""
     from trl import SFTConfig, SFTTrainer
 
     torch.set_num_threads(THREADS)
-    spec = prepared.plan().train_spec(prepared.run("sft"))
+    spec = _spec("sft", precision)
     examples = prepared.rows()
     data = Dataset.from_dict(
         {
@@ -142,13 +148,13 @@ def trl_sft() -> Callable[[], Mapping[str, float]]:
     return _repeated(build)
 
 
-def trl_gkd() -> Callable[[], Mapping[str, float]]:
-    """TRL's GKD on given answers (lmbda 0) with forward KL (beta 0) to a live teacher in bf16."""
+def trl_gkd(precision: str = "bf16") -> Callable[[], Mapping[str, float]]:
+    """TRL's GKD on given answers (lmbda 0) with forward KL (beta 0) to a live teacher."""
     os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
     from trl.experimental.gkd import GKDConfig, GKDTrainer
 
     torch.set_num_threads(THREADS)
-    spec = prepared.plan().train_spec(prepared.run("kd"))
+    spec = _spec("kd", precision)
     tokenizer = load_tokenizer(prepared.initial())
     data = Dataset.from_list(
         [{"prompt": example.prompt, "answer": example.answer} for example in prepared.rows()]
@@ -168,7 +174,7 @@ def trl_gkd() -> Callable[[], Mapping[str, float]]:
     def build() -> Any:
         return GKDTrainer(
             _student(),
-            AutoModelForCausalLM.from_pretrained(prepared.teacher(), dtype=torch.bfloat16),
+            AutoModelForCausalLM.from_pretrained(prepared.teacher(), dtype=dtype_of(precision)),
             args=GKDConfig(**_settings(spec), lmbda=0.0, beta=0.0),
             data_collator=gather,
             train_dataset=data,
