@@ -6,6 +6,7 @@ Each is a module of this folder with `measure() -> list[Row]`. The machine shoul
 """
 
 import importlib
+import signal
 import sys
 import time
 from pathlib import Path
@@ -25,6 +26,7 @@ def main(names: list[str]) -> None:
     """Run benchmarks one after another; each one's results are kept at once."""
     if unknown := set(names) - set(BENCHMARKS):
         sys.exit(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # and the sides with it
     for name in names or BENCHMARKS:
         began = time.perf_counter()
         rows = importlib.import_module(name).measure()
