@@ -40,7 +40,9 @@ class Side:
 def give_back() -> None:
     """Free what is not used and give it back to the system, so that memory counts from nothing."""
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+    if trim is not None:
+        trim(0)
 
 
 def _serve(side: Side, pipe: Connection) -> None:

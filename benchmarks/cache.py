@@ -148,7 +148,7 @@ def measure() -> list[Row]:
                 against=f"dense fp16; DistillKit's published {PUBLISHED}",
                 value=f"{size:.1f} B/token, {DENSE:,} B/token; student's loss "
                 f"{loss:+.2f} ± {loss_half:.2f} %, KL {kl:+.2f} ± {kl_half:.2f} %",
-                target=f"≤ {BYTES:.0f} B/token, loss within {LOSS} %",
+                target=f"≤ {BYTES:.0f} B/token, mean loss within {LOSS} %",
                 met=size <= BYTES and abs(loss) <= LOSS,
                 ratio=DENSE / size,
                 spread=(DENSE / size, DENSE / size),
@@ -156,7 +156,7 @@ def measure() -> list[Row]:
                 f"{median(found[EXACT], 'loss'):.3f} nats on {ALL - TRAINED} held-out answers, "
                 f"{TRAINED} learned; mean of {len(seeds)} seeds, each paired with the exact "
                 "distribution's, with a 90 % t interval"
-                + ("; which reaches beyond the target" if abs(loss) + loss_half > LOSS else ""),
+                + (f"; that interval ends beyond {LOSS} %" if abs(loss) + loss_half > LOSS else ""),
                 numbers={"bytes_per_token": size, cache: found[cache], EXACT: found[EXACT]},
             )
         )

@@ -79,16 +79,22 @@ def test_dropout_drops_attention_weights() -> None:
     torch.testing.assert_close(same, torch.ones_like(same))
 
 
-def test_autocast_leaves_scores_unrounded() -> None:
-    """Scores rounded to bf16 would put an error of 4 % into these gradients."""
+@pytest.mark.parametrize("given", [torch.float32, torch.bfloat16])
+def test_autocast_leaves_scores_unrounded(given: torch.dtype) -> None:
+    """Scores rounded to bf16 would put an error of 4 % into these gradients.
+
+    Rotary positions make queries and keys fp32; models without have them in bf16.
+    """
     noise = torch.Generator().manual_seed(0)
     query, key, value = (torch.randn(2, heads, 24, 32, generator=noise) for heads in (4, 2, 2))
-    query, key = (6 * query).requires_grad_(), (key + 3).requires_grad_()
+    query, key = ((6 * query).to(given), (key + 3).to(given))
+    query, key = query.float().requires_grad_(), key.float().requires_grad_()
     module: Any = None
 
     def slopes(value: torch.Tensor, low: bool) -> tuple[torch.Tensor, ...]:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=low):
-            output, _ = grouped_attention(module, query, key, value, None)
+            kind = given if low else torch.float32
+            output, _ = grouped_attention(module, query.to(kind), key.to(kind), value, None)
         return torch.autograd.grad(output.float().square().sum(), (query, key))
 
     for exact, found in zip(slopes(value, False), slopes(value.bfloat16(), True), strict=True):

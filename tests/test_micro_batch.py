@@ -141,7 +141,7 @@ def test_a_job_that_sees_several_gpus_does_not_enlarge_its_batches(
             self._n_gpu = 4
 
     train = test_training.spec(batch_size=8, micro_batch_size=2)["train"]
-    given = (train, "fp32", 0, tmp_path, False, 1, False, 0)
+    given = (train, "fp32", 0, tmp_path, False, 1, False)
     assert training._arguments(*given).train_batch_size == 2
     monkeypatch.setattr(training, "TrainingArguments", FourSeen)
     seen = training._arguments(*given)

@@ -967,32 +967,26 @@ def test_energy_that_was_unknown_in_an_earlier_try_stays_unknown(
     assert record["train_seconds"] > 0
 
 
-def test_batches_made_ahead_are_the_same(
-    tmp_path: Path, words: Any, teacher: Any, monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:  # fmt: skip
-    """As on a GPU, but for its memory: other processes decode the targets."""
-    method, cache, more = RESUMED["soft"]
-    settings = soft_spec(method, cache, batch_size=4, **more)
-    rows = tiny.uneven_rows(words, 24)
-    files = teaching.teach(tmp_path, settings["shard"], teacher, words, rows, rows[:3])
-    initial, weights = student(tmp_path, words), []
-    for workers in (0, 2):
-        monkeypatch.setattr(training, "batch_workers", lambda number=workers: number)
-        with caplog.at_level(logging.INFO):
-            finish(tmp_path / f"by{workers}", settings, initial, files)
-        assert f"device cpu, precision fp32, attention {GROUPED}" in caplog.text
-        assert f"ahead by {workers} processes" in caplog.text
-        weights.append(load_file(tmp_path / f"by{workers}" / "model.safetensors"))
-    for name, values in weights[0].items():
-        assert torch.equal(values, weights[1][name])
-
-
-def test_no_checkpoint_is_written_that_goes_at_once(
-    tmp_path: Path, words: Any, teacher: Any, monkeypatch: pytest.MonkeyPatch
+def test_the_log_says_what_was_chosen_for_the_machine(
+    tmp_path: Path, words: Any, teacher: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     method, cache, more = RESUMED["soft"]
-    settings = soft_spec(method, cache, batch_size=4, checkpoint_updates=2, **more)
+    settings = soft_spec(method, cache, batch_size=4, micro_batch_size=2, **more)
+    rows = tiny.uneven_rows(words, 4)
+    files = teaching.teach(tmp_path, settings["shard"], teacher, words, rows, rows[:3])
+    with caplog.at_level(logging.INFO):
+        finish(tmp_path / "out", settings, student(tmp_path, words), files)
+    assert f"device cpu, precision fp32, attention {GROUPED}, optimizer adamw_torch" in caplog.text
+    assert "2 rows x 2 an update" in caplog.text
+
+
+@pytest.mark.parametrize(("every", "kept"), [(2, [2, 4, 6]), (5, [5, 6]), (6, []), (500, [])])
+def test_a_run_shorter_than_the_interval_has_no_checkpoint(
+    tmp_path: Path, words: Any, teacher: Any, monkeypatch: pytest.MonkeyPatch,
+    every: int, kept: list[int],
+) -> None:  # fmt: skip
+    method, cache, more = RESUMED["soft"]
+    settings = soft_spec(method, cache, batch_size=4, checkpoint_updates=every, **more)
     rows = tiny.uneven_rows(words, 24)
     files = teaching.teach(tmp_path, settings["shard"], teacher, words, rows, rows[:3])
     save, saved = DistillationTrainer._save_checkpoint, list[int]()
@@ -1003,7 +997,7 @@ def test_no_checkpoint_is_written_that_goes_at_once(
 
     monkeypatch.setattr(DistillationTrainer, "_save_checkpoint", saving)
     record, _ = finish(tmp_path / "out", settings, student(tmp_path, words), files)
-    assert (saved, record["updates"]) == ([2, 4], 6)
+    assert (saved, record["updates"]) == (kept, 6)
 
 
 @pytest.mark.parametrize(

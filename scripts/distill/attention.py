@@ -55,9 +55,12 @@ def grouped_attention(
     batch, heads, queries, width = query.shape
     key_heads, keys = key.shape[1], key.shape[2]
     grouped = query.reshape(batch, key_heads, heads // key_heads * queries, width)
-    # Autocast would round scores to bf16: with weights in fp32 that doubles a gradient's error.
-    with torch.autocast(query.device.type, enabled=False):
-        scores = torch.matmul(grouped, key.to(query.dtype).transpose(2, 3)).float()
+    if torch.is_autocast_enabled(query.device.type):
+        # It would round scores to bf16: with weights in fp32 that doubles a gradient's error.
+        with torch.autocast(query.device.type, enabled=False):
+            scores = torch.matmul(grouped.float(), key.float().transpose(2, 3))
+    else:
+        scores = torch.matmul(grouped, key.transpose(2, 3)).float()
     scores = scores * (width**-0.5 if scaling is None else scaling)
     scores = scores.view(batch, heads, queries, keys)
     if softcap is not None:

@@ -26,17 +26,17 @@ RECORD = "record.json"
 """The training record in that folder, written last."""
 
 
-class SkipLastCheckpoint(TrainerCallback):
-    """No checkpoint after the last update, which the library writes whatever the interval.
+class SkipShortCheckpoint(TrainerCallback):
+    """No checkpoint in a training that is no longer than the interval between two.
 
-    The finished student follows at once, and with it the checkpoints go. Early stopping keeps it:
-    it may be the best.
+    The library writes one after the last update whatever the interval, for the finished student to
+    follow at once. Early stopping keeps it: it may be the best.
     """
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Take back what the library's own callback has asked for."""
-        if state.global_step >= state.max_steps and not args.load_best_model_at_end:
-            control.should_save = False
+        if state.global_step == state.max_steps <= args.save_steps:
+            control.should_save = control.should_save and args.load_best_model_at_end
 
 
 def prepare_folder(folder: Path, tag: str) -> Path:

@@ -277,8 +277,7 @@ def student_bytes(model: Architecture) -> int:
 def checkpoint_bytes(model: Architecture, train: Mapping[str, Any], updates: int) -> int:
     """Bytes of checkpoints while a run trains, which are removed at its end.
 
-    Weights, AdamW's two moments, and the small files; there is none after the last update, but
-    early stopping keeps the best one as well.
+    Weights, AdamW's two moments, and the small files; early stopping keeps the best one as well.
     """
     if train["early_stopping"]:
         copies = 2

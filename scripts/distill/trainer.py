@@ -70,13 +70,11 @@ class DistillationTrainer(Trainer):
     def settings(self) -> str:
         """What was chosen for this machine, for the log."""
         args, own = self.args, bare(self.accelerator.unwrap_model(self.model))
-        ahead = args.dataloader_num_workers
         return (
             f"device {args.device}, precision {self.precision}, attention "
             f"{own.config._attn_implementation}, optimizer {args.optim.value}, "
             f"{args.per_device_train_batch_size} rows x {args.gradient_accumulation_steps} "
-            f"an update, {torch.get_num_threads()} threads, batches made ahead by {ahead} "
-            f"processes, {'pinned' if args.dataloader_pin_memory else 'not pinned'}"
+            f"an update, {torch.get_num_threads()} threads"
         )
 
     def over_processes(self, numbers: list[Any]) -> list[Any]:

@@ -21,7 +21,7 @@ from transformers import (
 from distill.checkpoints import (
     FINISHED,
     RECORD,
-    SkipLastCheckpoint,
+    SkipShortCheckpoint,
     last_checkpoint,
     prepare_folder,
     publish,
@@ -92,14 +92,9 @@ def _saving(train: dict[str, Any], keep: bool) -> dict[str, Any]:
     }
 
 
-def batch_workers() -> int:
-    """Processes that decode and pad batches ahead: on a GPU, which would wait for them; else 0."""
-    return 2 if device().type == "cuda" else 0
-
-
 def _arguments(
     train: dict[str, Any], precision: str, seed: int, resume: Path, keep: bool, processes: int,
-    projected: bool, workers: int,
+    projected: bool,
 ) -> TrainingArguments:  # fmt: skip
     micro, on_cpu = micro_batch(train, processes), device().type == "cpu"
     arguments = TrainingArguments(
@@ -133,7 +128,6 @@ def _arguments(
         report_to=["tensorboard"] if keep else [],
         remove_unused_columns=False,
         dataloader_pin_memory=device().type == "cuda",
-        dataloader_num_workers=workers,
         average_tokens_across_devices=False,  # get_batch_samples counts over all processes
         restore_callback_states_from_checkpoint=True,
         disable_tqdm=False,
@@ -404,13 +398,13 @@ def build_trainer(
         model=model,
         args=_arguments(
             train, precision, spec["seed"], resume, keep, spec.get("gpus", 1),
-            objective.needs_states, 0 if live else batch_workers(),
+            objective.needs_states,
         ),
         train_dataset=items,
         eval_dataset=held_out or None,
         data_collator=gather,
         callbacks=[
-            *([EarlyStoppingCallback(stop["patience"])] if stop else []), SkipLastCheckpoint(),
+            *([EarlyStoppingCallback(stop["patience"])] if stop else []), SkipShortCheckpoint(),
             *callbacks,
         ],
     )  # fmt: skip
@@ -505,8 +499,8 @@ def train_student(
         if first:  # what a kill left is cleared up
             last_checkpoint(resume)
             mark_running(resume)
+            logging.info("%s", trainer.settings())
         trainer.accelerator.wait_for_everyone()
-        logging.info("%s", trainer.settings())
         last = last_checkpoint(resume)
         interruption = CheckpointOnSignal()
         trainer.add_callback(interruption)
