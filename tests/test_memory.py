@@ -15,7 +15,7 @@ _HOLD = """
 import sys
 sys.path[:0] = {path!r}
 import torch
-from distill.memory import job_peak, peak_memory
+from distill.memory import job_peak, memory_now, peak_memory, reset_peak
 MB = 1024**2
 before = job_peak()
 assert before["peak_memory_of"] == "process"
