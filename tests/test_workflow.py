@@ -857,7 +857,7 @@ def test_a_full_or_read_only_disk_is_told_and_the_study_goes_on_when_mended(
     fill = results / "fill"
     with fill.open("wb") as stream:
         stream.truncate(0)
-        os.posix_fallocate(stream.fileno(), 0, shutil.disk_usage(results).free - 64 * 1024)
+        os.posix_fallocate(stream.fileno(), 0, shutil.disk_usage(results).free - 24 * 1024)
     output = miniature.snakemake(moved, *command, ok=False)
     (sentence,) = _sentences(output)
     assert sentence.startswith("Error: no space is left on the disk that holds results/")
