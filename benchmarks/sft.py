@@ -56,7 +56,7 @@ def compared(what: str, against: str, found: Found, exact: Found, loss: str, tar
         ratio=ratio,
         spread=spread,
         target=f"≥ {target:g}×",
-        met=ratio >= target,
+        met=ratio >= target and abs(gaps["bf16"]) < 0.01,
         remark=f"held-out {loss.replace('_', '-')} after the same training {equal}; "
         f"peak memory of the process {peaks[0]:,.0f} and {peaks[1]:,.0f} MB",
         numbers=found | {f"{name} in fp32": each for name, each in exact.items()},
