@@ -127,10 +127,16 @@ def _predicted(law: FittedLaw, twin: FittedLaw | None) -> dict[str, Any]:
     axis = {"tokens": "most data", "params": "largest size", "compute": "most compute"}[
         held["axis"]
     ]
+    missed = f"{number(100 * held['mean_relative_error'], 2)} %"
+    if held["runs"] == 1:
+        missed = f"run with the {axis} by {missed}, "
+    else:
+        missed = (
+            f"{held['runs']} runs with the {axis} by {missed} on average, "
+            f"{number(100 * held['max_relative_error'], 2)} % at worst, "
+        )
     answer = (
-        f"For {name} the law missed the {held['runs']} runs with the {axis} by "
-        f"{number(100 * held['mean_relative_error'], 2)} % on average, "
-        f"{number(100 * held['max_relative_error'], 2)} % at worst, "
+        f"For {name} the law missed the {missed}"
         f"{number(held['compute_factor'], 2)} times beyond the compute that it was fitted to; "
     )
     if skill is None:
