@@ -19,10 +19,11 @@ from distill.columns import COLUMNS
 from distill.curation import DECISIONS_SCHEMA
 from distill.energy import energy_fields
 from distill.files import UserError, sha256_of
-from distill.instructions import Instruction, mcnemar
+from distill.instructions import Instruction
 from distill.parquet import read_rows, write_rows
 from distill.plan import Run
 from distill.references import paired_tests, qualitative_samples
+from distill.statistics import mcnemar
 
 SCHEMA = pa.schema(
     [

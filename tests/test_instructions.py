@@ -1,28 +1,23 @@
 import functools
 import json
-import math
 import subprocess
 import sys
 from collections import Counter
-from itertools import combinations
 from pathlib import Path
 
 import pytest
 from if_verifiable.common import evaluate_instructions
 from if_verifiable.ifeval.instructions_registry import INSTRUCTION_DICT
-from scipy.stats import binomtest
 
 from distill import instructions
 from distill.files import UserError, write_json
+from distill.instruction_templates import INSTRUCTION_TYPES
 from distill.instructions import (
     DUMMY_RESPONSE,
-    INSTRUCTION_TYPES,
     Instruction,
     check_response,
     fixed_instructions,
     generated_instructions,
-    mcnemar,
-    wilson_interval,
 )
 from instruction_witness import MOST_TOKENS, estimated_tokens, violation, witness
 
@@ -249,46 +244,3 @@ def test_importing_the_module_is_cheap() -> None:
         [sys.executable, "-c", code], cwd=SCRIPTS, capture_output=True, text=True, check=True
     )
     assert run.stdout.strip() == "[]"
-
-
-@pytest.mark.parametrize("passed", [0, 1, 7, 49, 50])
-def test_wilson_interval_is_scipys(passed: int) -> None:
-    expected = binomtest(passed, 50).proportion_ci(confidence_level=0.95, method="wilson")
-    assert wilson_interval(passed, 50) == pytest.approx(tuple(expected), abs=1e-12)
-
-
-def test_wilson_interval_at_the_ends() -> None:
-    assert wilson_interval(0, 50)[0] == pytest.approx(0, abs=1e-12)
-    assert wilson_interval(50, 50)[1] == pytest.approx(1, abs=1e-12)
-    low, high = wilson_interval(7, 50, confidence=0.5)
-    assert wilson_interval(7, 50)[0] < low < high < wilson_interval(7, 50)[1]
-
-
-@pytest.mark.parametrize(("passed", "total"), [(0, 0), (3, 2), (-1, 5)])
-def test_wilson_interval_refuses_impossible_counts(passed: int, total: int) -> None:
-    with pytest.raises(ValueError, match=r".+"):
-        wilson_interval(passed, total)
-
-
-@pytest.mark.parametrize(("b", "c"), [*combinations(range(9), 2), (5, 5), (12, 3)])
-def test_mcnemar_matches_brute_force(b: int, c: int) -> None:
-    first = [True] * b + [False] * c + [True, False]
-    second = [False] * b + [True] * c + [True, False]
-    n = b + c
-    chance = [math.comb(n, k) / 2**n for k in range(n + 1)]
-    expected = sum(q for q in chance if q <= chance[b] * (1 + 1e-9))
-    result = mcnemar(first, second)
-    assert (result["only_first"], result["only_second"]) == (b, c)
-    assert result["p_value"] == pytest.approx(expected)
-    assert mcnemar(second, first)["p_value"] == pytest.approx(expected)
-
-
-def test_mcnemar_without_discordant_pairs() -> None:
-    expected = {"only_first": 0, "only_second": 0, "p_value": 1.0}
-    assert mcnemar([True, False], [True, False]) == expected
-    assert mcnemar([], []) == expected
-
-
-def test_mcnemar_refuses_lists_of_different_lengths() -> None:
-    with pytest.raises(ValueError, match="shorter"):
-        mcnemar([True, False], [True])

@@ -75,6 +75,8 @@ def test_dearest_runs_are_told_with_their_skill_or_refused(laws: list[FittedLaw]
     assert "below that of a straight line" in found[0]["answer"]
     naive = FittedLaw({**laws[0].record, "holdout": {**held, "skill_vs_loglinear": -0.5}})
     assert "no better than a straight line" in predicted_answers([naive], {})[0]["answer"]
+    single = FittedLaw({**laws[0].record, "holdout": {**held, "runs": 1}})
+    assert "missed the run with the most data by" in predicted_answers([single], {})[0]["answer"]
     unjudged = FittedLaw({**laws[0].record, "holdout": None})
     assert not told(predicted_answers([unjudged], {})[0])
     assert not told(only(predicted_answers([], {"refused": []}), PREDICTED))

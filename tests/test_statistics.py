@@ -1,9 +1,12 @@
+import math
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
-from distill.statistics import expected_calibration_error
+from distill.statistics import expected_calibration_error, mcnemar, wilson_interval
 
 
 def columns(found: dict[str, Any], name: str) -> list[float]:
@@ -103,3 +106,46 @@ def test_calibrated_draws_score_near_zero_and_overconfidence_its_size() -> None:
 def test_nothing_to_compare_is_an_error(confidence: list[float], correct: list[bool]) -> None:
     with pytest.raises(ValueError, match="confidences and"):
         expected_calibration_error(confidence, correct)
+
+
+@pytest.mark.parametrize("passed", [0, 1, 7, 49, 50])
+def test_wilson_interval_is_scipys(passed: int) -> None:
+    expected = binomtest(passed, 50).proportion_ci(confidence_level=0.95, method="wilson")
+    assert wilson_interval(passed, 50) == pytest.approx(tuple(expected), abs=1e-12)
+
+
+def test_wilson_interval_at_the_ends() -> None:
+    assert wilson_interval(0, 50)[0] == pytest.approx(0, abs=1e-12)
+    assert wilson_interval(50, 50)[1] == pytest.approx(1, abs=1e-12)
+    low, high = wilson_interval(7, 50, confidence=0.5)
+    assert wilson_interval(7, 50)[0] < low < high < wilson_interval(7, 50)[1]
+
+
+@pytest.mark.parametrize(("passed", "total"), [(0, 0), (3, 2), (-1, 5)])
+def test_wilson_interval_refuses_impossible_counts(passed: int, total: int) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        wilson_interval(passed, total)
+
+
+@pytest.mark.parametrize(("b", "c"), [*combinations(range(9), 2), (5, 5), (12, 3)])
+def test_mcnemar_matches_brute_force(b: int, c: int) -> None:
+    first = [True] * b + [False] * c + [True, False]
+    second = [False] * b + [True] * c + [True, False]
+    n = b + c
+    chance = [math.comb(n, k) / 2**n for k in range(n + 1)]
+    expected = sum(q for q in chance if q <= chance[b] * (1 + 1e-9))
+    result = mcnemar(first, second)
+    assert (result["only_first"], result["only_second"]) == (b, c)
+    assert result["p_value"] == pytest.approx(expected)
+    assert mcnemar(second, first)["p_value"] == pytest.approx(expected)
+
+
+def test_mcnemar_without_discordant_pairs() -> None:
+    expected = {"only_first": 0, "only_second": 0, "p_value": 1.0}
+    assert mcnemar([True, False], [True, False]) == expected
+    assert mcnemar([], []) == expected
+
+
+def test_mcnemar_refuses_lists_of_different_lengths() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        mcnemar([True, False], [True])

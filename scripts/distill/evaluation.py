@@ -12,17 +12,17 @@ from distill.answering import AT_ONCE, answer_prompts, draw_answers, likeness
 from distill.encoding import Example, collate, encode_rows
 from distill.files import UserError
 from distill.forward import run_model
-from distill.instructions import (
-    Instruction,
-    check_response,
-    instruction_sets,
-    wilson_interval,
-)
+from distill.instructions import Instruction, check_response, instruction_sets
 from distill.losses import chunk_rows
 from distill.rows import read_ids
 from distill.sampling import Decoding, likeliest, log_q
 from distill.states import OutputHead, hidden_states
-from distill.statistics import expected_calibration_error, token_mean, unigram_entropy
+from distill.statistics import (
+    expected_calibration_error,
+    token_mean,
+    unigram_entropy,
+    wilson_interval,
+)
 from distill.vocabulary import Vocabulary
 
 _MOST_NATS = 700.0

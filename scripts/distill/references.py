@@ -9,14 +9,9 @@ from typing import Any
 import pandas as pd
 
 from distill.files import read_json
-from distill.instructions import (
-    DUMMY_RESPONSE,
-    Instruction,
-    check_response,
-    instruction_sets,
-    mcnemar,
-)
+from distill.instructions import DUMMY_RESPONSE, Instruction, check_response, instruction_sets
 from distill.plan import Run
+from distill.statistics import mcnemar
 
 _RUN_KEYS = ("student", "method", "curation", "cache", "samples", "draw", "seed")
 

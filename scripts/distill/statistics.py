@@ -1,7 +1,8 @@
-"""Averages over tokens with their sampling error over prompts; calibration."""
+"""Averages over tokens with their sampling error over prompts; calibration; pass rates."""
 
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -77,3 +78,42 @@ def expected_calibration_error(
             for mean, share, count in zip(means, shares, counts, strict=True)
         ],
     }
+
+
+def wilson_interval(passed: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the score interval of a pass rate, as fractions (Wilson 1927).
+
+    Raises:
+        ValueError: `total` is not positive, `passed` is outside 0..`total`, or `confidence` is
+            outside 0..1.
+    """
+    if total < 1:
+        raise ValueError(f"a pass rate needs at least one trial, not {total}")
+    if not 0 <= passed <= total:
+        raise ValueError(f"{passed} of {total} trials cannot have passed")
+    if not 0 < confidence < 1:
+        raise ValueError(f"a confidence is between 0 and 1, not {confidence}")
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    share, spread = passed / total, z**2 / total
+    centre = (share + spread / 2) / (1 + spread)
+    half = math.sqrt(spread * (share * (1 - share) + spread / 4)) / (1 + spread)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> dict[str, int | float]:
+    """Compare two lists of verdicts on the same items by the exact two-sided test (McNemar 1947).
+
+    Returns:
+        `only_first` and `only_second`, the items that one list alone passed, and `p_value`, which
+        is 1 when there is no such item.
+
+    Raises:
+        ValueError: the lists differ in length.
+    """
+    pairs = list(zip(first, second, strict=True))
+    only_first = sum(bool(a) and not b for a, b in pairs)
+    only_second = sum(bool(b) and not a for a, b in pairs)
+    discordant = only_first + only_second
+    tail = sum(math.comb(discordant, k) for k in range(min(only_first, only_second) + 1))
+    p_value = min(1.0, 2 * tail / 2**discordant)
+    return {"only_first": only_first, "only_second": only_second, "p_value": p_value}
