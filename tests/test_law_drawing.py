@@ -79,6 +79,19 @@ def test_long_names_stay_inside(name: str) -> None:
     assert outside(canvas) == []
 
 
+def test_a_panel_without_a_law_says_so() -> None:
+    document = study_laws()
+    method = document["laws"][0]["selected"]["method"]
+    laws = [
+        law for law in document["laws"]
+        if law["target"] != "loss" or law["selected"]["method"] != method
+    ]  # fmt: skip
+    for known, missing in ((document["laws"], 0), (laws, 1)):
+        canvas = canvas_of("law_curves", make_study(), {"laws": known})
+        said = [text.get_text() for axes in canvas.axes for text in axes.texts]
+        assert said.count("no law is determined") == missing
+
+
 def test_written_in_three_forms(tmp_path: Path) -> None:
     paths = [tmp_path / f"judged.{end}" for end in ("svg", "png", "csv")]
     draw_figure("judged", make_study(), make_references(), *paths, laws=study_laws())

@@ -70,6 +70,8 @@ def draw_law_curves(table: pd.DataFrame, students: Sequence[str]) -> Canvas:
             own = mine[mine["label"] == student]
             _draw_curve(axes, own[own["kind"] == "curve"], looks[student])
             _draw_runs(axes, own[own["kind"] == "run"], looks[student])
+        if mine.empty:
+            axes.text(0.5, 0.5, "no law is determined", transform=axes.transAxes, ha="center")
         set_ticks(axes, "x", log=True)
         set_ticks(axes, "y", log=True)
         if row == len(lines) - 1:
