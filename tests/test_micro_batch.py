@@ -146,3 +146,13 @@ def test_a_job_that_sees_several_gpus_does_not_enlarge_its_batches(
     monkeypatch.setattr(training, "TrainingArguments", FourSeen)
     seen = training._arguments(*given)
     assert (seen.n_gpu, seen.train_batch_size, seen.gradient_accumulation_steps) == (1, 2, 4)
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_batches_are_copied_to_a_gpu_while_it_computes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(training, "device", lambda: torch.device(kind))
+    found = training._arguments(test_training.spec()["train"], "fp32", 0, tmp_path, False, 1, False)
+    assert found.dataloader_pin_memory == (kind == "cuda")
+    assert found.accelerator_config.non_blocking == (kind == "cuda")

@@ -127,7 +127,9 @@ def _arguments(
         logging_nan_inf_filter=False,  # it would log a NaN loss as 0
         report_to=["tensorboard"] if keep else [],
         remove_unused_columns=False,
-        dataloader_pin_memory=device().type == "cuda",
+        # On a GPU the next batch is copied while the last one is computed.
+        dataloader_pin_memory=not on_cpu,
+        accelerator_config={"non_blocking": not on_cpu},
         average_tokens_across_devices=False,  # get_batch_samples counts over all processes
         restore_callback_states_from_checkpoint=True,
         disable_tqdm=False,
