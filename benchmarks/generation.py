@@ -66,7 +66,7 @@ def setup_ours(path: str) -> Once:
 
 def setup_library(path: str) -> Once:
     """`generate`, prompts of like length together, at the fastest of `BATCHES`."""
-    use_threads(CPUS)
+    torch.set_num_threads(CPUS)
     words, spec = load_tokenizer(teacher()), text_spec(0, MAX_TOKENS)
     model = AutoModelForCausalLM.from_pretrained(teacher(), dtype=dtype_of(_precision())).eval()
     encode, ends = encoder(words, **spec["formatting"]), turn_end(words)
@@ -160,7 +160,7 @@ def _likelihood(path: Path) -> dict[str, float]:
 
 def measure() -> list[Row]:
     """Rows of answers by three engines, and of our share of the machine's limit."""
-    use_threads(CPUS)
+    torch.set_num_threads(CPUS)
     prompts(NUMBER)
     with tempfile.TemporaryDirectory() as folder:
         paths = {name: Path(folder) / name for name in ("ours", "library", "llama")}

@@ -108,7 +108,7 @@ def setup_states() -> Once:
 
 def setup_plain(length: int | None) -> Once:
     """Batches of like length through the library's model: all logits, top-k, the answer's."""
-    use_threads(CPUS)
+    torch.set_num_threads(CPUS)
     rows = rows_of(length)
     model = AutoModelForCausalLM.from_pretrained(teacher(), dtype=dtype_of(_precision())).eval()
     temperature = _spec()["scorers"][0]["temperature"]
@@ -166,7 +166,7 @@ def _memory() -> Row:
 
 def measure() -> list[Row]:
     """Rows of speed, for another's text and the teacher's own, and of memory."""
-    use_threads(CPUS)
+    torch.set_num_threads(CPUS)
     answers()
     sides = {
         "ours": _side("ours", length=None),

@@ -2,6 +2,7 @@
 
 import ctypes
 import logging
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -216,6 +217,9 @@ def check_context(config: Any, sequence: int, name: str) -> None:
 _MMAP_MAX, _TRIM_THRESHOLD = -4, -1
 """Options of mallopt, from glibc's malloc.h."""
 
+_KERNELS = 32
+"""More than a training or a decoding step has shapes of matrix products (about 20 and 10)."""
+
 
 def keep_freed_memory() -> None:
     """Keep what large tensors leave behind for the next ones, as CUDA's allocator does.
@@ -230,8 +234,21 @@ def keep_freed_memory() -> None:
             set_option(option, value)
 
 
+def bound_kernels() -> None:
+    """Keep the CPU's compiled matrix products of a few shapes, not of the last thousand.
+
+    oneDNN compiles one for each shape, half a MB and more, and every batch has shapes of its own:
+    60 MB an update of a bf16 training, which also lay between the blocks that tensors leave behind
+    (github.com/pytorch/pytorch/issues/27971). Both caches read their size when first used.
+    """
+    for name in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
+        os.environ.setdefault(name, str(_KERNELS))
+
+
 def use_threads(threads: int, keep_memory: bool = True) -> None:
     """Compute with a fixed number of CPU threads, as results depend on it slightly.
+
+    Called before a job's first matrix product, as it also bounds what those keep.
 
     Args:
         threads: Of matrix products and the like.
@@ -239,5 +256,6 @@ def use_threads(threads: int, keep_memory: bool = True) -> None:
             the memory of one part of a process is measured.
     """
     torch.set_num_threads(threads)
+    bound_kernels()
     if keep_memory:
         keep_freed_memory()
