@@ -3,6 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 CONFIG ?=
+FAST := not workflow and not slow and not long
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .PHONY: study test test-fast test-long test-cluster test-kill bench check container clean-unused
@@ -11,12 +12,12 @@ study: $(VENV)/study.done ## run the default study, or CONFIG=studies/….yaml, 
 	$(if $(CONFIG),python scripts/check_config.py $(CONFIG))
 	snakemake --cores all $(if $(CONFIG),--configfile $(CONFIG))
 
-test: $(VENV)/test.done check ## fast tests first, then the workflow's
-	pytest -q -n 2 -m "not workflow and not long"
-	pytest -q -n 2 --dist loadfile -m "workflow and not long" --durations=15
+test: $(VENV)/test.done check ## fast tests first, then slow ones and the workflow's
+	pytest -q -n 2 -m "$(FAST)"
+	pytest -q -n 2 --dist loadfile -m "(workflow or slow) and not long" --durations=15
 
 test-fast: $(VENV)/test.done ## under a minute
-	pytest -q -n 2 -m "not workflow and not long"
+	pytest -q -n 2 -m "$(FAST)"
 
 test-long: $(VENV)/test.done ## the default study on the embedded teacher, twice, and test-cluster
 	pytest -q -m long

@@ -22,6 +22,8 @@ from distill.fitted import FittedLaw, find_laws
 from distill.run_costs import Prices
 from size_study import SIZES, TOKENS, TOKENS_PER_SAMPLE, own_runs, size_laws, size_runs, true_loss
 
+pytestmark = pytest.mark.slow  # fits many laws
+
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 
 

@@ -32,6 +32,8 @@ from distill.states import head_of, load_head, save_head, score_text
 from distill.tokenizing import load_tokenizer
 from distill.whole import list_files
 
+pytestmark = pytest.mark.slow  # each process spends seconds on imports
+
 DOCS = Path(__file__).parent.parent / "docs"
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 SCHEMA = pa.schema(

@@ -21,6 +21,8 @@ from distill.table_study import TableStudy, parse_table_study
 from distill.validation import _section_at, check_yaml
 from generated import examples
 
+pytestmark = pytest.mark.slow  # plans hundreds of generated studies
+
 ROOT = Path(__file__).parent.parent
 Place = tuple[Any, ...]
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # each process spends seconds on imports
+
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 
 

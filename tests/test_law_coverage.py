@@ -13,6 +13,8 @@ from distill.law_intervals import huber_inflation, shared_data
 from distill.laws import LAWS
 from law_simulations import BREAK, TRUTH, Noise, coverage
 
+pytestmark = pytest.mark.slow  # fits many laws
+
 CHINCHILLA, BROKEN = LAWS["loss"]["chinchilla"], LAWS["loss"]["broken_chinchilla"]
 
 

@@ -12,6 +12,8 @@ from distill.figures import FIGURES, GRIDS, figure_table
 from distill.grid import WIDTH, few_ticks, short_text
 from figure_study import make_references, make_study, study_laws
 
+pytestmark = pytest.mark.slow  # fits many laws
+
 
 def canvas_of(name: str, runs: pd.DataFrame, laws: dict[str, Any] | None) -> Canvas:
     table = figure_table(name, runs, make_references(), laws)

@@ -12,6 +12,8 @@ from distill.law_panel import _digest, embedded, make_panel
 from distill.report import visible
 from size_study import own_runs, size_laws, size_runs
 
+pytestmark = pytest.mark.slow  # fits many laws
+
 REPORT = Path(__file__).parent.parent / "report"
 
 

@@ -20,6 +20,8 @@ from distill.laws import LAWS
 from law_simulations import chinchilla_rows, table_of
 from test_laws import chinchilla_points
 
+pytestmark = pytest.mark.slow  # fits many laws
+
 OWN = Settings(shared=False)
 
 

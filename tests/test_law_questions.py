@@ -22,6 +22,8 @@ from distill.laws import LAWS
 from distill.teacher_ratio import RATIO, teacher_ratio_answers
 from law_worlds import CENTRE_D, CENTRE_N, SIZES, TRUTH, chinchilla, fit, make_rows, only
 
+pytestmark = pytest.mark.slow  # fits many laws
+
 FEW = Settings(starts=8)
 KD = chinchilla
 SFT = {"method": "sft", "seed": 1}

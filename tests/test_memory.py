@@ -9,6 +9,8 @@ import torch
 from distill import memory
 from distill.memory import job_peak, peak_memory
 
+pytestmark = pytest.mark.slow  # each process spends seconds on imports
+
 MB = 1024**2
 
 

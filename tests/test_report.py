@@ -20,6 +20,8 @@ from distill.verdict import diminishing_returns
 from synthetic_runs import COLUMNS as TABLE_COLUMNS
 from synthetic_runs import EVIL, make_references, make_runs, make_samples
 
+pytestmark = pytest.mark.slow  # fits the laws of each report
+
 REPORT = Path(__file__).parent.parent / "report"
 
 

@@ -4,6 +4,8 @@ import pytest
 from distill.run_costs import Prices, rates_between, student_rates
 from size_study import SECONDS_PER_TOKEN, SIZES, own_runs, size_runs
 
+pytestmark = pytest.mark.slow  # plans a large study
+
 
 def _rates(method: str, student: str):  # type: ignore[no-untyped-def]
     group = size_runs()

@@ -18,6 +18,8 @@ from distill.search import search_settings
 from distill.trainer import DistillationTrainer
 from distill.training import train_student
 
+pytestmark = pytest.mark.slow  # trains many times
+
 SPACE = {
     "train.learning_rate": {"low": 1e-4, "high": 3e-1, "log": True},
     "method.forward_kl": {"low": 0.0, "high": 2.0},

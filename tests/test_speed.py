@@ -13,6 +13,8 @@ import rows
 import run
 from alternate import Side, alternate, median, ratios
 
+pytestmark = pytest.mark.slow  # each process spends seconds on imports
+
 LOG = "TURNS_OF_A_TEST"
 
 
