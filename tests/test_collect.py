@@ -22,7 +22,7 @@ from distill.files import UserError, sha256_of
 from distill.instructions import Instruction
 from distill.parquet import read_rows, write_rows
 from distill.plan import Run
-from distill.references import paired_tests, qualitative_samples
+from distill.references import mixtures, paired_tests, qualitative_samples
 from distill.statistics import mcnemar
 
 SCHEMA = pa.schema(
@@ -261,6 +261,28 @@ def test_the_runs_table_has_a_row_per_run(tmp_path: Path) -> None:
     lines = (tmp_path / "runs.csv").read_text().splitlines()
     assert lines[0].split(",") == list(COLUMNS)
     assert len(lines) == 3
+
+
+def test_what_differs_between_rows_is_said() -> None:
+    def made(**changed: Any) -> dict[str, Any]:
+        training = {"precision": changed.pop("trained", "bf16")}
+        machine = {"cpu": changed.pop("cpu", "A"), "cpus": 2, "gpu": None}
+        versions = {"torch": changed.pop("torch", "1")}
+        return {"training": training, "hardware": machine, "versions": versions,
+                "precision": changed.pop("judged", "bf16")}  # fmt: skip
+
+    untrained = made(trained=None)
+    teacher = made(judged="fp32")
+    del teacher["training"]
+    assert mixtures([made(), untrained, teacher]) == []
+    for changed, words in (
+        ({"trained": "fp32"}, "trained in bf16 and fp32"),
+        ({"judged": "fp32"}, "judged in bf16 and fp32"),
+        ({"cpu": "B"}, "several machines"),
+        ({"torch": "2"}, "rows mix torch 1 and 2"),
+    ):
+        (said,) = mixtures([made(), untrained, made(**changed)])
+        assert words in said
 
 
 def test_the_energy_of_a_run_is_its_trainings_and_its_teachers(tmp_path: Path) -> None:

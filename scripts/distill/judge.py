@@ -167,7 +167,8 @@ def judge(
     if made is not None:
         record["run"] = made["run"]
         record["training"] = {name: made[name] for name in _FROM_TRAINING}
-        record["training"] |= {name: made.get(name) for name in Energy().record()}
+        # Not of a student that was not trained.
+        record["training"] |= {name: made.get(name) for name in ("precision", *Energy().record())}
         if "target_flops" in made:  # a live teacher's
             record["training"]["target_flops"] = made["target_flops"]
     write_text(responses, "".join(json.dumps(answer) + "\n" for answer in answers))

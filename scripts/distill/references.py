@@ -74,6 +74,41 @@ def paired_tests(records: Mapping[Run, dict[str, Any]], sets: Mapping[str, Any])
     return tests
 
 
+def _machines(records: Sequence[Mapping[str, Any]]) -> set[str]:
+    found = [record["hardware"] for record in records]
+    return {f"{one['cpu']} x {one['cpus']}, GPU: {one['gpu'] or 'none'}" for one in found}
+
+
+def _versions(records: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Of each package, all that made a row."""
+    names = {name for record in records for name in record["versions"]}
+    return {
+        name: sorted({one["versions"][name] for one in records if name in one["versions"]})
+        for name in sorted(names)
+    }
+
+
+def mixtures(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Sentences on versions, machines and precisions that differ between rows.
+
+    Args:
+        records: metrics.json of students and teachers; students alone are asked for precision.
+    """
+    mixed = {name: found for name, found in _versions(records).items() if len(found) > 1}
+    slightly = "numbers may differ slightly for that reason alone"
+    said = [f"rows mix {name} {' and '.join(found)}: {slightly}" for name, found in mixed.items()]
+    said += ["rows come from several machines"] if len(_machines(records)) > 1 else []
+    students = [record for record in records if "training" in record]
+    used = {
+        "trained": [one["training"].get("precision") for one in students],
+        "judged": [one.get("precision") for one in students],
+    }
+    for what, precisions in used.items():
+        if len(found := sorted({one for one in precisions if one})) > 1:
+            said.append(f"rows were {what} in {' and '.join(found)}: {slightly}")
+    return said
+
+
 def references(
     records: Mapping[Run, dict[str, Any]],
     teachers: Mapping[str, dict[str, Any]],
@@ -116,19 +151,8 @@ def references(
             **{f"job_{key}": value for key, value in record["job"].items()},
             "responses": record["responses"],
         }
-    versions: dict[str, set[str]] = {}
-    machines: set[str] = set()
-    for record in [*records.values(), *teachers.values()]:
-        for package, version in record["versions"].items():
-            versions.setdefault(package, set()).add(version)
-        machine = record["hardware"]
-        machines.add(f"{machine['cpu']} x {machine['cpus']}, GPU: {machine['gpu'] or 'none'}")
-    mixed = {name: sorted(found) for name, found in versions.items() if len(found) > 1}
-    warnings = [
-        f"rows mix {name} {' and '.join(found)}: numbers may differ slightly for that reason alone"
-        for name, found in mixed.items()
-    ]
-    warnings += ["rows come from several machines"] if len(machines) > 1 else []
+    made = [*records.values(), *teachers.values()]
+    warnings = mixtures(made)
     if unknown := int(table["total_kwh_amortised"].isna().sum()):
         warnings.append(
             f"the energy of {unknown} of {len(table)} rows is not known: a server's, that of a GPU "
@@ -160,8 +184,8 @@ def references(
             "train_seconds_total": float(table["train_seconds"].sum()),
             **_energy_totals(table),
         },
-        "versions": {name: sorted(found) for name, found in sorted(versions.items())},
-        "hardware": sorted(machines),
+        "versions": _versions(made),
+        "hardware": sorted(_machines(made)),
         "warnings": warnings,
         "largest_samples": int(table["samples"].max()),
     }
