@@ -1,6 +1,7 @@
 """The teacher, text, targets and student that benchmarks share, made by the workflow."""
 
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ TRAINED, ALL = 64, 96
 def snakemake(*arguments: str, config: Path = CONFIG) -> None:
     """Run the workflow in the benchmarks' own folder, all of its output going to a log there."""
     FOLDER.mkdir(exist_ok=True)
-    command = ["snakemake", "--cores", "all", "--snakefile", str(ROOT / "Snakefile")]
+    command = [sys.executable, "-m", "snakemake", "--cores", "all"]
+    command += ["--snakefile", str(ROOT / "Snakefile")]
     command += ["--directory", str(FOLDER), *arguments]
     command += ["--configfile", str(config)]  # last: it takes all that follows
     with (FOLDER / "snakemake.log").open("w") as log:
