@@ -16,7 +16,7 @@ test: $(VENV)/test.done check ## fast tests first, then slow ones and the workfl
 	pytest -q -n 2 -m "$(FAST)"
 	pytest -q -n 2 --dist loadfile -m "(workflow or slow) and not long" --durations=15
 
-test-fast: $(VENV)/test.done ## under a minute
+test-fast: $(VENV)/test.done ## all but slow ones and the workflow's; a minute or more
 	pytest -q -n 2 -m "$(FAST)"
 
 test-long: $(VENV)/test.done ## the default study on the embedded teacher, twice, and test-cluster
