@@ -19,8 +19,9 @@ import yaml
 
 from alternate import Once, Side, alternate, median
 from distill.checks import parse_study
+from distill.cpu import set_up_cpu
 from distill.encoding import collate
-from distill.models import load_tokenizer, use_threads
+from distill.models import load_tokenizer
 from distill.parquet import read_rows
 from distill.plan import Plan, Run
 from distill.rows import Example
@@ -95,7 +96,7 @@ def _judged(model: Any, rows: list[dict[str, Any]], head: Any, pad: int) -> dict
 
 def set_up(cache: str) -> Once:
     """Train the student from one cache, each time with the next seed, and judge it."""
-    use_threads(THREADS)
+    set_up_cpu(THREADS)
     first = run(cache, TRAINED)
     initial = (FOLDER / plan().initial_student("layers2")).parent
     learned = {row["id"] for row in read_rows(FOLDER / plan().shard(first))}

@@ -12,9 +12,10 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from alternate import Once, Side, alternate, median, ratios
+from distill.cpu import set_up_cpu
 from distill.flops import FlopModel
 from distill.formatting import encoder, turn_end
-from distill.models import dtype_of, load_model, load_tokenizer, resolve_precision, use_threads
+from distill.models import dtype_of, load_model, load_tokenizer, resolve_precision
 from distill.sampling import Decoding
 from distill.states import head_of, hidden_states, score_text, teacher_log_q
 from distill.text import generate_text
@@ -46,7 +47,7 @@ def _precision() -> str:
 
 def setup_ours(path: str) -> Once:
     """The function of the rule `generate_text`, which keeps the final hidden states too."""
-    use_threads(CPUS)
+    set_up_cpu(CPUS)
     rows, words = prompts(NUMBER), load_tokenizer(teacher())
     model = load_model(teacher(), precision=_precision(), sequence=256)
     flop_model, spec = FlopModel.from_model(model), text_spec(OURS, MAX_TOKENS)

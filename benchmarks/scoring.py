@@ -10,7 +10,8 @@ from transformers import AutoModelForCausalLM
 
 from alternate import Once, Side, alternate, median, ratios
 from distill.caching import cache_targets
-from distill.models import dtype_of, load_model, load_tokenizer, resolve_precision, use_threads
+from distill.cpu import set_up_cpu
+from distill.models import dtype_of, load_model, load_tokenizer, resolve_precision
 from distill.rows import read_ids
 from distill.soft_targets import decode_targets, scheme_of
 from distill.states import head_of, padded, score_text
@@ -74,7 +75,7 @@ def _found(seconds: float, rows: Sequence[dict[str, Any]], mass: float) -> dict[
 
 def setup_ours(length: int | None) -> Once:
     """The functions of the rules `score_text` and `cache_targets`, one after the other."""
-    use_threads(CPUS)
+    set_up_cpu(CPUS)
     rows, spec = rows_of(length), _spec()
     model = load_model(teacher(), precision=_precision(), sequence=length or 256)
     head, scheme = head_of(model), scheme_of(spec)
@@ -91,7 +92,7 @@ def setup_ours(length: int | None) -> Once:
 
 def setup_states() -> Once:
     """The rule `cache_targets` alone: a teacher's own text has its states from generation."""
-    use_threads(CPUS)
+    set_up_cpu(CPUS)
     rows, spec = answers(), _spec()
     model = load_model(teacher(), precision=_precision(), sequence=256)
     head, scheme, states = head_of(model), scheme_of(spec), score_text(model, rows)

@@ -14,9 +14,10 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM
 
 import prepared
+from distill.cpu import set_up_cpu
 from distill.encoding import collate
 from distill.memory import memory_now, peak_memory, reset_peak
-from distill.models import dtype_of, load_tokenizer, use_threads
+from distill.models import dtype_of, load_tokenizer
 from distill.training import build_trainer
 
 THREADS = 2
@@ -81,7 +82,7 @@ def _spec(method: str, precision: str) -> dict[str, Any]:
 def ours(method: str, precision: str = "bf16") -> Callable[[], Mapping[str, float]]:
     """As the rule train_student does it."""
     gc.freeze()  # as its imports end
-    use_threads(THREADS)
+    set_up_cpu(THREADS)
     run = prepared.run(method)
     spec = _spec(method, precision)
     folder = Path(tempfile.mkdtemp())

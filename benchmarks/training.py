@@ -12,7 +12,7 @@ import torch
 
 import prepared
 from alternate import Side, alternate, median
-from distill.models import use_threads
+from distill.cpu import set_up_cpu
 from distill.training import build_trainer, counted_work
 from peak import gemm_peak
 from rows import Row, middle
@@ -21,7 +21,7 @@ from rows import Row, middle
 def one_pass(method: str, threads: int) -> Callable[[], Mapping[str, float]]:
     """Train a student once, and time matrix products just before and after."""
     gc.freeze()  # as a job's imports end
-    use_threads(threads)
+    set_up_cpu(threads)
     run = prepared.run(method)
     spec = prepared.plan().train_spec(run)
     folder = Path(tempfile.mkdtemp())

@@ -214,7 +214,7 @@
     words();
     draw();
   }
-  const tidyShown = () => Math.round(Number(shown(tokens).toPrecision(6)));
+  const tidyShown = () => Math.round(shown(tokens));
   function setTokens(count) {
     tokens = clamp(student.tokens, perSample() ? count * perSample() : count);
     show();

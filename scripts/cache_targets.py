@@ -6,12 +6,13 @@ from distill.job import job
 with job(snakemake):
     with quick_imports():
         from distill.caching import cache_targets
-        from distill.models import device, use_threads
+        from distill.cpu import set_up_cpu
+        from distill.models import device
         from distill.parquet import read_rows, write_rows
         from distill.soft_targets import scheme_of, target_schema
         from distill.states import load_head
     spec = snakemake.params.spec
-    use_threads(spec["scorers"][0]["threads"])
+    set_up_cpu(spec["scorers"][0]["threads"])
     heads = [load_head(path, device()) for path in snakemake.input.heads]
     rows = cache_targets([read_rows(path) for path in snakemake.input.states], heads, spec)
     vocabulary = max(len(head.weight) for head in heads)

@@ -7,9 +7,10 @@ from distill.job import job
 
 with job(snakemake):
     with quick_imports():
+        from distill.cpu import set_up_cpu
         from distill.memory import job_peak
         from distill.meter import Meter
-        from distill.models import load_teacher, load_tokenizer, use_threads
+        from distill.models import load_teacher, load_tokenizer
         from distill.out_of_memory import memory_hint, smaller_batch
         from distill.parquet import read_rows, write_rows
         from distill.schemas import TEXT_SCHEMA
@@ -17,7 +18,7 @@ with job(snakemake):
         from distill.text import generate_text, longest_sequence
         from distill.tokens import tokenizer_sha256
     spec, prompts = snakemake.params.spec, read_rows(snakemake.input.prompts)
-    use_threads(spec["decoding"]["threads"])
+    set_up_cpu(spec["decoding"]["threads"])
     folder = Path(snakemake.input.model).parent
     tokenizer = load_tokenizer(folder)
     length = longest_sequence(tokenizer, prompts, spec)

@@ -7,13 +7,14 @@ from distill.job import job
 
 with job(snakemake):
     with quick_imports():
+        from distill.cpu import set_up_cpu
         from distill.environment import versions
         from distill.files import write_json
         from distill.latency import measure_efficiency, measure_encoder
         from distill.machine import hardware
-        from distill.models import device, resolve_precision, use_threads
+        from distill.models import device, resolve_precision
     spec = snakemake.params.spec
-    use_threads(spec["threads"], keep_memory=False)
+    set_up_cpu(spec["threads"], keep_memory=False)
     measure = measure_encoder if "length" in spec else measure_efficiency
     own = {"new_tokens", "batch", "length", "scored"} & set(spec)
     record = measure(

@@ -1,14 +1,15 @@
 """The teacher's own mean loss on each answer of one part of a text."""
 
 from distill.answer_loss import LOSS_SCHEMA, answer_losses
+from distill.cpu import set_up_cpu
 from distill.job import job
-from distill.models import device, use_threads
+from distill.models import device
 from distill.parquet import read_rows, write_rows
 from distill.states import load_head
 
 with job(snakemake):
     spec, files = snakemake.params.spec, snakemake.input
-    use_threads(spec["scorer"]["threads"])
+    set_up_cpu(spec["scorer"]["threads"])
     head = load_head(files.head, device())
     rows = answer_losses(read_rows(files.text), read_rows(files.states), head, spec["temperature"])
     write_rows(snakemake.output.part, rows, LOSS_SCHEMA, spec=spec)

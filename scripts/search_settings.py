@@ -11,11 +11,11 @@ with job(snakemake):
     if not spec["train"].get("lora"):
         leave_out("peft")
     with quick_imports():
-        from distill.models import use_threads
+        from distill.cpu import set_up_cpu
         from distill.naming import digest
         from distill.search import search_settings
 
-    use_threads(spec["train"]["threads"])
+    set_up_cpu(spec["train"]["threads"])
     read = [sha256_of(Path(path)) for path in (files.shard, *files.validation, *files.teacher)]
     search_settings(
         Path(files.initial).parent,

@@ -7,13 +7,14 @@ from distill.job import job
 
 with job(snakemake):
     with quick_imports():
-        from distill.models import load_teacher, load_tokenizer, use_threads
+        from distill.cpu import set_up_cpu
+        from distill.models import load_teacher, load_tokenizer
         from distill.out_of_memory import memory_hint, smaller_batch
         from distill.parquet import write_rows
         from distill.schemas import RAW_SCHEMA
         from distill.text import synthesise_prompts
     spec = snakemake.params.spec
-    use_threads(spec["threads"])
+    set_up_cpu(spec["threads"])
     folder = Path(snakemake.input.model).parent
     model = load_teacher(folder, spec, sequence=4 * spec["max_tokens"])
     name = snakemake.resources.teacher

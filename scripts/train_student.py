@@ -11,11 +11,11 @@ with job(snakemake):
     if not spec.get("train", {}).get("lora"):
         leave_out("peft")
     with quick_imports():
+        from distill.cpu import set_up_cpu
         from distill.launching import launch_training
-        from distill.models import use_threads
         from distill.naming import digest
 
-    use_threads(spec["train"]["threads"] if "train" in spec else 1)
+    set_up_cpu(spec["train"]["threads"] if "train" in spec else 1)
     named = (*files.shard, *files.validation, *files.best, *files.teacher)
     read = [Path(path) for path in named]
     launch_training(

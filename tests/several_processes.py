@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
+from distill.cpu import set_up_cpu
 from distill.files import UserError
-from distill.models import use_threads
 from distill.training import build_trainer
 
 
@@ -39,7 +39,7 @@ def wait(folder: str) -> None:
 
 def train_each(cases: list[dict[str, Any]], out: str) -> None:
     """Train once per case, whose arguments are `build_trainer`'s; the first writes each log."""
-    use_threads(1)
+    set_up_cpu(1)
     logs = []
     for case in cases:
         one = build_trainer(resume=Path(out).parent / "resume", keep=False, **case)

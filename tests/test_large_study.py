@@ -17,6 +17,8 @@ from distill.forecast import Forecast
 from distill.plan import Plan
 from test_forecast import MACHINE
 
+pytestmark = pytest.mark.slow  # plans a large study
+
 PROJECT = Path(__file__).parent.parent
 FIGURES = len(list((PROJECT / "report").glob("*.rst")))
 BASE = LlamaConfig(

@@ -13,11 +13,10 @@ from distill.law_intervals import huber_inflation, shared_data
 from distill.laws import LAWS
 from law_simulations import BREAK, TRUTH, Noise, coverage
 
-pytestmark = pytest.mark.slow  # fits many laws
-
 CHINCHILLA, BROKEN = LAWS["loss"]["chinchilla"], LAWS["loss"]["broken_chinchilla"]
 
 
+@pytest.mark.slow  # fits many laws
 def test_intervals_cover_in_a_few_studies() -> None:
     """Thirty studies tell a broken interval from a sound one, not .90 from .87."""
     found = coverage(30, CHINCHILLA, TRUTH, [CHINCHILLA])

@@ -18,6 +18,8 @@ from distill.law_rows import (
 from distill.law_table import law_table, own_table
 from figure_study import SAMPLES, STUDENTS, make_references, make_study, study_laws
 
+pytestmark = pytest.mark.slow  # fits many laws
+
 
 @pytest.fixture(scope="module")
 def laws() -> list[FittedLaw]:

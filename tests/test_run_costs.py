@@ -4,8 +4,6 @@ import pytest
 from distill.run_costs import Prices, rates_between, student_rates
 from size_study import SECONDS_PER_TOKEN, SIZES, own_runs, size_runs
 
-pytestmark = pytest.mark.slow  # plans a large study
-
 
 def _rates(method: str, student: str):  # type: ignore[no-untyped-def]
     group = size_runs()
@@ -55,6 +53,7 @@ def test_text_alone_has_no_soft_targets_to_pay_for() -> None:
     assert cost["target_flops"] == 0
 
 
+@pytest.mark.slow  # fits many laws
 def test_a_table_without_costs_has_estimated_flops_and_no_seconds() -> None:
     runs, _ = own_runs()
     runs = runs.assign(cache=None)

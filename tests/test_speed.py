@@ -13,8 +13,6 @@ import rows
 import run
 from alternate import Side, alternate, median, ratios
 
-pytestmark = pytest.mark.slow  # each process spends seconds on imports
-
 LOG = "TURNS_OF_A_TEST"
 
 
@@ -37,6 +35,7 @@ def broken() -> Callable[[], Mapping[str, float]]:
     raise KeyError("no such model")
 
 
+@pytest.mark.slow  # each process spends seconds on imports
 def test_sides_take_turns_in_processes_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -56,6 +55,7 @@ def test_sides_take_turns_in_processes_of_their_own(
     assert median(found["b"], "added_mb") < 50
 
 
+@pytest.mark.slow
 def test_a_side_that_fails_is_told_with_its_reason() -> None:
     with pytest.raises(RuntimeError, match="no such model"):
         alternate({"a": Side("test_speed:broken")})

@@ -33,6 +33,8 @@ from distill.task_metric import TASK_METRIC, rank_correlation, task_metric
 from distill.worth_of_init import INIT_WORTH, worth_of_init
 from synthetic_runs import make_references, make_runs
 
+pytestmark = pytest.mark.slow  # fits many laws
+
 SIZES = (64, 128, 256, 512, 1024)
 TOKENS = 80
 """Unique answer tokens per sample."""

@@ -27,17 +27,11 @@ from lm_eval.tasks import TaskManager
 from transformers import AutoConfig
 
 from distill.addresses import without_secrets
+from distill.cpu import set_up_cpu
 from distill.environment import git_revision, versions
 from distill.files import UserError, write_json
 from distill.machine import hardware
-from distill.models import (
-    SAFE,
-    load_model,
-    load_teacher,
-    load_tokenizer,
-    resolve_precision,
-    use_threads,
-)
+from distill.models import SAFE, load_model, load_teacher, load_tokenizer, resolve_precision
 
 evaluate.config.HF_EVALUATE_OFFLINE = True  # its metrics are programs on the hub
 
@@ -204,7 +198,7 @@ def run_benchmark(model_file: str | Path, spec: dict[str, Any], out: str | Path)
         UserError: The task cannot be loaded, or the model cannot take it.
     """
     start = time.perf_counter()
-    use_threads(spec["threads"])
+    set_up_cpu(spec["threads"])
     folder = Path(model_file).parent
     precision, tokenizer = resolve_precision(spec["precision"]), load_tokenizer(folder)
     config = AutoConfig.from_pretrained(folder, **SAFE)

@@ -139,6 +139,27 @@ def _topic(rng: random.Random) -> tuple[str, tuple[str, str, str]]:
     return rng.choice(_REQUESTS).format(topic=topic), words
 
 
+def _plain(*texts: str) -> _Maker:
+    """A constraint without arguments, worded in one of several ways."""
+
+    def make(rng: random.Random) -> _Constraint:
+        request, _ = _topic(rng)
+        return f"{request} {rng.choice(texts)}", {}
+
+    return make
+
+
+def _choosing(argument: str, values: Sequence[Any], *texts: str) -> _Maker:
+    """A constraint with one argument, which is drawn from `values` and stands in every wording."""
+
+    def make(rng: random.Random) -> _Constraint:
+        request, _ = _topic(rng)
+        value = rng.choice(values)
+        return f"{request} {rng.choice(texts).format(value)}", {argument: value}
+
+    return make
+
+
 def _relation(rng: random.Random, at_least: Sequence[int], less: Sequence[int]) -> tuple[str, int]:
     """Draw "at least" two times out of three, for a constant answer meets "less than" too often."""
     if rng.random() < 2 / 3:
@@ -208,17 +229,12 @@ def _language(rng: random.Random) -> _Constraint:
     return f"{request} {text.format(_LANGUAGES[code])}", {"language": code}
 
 
-def _paragraphs(rng: random.Random) -> _Constraint:
-    request, _ = _topic(rng)
-    count = rng.choice((2, 3, 4))
-    text = rng.choice(
-        (
-            "There should be {} paragraphs. Paragraphs are separated with the markdown divider: "
-            "***",
-            "Write exactly {} short paragraphs and separate them with the markdown divider: ***",
-        )
-    )
-    return f"{request} {text.format(count)}", {"num_paragraphs": count}
+_paragraphs = _choosing(
+    "num_paragraphs",
+    (2, 3, 4),
+    "There should be {} paragraphs. Paragraphs are separated with the markdown divider: ***",
+    "Write exactly {} short paragraphs and separate them with the markdown divider: ***",
+)
 
 
 def _words(rng: random.Random) -> _Constraint:
@@ -260,29 +276,21 @@ def _placeholders(rng: random.Random) -> _Constraint:
     return f"{request} {text}", {"num_placeholders": count}
 
 
-def _postscript(rng: random.Random) -> _Constraint:
-    request, _ = _topic(rng)
-    marker = rng.choice(("P.S.", "P.P.S"))
-    text = rng.choice(
-        (
-            "At the end of your response, please explicitly add a postscript starting with {}",
-            "Close with a postscript that starts with {}",
-        )
-    )
-    return f"{request} {text.format(marker)}", {"postscript_marker": marker}
+_postscript = _choosing(
+    "postscript_marker",
+    ("P.S.", "P.P.S"),
+    "At the end of your response, please explicitly add a postscript starting with {}",
+    "Close with a postscript that starts with {}",
+)
 
 
-def _bullets(rng: random.Random) -> _Constraint:
-    request, _ = _topic(rng)
-    count = rng.choice((2, 3, 4, 5))
-    text = rng.choice(
-        (
-            "Your answer must contain exactly {} bullet points. Use markdown bullet points such "
-            "as:\n* This is point 1.",
-            "Answer as a markdown list with exactly {} bullet points, such as:\n* This is a point.",
-        )
-    )
-    return f"{request} {text.format(count)}", {"num_bullets": count}
+_bullets = _choosing(
+    "num_bullets",
+    (2, 3, 4, 5),
+    "Your answer must contain exactly {} bullet points. Use markdown bullet points such "
+    "as:\n* This is point 1.",
+    "Answer as a markdown list with exactly {} bullet points, such as:\n* This is a point.",
+)
 
 
 def _constrained(rng: random.Random) -> _Constraint:
@@ -320,39 +328,24 @@ def _sections(rng: random.Random) -> _Constraint:
     return f"{request} {text}", {"section_spliter": splitter, "num_sections": count}
 
 
-def _json(rng: random.Random) -> _Constraint:
-    request, _ = _topic(rng)
-    text = rng.choice(
-        (
-            "The entire output should be wrapped in JSON format.",
-            "Wrap your entire output in JSON format. You can use markdown ticks such as ```.",
-        )
-    )
-    return f"{request} {text}", {}
+_json = _plain(
+    "The entire output should be wrapped in JSON format.",
+    "Wrap your entire output in JSON format. You can use markdown ticks such as ```.",
+)
 
 
-def _title(rng: random.Random) -> _Constraint:
-    request, _ = _topic(rng)
-    text = rng.choice(
-        (
-            "Your answer must contain a title, wrapped in double angular brackets, such as "
-            "<<poem of joy>>.",
-            "Give your answer a title in double angular brackets, such as <<my title>>.",
-        )
-    )
-    return f"{request} {text}", {}
+_title = _plain(
+    "Your answer must contain a title, wrapped in double angular brackets, such as "
+    "<<poem of joy>>.",
+    "Give your answer a title in double angular brackets, such as <<my title>>.",
+)
 
 
-def _two_responses(rng: random.Random) -> _Constraint:
-    request, _ = _topic(rng)
-    text = rng.choice(
-        (
-            "Give two different responses. Responses and only responses should be separated by "
-            "6 asterisk symbols: ******",
-            "Give two different short answers, separated by 6 asterisk symbols: ******",
-        )
-    )
-    return f"{request} {text}", {}
+_two_responses = _plain(
+    "Give two different responses. Responses and only responses should be separated by "
+    "6 asterisk symbols: ******",
+    "Give two different short answers, separated by 6 asterisk symbols: ******",
+)
 
 
 def _repeat(rng: random.Random) -> _Constraint:
@@ -368,39 +361,25 @@ def _repeat(rng: random.Random) -> _Constraint:
     return f"{request} {text}", {"prompt_to_repeat": request}
 
 
-def _end(rng: random.Random) -> _Constraint:
-    request, _ = _topic(rng)
-    phrase = rng.choice(_END_PHRASES)
-    text = rng.choice(
-        (
-            'Finish your response with this exact phrase: "{}" No other words should follow it.',
-            'The very last words of your answer must be "{}"',
-        )
-    )
-    return f"{request} {text.format(phrase)}", {"end_phrase": phrase}
+_end = _choosing(
+    "end_phrase",
+    _END_PHRASES,
+    'Finish your response with this exact phrase: "{}" No other words should follow it.',
+    'The very last words of your answer must be "{}"',
+)
 
 
-def _capital(rng: random.Random) -> _Constraint:
-    request, _ = _topic(rng)
-    text = rng.choice(
-        (
-            "Your entire response should be in English, and in all capital letters.",
-            "Answer in English and use capital letters only.",
-        )
-    )
-    return f"{request} {text}", {}
+_capital = _plain(
+    "Your entire response should be in English, and in all capital letters.",
+    "Answer in English and use capital letters only.",
+)
 
 
-def _lowercase(rng: random.Random) -> _Constraint:
-    request, _ = _topic(rng)
-    text = rng.choice(
-        (
-            "Your entire response should be in English, and in all lowercase letters. No capital "
-            "letters are allowed.",
-            "Answer in English and use lowercase letters only.",
-        )
-    )
-    return f"{request} {text}", {}
+_lowercase = _plain(
+    "Your entire response should be in English, and in all lowercase letters. No capital "
+    "letters are allowed.",
+    "Answer in English and use lowercase letters only.",
+)
 
 
 def _no_comma(rng: random.Random) -> _Constraint:
@@ -415,15 +394,10 @@ def _no_comma(rng: random.Random) -> _Constraint:
     return f"{request.format(topic=topic)} {text}", {}
 
 
-def _quotation(rng: random.Random) -> _Constraint:
-    request, _ = _topic(rng)
-    text = rng.choice(
-        (
-            "Wrap your entire response with double quotation marks.",
-            "Put your whole answer between double quotation marks.",
-        )
-    )
-    return f"{request} {text}", {}
+_quotation = _plain(
+    "Wrap your entire response with double quotation marks.",
+    "Put your whole answer between double quotation marks.",
+)
 
 
 MAKERS: dict[str, _Maker] = {

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.corpus_evaluation import evaluate_on_corpus
+from distill.cpu import set_up_cpu
 from distill.encoding import encode_rows
 from distill.energy import Energy, energy_of, sum_energy
 from distill.environment import git_revision, versions
@@ -21,7 +22,6 @@ from distill.models import (
     load_teacher,
     load_tokenizer,
     resolve_precision,
-    use_threads,
 )
 from distill.parquet import read_metadata, read_rows, read_schema, read_table
 from distill.rows import read_ids
@@ -91,7 +91,7 @@ def judge(
             study does not ask for that.
     """
     start = time.perf_counter()
-    use_threads(spec["threads"])
+    set_up_cpu(spec["threads"])
     folder = Path(model_file).parent
     rows = read_rows(texts)
     tokenizer = load_tokenizer(folder)

@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
+from distill.cpu import set_up_cpu
 from distill.files import UserError, read_json
 from distill.micro_batch import fitting_micro_batch
-from distill.models import use_threads
 from distill.processes import run_processes
 from distill.training import train_student, with_settings
 
@@ -45,7 +45,7 @@ def launch_training(attempt: int = 1, **given: Any) -> None:
 
 def train_with_others(**given: Any) -> None:
     """What each of several processes does."""
-    use_threads(given["spec"]["train"]["threads"])
+    set_up_cpu(given["spec"]["train"]["threads"])
     train_student(**given)
 
 
