@@ -6,7 +6,7 @@ CONFIG ?=
 FAST := not workflow and not slow and not long
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: study test test-fast test-long test-cluster test-kill bench check container clean-unused
+.PHONY: study test test-fast test-long test-cluster test-kill bench check docs container clean-unused
 
 study: $(VENV)/study.done ## run the default study, or CONFIG=studies/….yaml, on all cores
 	$(if $(CONFIG),python scripts/check_config.py $(CONFIG))
@@ -38,6 +38,9 @@ check: $(VENV)/test.done ## style, types, Snakemake's own lint
 	snakefmt --check Snakefile rules
 	snakemake --lint
 
+docs: $(VENV)/docs.done ## build the site into site/; a broken link fails, no network is needed
+	mkdocs build --strict
+
 container: $(VENV)/study.done ## write envs/container.def again; needs conda
 	python scripts/write_container.py
 
@@ -58,4 +61,8 @@ $(VENV)/test.done: envs/requirements-test.txt envs/requirements-harness.txt $(VE
 
 $(VENV)/bench.done: envs/requirements-bench.txt $(VENV)/test.done
 	$(BIN)/pip install --quiet --no-deps -r envs/requirements-bench.txt
+	touch $@
+
+$(VENV)/docs.done: envs/requirements-docs.txt | $(VENV)/bin/python
+	$(BIN)/pip install --quiet -r envs/requirements-docs.txt
 	touch $@

@@ -377,7 +377,7 @@ def test_a_log_that_cannot_be_written_hides_nothing(tmp_path: Path) -> None:
 
 
 def test_each_fault_of_the_page_has_its_tests() -> None:
-    text = (DOCS / "faults.md").read_text(encoding="utf-8")
+    text = (DOCS / "reference/faults.md").read_text(encoding="utf-8")
     rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in text.splitlines() if line[:2] == "| "]
     rows = [row for row in rows if row[0].strip() != "fault"]
     assert len(rows) > 25

@@ -1,4 +1,4 @@
-"""The study of docs/scale.md: its page says what its plan says."""
+"""The study of docs/explanation/scale.md: its page says what its plan says."""
 
 import re
 from dataclasses import replace
@@ -50,7 +50,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, floa
 
 
 def test_the_page_says_what_the_plan_says(stages: dict[str, dict[str, float]]) -> None:
-    page = (PROJECT / "docs" / "scale.md").read_text()
+    page = (PROJECT / "docs/explanation/scale.md").read_text()
     row = r"^\| ([a-z ]+) \| ([\d,]+) \| ([\d.e+]+|–) \| (?:(\S+) (TB|PB)|–) \|"
     told = {name: rest for name, *rest in re.findall(row, page, re.M)}
     assert set(told) == set(stages)
