@@ -1,4 +1,4 @@
-"""What README and the documentation say: valid configs, links that resolve, a README of one page."""
+"""README and docs: valid configs, links that resolve, a README of one page, nothing from afar."""
 
 import re
 from pathlib import Path
@@ -89,9 +89,7 @@ def test_each_relative_link_leads_to_a_file_and_a_heading(page: Path) -> None:
 def test_the_site_lists_every_page() -> None:
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     listed = set(re.findall(r"[\w/]+\.md$", text.split("\nnav:")[1], re.M))
-    assert listed == {
-        str(page.relative_to(ROOT / "docs")) for page in ROOT.glob("docs/**/*.md")
-    }
+    assert listed == {str(page.relative_to(ROOT / "docs")) for page in ROOT.glob("docs/**/*.md")}
 
 
 def test_the_documentation_loads_nothing_from_elsewhere() -> None:

@@ -38,7 +38,9 @@ def test_versions_named_in_the_pages_are_the_pinned_ones() -> None:
     pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
     text = "\n".join(map(Path.read_text, pages))
     wheel = r"wheel: ([\w-]+==\d[\w.]*)"
-    assert set(re.findall(wheel, text)) <= set(re.findall(wheel, (ROOT / "config.yaml").read_text()))
+    assert set(re.findall(wheel, text)) <= set(
+        re.findall(wheel, (ROOT / "config.yaml").read_text())
+    )
     named = re.findall(r"([\w-]+)==(\d[\w.]*)", re.sub(wheel, "", text))
     assert ("snakemake", wanted["snakemake"]) in named
     assert named == [(name, wanted[name]) for name, _ in named]
