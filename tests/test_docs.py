@@ -1,14 +1,17 @@
 """README and docs: valid configs, links that resolve, a README of one page, nothing from afar."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args
 
 import pytest
 import yaml
+from pydantic import BaseModel, TypeAdapter
 
 from distill.checks import parse_study
-from distill.table_study import parse_table_study
+from distill.config import Study
+from distill.table_study import TableStudy, parse_table_study
 from distill.validation import check_yaml
 from miniature import ROOT
 
@@ -96,3 +99,40 @@ def test_the_documentation_loads_nothing_from_elsewhere() -> None:
     for page in PAGES:
         text = FENCED.sub("", page.read_text(encoding="utf-8"))
         assert not re.search(r"!\[[^\]]*\]\(https?:|<(script|img|link|iframe)\b", text), page.name
+
+
+def _sections(model: type[BaseModel], mark: str) -> Iterator[tuple[str, type[BaseModel]]]:
+    """A section of the config and those inside it, each by its place as the reference names it."""
+    yield mark, model
+    named = {"teachers", "students", "curations", "caches", "methods", "searches"}
+    for key, field in model.model_fields.items():
+        kinds = [field.annotation, *get_args(field.annotation)]
+        kinds += [kind for outer in kinds for kind in get_args(outer)]
+        for kind in kinds:
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                inner = f"{mark}.<name>" if mark in named else mark
+                place = f"{inner}.{key}" if mark else key
+                place += {"space": ".<setting>", "benchmarks": ".<task>"}.get(key, "")
+                yield from _sections(kind, place)
+                break
+
+
+SECTIONS = {
+    mark: model for study in (Study, TableStudy) for mark, model in _sections(study, "") if mark
+}
+EXAMPLES = yaml.safe_load((ROOT / "docs/reference/examples.yaml").read_text(encoding="utf-8"))
+
+
+def test_every_key_of_a_config_has_an_example() -> None:
+    assert len(SECTIONS) > 30
+    assert {mark: list(model.model_fields) for mark, model in SECTIONS.items()} == {
+        mark: list(keys) for mark, keys in EXAMPLES.items()
+    }
+
+
+@pytest.mark.parametrize("mark", SECTIONS)
+def test_each_example_is_a_value_that_its_key_takes(mark: str) -> None:
+    for key, field in SECTIONS[mark].model_fields.items():
+        kind: Any = Annotated[field.annotation, field]
+        TypeAdapter(kind).validate_python(EXAMPLES[mark][key])
+        assert EXAMPLES[mark][key] != field.default, f"{key}: show another value than the default"
