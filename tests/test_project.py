@@ -10,12 +10,12 @@ import yaml
 
 import environments
 import write_schema
-from distill.checks import parse_study
-from distill.columns import COLUMNS, MEASURED, NULLABLE
-from distill.digest import CodeDigests
-from distill.figures import FIGURES
-from distill.plan import Plan
-from distill.validation import check_yaml
+from distill.config.checks.checks import parse_study
+from distill.config.reading import check_yaml
+from distill.contracts.columns import COLUMNS, MEASURED, NULLABLE
+from distill.figures.catalogue import FIGURES
+from distill.plan.study import Plan
+from distill.workflow.digest import CodeDigests
 from miniature import ROOT
 
 ADAPTERS = sorted((ROOT / "scripts").glob("*.py"))
