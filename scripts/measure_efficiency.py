@@ -11,8 +11,8 @@ with job(snakemake):
         from distill.evaluation.latency import measure_efficiency, measure_encoder
         from distill.models.opening import resolve_precision
         from distill.runtime.cpu import set_up_cpu
-        from distill.runtime.device import device
-        from distill.runtime.environment import hardware, versions
+        from distill.runtime.device import device, hardware
+        from distill.runtime.environment import versions
     spec = snakemake.params.spec
     set_up_cpu(spec["threads"], keep_memory=False)
     measure = measure_encoder if "length" in spec else measure_efficiency

@@ -420,7 +420,7 @@ def test_no_program_is_started_through_a_shell() -> None:
         (path.name, call) for path in PYTHON for name, call in _calls(path)
         if name.startswith(("subprocess.", "os.exec", "os.spawn", "asyncio.create_subprocess"))
     ]  # fmt: skip
-    assert {name for name, _ in started} >= {"calibration.py", "environment.py", "sources.py"}
+    assert {name for name, _ in started} >= {"calibration.py", "environment.py", "fetch.py"}
     for name, call in started:
         assert "shell" not in _given(call), name
         assert not isinstance(call.args[0], (ast.Constant, ast.JoinedStr)), name

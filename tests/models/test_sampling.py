@@ -12,7 +12,7 @@ from transformers.generation import (
 
 import tiny
 from distill.core.noise import row_uniforms
-from distill.models import sampling
+from distill.models import decoding
 from distill.models.decoding import Decoding, invert, log_q, pick
 from distill.models.sampling import sample_batch
 
@@ -109,11 +109,11 @@ def test_top_p_among_the_likeliest_is_top_p_among_all(monkeypatch: pytest.Monkey
     noise = torch.Generator().manual_seed(2)
     logits = torch.randn(2, 20, 300, generator=noise) * torch.linspace(0.1, 8, 20).view(1, 20, 1)
     for top_p in (0.01, 0.3, 0.9, 0.999):
-        decoding = Decoding(0.9, 0, top_p)
-        monkeypatch.setattr(sampling, "_LIKELY", 300)
-        whole = log_q(logits, decoding)
-        monkeypatch.setattr(sampling, "_LIKELY", 16)
-        assert torch.equal(log_q(logits, decoding), whole)
+        settings = Decoding(0.9, 0, top_p)
+        monkeypatch.setattr(decoding, "_LIKELY", 300)
+        whole = log_q(logits, settings)
+        monkeypatch.setattr(decoding, "_LIKELY", 16)
+        assert torch.equal(log_q(logits, settings), whole)
         if top_p == 0.9:
             sizes = whole.isfinite().sum(-1)
             assert sizes.min() < 16 < sizes.max()

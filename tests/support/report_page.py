@@ -3,13 +3,11 @@
 from pathlib import Path
 
 import pandas as pd
-import pytest
 
 from distill.answers.runs.doubling import diminishing_returns
 from distill.figures.canvas import draw_figure
 from distill.figures.catalogue import FIGURES, drawable
 from distill.report.page import write_report
-from synthetic_runs import make_references, make_runs, make_samples
 
 REPORT = Path(__file__).parents[2] / "report"
 
@@ -32,11 +30,3 @@ def make_report(
     template = REPORT / "report.html.j2"
     write_report(runs, references, answers, samples, pictures or folder, REPORT, template, out)
     return out
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("report")
-    runs = make_runs(caches=("top64", "hidden"))
-    make_report(folder, runs, make_references(), make_samples())
-    return folder

@@ -4,12 +4,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from safetensors.torch import load_file
 
 import teaching
-import tiny
 from distill.core.files import read_json
 from distill.training.run import train_student
 
@@ -23,11 +21,6 @@ LAYERS = {"layers": [1, 3], "bits": 16}
 
 
 MATCHED = {"ce": 0.5, "hidden": {"layers": {1: 1, 2: 3}}}
-
-
-@pytest.fixture(scope="module")
-def words() -> Any:
-    return tiny.tokenizer(chat=False)
 
 
 def spec(**train: Any) -> dict[str, Any]:

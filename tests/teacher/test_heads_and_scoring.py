@@ -6,6 +6,7 @@ import torch
 
 import tiny
 from distill.core.errors import UserError
+from distill.models import rows as row_batches
 from distill.models.attention import GROUPED
 from distill.models.decoding import Decoding
 from distill.models.flops import FlopModel
@@ -149,7 +150,7 @@ def test_q_is_the_sampling_distribution(temperature: float, top_k: int, top_p: f
 
 
 def test_longer_rows_are_fewer_to_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scoring, "TOKENS", 24)
+    monkeypatch.setattr(row_batches, "TOKENS", 24)
     rows = [{"prompt_ids": [1], "response_ids": [2] * number} for number in (29, 11, 11, 7, 3, 3)]
     assert batches(rows, 3, CPU) == [[0], [1, 2], [3, 4, 5]]
     assert batches(rows, 3, torch.device("cuda")) == [[0, 1, 2], [3, 4, 5]]

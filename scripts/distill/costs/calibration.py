@@ -34,8 +34,7 @@ from distill.models.flops import FlopModel
 from distill.models.heads import OutputHead, state_bytes
 from distill.models.opening import attention_for, bf16_gains, dtype_of, resolve_precision
 from distill.models.rows import Example
-from distill.runtime.device import device
-from distill.runtime.environment import hardware
+from distill.runtime.device import device, hardware
 from distill.targets.caching import cache_targets
 from distill.training.batches import Item
 from distill.training.losses import sparse_cross_entropy

@@ -33,7 +33,8 @@ from distill.core.files import write_json
 from distill.models.opening import load_model, load_teacher, resolve_precision
 from distill.models.tokenizers import load_tokenizer
 from distill.runtime.cpu import set_up_cpu
-from distill.runtime.environment import git_revision, hardware, versions
+from distill.runtime.device import hardware
+from distill.runtime.environment import git_revision, versions
 
 evaluate.config.HF_EVALUATE_OFFLINE = True  # its metrics are programs on the hub
 RESAMPLES = 1000

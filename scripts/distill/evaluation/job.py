@@ -22,7 +22,8 @@ from distill.models.rows import read_ids
 from distill.models.tokenizers import load_tokenizer
 from distill.models.vocabulary import Vocabulary
 from distill.runtime.cpu import set_up_cpu
-from distill.runtime.environment import git_revision, hardware, versions
+from distill.runtime.device import hardware
+from distill.runtime.environment import git_revision, versions
 
 _FROM_TRAINING = (
     "updates", "tokens_seen", "tokens_unique", "train_flops", "train_seconds", "peak_memory_mb",

@@ -18,10 +18,11 @@ from transformers import AutoConfig, DynamicCache
 
 from distill.core.checksums import check_files
 from distill.core.errors import UserError
+from distill.core.units import BYTES_PER_MB
 from distill.models.flops import FlopModel, count_parameters, model_size_mb
 from distill.models.forward import model_class
 from distill.models.opening import quantised
-from distill.runtime.memory import BYTES_PER_MB, memory_now, peak_memory, reset_peak
+from distill.runtime.memory import memory_now, peak_memory, reset_peak
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 FLOPS_CONTEXT = 128

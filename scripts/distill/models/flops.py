@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from distill.core.errors import UserError
-from distill.runtime.memory import BYTES_PER_MB
+from distill.core.units import BYTES_PER_MB
 
 
 def count_parameters(model: Any) -> tuple[int, int]:

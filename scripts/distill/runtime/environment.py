@@ -1,6 +1,5 @@
 """What a number was made with: packages and revision of the code."""
 
-import os
 import platform
 import subprocess
 from importlib import metadata
@@ -38,20 +37,3 @@ def git_revision(project: Path = Path(__file__).parents[3]) -> dict[str, Any] | 
     )
     dirty = bool(status.returncode or status.stdout.strip())
     return {"commit": commit.stdout.strip(), "dirty": dirty}
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
-def hardware() -> dict[str, Any]:
-    """Processor, number of processors and GPU of this machine."""
-    import torch  # start-up reads versions without it
-
-    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
-    return {"cpu": _cpu_name(), "cpus": os.cpu_count(), "gpu": gpu}

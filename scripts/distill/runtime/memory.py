@@ -9,6 +9,8 @@ from typing import Any
 import psutil
 import torch
 
+from distill.core.units import BYTES_PER_MB
+
 
 def memory_now(device: str) -> int:
     """Bytes that the process holds: resident ones, or PyTorch's on all CUDA devices."""
@@ -64,6 +66,3 @@ def job_peak() -> dict[str, Any]:
         "peak_memory_mb": peak_memory(device) / BYTES_PER_MB,
         "peak_memory_of": "gpu" if device == "cuda" else "process",
     }
-
-
-BYTES_PER_MB = 1024**2
