@@ -8,9 +8,10 @@ from distill.runtime.job import job
 with job(snakemake):
     with quick_imports():
         from distill.contracts.schemas import STATES_SCHEMA, TEXT_SCHEMA
+        from distill.core.checksums import tokenizer_sha256
         from distill.core.parquet import read_rows, write_rows
         from distill.models.opening import load_teacher
-        from distill.models.tokenizers import load_tokenizer, tokenizer_sha256
+        from distill.models.tokenizers import load_tokenizer
         from distill.runtime.cpu import set_up_cpu
         from distill.runtime.memory import job_peak
         from distill.runtime.meter import Meter

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from distill.contracts.schemas import TEXT_SCHEMA
+from distill.core.checksums import tokenizer_sha256
 from distill.core.parquet import read_rows, write_rows
-from distill.models.tokenizers import load_tokenizer, tokenizer_sha256
+from distill.models.tokenizers import load_tokenizer
 from distill.runtime.job import job
 from distill.teacher.served.text import served_text
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from distill.contracts.schemas import TEXT_SCHEMA
+from distill.core.checksums import tokenizer_sha256
 from distill.core.parquet import read_rows, write_rows
 from distill.data.ready_made import ready_made_text
-from distill.models.tokenizers import tokenizer_sha256
 from distill.runtime.imports import leave_out
 from distill.runtime.job import job
 

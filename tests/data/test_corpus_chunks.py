@@ -8,6 +8,7 @@ import pytest
 
 import corpus_inputs
 from distill.config.text import Mask
+from distill.core.checksums import tokenizer_sha256
 from distill.core.errors import UserError
 from distill.core.parquet import read_metadata, read_rows
 from distill.core.text_files import join_lines
@@ -21,7 +22,6 @@ from distill.data.corpus_chunks import (
 )
 from distill.models.masking import true_ids
 from distill.models.rows import Example
-from distill.models.tokenizers import tokenizer_sha256
 
 LINES = corpus_inputs.articles(150)
 TEXTS = join_lines(LINES, corpus_inputs.BEGINS)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import tiny
 from distill.contracts.schemas import TEXT_SCHEMA
+from distill.core.checksums import tokenizer_sha256
 from distill.core.errors import UserError
 from distill.core.parquet import read_metadata, read_rows
 from distill.data.corpus_shards import (
@@ -19,7 +20,6 @@ from distill.data.corpus_shards import (
     write_corpus_card,
 )
 from distill.models.encoding import encode_rows
-from distill.models.tokenizers import tokenizer_sha256
 
 TEXTS = [f"{number}: {tiny.SENTENCES[number % 5]}" * (1 + number % 4) for number in range(40)]
 ROWS = [{"text": text} for text in TEXTS]

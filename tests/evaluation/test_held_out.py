@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import tiny
+from distill.core.checksums import tokenizer_sha256
 from distill.core.errors import UserError
 from distill.evaluation import answers
 from distill.evaluation.answering import answer_prompts
@@ -31,7 +32,6 @@ from distill.models.heads import (
     teacher_log_q,
 )
 from distill.models.rows import Example
-from distill.models.tokenizers import tokenizer_sha256
 from distill.stats.tokens import expected_calibration_error, token_mean, unigram_entropy
 from distill.teacher.scoring import score_text
 

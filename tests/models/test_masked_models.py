@@ -11,6 +11,7 @@ import corpus_inputs
 import masked_rows
 import teaching
 import tiny
+from distill.core.checksums import tokenizer_sha256
 from distill.core.errors import UserError
 from distill.evaluation.corpus import evaluate_on_corpus, one_at_a_time, pseudo_metrics
 from distill.evaluation.held_out import held_out
@@ -23,7 +24,7 @@ from distill.models.heads import hidden_states
 from distill.models.masking import Special, true_ids
 from distill.models.opening import check_kind, load_model
 from distill.models.rows import Example
-from distill.models.tokenizers import load_tokenizer, tokenizer_sha256
+from distill.models.tokenizers import load_tokenizer
 from distill.targets.layers import layer_states
 from distill.teacher.scoring import score_text
 from distill.training.batches import Item, TargetReader

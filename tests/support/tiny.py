@@ -14,8 +14,8 @@ from tokenizers.trainers import BpeTrainer
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from distill.contracts.schemas import TEXT_SCHEMA
+from distill.core.checksums import tokenizer_sha256
 from distill.core.parquet import write_rows
-from distill.models.tokenizers import tokenizer_sha256
 
 SENTENCES = (
     "The river runs past the old mill and into the sea.",

@@ -9,11 +9,11 @@ import torch
 
 import teaching
 import tiny
+from distill.core.checksums import tokenizer_sha256
 from distill.core.errors import UserError
 from distill.core.files import read_json
 from distill.models.decoding import Decoding
 from distill.models.heads import OutputHead, hidden_states, state_bytes, teacher_log_q
-from distill.models.tokenizers import tokenizer_sha256
 from distill.targets import caching
 from distill.targets.caching import cache_targets
 from distill.targets.encoding import encode_targets

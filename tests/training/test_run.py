@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM, TrainerCallback, TrainingArgument
 import teaching
 import tiny
 from distill.contracts.energy import JOULES_PER_KWH
-from distill.core.checksums import list_files
+from distill.core.checksums import list_files, tokenizer_sha256
 from distill.core.errors import UserError
 from distill.core.files import read_json, sha256_of, write_json
 from distill.models.attention import GROUPED
@@ -30,7 +30,6 @@ from distill.models.encoding import collate, encode_rows
 from distill.models.flops import FlopModel
 from distill.models.rows import Example
 from distill.models.sampling import sample_batch
-from distill.models.tokenizers import tokenizer_sha256
 from distill.runtime import meter
 from distill.runtime.meter import Counter
 from distill.training import run

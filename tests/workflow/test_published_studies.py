@@ -16,11 +16,11 @@ import miniature
 import tiny
 from distill.config.checks.checks import parse_study
 from distill.contracts.run import Run
+from distill.core.checksums import tokenizer_sha256
 from distill.core.files import read_json
 from distill.core.parquet import read_rows
 from distill.core.text_files import read_text_rows
 from distill.evaluation.text_metrics import text_similarity
-from distill.models.tokenizers import tokenizer_sha256
 from distill.plan.study import Plan
 
 pytestmark = pytest.mark.workflow

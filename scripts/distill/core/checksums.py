@@ -4,6 +4,8 @@ Hashing takes about a second per GB, as much as reading from a fast disk; a wron
 silently be in every number made with it.
 """
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -51,3 +53,11 @@ def check_files(folder: str | Path, weights: bool = True) -> None:
 
 SAFE: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
 """No code from a model's repository, no network."""
+
+
+def tokenizer_sha256(tokenizer: Any) -> str:
+    """A digest of a tokenizer's vocabulary, merges and EOS: equal digests, equal token ids."""
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    kept = {key: state.get(key) for key in ("model", "normalizer", "pre_tokenizer", "added_tokens")}
+    text = json.dumps([kept, tokenizer.eos_token_id], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

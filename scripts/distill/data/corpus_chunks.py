@@ -19,13 +19,13 @@ from tqdm import tqdm
 
 from distill.contracts.energy import Energy
 from distill.contracts.schemas import MASKED_SCHEMA, TEXT_SCHEMA
+from distill.core.checksums import tokenizer_sha256
 from distill.core.errors import UserError
 from distill.core.files import write_json
 from distill.core.parquet import count_rows, read_groups, read_schema, write_rows, write_table
 from distill.data.corpus_shards import chunks
 from distill.data.near_duplicates import PERMUTATIONS, jaccard, shingles
 from distill.models.masking import Special, mask_chunk
-from distill.models.tokenizers import tokenizer_sha256
 
 HELD_OUT = ("test", "validation")
 SPLITS = (*HELD_OUT, "train")

@@ -12,11 +12,11 @@ from typing import Any
 
 from distill.contracts.energy import Energy
 from distill.contracts.schemas import TEXT_SCHEMA
+from distill.core.checksums import tokenizer_sha256
 from distill.core.errors import UserError
 from distill.core.files import write_json, write_text
 from distill.core.keys import pool_order
 from distill.core.parquet import write_rows
-from distill.models.tokenizers import tokenizer_sha256
 
 CARD = """---
 license: other

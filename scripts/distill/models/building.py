@@ -9,13 +9,12 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, AutoTokenizer
 
-from distill.core.checksums import SAFE, check_files, list_files
+from distill.core.checksums import SAFE, check_files, list_files, tokenizer_sha256
 from distill.core.errors import UserError
 from distill.core.files import write_json
 from distill.core.parquet import read_metadata, read_rows
 from distill.models.flops import count_parameters
 from distill.models.forward import model_class
-from distill.models.tokenizers import tokenizer_sha256
 from distill.models.vocabulary import (
     FILE,
     TOKEN_IDS,

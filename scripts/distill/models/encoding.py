@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 
+from distill.core.checksums import tokenizer_sha256
 from distill.core.errors import UserError
 from distill.models.formatting import encoder
 from distill.models.rows import Example
-from distill.models.tokenizers import tokenizer_sha256
 
 OTHER_TOKENS = (
     "the chunks of the corpus are in the tokens of corpus.tokenizer, but a model's tokenizer is "

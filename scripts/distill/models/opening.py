@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from transformers import AutoConfig, BitsAndBytesConfig
 
-from distill.core.checksums import SAFE, check_files
+from distill.core.checksums import SAFE, check_files, tokenizer_sha256
 from distill.core.errors import UserError
 from distill.core.parquet import read_metadata, read_rows
 from distill.models.attention import GROUPED
 from distill.models.forward import is_masked, model_class
 from distill.models.rows import read_ids
-from distill.models.tokenizers import load_tokenizer, tokenizer_sha256
+from distill.models.tokenizers import load_tokenizer
 from distill.runtime.cpu import set_up_cpu
 from distill.runtime.device import device
 

@@ -1,7 +1,5 @@
 """Open a tokenizer safely, without the library that runs models."""
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +28,3 @@ def load_tokenizer(path: str | Path) -> Any:
 def context_of(folder: str | Path) -> int | None:
     """Most tokens that the model in `folder` reads; None where its config does not say."""
     return getattr(AutoConfig.from_pretrained(folder, **SAFE), "max_position_embeddings", None)
-
-
-def tokenizer_sha256(tokenizer: Any) -> str:
-    """A digest of a tokenizer's vocabulary, merges and EOS: equal digests, equal token ids."""
-    state = json.loads(tokenizer.backend_tokenizer.to_str())
-    kept = {key: state.get(key) for key in ("model", "normalizer", "pre_tokenizer", "added_tokens")}
-    text = json.dumps([kept, tokenizer.eos_token_id], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from distill.core.checksums import tokenizer_sha256
 from distill.core.errors import UserError
 from distill.core.files import write_json
-from distill.models.tokenizers import tokenizer_sha256
 
 
 def write_manifest(

@@ -14,7 +14,7 @@ import torch
 from transformers import AutoConfig, EarlyStoppingCallback, PrinterCallback, TrainingArguments
 
 from distill.contracts.energy import Energy
-from distill.core.checksums import SAFE, check_files, list_files
+from distill.core.checksums import SAFE, check_files, list_files, tokenizer_sha256
 from distill.core.errors import UserError
 from distill.core.files import read_json, write_json, write_text
 from distill.core.parquet import check_table, read_metadata, read_rows
@@ -23,7 +23,7 @@ from distill.models.flops import FlopModel, training_passes
 from distill.models.forward import is_masked, model_class
 from distill.models.heads import OutputHead, load_head
 from distill.models.opening import attention_for, check_context, check_kind, resolve_precision
-from distill.models.tokenizers import load_tokenizer, tokenizer_sha256
+from distill.models.tokenizers import load_tokenizer
 from distill.models.vocabulary import FILE, Vocabulary, add_spread, expand_model
 from distill.runtime.device import device
 from distill.runtime.processes import is_first_process
