@@ -1,7 +1,8 @@
 """Sentences of answers, from the templates in report/answers/.
 
-A question's template, `<key>.j2`, defines the macros `question`, `answer` and `evidence`; each takes
-the `Answer`. Nothing reads a sentence back: what code needs stands in an answer's numbers.
+The template of a question, `<key>.j2`, defines the macros `question`, `answer` and `evidence`; each
+takes
+the `Answer`. No code parses a sentence: what code needs stands in the numbers of an answer.
 """
 
 from collections.abc import Iterable
