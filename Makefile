@@ -35,6 +35,7 @@ check: $(VENV)/test.done ## style, types, Snakemake's own lint
 	ruff check .
 	ruff format --check .
 	mypy
+	cd scripts && lint-imports --config ../pyproject.toml
 	snakefmt --check Snakefile rules
 	snakemake --lint
 

@@ -8,7 +8,7 @@ min_version("9.27")
 
 sys.path.insert(0, f"{workflow.basedir}/scripts")
 
-from distill.validation import readable
+from distill.config.reading import readable
 
 # A study named on the command line replaces the default; Snakemake alone would merge the two.
 if not workflow.overwrite_configfiles:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
-from distill.memory import peak_memory, reset_peak
+from distill.runtime.memory import peak_memory, reset_peak
 
 Once = Callable[[], Mapping[str, float]]
 """One repetition. It returns `seconds` of the work alone and what else it counted or found."""

@@ -18,17 +18,18 @@ import torch
 import yaml
 
 from alternate import Once, Side, alternate, median
-from distill.checks import parse_study
-from distill.cpu import set_up_cpu
-from distill.encoding import collate
-from distill.models import load_tokenizer
-from distill.parquet import read_rows
-from distill.plan import Plan, Run
-from distill.rows import Example
-from distill.sampling import Decoding
-from distill.soft_targets import bytes_per_token
-from distill.states import hidden_states, load_head, teacher_log_q
-from distill.training import build_trainer
+from distill.config.checks.checks import parse_study
+from distill.contracts.run import Run
+from distill.core.parquet import read_rows
+from distill.models.decoding import Decoding
+from distill.models.encoding import collate
+from distill.models.heads import hidden_states, load_head, teacher_log_q
+from distill.models.rows import Example
+from distill.models.tokenizers import load_tokenizer
+from distill.plan.study import Plan
+from distill.runtime.cpu import set_up_cpu
+from distill.targets.format import bytes_per_token
+from distill.training.run import build_trainer
 from prepared import FOLDER, ROOT, snakemake
 from rows import Row
 

@@ -9,9 +9,10 @@ from typing import Any
 import yaml
 
 import prepared
-from distill.models import load_model, load_tokenizer, resolve_precision
-from distill.sources import _convert_gguf, _from_wheel
-from distill.text import synthesise_prompts
+from distill.data.fetch import _convert_gguf, _from_wheel
+from distill.models.opening import load_model, resolve_precision
+from distill.models.tokenizers import load_tokenizer
+from distill.teacher.generation import synthesise_prompts
 
 FOLDER = prepared.FOLDER / "smollm2"
 GGUF = FOLDER / "model.gguf"

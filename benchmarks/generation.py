@@ -12,13 +12,15 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from alternate import Once, Side, alternate, median, ratios
-from distill.cpu import set_up_cpu
-from distill.flops import FlopModel
-from distill.formatting import encoder, turn_end
-from distill.models import dtype_of, load_model, load_tokenizer, resolve_precision
-from distill.sampling import Decoding
-from distill.states import head_of, hidden_states, score_text, teacher_log_q
-from distill.text import generate_text
+from distill.models.decoding import Decoding
+from distill.models.flops import FlopModel
+from distill.models.formatting import encoder, turn_end
+from distill.models.heads import head_of, hidden_states, teacher_log_q
+from distill.models.opening import dtype_of, load_model, resolve_precision
+from distill.models.tokenizers import load_tokenizer
+from distill.runtime.cpu import set_up_cpu
+from distill.teacher.generation import generate_text
+from distill.teacher.scoring import score_text
 from embedded import GGUF, prompts, teacher, text_spec
 from peak import gemm_peak
 from rows import Row, middle

@@ -12,8 +12,10 @@ import numpy as np
 
 import law_simulations
 from alternate import Once, Side, alternate, median, ratios
-from distill.collapse import REPLICATES, break_test
-from distill.fitting import (
+from distill.answers.laws.collapse import REPLICATES, break_test
+from distill.laws.choice import Settings
+from distill.laws.fit import fit_laws
+from distill.laws.fitting import (
     HUBER_DELTA,
     TOGETHER,
     Fit,
@@ -22,10 +24,8 @@ from distill.fitting import (
     huber,
     starting_points,
 )
-from distill.law_choice import Settings
-from distill.law_groups import fit_laws
-from distill.law_points import points_of
-from distill.laws import LAWS, Array, Law
+from distill.laws.forms import LAWS, Array, Law
+from distill.laws.points import points_of
 from rows import Row, middle
 
 RUNS, BOOTSTRAPS, PLAIN = 250, 1000, 25

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from alternate import Side, alternate, median, ratios
-from distill.memory import memory_now, peak_memory
+from distill.runtime.memory import memory_now, peak_memory
 from rows import Row, middle
 
 TOKENS, WORDS, WIDTH, KEPT, THREADS = 1024, 49_152, 576, 64, 2
@@ -50,7 +50,7 @@ def _timed(
 
 def ours(divergence: str) -> Callable[[], Mapping[str, float]]:
     """Dense, from the teacher's logits as the peers have them."""
-    from distill.losses import DIVERGENCES, dense_divergence
+    from distill.training.losses import DIVERGENCES, dense_divergence
 
     student, teacher = _logits()
     weights = torch.full((TOKENS,), 1 / TOKENS)
@@ -68,7 +68,7 @@ def ours(divergence: str) -> Callable[[], Mapping[str, float]]:
 
 def cached() -> Callable[[], Mapping[str, float]]:
     """Forward KL from 64 kept words a token, as from the cache."""
-    from distill.losses import sparse_cross_entropy
+    from distill.training.losses import sparse_cross_entropy
 
     student, teacher = _logits()
     p, ids = teacher.float().softmax(-1).topk(KEPT)
@@ -136,7 +136,7 @@ def _timed_head(
 
 def ours_with_head() -> Callable[[], Mapping[str, float]]:
     """JSD from hidden states, both output heads included."""
-    from distill.losses import DIVERGENCES, dense_divergence
+    from distill.training.losses import DIVERGENCES, dense_divergence
 
     own, theirs, head, their_head = _states()
     measure: Any = partial(DIVERGENCES["jsd"], beta=0.5)

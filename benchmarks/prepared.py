@@ -8,11 +8,12 @@ from typing import Any
 
 import yaml
 
-from distill.checks import parse_study
-from distill.encoding import collate
-from distill.parquet import read_rows
-from distill.plan import Plan, Run
-from distill.rows import Example
+from distill.config.checks.checks import parse_study
+from distill.contracts.run import Run
+from distill.core.parquet import read_rows
+from distill.models.encoding import collate
+from distill.models.rows import Example
+from distill.plan.study import Plan
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "benchmarks/made"

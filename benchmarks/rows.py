@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from distill.machine import hardware
+from distill.runtime.device import hardware
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"

@@ -20,7 +20,7 @@ from typing import Any, cast
 
 import yaml
 
-from distill.memory import peak_memory
+from distill.runtime.memory import peak_memory
 from rows import Row
 
 PROJECT = Path(__file__).parents[1]
@@ -57,8 +57,8 @@ def study(runs: int) -> dict[str, Any]:
 
 
 def _plan(runs: int) -> Any:
-    from distill.checks import parse_study
-    from distill.plan import Plan
+    from distill.config.checks.checks import parse_study
+    from distill.plan.study import Plan
 
     return Plan(parse_study(json.loads(json.dumps(study(runs)))))
 
@@ -83,9 +83,9 @@ def make_results(runs: int) -> None:
     import numpy as np
     import pyarrow as pa
 
-    from distill.files import sha256_of
-    from distill.instructions import instruction_sets
-    from distill.parquet import write_rows
+    from distill.core.files import sha256_of
+    from distill.core.parquet import write_rows
+    from distill.evaluation.instructions import instruction_sets
 
     plan, rng = _plan(runs), np.random.default_rng(7)
     sets = instruction_sets(plan.study.evaluate.generated_instructions)
@@ -184,10 +184,10 @@ def _figures() -> list[str]:
 
 def plan_step(runs: int) -> None:
     """The run table, every spec, and the estimates of the rule plan, models' sizes made up."""
-    from distill.cost_table import write_plan
-    from distill.costing import Architecture, Lengths, Machine, Speed
-    from distill.flops import FlopModel
-    from distill.forecast import Forecast, Models
+    from distill.costs.jobs import Forecast, Models
+    from distill.costs.show import write_plan
+    from distill.costs.work import Architecture, Lengths, Machine, Speed
+    from distill.models.flops import FlopModel
 
     plan = _plan(runs)
     for _ in plan.stored_specs():
@@ -214,7 +214,7 @@ def plan_step(runs: int) -> None:
 
 def collect_step(runs: int) -> None:
     """Rule collect_runs."""
-    from distill.collect import collect
+    from distill.table.collect import collect
 
     plan = _plan(runs)
     teachers = [plan.teacher_metrics(name) for name in plan.model_teachers]
@@ -241,26 +241,26 @@ def collect_step(runs: int) -> None:
 
 
 def _table() -> tuple[Any, dict[str, Any]]:
-    from distill.files import read_json
-    from distill.parquet import read_frame
+    from distill.core.files import read_json
+    from distill.core.parquet import read_frame
 
     return read_frame("results/many/runs.parquet"), read_json("results/many/references.json")
 
 
 def laws_step(runs: int) -> None:
     """Rule fit_laws."""
-    from distill.files import write_json
-    from distill.law_choice import Settings
-    from distill.law_groups import fit_laws
-    from distill.law_table import law_table
+    from distill.core.files import write_json
+    from distill.laws.choice import Settings
+    from distill.laws.fit import fit_laws
+    from distill.laws.table import law_table
 
     write_json("results/many/laws.json", fit_laws(law_table(*_table()), Settings()))
 
 
 def answers_step(runs: int) -> None:
     """Rule answer_questions."""
-    from distill.answers import answer_questions
-    from distill.files import read_json, write_json
+    from distill.answers.all import answer_questions
+    from distill.core.files import read_json, write_json
 
     laws = read_json("results/many/laws.json")
     found = answer_questions(*_table(), laws, _plan(runs).answer_spec())
@@ -269,8 +269,8 @@ def answers_step(runs: int) -> None:
 
 def figures_step(runs: int) -> None:
     """Rule plot_figures."""
-    from distill.drawing import draw_figure
-    from distill.files import read_json
+    from distill.core.files import read_json
+    from distill.figures.canvas import draw_figure
 
     laws, (table, beside) = read_json("results/many/laws.json"), _table()
     for name in _figures():
@@ -280,8 +280,8 @@ def figures_step(runs: int) -> None:
 
 def report_step(runs: int) -> None:
     """Rule write_report."""
-    from distill.files import read_json
-    from distill.report import write_report
+    from distill.core.files import read_json
+    from distill.report.page import write_report
 
     folder, texts = Path("results/many"), PROJECT / "report"
     table, beside = _table()
@@ -344,8 +344,8 @@ def _draw(table: Any) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from distill.axes import value_ticks
-    from distill.looks import GREY, OKABE_ITO, STYLE
+    from distill.figures.axes import value_ticks
+    from distill.figures.styles import GREY, OKABE_ITO, STYLE
 
     with mpl.rc_context():
         mpl.rcdefaults()

@@ -9,13 +9,15 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from alternate import Once, Side, alternate, median, ratios
-from distill.caching import cache_targets
-from distill.cpu import set_up_cpu
-from distill.models import dtype_of, load_model, load_tokenizer, resolve_precision
-from distill.rows import read_ids
-from distill.soft_targets import decode_targets, scheme_of
-from distill.states import head_of, padded, score_text
-from distill.text import generate_text
+from distill.models.heads import head_of
+from distill.models.opening import dtype_of, load_model, resolve_precision
+from distill.models.rows import padded, read_ids
+from distill.models.tokenizers import load_tokenizer
+from distill.runtime.cpu import set_up_cpu
+from distill.targets.caching import cache_targets
+from distill.targets.format import decode_targets, scheme_of
+from distill.teacher.generation import generate_text
+from distill.teacher.scoring import score_text
 from embedded import FOLDER, prompts, teacher, text_spec
 from rows import Row, middle
 

@@ -19,7 +19,7 @@ import yaml
 
 import miniature
 from alternate import Once, Side, alternate, median, ratios
-from distill.files import read_json
+from distill.core.files import read_json
 from rows import Row, middle
 
 ROUNDS = 5

@@ -14,11 +14,12 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM
 
 import prepared
-from distill.cpu import set_up_cpu
-from distill.encoding import collate
-from distill.memory import memory_now, peak_memory, reset_peak
-from distill.models import dtype_of, load_tokenizer
-from distill.training import build_trainer
+from distill.models.encoding import collate
+from distill.models.opening import dtype_of
+from distill.models.tokenizers import load_tokenizer
+from distill.runtime.cpu import set_up_cpu
+from distill.runtime.memory import memory_now, peak_memory, reset_peak
+from distill.training.run import build_trainer
 
 THREADS = 2
 

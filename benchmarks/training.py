@@ -12,8 +12,8 @@ import torch
 
 import prepared
 from alternate import Side, alternate, median
-from distill.cpu import set_up_cpu
-from distill.training import build_trainer, counted_work
+from distill.runtime.cpu import set_up_cpu
+from distill.training.run import build_trainer, counted_work
 from peak import gemm_peak
 from rows import Row, middle
 

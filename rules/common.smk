@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from distill.digest import CodeDigests, content_mark
+from distill.workflow.digest import CodeDigests, content_mark
 
 DIGESTS = CodeDigests(BASE / "scripts", Path(".snakemake/code_digests.json"))
 FIGURES = [

@@ -1,6 +1,6 @@
 """Measure students, teachers and architectures."""
 
-INSTRUCTIONS = "scripts/distill/instructions_50.json"
+INSTRUCTIONS = "scripts/distill/evaluation/instructions_50.json"
 
 
 rule evaluate_student:

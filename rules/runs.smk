@@ -29,7 +29,7 @@ wildcard_constraints:
 
 def run_of(wildcards):
     """The run that wildcards name."""
-    from distill.plan import Run
+    from distill.contracts.run import Run
 
     return Run(
         wildcards.get("student", ""),

@@ -3,15 +3,15 @@
 import os
 from pathlib import Path
 
-from distill.benchmark_plan import BenchmarkPlan
-from distill.checks import parse_study
-from distill.copied import check_times
-from distill.disk import check_writable
-from distill.files import UserError
-from distill.job import WORKFLOW
-from distill.killed import killed_hints
-from distill.plan import Plan
-from distill.restart import (
+from distill.plan.benchmarks import BenchmarkPlan
+from distill.config.checks.checks import parse_study
+from distill.workflow.snakemake_state import check_times
+from distill.runtime.disk import check_writable
+from distill.core.errors import UserError
+from distill.runtime.job import WORKFLOW
+from distill.workflow.snakemake_state import killed_hints
+from distill.plan.study import Plan
+from distill.workflow.restart import (
     check_file_times,
     clear_resumes,
     is_locked,
@@ -19,7 +19,7 @@ from distill.restart import (
     source_files,
     take_lock,
 )
-from distill.startup import (
+from distill.workflow.startup import (
     check_array_gpus,
     check_array_limits,
     check_benchmarks,
@@ -37,7 +37,7 @@ from distill.startup import (
     check_stored_specs,
     check_table_reader,
 )
-from distill.validation import check_yaml
+from distill.config.reading import check_yaml
 
 BASE = Path(workflow.basedir)
 IMAGE = f"{BASE}/envs/container.sif"
@@ -55,7 +55,7 @@ def load_study():
             check_yaml(file)
         if OWN_TABLE:
             check_table_reader()
-            from distill.table_study import parse_table_study
+            from distill.table.own_table import parse_table_study
 
             study = parse_table_study(config)
             check_file_times({"runs_table.path": [study.runs_table.path]})

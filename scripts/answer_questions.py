@@ -1,9 +1,9 @@
 """Answer the study's questions from its runs table and laws."""
 
-from distill.answers import answer_questions
-from distill.files import read_json, write_json
-from distill.job import job
-from distill.parquet import read_frame
+from distill.answers.all import answer_questions
+from distill.core.files import read_json, write_json
+from distill.core.parquet import read_frame
+from distill.runtime.job import job
 
 with job(snakemake):
     files = snakemake.input

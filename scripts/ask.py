@@ -12,9 +12,9 @@ import json
 import sys
 from collections.abc import Sequence
 
-from distill.ask_program import answer, parser
-from distill.files import UserError
-from distill.shown import visible
+from distill.ask.program import answer, parser
+from distill.core.display import visible
+from distill.core.errors import UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,10 +4,10 @@ import hashlib
 import json
 from pathlib import Path
 
-from distill.job import job
-from distill.parquet import read_rows, write_rows
-from distill.served_answers import ANSWERS_SCHEMA
-from distill.served_client import Connection, ask_server
+from distill.core.parquet import read_rows, write_rows
+from distill.runtime.job import job
+from distill.teacher.served.client import Connection, ask_server
+from distill.teacher.served.replies import ANSWERS_SCHEMA
 
 with job(snakemake):
     spec, prompts, out = snakemake.params.spec, snakemake.input.prompts, Path(snakemake.output.part)

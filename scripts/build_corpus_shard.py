@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from distill.corpus import build_corpus_shard
-from distill.job import job
-from distill.models import load_tokenizer
-from distill.parquet import read_rows
+from distill.core.parquet import read_rows
+from distill.data.corpus_shards import build_corpus_shard
+from distill.models.tokenizers import load_tokenizer
+from distill.runtime.job import job
 
 with job(snakemake):
     files = snakemake.input

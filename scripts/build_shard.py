@@ -1,7 +1,7 @@
 """Gather the rows that one student reads."""
 
-from distill.job import job
-from distill.shards import build_shard
+from distill.data.shards import build_shard
+from distill.runtime.job import job
 
 with job(snakemake):
     build_shard(

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from distill.imports import quick_imports
-from distill.job import job
+from distill.runtime.imports import quick_imports
+from distill.runtime.job import job
 
 with job(snakemake):
     with quick_imports():
-        from distill.students import build_student
+        from distill.models.building import build_student
     folder = Path(snakemake.input.model).parent
     texts = list(snakemake.input.vocabulary)
     build_student(snakemake.params.spec, folder, snakemake.output.manifest, texts)

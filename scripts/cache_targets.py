@@ -1,16 +1,16 @@
 """Make the soft targets of one part of a text from its teachers' final hidden states."""
 
-from distill.imports import quick_imports
-from distill.job import job
+from distill.runtime.imports import quick_imports
+from distill.runtime.job import job
 
 with job(snakemake):
     with quick_imports():
-        from distill.caching import cache_targets
-        from distill.cpu import set_up_cpu
-        from distill.models import device
-        from distill.parquet import read_rows, write_rows
-        from distill.soft_targets import scheme_of, target_schema
-        from distill.states import load_head
+        from distill.core.parquet import read_rows, write_rows
+        from distill.models.heads import load_head
+        from distill.runtime.cpu import set_up_cpu
+        from distill.runtime.device import device
+        from distill.targets.caching import cache_targets
+        from distill.targets.format import scheme_of, target_schema
     spec = snakemake.params.spec
     set_up_cpu(spec["scorers"][0]["threads"])
     heads = [load_head(path, device()) for path in snakemake.input.heads]

@@ -7,7 +7,7 @@ What a file holds is checked by the workflow itself, before its first job.
 
 import sys
 
-from distill.validation import readable
+from distill.config.reading import readable
 
 if __name__ == "__main__":
     for file in sys.argv[1:]:

@@ -1,9 +1,9 @@
 """Compare every test prompt with every training prompt of the study."""
 
-from distill.files import write_json
-from distill.job import job
-from distill.parquet import read_rows
-from distill.prompts import nearest_pairs
+from distill.core.files import write_json
+from distill.core.parquet import read_rows
+from distill.data.near_duplicates import nearest_pairs
+from distill.runtime.job import job
 
 with job(snakemake):
     test, train = read_rows(list(snakemake.input.test)), read_rows(list(snakemake.input.train))

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from distill.chunking import chunk_corpus
-from distill.imports import leave_out
-from distill.job import job
-from distill.parquet import read_rows
+from distill.core.parquet import read_rows
+from distill.data.corpus_chunks import chunk_corpus
+from distill.runtime.imports import leave_out
+from distill.runtime.job import job
 
 with job(snakemake):
     leave_out("torch")
-    from distill.tokenizing import load_tokenizer
+    from distill.models.tokenizers import load_tokenizer
 
     spec, files = snakemake.params.spec, list(snakemake.input.texts)
     texts = {

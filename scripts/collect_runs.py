@@ -1,7 +1,7 @@
 """Gather all records of the study in the runs table and what is shown beside it."""
 
-from distill.collect import collect
-from distill.job import job
+from distill.runtime.job import job
+from distill.table.collect import collect
 
 with job(snakemake):
     files = snakemake.input

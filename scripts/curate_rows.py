@@ -1,7 +1,7 @@
 """Choose the rows of a shard from the teacher's text."""
 
-from distill.curation import curate_files
-from distill.job import job
+from distill.data.curation import curate_files
+from distill.runtime.job import job
 
 with job(snakemake):
     files = snakemake.input

@@ -1,14 +1,14 @@
 """Measure a student or a teacher on held-out text, reference text and instructions."""
 
-from distill.imports import quick_imports
-from distill.job import job
+from distill.runtime.imports import quick_imports
+from distill.runtime.job import job
 
 REMEDY = "lower evaluate.batch_size (of instructions, evaluate.answers.batch_size)"
 
 with job(snakemake):
     with quick_imports():
-        from distill.judge import judge
-        from distill.out_of_memory import memory_hint
+        from distill.evaluation.job import judge
+        from distill.runtime.out_of_memory import memory_hint
     files, at_once = snakemake.input, snakemake.params.spec["batch_size"]
     with memory_hint(f"judging {at_once} rows at once", REMEDY):
         judge(

@@ -1,7 +1,7 @@
 """Fetch a data set and keep its named fields."""
 
-from distill.job import job
-from distill.sources import fetch_data
+from distill.data.fetch import fetch_data
+from distill.runtime.job import job
 
 with job(snakemake):
     fetch_data(snakemake.params.spec, snakemake.output.rows)

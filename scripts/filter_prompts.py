@@ -1,9 +1,9 @@
 """Drop near-duplicates from one raw part and keep exactly its number of prompts."""
 
-from distill.job import job
-from distill.parquet import read_metadata, read_rows, write_rows
-from distill.prompts import filter_part
-from distill.schemas import PROMPT_SCHEMA
+from distill.contracts.schemas import PROMPT_SCHEMA
+from distill.core.parquet import read_metadata, read_rows, write_rows
+from distill.data.prompts import filter_part
+from distill.runtime.job import job
 
 with job(snakemake):
     spec, raw = snakemake.params.spec, snakemake.input.raw

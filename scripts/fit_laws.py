@@ -1,11 +1,11 @@
 """Fit scaling laws to a study's runs table."""
 
-from distill.files import read_json, write_json
-from distill.job import job
-from distill.law_choice import Settings
-from distill.law_groups import fit_laws
-from distill.law_table import law_table
-from distill.parquet import read_frame
+from distill.core.files import read_json, write_json
+from distill.core.parquet import read_frame
+from distill.laws.choice import Settings
+from distill.laws.fit import fit_laws
+from distill.laws.table import law_table
+from distill.runtime.job import job
 
 with job(snakemake):
     runs = read_frame(snakemake.input.runs)

@@ -1,9 +1,9 @@
 """Fit the principal directions of a teacher's layers on the first training part."""
 
-from distill.job import job
-from distill.layers import fit_pca, layer_states, save_projection
-from distill.models import open_scoring
-from distill.out_of_memory import SMALLER_TEACHER, memory_hint
+from distill.models.opening import open_scoring
+from distill.runtime.job import job
+from distill.runtime.out_of_memory import SMALLER_TEACHER, memory_hint
+from distill.targets.layers import fit_pca, layer_states, save_projection
 
 with job(snakemake), memory_hint("scoring a text", SMALLER_TEACHER):
     files, spec = snakemake.input, snakemake.params.spec

@@ -2,21 +2,21 @@
 
 from pathlib import Path
 
-from distill.imports import quick_imports
-from distill.job import job
+from distill.runtime.imports import quick_imports
+from distill.runtime.job import job
 
 with job(snakemake):
     with quick_imports():
-        from distill.cpu import set_up_cpu
-        from distill.memory import job_peak
-        from distill.meter import Meter
-        from distill.models import load_teacher, load_tokenizer
-        from distill.out_of_memory import memory_hint, smaller_batch
-        from distill.parquet import read_rows, write_rows
-        from distill.schemas import TEXT_SCHEMA
-        from distill.states import STATES_SCHEMA
-        from distill.text import generate_text, longest_sequence
-        from distill.tokens import tokenizer_sha256
+        from distill.contracts.schemas import STATES_SCHEMA, TEXT_SCHEMA
+        from distill.core.checksums import tokenizer_sha256
+        from distill.core.parquet import read_rows, write_rows
+        from distill.models.opening import load_teacher
+        from distill.models.tokenizers import load_tokenizer
+        from distill.runtime.cpu import set_up_cpu
+        from distill.runtime.memory import job_peak
+        from distill.runtime.meter import Meter
+        from distill.runtime.out_of_memory import memory_hint, smaller_batch
+        from distill.teacher.generation import generate_text, longest_sequence
     spec, prompts = snakemake.params.spec, read_rows(snakemake.input.prompts)
     set_up_cpu(spec["decoding"]["threads"])
     folder = Path(snakemake.input.model).parent

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import yaml
 
-from distill.checks import parse_study
-from distill.files import UserError
-from distill.plan import Plan
-from distill.shown import visible
-from distill.unused import size_mb, unused_folders, unused_resources
-from distill.validation import check_yaml
+from distill.config.checks.checks import parse_study
+from distill.config.reading import check_yaml
+from distill.core.display import visible
+from distill.core.errors import UserError
+from distill.plan.study import Plan
+from distill.plan.unused import size_mb, unused_folders, unused_resources
 
 
 def main() -> int:

@@ -2,17 +2,17 @@
 
 from pathlib import Path
 
-from distill.imports import quick_imports
-from distill.job import job
+from distill.runtime.imports import quick_imports
+from distill.runtime.job import job
 
 with job(snakemake):
     with quick_imports():
-        from distill.cpu import set_up_cpu
-        from distill.environment import versions
-        from distill.files import write_json
-        from distill.latency import measure_efficiency, measure_encoder
-        from distill.machine import hardware
-        from distill.models import device, resolve_precision
+        from distill.core.files import write_json
+        from distill.evaluation.latency import measure_efficiency, measure_encoder
+        from distill.models.opening import resolve_precision
+        from distill.runtime.cpu import set_up_cpu
+        from distill.runtime.device import device, hardware
+        from distill.runtime.environment import versions
     spec = snakemake.params.spec
     set_up_cpu(spec["threads"], keep_memory=False)
     measure = measure_encoder if "length" in spec else measure_efficiency

@@ -3,16 +3,16 @@
 import os
 from pathlib import Path
 
-from distill.job import job
+from distill.runtime.job import job
 
 with job(snakemake):
-    from distill.architectures import read_models
-    from distill.calibration import Calibration
-    from distill.checks import parse_study
-    from distill.cost_table import write_plan
-    from distill.forecast import Forecast
-    from distill.plan import Plan
-    from distill.row_lengths import read_lengths
+    from distill.config.checks.checks import parse_study
+    from distill.costs.architectures import read_models
+    from distill.costs.calibration import Calibration
+    from distill.costs.jobs import Forecast
+    from distill.costs.row_lengths import read_lengths
+    from distill.costs.show import write_plan
+    from distill.plan.study import Plan
 
     params = snakemake.params
     plan = Plan(parse_study(params.study))

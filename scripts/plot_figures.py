@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from distill.drawing import draw_figure
-from distill.files import read_json
-from distill.job import job
-from distill.parquet import read_frame
+from distill.core.files import read_json
+from distill.core.parquet import read_frame
+from distill.figures.canvas import draw_figure
+from distill.runtime.job import job
 
 with job(snakemake):
     files, out = snakemake.input, snakemake.output

@@ -1,8 +1,8 @@
 """Load a benchmark's task and data."""
 
-from distill.job import job
+from distill.runtime.job import job
 
 with job(snakemake):
-    from distill.harness import prepare_benchmark
+    from distill.evaluation.benchmarks import prepare_benchmark
 
     prepare_benchmark(snakemake.params.spec, snakemake.output.record)

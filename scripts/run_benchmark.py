@@ -1,10 +1,10 @@
 """Score a student or a teacher on a benchmark."""
 
-from distill.job import job
+from distill.runtime.job import job
 
 with job(snakemake):
-    from distill.harness import run_benchmark
-    from distill.out_of_memory import memory_hint
+    from distill.evaluation.benchmarks import run_benchmark
+    from distill.runtime.out_of_memory import memory_hint
 
     spec = snakemake.params.spec
     what = f"scoring {spec['batch_size']} documents at once"

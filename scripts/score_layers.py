@@ -1,10 +1,10 @@
 """Save projected hidden states of chosen layers of a teacher on one part of a text."""
 
-from distill.job import job
-from distill.layers import LAYERS_SCHEMA, load_projection, score_layers
-from distill.models import open_scoring
-from distill.out_of_memory import SMALLER_TEACHER, memory_hint
-from distill.parquet import write_rows
+from distill.core.parquet import write_rows
+from distill.models.opening import open_scoring
+from distill.runtime.job import job
+from distill.runtime.out_of_memory import SMALLER_TEACHER, memory_hint
+from distill.targets.layers import LAYERS_SCHEMA, load_projection, score_layers
 
 with job(snakemake), memory_hint("scoring a text", SMALLER_TEACHER):
     files, spec = snakemake.input, snakemake.params.spec

@@ -1,11 +1,11 @@
 """The teacher's own mean loss on each answer of one part of a text."""
 
-from distill.answer_loss import LOSS_SCHEMA, answer_losses
-from distill.cpu import set_up_cpu
-from distill.job import job
-from distill.models import device
-from distill.parquet import read_rows, write_rows
-from distill.states import load_head
+from distill.core.parquet import read_rows, write_rows
+from distill.models.heads import load_head
+from distill.runtime.cpu import set_up_cpu
+from distill.runtime.device import device
+from distill.runtime.job import job
+from distill.teacher.answer_loss import LOSS_SCHEMA, answer_losses
 
 with job(snakemake):
     spec, files = snakemake.params.spec, snakemake.input

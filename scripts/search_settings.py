@@ -2,18 +2,18 @@
 
 from pathlib import Path
 
-from distill.files import sha256_of
-from distill.imports import leave_out, quick_imports
-from distill.job import job
+from distill.core.files import sha256_of
+from distill.runtime.imports import leave_out, quick_imports
+from distill.runtime.job import job
 
 with job(snakemake):
     spec, files = snakemake.params.spec, snakemake.input
     if not spec["train"].get("lora"):
         leave_out("peft")
     with quick_imports():
-        from distill.cpu import set_up_cpu
-        from distill.naming import digest
-        from distill.search import search_settings
+        from distill.core.keys import digest
+        from distill.runtime.cpu import set_up_cpu
+        from distill.training.search import search_settings
 
     set_up_cpu(spec["train"]["threads"])
     read = [sha256_of(Path(path)) for path in (files.shard, *files.validation, *files.teacher)]

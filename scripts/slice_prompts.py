@@ -1,10 +1,10 @@
 """Take one raw part of a data set's prompts."""
 
-from distill.energy import Energy
-from distill.job import job
-from distill.parquet import read_rows, write_rows
-from distill.prompts import slice_rows
-from distill.schemas import RAW_SCHEMA
+from distill.contracts.energy import Energy
+from distill.contracts.schemas import RAW_SCHEMA
+from distill.core.parquet import read_rows, write_rows
+from distill.data.prompts import slice_rows
+from distill.runtime.job import job
 
 with job(snakemake):
     spec = snakemake.params.spec

@@ -2,17 +2,18 @@
 
 from pathlib import Path
 
-from distill.imports import quick_imports
-from distill.job import job
+from distill.runtime.imports import quick_imports
+from distill.runtime.job import job
 
 with job(snakemake):
     with quick_imports():
-        from distill.cpu import set_up_cpu
-        from distill.models import load_teacher, load_tokenizer
-        from distill.out_of_memory import memory_hint, smaller_batch
-        from distill.parquet import write_rows
-        from distill.schemas import RAW_SCHEMA
-        from distill.text import synthesise_prompts
+        from distill.contracts.schemas import RAW_SCHEMA
+        from distill.core.parquet import write_rows
+        from distill.models.opening import load_teacher
+        from distill.models.tokenizers import load_tokenizer
+        from distill.runtime.cpu import set_up_cpu
+        from distill.runtime.out_of_memory import memory_hint, smaller_batch
+        from distill.teacher.generation import synthesise_prompts
     spec = snakemake.params.spec
     set_up_cpu(spec["threads"])
     folder = Path(snakemake.input.model).parent

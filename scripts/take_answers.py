@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from distill.job import job
-from distill.models import load_tokenizer
-from distill.parquet import read_rows, write_rows
-from distill.schemas import TEXT_SCHEMA
-from distill.served_text import served_text
-from distill.tokens import tokenizer_sha256
+from distill.contracts.schemas import TEXT_SCHEMA
+from distill.core.checksums import tokenizer_sha256
+from distill.core.parquet import read_rows, write_rows
+from distill.models.tokenizers import load_tokenizer
+from distill.runtime.job import job
+from distill.teacher.served.text import served_text
 
 with job(snakemake):
     spec, files = snakemake.params.spec, snakemake.input

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from distill.chunking import take_chunks
-from distill.imports import leave_out
-from distill.job import job
+from distill.data.corpus_chunks import take_chunks
+from distill.runtime.imports import leave_out
+from distill.runtime.job import job
 
 with job(snakemake):
     leave_out("torch")
-    from distill.tokenizing import load_tokenizer
+    from distill.models.tokenizers import load_tokenizer
 
     params = snakemake.params
     take_chunks(

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from distill.job import job
-from distill.models import load_tokenizer
-from distill.parquet import read_rows, write_rows
-from distill.served_text import served_targets
-from distill.soft_targets import scheme_of, target_schema
+from distill.core.parquet import read_rows, write_rows
+from distill.models.tokenizers import load_tokenizer
+from distill.runtime.job import job
+from distill.targets.format import scheme_of, target_schema
+from distill.teacher.served.text import served_targets
 
 with job(snakemake):
     spec, files = snakemake.params.spec, snakemake.input

@@ -1,9 +1,9 @@
 """Make a runs table of a table of one's own."""
 
-from distill.collect import write_runs
-from distill.files import write_json
-from distill.job import job
-from distill.table_study import parse_table_study, runs_of_table
+from distill.core.files import write_json
+from distill.runtime.job import job
+from distill.table.collect import write_runs
+from distill.table.own_table import parse_table_study, runs_of_table
 
 with job(snakemake):
     runs, references = runs_of_table(parse_table_study(snakemake.params.spec))

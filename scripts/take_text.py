@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
-from distill.imports import leave_out
-from distill.job import job
-from distill.parquet import read_rows, write_rows
-from distill.ready_made import ready_made_text
-from distill.schemas import TEXT_SCHEMA
-from distill.tokens import tokenizer_sha256
+from distill.contracts.schemas import TEXT_SCHEMA
+from distill.core.checksums import tokenizer_sha256
+from distill.core.parquet import read_rows, write_rows
+from distill.data.ready_made import ready_made_text
+from distill.runtime.imports import leave_out
+from distill.runtime.job import job
 
 with job(snakemake):
     leave_out("torch")
-    from distill.tokenizing import context_of, load_tokenizer
+    from distill.models.tokenizers import context_of, load_tokenizer
 
     spec, prompts = snakemake.params.spec, read_rows(snakemake.input.prompts)
     folder = Path(snakemake.input.model[0]).parent if snakemake.input.model else None

@@ -2,18 +2,18 @@
 
 from pathlib import Path
 
-from distill.files import sha256_of
-from distill.imports import leave_out, quick_imports
-from distill.job import job
+from distill.core.files import sha256_of
+from distill.runtime.imports import leave_out, quick_imports
+from distill.runtime.job import job
 
 with job(snakemake):
     spec, files = snakemake.params.spec, snakemake.input
     if not spec.get("train", {}).get("lora"):
         leave_out("peft")
     with quick_imports():
-        from distill.cpu import set_up_cpu
-        from distill.launching import launch_training
-        from distill.naming import digest
+        from distill.core.keys import digest
+        from distill.runtime.cpu import set_up_cpu
+        from distill.training.launch import launch_training
 
     set_up_cpu(spec["train"]["threads"] if "train" in spec else 1)
     named = (*files.shard, *files.validation, *files.best, *files.teacher)

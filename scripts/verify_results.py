@@ -9,9 +9,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from distill.files import UserError
-from distill.provenance import verify
-from distill.shown import visible
+from distill.core.display import visible
+from distill.core.errors import UserError
+from distill.workflow.provenance import verify
 
 
 def main() -> int:

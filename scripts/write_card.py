@@ -1,7 +1,7 @@
 """Write the data-set card of a folder of shards."""
 
-from distill.job import job
-from distill.shards import write_card
+from distill.data.shards import write_card
+from distill.runtime.job import job
 
 with job(snakemake):
     records = list(snakemake.input.records)

@@ -10,7 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from distill.files import UserError, write_text
+from distill.core.errors import UserError
+from distill.core.files import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFINITION = "envs/container.def"

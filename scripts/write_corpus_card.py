@@ -1,7 +1,7 @@
 """Write the data-set card of a folder of shards of a corpus."""
 
-from distill.corpus import write_corpus_card
-from distill.job import job
+from distill.data.corpus_shards import write_corpus_card
+from distill.runtime.job import job
 
 with job(snakemake):
     write_corpus_card(**snakemake.params.spec, out=snakemake.output.card)

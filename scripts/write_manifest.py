@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from distill.imports import leave_out
-from distill.job import job
-from distill.manifest import write_manifest
+from distill.runtime.imports import leave_out
+from distill.runtime.job import job
+from distill.targets.manifest import write_manifest
 
 with job(snakemake):
     leave_out("torch")
-    from distill.tokenizing import load_tokenizer
+    from distill.models.tokenizers import load_tokenizer
 
     tokenizers = [load_tokenizer(Path(path).parent) for path in snakemake.input.models]
     params = snakemake.params

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from distill.files import write_json
-from distill.job import job
-from distill.provenance import describe
+from distill.core.files import write_json
+from distill.runtime.job import job
+from distill.workflow.provenance import describe
 
 with job(snakemake):
     files, out = snakemake.input, Path(snakemake.output.record)

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from distill.files import read_json
-from distill.job import job
-from distill.parquet import read_frame
-from distill.report import write_report
+from distill.core.files import read_json
+from distill.core.parquet import read_frame
+from distill.report.page import write_report
+from distill.runtime.job import job
 
 with job(snakemake):
     files, texts = snakemake.input, Path(snakemake.scriptdir).parent / "report"

@@ -7,8 +7,8 @@ A test fails when one of them differs from what the code says.
 
 from pathlib import Path
 
-from distill.files import write_text
-from distill.pages import page_text, schema_text, sound_pairs_text, table_text
+from distill.core.files import write_text
+from distill.workflow.reference_pages import page_text, schema_text, sound_pairs_text, table_text
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAGES = {

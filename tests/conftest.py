@@ -14,6 +14,8 @@ import pytest
 import torch
 
 import tiny
+from report_page import make_report
+from synthetic_runs import make_references, make_runs, make_samples
 
 torch.set_num_threads(1)
 
@@ -28,6 +30,20 @@ def chat() -> Any:
 def plain() -> Any:
     """A tokenizer without one."""
     return tiny.tokenizer(chat=False)
+
+
+@pytest.fixture(scope="session")
+def words(plain: Any) -> Any:
+    """The same, by the name that training's tests use."""
+    return plain
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The figures of a made-up study, beside a report that was written once."""
+    folder = tmp_path_factory.mktemp("report")
+    make_report(folder, make_runs(caches=("top64", "hidden")), make_references(), make_samples())
+    return folder
 
 
 @pytest.fixture

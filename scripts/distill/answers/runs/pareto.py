@@ -1,0 +1,247 @@
+"""Which runs are on the Pareto front over loss and what a model costs to use, or took to make.
+
+A model beats another if its loss is clearly lower, that is beyond the noise between runs, and its
+cost is not higher. A lower cost at a loss that noise cannot tell apart is no proof of being better.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from distill.answers.record import record
+from distill.answers.runs.energy_quality import KWH, how_read
+from distill.stats.intervals import LEVEL, Spread, number, pooled_spread
+from distill.table.lines import Line, has_values, mean_of, pooled_over, sort_out
+
+PARETO = "Which runs are on the Pareto front?"
+COSTS = {
+    "params": ("parameters", False),
+    "size_mb": ("size in MB", False),
+    "flops_per_token": ("FLOPs per token", False),
+    "tokens_per_second": ("latency", True),
+    "peak_memory_mb": ("peak memory", False),
+    KWH: ("energy", False),
+}
+"""Columns of costs, what they are called, and whether more is better."""
+MEASURED_COSTS = ("tokens_per_second", "peak_memory_mb")
+TO_MAKE = (KWH,)
+"""Costs of making a model; all others are those of using it, which its architecture decides."""
+SHOWN = 8
+"""Most models that a sentence names."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """The runs of one line at one size: their mean loss, their number and their costs."""
+
+    line: Line
+    samples: int
+    loss: float
+    runs: int
+    costs: tuple[float, ...]
+
+    @property
+    def name(self) -> str:
+        """Line and size, for a reader."""
+        return f"{self.line.label} at n = {self.samples:,}"
+
+
+def pareto_fronts(lines: list[Line]) -> list[dict[str, Any]]:
+    """Answer for each cost, and for all of them at once, which runs are on the front.
+
+    Models of different teachers are judged on different texts and are not compared.
+    """
+    answers = []
+    spread = pooled_over(lines, "loss")
+    for group in sort_out(lines, "teacher", "group"):
+        known = [c for c in COSTS if all(has_values(line.runs, c) for line in group)]
+        table = pd.concat([line.runs for line in group])
+        used = [c for c in known if c not in TO_MAKE]
+        flat = [c for c in used if pd.to_numeric(table[c]).nunique() == 1]
+        varied = [c for c in used if c not in flat]
+        choices = [(c,) for c in varied] + ([tuple(varied)] if len(varied) > 1 else [])
+        # Costs that are the same for all models leave the loss alone to decide: one answer.
+        choices += [tuple(flat)] if flat else []
+        choices += [(c,) for c in known if c in TO_MAKE]
+        answers += [_front(group, columns, spread) for columns in choices]
+        answers += [_missing(group, column) for column in COSTS if column not in known]
+    return answers
+
+
+def _title(columns: Sequence[str]) -> str:
+    *first, last = (COSTS[column][0] for column in columns)
+    return f"loss and {', '.join(first)} and {last} at once" if first else f"loss and {last}"
+
+
+def _missing(group: list[Line], column: str) -> dict[str, Any]:
+    found = record(
+        PARETO,
+        None,
+        f"Cannot tell for {_title((column,))}: column {column} is not filled in for every run.",
+        "A front needs loss and cost of every run.",
+        {"costs": [column], "models": []},
+    )
+    return found | {"teacher": group[0].teacher or None, "label": _title((column,))}
+
+
+def _front(group: list[Line], columns: tuple[str, ...], spread: Spread | None) -> dict[str, Any]:
+    models = [model for line in group for model in _models(line, columns)]
+    blurs = [_blur(group, column) for column in columns]
+    beaten_by, on_front = _compare(models, columns, blurs, spread)
+    status = [
+        "beaten" if beaten else "front" if front else "undecided"
+        for beaten, front in zip(beaten_by, on_front, strict=True)
+    ]
+    order = sorted(range(len(models)), key=lambda k: (models[k].costs[0], models[k].loss))
+    numbers: dict[str, Any] = {
+        "costs": list(columns),
+        "pooled_sd": spread.sd if spread else None,
+        "pooled_df": spread.df if spread else 0,
+        "models": [
+            {
+                "label": models[k].line.label,
+                "student": models[k].line.student,
+                "method": models[k].line.method,
+                "samples": models[k].samples,
+                "runs": models[k].runs,
+                "loss": models[k].loss,
+                "status": status[k],
+                "beaten_by": [models[j].name for j in beaten_by[k][:SHOWN]],
+            }
+            | {c: _shown_cost(c, value) for c, value in zip(columns, models[k].costs, strict=True)}
+            for k in order
+        ],
+    }
+    front = [models[k] for k in order if status[k] == "front"]
+    open_ = [models[k] for k in order if status[k] == "undecided"]
+    beaten = [k for k in order if status[k] == "beaten"]
+    listed = "; ".join(_told(model, columns) for model in front[:SHOWN])
+    more = f"; and {len(front) - SHOWN} more" if len(front) > SHOWN else ""
+    lead = f"Over {_title(columns)}"
+    if len({model.costs for model in models}) == 1:
+        lead += ", where all cost the same"
+    if spread is None:
+        answer = (
+            f"{lead}: cannot tell, there is no error bar: no line has two runs of one size. By the "
+            f"bare means the front is {listed}{more}."
+        )
+    else:
+        answer = f"{lead}, on the front: {listed}{more}. {len(beaten)} of {len(models)} are beaten"
+        answer += (
+            f"; of {len(open_)} it cannot be told, they are behind by no more than the noise "
+            "between runs."
+            if open_
+            else "."
+        )
+    evidence = (
+        f"Mean losses of {sum(m.runs for m in models)} runs of {len(models)} models (one line at "
+        "one size). To beat another, a loss must be lower by more than the 90 % interval of the "
+        "difference of two means, each pair for itself, at a cost that is not higher. "
+    )
+    if beaten:
+        told = [f"{models[k].name} by {models[beaten_by[k][0]].name}" for k in beaten[:SHOWN]]
+        evidence += f"Beaten: {'; '.join(told)}"
+        evidence += f"; and {len(beaten) - SHOWN} more. " if len(beaten) > SHOWN else ". "
+    if any(column in MEASURED_COSTS for column in columns) and not any(blurs):
+        evidence += "Speed and memory were measured once per architecture, without an error bar."
+    if KWH in columns:
+        evidence += "Energy is that of training and of the run's share of the teacher's work. "
+        evidence += how_read(pd.concat([line.runs for line in group]))
+    found = record(PARETO, None, answer, evidence.strip(), numbers)
+    return found | {"teacher": group[0].teacher or None, "label": _title(columns)}
+
+
+def _models(line: Line, columns: Sequence[str]) -> list[Model]:
+    cells = line.cells("loss")
+    found = []
+    for samples, row in cells.iterrows():
+        runs = line.runs[line.runs["samples"] == samples]
+        means = [mean_of(runs, column) for column in columns]
+        if any(mean is None or mean <= 0 for mean in means):
+            continue
+        costs = tuple(
+            1 / mean if COSTS[column][1] else mean
+            for column, mean in zip(columns, means, strict=True)
+            if mean
+        )
+        found.append(Model(line, int(str(samples)), float(row["mean"]), int(row["count"]), costs))
+    return found
+
+
+def _blur(group: list[Line], column: str) -> Spread | None:
+    """Return the spread of a measured log cost between runs of one student; None without one.
+
+    What a model took to make depends on its size too, so that its runs are those of one cell.
+    """
+    if column in TO_MAKE:
+        cells = (values for line in group for _, values in line.by_size(column))
+        return pooled_spread(np.log(values[values > 0].to_numpy(float)) for values in cells)
+    if column not in MEASURED_COSTS:
+        return None
+    parts = sort_out(group, "student", "init")
+    tables = [pd.concat([line.runs for line in part]) for part in parts]
+    found = pooled_spread(np.log(pd.to_numeric(table[column]).to_numpy(float)) for table in tables)
+    return found if found and found.sd > 1e-9 else None
+
+
+def _compare(
+    models: list[Model],
+    columns: Sequence[str],
+    blurs: Sequence[Spread | None],
+    spread: Spread | None,
+) -> tuple[list[list[int]], list[bool]]:
+    """Return by whom each model is clearly beaten, lowest loss first, and who leads by bare means.
+
+    With k_i runs, j's loss is clearly lower than i's if L_i − L_j > t · sd · √(1/k_i + 1/k_j).
+    """
+    loss = np.array([model.loss for model in models])
+    runs = np.array([model.runs for model in models])
+    costs = np.log([model.costs for model in models])
+    student = np.array([model.line.student for model in models])
+    gain = loss[:, None] - loss[None, :]
+    bare = np.ones(gain.shape, bool)
+    strictly = gain > 0
+    sure = np.ones(gain.shape, bool)
+    each = 1 / runs[:, None] + 1 / runs[None, :]
+    same = student[:, None] == student[None, :]
+    for k, (column, blur) in enumerate(zip(columns, blurs, strict=True)):
+        saved = costs[:, k][:, None] - costs[:, k][None, :]
+        bare &= saved >= -1e-9
+        strictly |= saved > 1e-9
+        # Two measured costs of different students count as not higher only if clearly so; those
+        # of using one student are the same, those of making it are each run's own.
+        made = column in TO_MAKE
+        half = 0.0 if blur is None else _quantile(blur) * blur.sd
+        margin = half * (np.sqrt(each) if made else math.sqrt(2))
+        sure &= (saved >= margin - 1e-9) | (same & (not made))
+    dominated = bare & strictly & (gain >= 0)
+    on_front = [not bool(row.any()) for row in dominated]
+    if spread is None:
+        return [[] for _ in models], on_front
+    noise = _quantile(spread) * spread.sd * np.sqrt(each)
+    clear = (gain > noise) & sure
+    ranks = np.argsort(loss, kind="stable")
+    return [[int(j) for j in ranks if row[j]] for row in clear], on_front
+
+
+def _quantile(spread: Spread) -> float:
+    return float(stats.t.ppf((1 + LEVEL) / 2, spread.df))
+
+
+def _shown_cost(column: str, cost: float) -> float:
+    return 1 / cost if COSTS[column][1] else cost
+
+
+def _told(model: Model, columns: Sequence[str]) -> str:
+    parts = [f"{number(model.loss)} nats"]
+    if len(columns) == 1:
+        shown = _shown_cost(columns[0], model.costs[0])
+        unit = "tokens/s" if COSTS[columns[0]][1] else COSTS[columns[0]][0]
+        unit = {"size in MB": "MB", "peak memory": "MB", "energy": "kWh"}.get(unit, unit)
+        parts.append(f"{number(shown)} {unit}")
+    return f"{model.name} ({', '.join(parts)})"

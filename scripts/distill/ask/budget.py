@@ -1,0 +1,188 @@
+"""The best student and data for a budget of FLOPs, hours or money.
+
+Each measured student spends the budget on data, as far as its law reaches; where a joint law over
+size and data exists, sizes in between compete too. Lowest expected loss wins.
+"""
+
+from typing import Any, Literal
+
+import numpy as np
+
+from distill.ask.costs import MEASURES, Prices
+from distill.ask.study import Group, NoLaw, Study, joined
+from distill.ask.subject import MAX_FACTOR, Subject, find_subject, point_answer
+from distill.core.errors import UserError
+
+Unit = Literal["flops", "hours", "money"]
+UNITS: tuple[Unit, ...] = ("flops", "hours", "money")
+SCOPES = ("all", "training")
+_SIZES_BETWEEN = 201
+
+
+def unit_cost(
+    subject: Subject, unit: Unit, scope: str = "all", prices: Prices | None = None
+) -> float | None:
+    """Cost of one unique token (trained on `subject.epochs` times); None where it is unknown.
+
+    Args:
+        subject: Who learns.
+        unit: FLOPs, hours or money.
+        scope: `all`: training, the teacher's text and soft targets; `training`: that alone.
+        prices: For money.
+    """
+    if subject.rates is None:
+        return None
+    cost = subject.rates.cost(1.0, subject.epochs, prices)
+    if unit == "money":
+        return cost["money"]
+    part = "total" if scope == "all" else "train"
+    value = cost[f"{part}_{'flops' if unit == 'flops' else 'seconds'}"]
+    return value if value is None or unit == "flops" else value / 3600
+
+
+def ask_best(
+    study: Study,
+    groups: list[Group],
+    unit: Unit,
+    budget: float,
+    scope: str = "all",
+    max_factor: float = MAX_FACTOR,
+    prices: Prices | None = None,
+    epochs: float | None = None,
+) -> dict[str, Any]:
+    """Students ranked by the loss that a budget buys.
+
+    No student is credited with more data than `max_factor` times the most of its law; one that
+    could not buy the least that was measured, divided by `max_factor`, does not compete.
+
+    Args:
+        study: The study.
+        groups: Which groups compete.
+        unit: What the budget counts.
+        budget: How much.
+        scope: `all` or `training`, for FLOPs and hours.
+        max_factor: How far a law is followed.
+        prices: For money.
+        epochs: None: those of most runs of each group.
+
+    Returns:
+        unit, budget, scope, ranked (answers as of `point_answer`, best first, each with `spent`,
+        `capped` and `apart`: its interval lies clear of the best's) and left_out: sentences.
+
+    Raises:
+        UserError: The budget is not positive, money has no price, or no student can be answered
+            for.
+    """
+    if not (np.isfinite(budget) and budget > 0):
+        raise UserError("give a positive budget")
+    if unit == "money" and (prices is None or prices == Prices()):
+        raise UserError("a budget of money needs --price-hour or --price-million-tokens")
+    ranked: list[dict[str, Any]] = []
+    left_out: list[NoLaw] = []
+    for group in groups:
+        subjects: list[Subject] = []
+        for student in group.students:
+            try:
+                subject = find_subject(study, group, student, epochs=epochs)
+                answer = _spend(subject, unit, budget, scope, max_factor, prices)
+                subjects.append(subject)
+                ranked.append(answer)
+            except NoLaw as reason:
+                left_out.append(reason)
+        between = _between(study, group, unit, budget, scope, max_factor, prices, epochs)
+        if between is not None:
+            ranked.append(between)
+    if not ranked:
+        raise UserError("; ".join(joined(left_out)))
+    ranked.sort(key=lambda answer: answer["loss"]["value"])
+    best = ranked[0]["loss"]
+    for answer in ranked:
+        ends = answer["loss"]["low"], best["high"]
+        answer["apart"] = None not in ends and ends[0] > ends[1]
+    return {"unit": unit, "budget": budget, "scope": scope, "ranked": ranked,
+            "left_out": joined(left_out)}  # fmt: skip
+
+
+def _affordable(
+    subject: Subject,
+    unit: Unit,
+    budget: float,
+    scope: str,
+    max_factor: float,
+    prices: Prices | None,
+) -> tuple[float, float]:
+    """Unique tokens that the budget buys, and how many of them the law can be asked about.
+
+    Raises:
+        NoLaw: Costs are unknown, or the budget buys less than the law reaches down to.
+    """
+    each = unit_cost(subject, unit, scope, prices)
+    where = f"{subject.label}, {subject.group.label}"
+    if not each:
+        hint = "; ask with --count training" if scope == "all" and unit != "money" else ""
+        missing = {"flops": "FLOPs", "hours": "seconds", "money": "seconds that a price needs"}
+        raise NoLaw(where, f"its runs do not state all {missing[unit]}{hint}")
+    low, high = subject.law.range["tokens"]
+    bought = budget / each
+    if bought < low / max_factor:
+        raise NoLaw(
+            where,
+            f"the budget buys {bought:,.0f} tokens, the law was fitted from {low:,.0f}; give more",
+        )
+    return bought, min(bought, high * max_factor)
+
+
+def _spend(
+    subject: Subject,
+    unit: Unit,
+    budget: float,
+    scope: str,
+    max_factor: float,
+    prices: Prices | None,
+) -> dict[str, Any]:
+    """The answer for one student with the data that the budget buys."""
+    bought, tokens = _affordable(subject, unit, budget, scope, max_factor, prices)
+    subject.require_exponents(tokens)
+    answer = point_answer(subject, tokens, max_factor, prices)
+    answer["spent"] = budget * tokens / bought
+    answer["capped"] = tokens < bought
+    answer["bought_tokens"] = bought
+    if answer["capped"]:
+        answer["warnings"].append(
+            f"the budget would buy {bought / tokens:,.3g} times as much data; no more is counted "
+            f"than {max_factor:g} times the most that the law was fitted to"
+        )
+    return answer
+
+
+def _between(
+    study: Study, group: Group, unit: Unit, budget: float, scope: str, max_factor: float,
+    prices: Prices | None, epochs: float | None,
+) -> dict[str, Any] | None:  # fmt: skip
+    """The best size between the measured ones by the joint law; None where there is none inside."""
+    for measure in MEASURES:
+        known = sorted(group.sizes(measure))
+        if len(known) < 3:
+            continue
+        found = []
+        for size in np.geomspace(known[0], known[-1], _SIZES_BETWEEN):
+            try:
+                subject = find_subject(
+                    study, group, size=float(size), measure=measure, epochs=epochs
+                )
+                if "params" in subject.law.inputs:
+                    _, tokens = _affordable(subject, unit, budget, scope, max_factor, prices)
+                    found.append((float(subject.predict(tokens).value[0]), subject))
+            except NoLaw:
+                continue
+        if not found:
+            continue
+        least = min(found, key=lambda entry: entry[0])
+        # At an end of what competes there is no optimum in between: the ends are students.
+        if least is found[0] or least is found[-1]:
+            return None
+        try:
+            return _spend(least[1], unit, budget, scope, max_factor, prices)
+        except NoLaw:
+            return None
+    return None

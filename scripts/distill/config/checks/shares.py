@@ -1,0 +1,122 @@
+"""Shares of a closed data set as test, validation and pool, such as 70/15/15 of a CSV.
+
+Everything after the config counts rows, so shares become counts as a config is read: of the rows
+that the source states, or else of those of its local file whose prompts are short enough.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from distill.config.reading import validate
+from distill.config.study import Study
+from distill.config.values import SHARE
+from distill.contracts.run import MAGPIE
+from distill.core.errors import UserError
+from distill.core.text_files import prompt_words, read_text_rows
+
+SPLITS = ("test", "validation", "pool")
+PARTS = 20
+"""Parts that a data set is cut into where no part_size is named: shares of 5 % are exact."""
+
+
+def with_counts(config: dict[str, Any]) -> dict[str, Any]:
+    """A config whose `prompts` count rows.
+
+    Args:
+        config: As read from YAML; it is not changed.
+
+    Raises:
+        UserError: Shares stand beside counts, do not fit in the data set, or are of prompts that
+            no data set holds; or another mistake in the config, if it has shares.
+    """
+    prompts = config.get("prompts")
+    if not isinstance(prompts, Mapping):
+        return config
+    for key in SPLITS:
+        if isinstance(value := prompts.get(key), float) and 0 < value < 1:
+            raise UserError(
+                f"config: prompts.{key}: {value:g} is no number of rows; for a share of the data "
+                f"set write {100 * value:g}%"
+            )
+    shares = {key: share for key in SPLITS if (share := _share(prompts.get(key))) is not None}
+    if not shares:
+        return config
+    counted = {key: prompts[key] for key in SPLITS if key not in shares and prompts.get(key)}
+    draft = validate(Study, config | {"prompts": {**prompts, **dict.fromkeys(shares, 1)}})
+    counts = _counts(draft, shares, counted, "part_size" in prompts)
+    return config | {"prompts": {**prompts, **counts}}
+
+
+def _share(value: Any) -> float | None:
+    """A share such as "70%"; None for anything else."""
+    if not isinstance(value, str) or not re.match(SHARE, value.strip()):
+        return None
+    return float(value.strip().rstrip("%")) / 100
+
+
+def _counts(
+    study: Study, shares: dict[str, float], counted: dict[str, Any], cut: bool
+) -> dict[str, int]:
+    """Counts of the splits in whole parts, and the part size.
+
+    Each part takes `surplus` times its rows from the data set, as in any study, so that the shares
+    are of what is kept: of the data set's rows divided by the surplus, in whole parts.
+
+    Args:
+        study: With any counts in place of the shares.
+        shares: By split.
+        counted: Splits that are given as counts.
+        cut: Whether the config names a part size.
+    """
+    prompts = study.prompts
+    told = ", ".join(f"{key}: {100 * share:g}%" for key, share in shares.items())
+    if min(shares.values()) == 0:
+        raise UserError(f"config: prompts: {told}; a share must be above 0%, or left out")
+    if counted:
+        raise UserError(
+            f"config: prompts: {told} is a share of the data set, but "
+            f"{', '.join(f'{key}: {count}' for key, count in counted.items())} is a count; give "
+            "all as shares or all as counts"
+        )
+    whole = sum(shares.values())
+    if not {"test", "pool"} <= set(shares) or whole > 1 + 1e-9:
+        raise UserError(f"config: prompts: shares ({told}) must name test and pool and sum to 100% or less")  # fmt: skip
+    if prompts.source == MAGPIE:
+        raise UserError(
+            f"config: prompts: {told} is a share of a data set, but here the teacher writes as "
+            "many prompts as are asked for; give counts"
+        )
+    rows = _rows(study)
+    size = prompts.part_size if cut else max(1, int(rows / PARTS / prompts.surplus))
+    while not cut and size > 1 and PARTS * math.ceil(size * prompts.surplus) > rows:
+        size -= 1
+    parts = rows // math.ceil(size * prompts.surplus)
+    if not cut:
+        parts = min(parts, PARTS)
+    counts = {key: round(parts * share) for key, share in shares.items()}
+    if whole > 1 - 1e-9:  # what rounding leaves or lacks is the pool's
+        counts["pool"] += parts - sum(counts.values())
+    if min(counts.values()) < 1:
+        raise UserError(
+            f"config: prompts: {rows} rows of {prompts.source} at surplus {prompts.surplus:g} are "
+            f"{parts} parts of {size}, too few for {told}; lower part_size or give more rows"
+        )
+    return {"part_size": size} | {key: number * size for key, number in counts.items()}
+
+
+def _rows(study: Study) -> int:
+    """Rows of the prompts' source: of a local file those that are short enough, else as stated."""
+    name, source = study.prompts.source, study.sources.get(study.prompts.source)
+    if source is None or not source.is_data:
+        raise UserError(f"config: prompts.source: there is no data set {name!r} under sources")
+    if source.path is None or source.path.endswith(".parquet"):
+        if source.rows is None:
+            raise UserError(f"config: sources.{name}.rows is missing, of which prompts has shares")
+        return source.rows
+    if not Path(source.path).is_file():
+        raise UserError(f"config: sources.{name}.path: the file {source.path} does not exist")
+    words = (prompt_words(row, source.fields or {}) for row in read_text_rows(Path(source.path)))
+    return sum(number <= study.prompts.max_tokens for number in words)

@@ -1,0 +1,110 @@
+"""The config's sections of training, and of searches for its settings."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic import model_validator as checked
+
+from distill.config.values import Name, NotNegative, Positive, Precision, Samples, Section, Threads
+
+
+class EarlyStopping(Section):
+    """Stop when cross-entropy on validation answers no longer falls; keep the best checkpoint."""
+
+    patience: Positive = Field(4, description="Evaluations without a new best before it stops")
+    every: Positive | None = Field(
+        None, description="Updates between evaluations (default: an epoch)"
+    )
+
+
+class Lora(Section):
+    """Train low-rank adapters (Hu 2021) and save the merged weights."""
+
+    rank: Positive = 8
+    alpha: Annotated[float, Field(gt=0)] = 16.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    targets: list[str] | Literal["all-linear"] = "all-linear"
+
+
+class WidthRule(Section):
+    """The learning rate of students of other widths: learning_rate * (width / at)^power."""
+
+    at: Positive = Field(description="Width (hidden_size) to which `learning_rate` applies")
+    power: float = Field(description="-1 as in muP (Yang 2022); -0.5 is a common compromise")
+
+
+class Train(Section):
+    """Hyper-parameters, fixed for the study."""
+
+    epochs: Positive = 2
+    max_updates: Positive | None = Field(
+        None, description="Stop (and end the schedule) after this many updates instead of epochs"
+    )
+    batch_size: Positive = Field(16, description="Responses per update")
+    micro_batch_size: Positive | None = Field(
+        None,
+        description="Responses per forward pass; the rest is accumulated (default: batch_size)",
+    )
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-5
+    width_rule: WidthRule | None = Field(
+        None, description="Scale the learning rate with a student's width (default: one for all)"
+    )
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    max_length: Positive = Field(
+        512,
+        description="Longest prompt + response in tokens; longer responses are cut, and then carry no EOS",
+    )
+    precision: Precision = "auto"
+    gradient_checkpointing: bool = Field(
+        False, description="Recompute activations in the backward pass: less memory, more time"
+    )
+    lora: Lora | None = None
+    early_stopping: EarlyStopping | None = None
+    checkpoint_updates: NotNegative = Field(
+        500, description="Updates between checkpoints that a killed job resumes from; 0: none"
+    )
+    threads: Threads = Field(1, description="CPU threads per job; results depend on it slightly")
+
+    @checked(mode="after")
+    def _divides(self) -> "Train":
+        if self.micro_batch_size and self.batch_size % self.micro_batch_size:
+            raise ValueError("batch_size must be a multiple of micro_batch_size")
+        return self
+
+
+class Range(Section):
+    """Where a search looks for one setting."""
+
+    low: float
+    high: float
+    log: bool = Field(False, description="Uniform in the logarithm")
+
+    @checked(mode="after")
+    def _ordered(self) -> "Range":
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise ValueError("low must be below high, and above 0 with log: true")
+        return self
+
+
+class Search(Section):
+    """An Optuna search (TPE with pruning) over numeric settings of a method and of training.
+
+    It minimises unweighted cross-entropy at temperature 1 on validation answers.
+    """
+
+    student: Name
+    teacher: Name
+    method: Name = Field(description="The method whose settings are searched")
+    cache: Name | None = Field(None, description="Its soft targets")
+    samples: Samples
+    draw: NotNegative = 0
+    space: dict[str, Range] = Field(
+        min_length=1,
+        description="Settings, as method.<key> or train.<key>, e.g. {train.learning_rate: {low: 1e-5, high: 1e-3, log: true}}",
+    )
+    trials: Positive = 20
+    startup_trials: Positive = Field(5, description="Random trials before TPE and pruning begin")
+    seed: NotNegative = 0

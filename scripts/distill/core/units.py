@@ -1,0 +1,3 @@
+"""Units of sizes."""
+
+BYTES_PER_MB = 1024**2

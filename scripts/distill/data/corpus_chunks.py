@@ -1,0 +1,241 @@
+"""A corpus in chunks: documents split by a hash of each, a stream of tokens per split, cut evenly.
+
+Whether a document is held out depends on its own text and the seed, never on how much a study
+trains on; the order within a split is that hash too, so the first chunks of a corpus are a random
+sample of its documents. A chunk is a row of text as a teacher's answer is: its prompt is the token
+before it, its answer all of it (or, masked, what is to be found), and no teacher was paid for it.
+"""
+
+import hashlib
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from datasketch import MinHash, MinHashLSH
+from tqdm import tqdm
+
+from distill.contracts.energy import Energy
+from distill.contracts.schemas import MASKED_SCHEMA, TEXT_SCHEMA
+from distill.core.checksums import tokenizer_sha256
+from distill.core.errors import UserError
+from distill.core.files import write_json
+from distill.core.parquet import count_rows, read_groups, read_schema, write_rows, write_table
+from distill.data.corpus_shards import chunks
+from distill.data.near_duplicates import PERMUTATIONS, jaccard, shingles
+from distill.models.masking import Special, mask_chunk
+
+HELD_OUT = ("test", "validation")
+SPLITS = (*HELD_OUT, "train")
+CHUNK_SCHEMA = pa.schema([("ids", pa.list_(pa.int32()))])
+"""All whole chunks of a split, in order: the tokens of each."""
+_AT_ONCE = 1000
+"""Documents tokenised in one call."""
+_GROUP = 4096
+"""Chunks of a file that are read together."""
+
+
+def place_of(text: str, seed: int) -> float:
+    """A number in [0, 1) that depends on a document's text and the seed alone."""
+    digest = hashlib.sha256(f"{seed}\0{text}".encode()).digest()
+    return int.from_bytes(digest[:7], "big") / 2**56
+
+
+def split_documents(
+    texts: Mapping[str, Sequence[str]], spec: Mapping[str, Any]
+) -> dict[str, list[str]]:
+    """Documents of each split, each once, in the order of their hashes.
+
+    Args:
+        texts: Of `train`, and of held-out splits that have a source of their own.
+        spec: held_out (the share of a split), splits (those held out) and seed.
+
+    Returns:
+        By split. A held-out split with a source is all of it; the others take their share of
+        `train`. What is held out is nowhere trained on.
+    """
+    seed, found = spec["seed"], {}
+    order = {name: sorted(set(own), key=lambda text: (place_of(text, seed), text))
+             for name, own in texts.items()}  # fmt: skip
+    cut = 0.0
+    for name in spec["splits"]:
+        if name in order:
+            found[name] = order[name]
+            continue
+        low, cut = cut, cut + spec["held_out"]
+        found[name] = [text for text in order["train"] if low <= place_of(text, seed) < cut]
+    kept = {text for name in spec["splits"] for text in found[name]}
+    rest = [text for text in order["train"] if place_of(text, seed) >= cut and text not in kept]
+    return found | {"train": rest}
+
+
+def _signature(grams: Iterable[str]) -> MinHash:
+    made = MinHash(num_perm=PERMUTATIONS)
+    made.update_batch([gram.encode() for gram in sorted(grams)])
+    return made
+
+
+def drop_resembling(
+    documents: Sequence[str], held_out: Sequence[str], threshold: float
+) -> tuple[list[str], float | None]:
+    """Documents that resemble no held-out one, and the closest resemblance among these.
+
+    Candidates come from MinHash at a lower threshold, as for prompts, and are decided by the exact
+    Jaccard similarity of their shingles; None where there was no candidate.
+    """
+    index = MinHashLSH(threshold=0.6 * threshold, num_perm=PERMUTATIONS)
+    known = [shingles(text) for text in held_out]
+    for number, grams in enumerate(known):
+        index.insert(number, _signature(grams))
+    kept, worst = [], None
+    for text in tqdm(documents, desc="documents", mininterval=5, leave=False):
+        grams = shingles(text)
+        alike = [jaccard(grams, known[key]) for key in index.query(_signature(grams))]
+        if max(alike, default=0.0) < threshold:
+            kept.append(text)
+            worst = max([*alike, worst or 0.0]) if alike else worst
+    return kept, worst
+
+
+def document_end(tokenizer: Any) -> int:
+    """The token that ends a document in the stream: EOS, or what a masked model separates by."""
+    end = tokenizer.eos_token_id
+    return int(tokenizer.sep_token_id if end is None else end)
+
+
+def _stream(tokenizer: Any, documents: Sequence[str]) -> Iterable[list[int]]:
+    end = document_end(tokenizer)
+    for first in range(0, len(documents), _AT_ONCE):
+        batch = list(documents[first : first + _AT_ONCE])
+        for ids in tokenizer(batch, add_special_tokens=False, verbose=False).input_ids:
+            yield [*ids, end]
+
+
+def chunk_corpus(
+    texts: Mapping[str, Sequence[str]],
+    tokenizer: Any,
+    spec: Mapping[str, Any],
+    out: Mapping[str, str | Path],
+) -> None:
+    """Write all whole chunks of each split, and a record of the documents behind them.
+
+    Args:
+        texts: Of `train`, and of held-out splits that have a source of their own.
+        tokenizer: Of the study.
+        spec: length, held_out, splits, near_duplicate and seed.
+        out: Paths of test, validation, train (Parquet) and record (JSON).
+
+    Raises:
+        UserError: The tokenizer cannot end a document.
+    """
+    if tokenizer.eos_token_id is None and tokenizer.sep_token_id is None:
+        raise UserError(
+            "the tokenizer of the corpus has no eos and no sep token, so documents cannot be told "
+            "apart; name another model under corpus.tokenizer"
+        )
+    documents = {name: list[str]() for name in SPLITS} | split_documents(texts, spec)
+    held = [text for name in HELD_OUT for text in documents[name]]
+    before = len(documents["train"])
+    documents["train"], worst = drop_resembling(documents["train"], held, spec["near_duplicate"])
+    record: dict[str, Any] = {
+        "schema": 1,
+        "spec": dict(spec),
+        "unit": "documents",
+        "test_prompts": len(held),
+        "train_prompts": len(documents["train"]),
+        "threshold": spec["near_duplicate"],
+        "worst_similarity": worst,
+        "pairs": [],
+        "left_out": before - len(documents["train"]),
+        "documents": {name: len(own) for name, own in documents.items()},
+        "chunks": {},
+    }
+    digest = tokenizer_sha256(tokenizer)
+    for name in SPLITS:
+        stream = _stream(tokenizer, documents[name])
+        cut = [np.asarray(chunk, dtype=np.int32) for chunk in chunks(stream, spec["length"])]
+        table = pa.table({"ids": pa.array(cut, CHUNK_SCHEMA.field("ids").type)}, CHUNK_SCHEMA)
+        table = table.replace_schema_metadata({"tokenizer_sha256": digest})
+        write_table(out[name], table, row_group_size=_GROUP)
+        record["chunks"][name] = len(cut)
+    logging.info("chunks: %s", record["chunks"])
+    write_json(out["record"], record)
+
+
+def take_chunks(
+    file: str | Path,
+    tokenizer: Any,
+    spec: Mapping[str, Any],
+    split: str,
+    first: int,
+    rows: int,
+    out: str | Path,
+) -> None:
+    """Write a part of a split as rows of text, masked if the study's task asks for it.
+
+    Args:
+        file: All chunks of the split.
+        tokenizer: Of the study.
+        spec: Of the text; stored in the part. Its `mask` is None for a causal model.
+        split: test, validation or train.
+        first: The part's first chunk.
+        rows: How many.
+        out: The part.
+
+    Raises:
+        UserError: The split has too few chunks, or the tokenizer no mask token.
+    """
+    there = count_rows(file)
+    if first + rows > there:
+        raise UserError(_too_few(split, first + rows, there, spec["corpus"]["length"]))
+    if read_schema(file).metadata[b"tokenizer_sha256"].decode() != tokenizer_sha256(tokenizer):
+        raise UserError(f"{file} was cut by another tokenizer; delete it and run again")
+    mask = spec["mask"]
+    special = Special.of(tokenizer, "the corpus") if mask else None
+    end = document_end(tokenizer)
+    start = end if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    made = []
+    for number, ids in enumerate(_read_chunks(file, first, rows), first):
+        row = _row(f"{split}-{number:07d}", number, ids, tokenizer, end)
+        if special is None:
+            row |= {"prompt_ids": [start], "response_ids": ids}
+        else:
+            chunk = mask_chunk(row["id"], ids, special, mask)
+            row |= {"prompt_ids": chunk.prompt, "response_ids": chunk.answer}
+            row["positions"] = chunk.positions
+        made.append(row)
+    digest = tokenizer_sha256(tokenizer)
+    schema = TEXT_SCHEMA if special is None else MASKED_SCHEMA
+    write_rows(out, made, schema, spec=dict(spec), tokenizer_sha256=digest)
+
+
+def _read_chunks(file: str | Path, first: int, rows: int) -> list[list[int]]:
+    """Chunks from `first` on; only the file's groups of rows that hold them are read."""
+    groups = range(first // _GROUP, (first + rows - 1) // _GROUP + 1)
+    table = read_groups(file, list(groups), ["ids"])
+    found: list[list[int]] = table["ids"].slice(first - groups[0] * _GROUP, rows).to_pylist()
+    return found
+
+
+def _row(name: str, number: int, ids: list[int], tokenizer: Any, end: int) -> dict[str, Any]:
+    return {
+        "id": name,
+        "row": number,
+        "prompt": "",
+        "context": None,
+        "response": tokenizer.decode(ids, skip_special_tokens=True),
+        "reference": None,
+        "finish_reason": "stop" if ids[-1] == end else "length",
+        "teacher_flops": 0.0,
+        "teacher_seconds": 0.0,
+        **Energy().columns("teacher_"),
+    }
+
+
+def _too_few(split: str, wanted: int, there: int, length: int) -> str:
+    asked = f"corpus: the {split} text makes {there} chunks of {length} tokens, but {wanted} are asked for"  # fmt: skip  # noqa: E501
+    if split == "train":
+        return f"{asked}; set pool to {there} or less (shares of it follow), or lower length"
+    return f"{asked}; lower {split}, or raise held_out, or name a larger {split}_source"

@@ -1,0 +1,141 @@
+"""Training without a teacher: chunks of a corpus in the place of responses.
+
+Documents follow each other in the order of a draw, each with EOS at its end, as one stream of
+tokens that is cut into chunks of equal length: n chunks are exactly n times as many tokens, and
+the first chunks of a larger n are those of a smaller one.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from distill.contracts.energy import Energy
+from distill.contracts.schemas import TEXT_SCHEMA
+from distill.core.checksums import tokenizer_sha256
+from distill.core.errors import UserError
+from distill.core.files import write_json, write_text
+from distill.core.keys import pool_order
+from distill.core.parquet import write_rows
+
+CARD = """---
+license: other
+task_categories: [text-generation]
+---
+# Chunks of {corpus}, {tokens} tokens each
+
+Training sets of the study `{study}` that no teacher wrote. `draw0/n64.parquet` holds the first 64
+chunks; a larger n of the same draw begins with the same chunks; another draw permutes the
+documents. Documents that serve as reference text are left out, and so are repeats of a document.
+
+    datasets.load_dataset("parquet", data_files="draw0/n64.parquet", split="train")
+
+| column | meaning |
+|---|---|
+| id | the chunk's place in the stream |
+| response, response_ids | the text to learn and its tokens; a document ends with EOS |
+| prompt_ids | the one token before it: BOS, or EOS where the tokenizer has no BOS |
+| finish_reason | `stop` if the chunk ends with a document, else `length` |
+
+The other columns are those of teacher text, empty here.
+"""
+
+
+def training_documents(
+    rows: Sequence[dict[str, Any]], reference: Sequence[dict[str, Any]]
+) -> list[str]:
+    """Texts of a corpus that may be trained on, in the file's order.
+
+    Args:
+        rows: Of the corpus.
+        reference: The passages that judge every model.
+
+    Returns:
+        Each text once, without those that are (also) a reference passage.
+    """
+    kept = {row["text"].strip() for row in reference}
+    return list(dict.fromkeys(row["text"] for row in rows if row["text"].strip() not in kept))
+
+
+def chunks(documents: Iterable[Sequence[int]], tokens: int) -> Iterable[list[int]]:
+    """Cut the stream of documents into chunks of `tokens` tokens; what is left over is dropped."""
+    held: list[int] = []
+    for document in documents:
+        held += document
+        whole = len(held) // tokens * tokens
+        for start in range(0, whole, tokens):
+            yield held[start : start + tokens]
+        held = held[whole:]
+
+
+def build_corpus_shard(
+    rows: Sequence[dict[str, Any]],
+    reference: Sequence[dict[str, Any]],
+    tokenizer: Any,
+    spec: dict[str, Any],
+    out: str | Path,
+) -> None:
+    """Write the first `samples` chunks of a corpus as a training set, with a record beside it.
+
+    Every token of a chunk is learned. The token before it is BOS, as the reference text is scored,
+    or EOS (which ends the document before) where the tokenizer has no BOS.
+
+    Args:
+        rows: Of the corpus, with `text`.
+        reference: Rows of the reference text's data set.
+        tokenizer: Of the student's source.
+        spec: corpus (with tokens and passages), draw, order_seed (for draws above 0) and samples.
+        out: `….parquet`; the record is `….json`.
+
+    Raises:
+        UserError: The corpus has too few tokens.
+    """
+    corpus, samples = spec["corpus"], spec["samples"]
+    texts = training_documents(rows, reference[: corpus["passages"]])
+    order = pool_order(spec["draw"], len(texts), spec.get("order_seed", 0))
+    end = tokenizer.eos_token_id
+    start = end if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    stream = (
+        [*tokenizer(texts[number], add_special_tokens=False).input_ids, end] for number in order
+    )
+    cut = list(islice(chunks(stream, corpus["tokens"]), samples))
+    if len(cut) < samples:
+        raise UserError(
+            f"{out}: the {len(texts)} documents of the corpus that may be trained on make "
+            f"{len(cut)} chunks of {corpus['tokens']} tokens, but {samples} are asked for; lower "
+            "samples or corpus_tokens, or name a larger corpus"
+        )
+    made = [
+        {
+            "id": f"chunk-{number:07d}",
+            "row": None,  # it is no row of the pool, whose costs are split by row
+            "prompt": "",
+            "context": None,
+            "response": tokenizer.decode(ids, skip_special_tokens=True),
+            "reference": None,
+            "prompt_ids": [start],
+            "response_ids": ids,
+            "finish_reason": "stop" if ids[-1] == end else "length",
+            "teacher_flops": 0.0,
+            "teacher_seconds": 0.0,
+            **Energy().columns("teacher_"),
+        }
+        for number, ids in enumerate(cut)
+    ]
+    digest = tokenizer_sha256(tokenizer)
+    write_rows(out, made, TEXT_SCHEMA, spec=spec, tokenizer_sha256=digest)
+    record = {
+        "schema": 1,
+        "spec": spec,
+        "rows": samples,
+        "tokens": samples * corpus["tokens"],
+        "document_ends": sum(ids.count(end) for ids in cut),
+        "documents": len(texts),
+        "cache": None,
+    }
+    write_json(Path(out).with_suffix(".json"), record)
+
+
+def write_corpus_card(study: str, corpus: str, tokens: int, out: str | Path) -> None:
+    """Write the data-set card of a folder of shards of a corpus."""
+    write_text(out, CARD.format(study=study, corpus=corpus, tokens=tokens))

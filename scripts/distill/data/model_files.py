@@ -1,0 +1,109 @@
+"""Check a model directory from elsewhere: nothing in it may need, load or name code.
+
+The libraries run none of it either (remote code is off, weights are safetensors alone); this says
+so in one sentence before anything is opened, and where a setting would let code in another way.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from distill.core.errors import UserError
+
+
+def check_model_files(folder: str | Path, name: str) -> None:
+    """Check the files of a model that was downloaded, linked or converted.
+
+    Args:
+        folder: The model's files, config.json among them.
+        name: The model's, for errors.
+
+    Raises:
+        UserError: It is an adapter, needs code of its own, names a kernel to be downloaded, or
+            its weights are no safetensors.
+    """
+    where = Path(folder)
+    if (where / "adapter_config.json").is_file():
+        raise UserError(
+            f"the model {name} has an adapter_config.json, which would put an adapter and the base "
+            "that it names in the model's place; merge it (merge_and_unload) and save the result"
+        )
+    _check_weights(where, name)
+    settings = _read(where / "config.json")
+    for key, value in _entries(settings):
+        if key.endswith(("attn_implementation", "experts_implementation")) and "/" in str(value):
+            raise UserError(
+                f"the config.json of the model {name} asks for a kernel of the hub ({key}: "
+                f"{value!r}), which is code and is not run; remove that entry"
+            )
+    _check_code(where, name, settings)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """A model's JSON file; empty where there is none."""
+    if not file.is_file():
+        return {}
+    try:
+        loaded = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{file} is not readable JSON ({error}); get the model again") from None
+    if not isinstance(loaded, dict):
+        raise UserError(f"{file} holds no JSON object; get the model again")
+    return loaded
+
+
+def _entries(settings: Any) -> Iterator[tuple[str, Any]]:
+    """All keys and values, those of inner objects too."""
+    if isinstance(settings, dict):
+        for key, value in settings.items():
+            yield str(key), value
+            yield from _entries(value)
+
+
+def _check_weights(folder: Path, name: str) -> None:
+    """Check that weights are safetensors files, and that an index names no other."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise UserError(
+            f"the model {name} has no .safetensors weights; other formats can carry code and are "
+            "not read; convert it with save_pretrained first"
+        )
+    for file in files:
+        try:
+            with safe_open(file, "np"):
+                pass
+        except (SafetensorError, OSError, ValueError) as error:
+            raise UserError(
+                f"{file.name} of the model {name} is no safetensors file ({error}); get it again, "
+                "or convert the model with save_pretrained"
+            ) from None
+    named = {file.name for file in files}
+    for index in sorted(folder.glob("*.safetensors.index.json")):
+        shards = _read(index).get("weight_map", {})
+        if not isinstance(shards, dict) or set(map(str, shards.values())) - named:
+            raise UserError(
+                f"{index.name} of the model {name} names files that are no safetensors file beside "
+                "it; get the model again"
+            )
+
+
+def _check_code(folder: Path, name: str, settings: dict[str, Any]) -> None:
+    """Check that a model or tokenizer with code of its own can be opened without it."""
+    words = _read(folder / "tokenizer_config.json")
+    if "auto_map" not in settings and "auto_map" not in words:
+        return
+    from transformers import AutoConfig, AutoTokenizer
+
+    from distill.core.checksums import SAFE
+
+    try:
+        AutoConfig.from_pretrained(folder, **SAFE)
+        AutoTokenizer.from_pretrained(folder, **SAFE)
+    except (ValueError, OSError, KeyError):
+        raise UserError(
+            f"the model {name} needs code of its own (auto_map), which is never run; name one "
+            "whose architecture and tokenizer transformers has"
+        ) from None

@@ -1,0 +1,84 @@
+"""Prompts: slices of a data set in a seeded order, and the filter against near-duplicates."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from distill.contracts.energy import energy_of
+from distill.contracts.schemas import RAW_SCHEMA
+from distill.core.errors import UserError
+from distill.data.near_duplicates import _text, drop_near_duplicates
+
+
+def slice_rows(
+    rows: Sequence[dict[str, Any]], spec: dict[str, Any], name: str
+) -> list[dict[str, Any]]:
+    """One raw part of a data set: the next `candidates` rows of a seeded order.
+
+    Args:
+        rows: All rows of the data set.
+        spec: Holds slice (number of the part over all splits), candidates, seed and max_tokens
+            (rows with more words, context included, are left out before ordering).
+        name: The data set's name, for messages.
+
+    Raises:
+        UserError: The data set is too small.
+    """
+    fitting = [
+        (hashlib.sha256(f"{spec['seed']}:{number}".encode()).digest(), number)
+        for number, row in enumerate(rows)
+        if len(_text(row).split()) <= spec["max_tokens"]
+    ]
+    order = [number for _, number in sorted(fitting)]
+    first = spec["slice"] * spec["candidates"]
+    chosen = order[first : first + spec["candidates"]]
+    if not chosen:
+        raise UserError(
+            f"{name} has {len(order)} prompts of at most prompts.max_tokens "
+            f"({spec['max_tokens']}) words, too few for the study; lower prompts.pool, test or "
+            "surplus, or raise max_tokens"
+        )
+    return [
+        {"id": f"row-{number:07d}", **{key: rows[number][key] for key in RAW_SCHEMA.names[1:]}}
+        for number in chosen
+    ]
+
+
+def filter_part(
+    raw: Sequence[dict[str, Any]],
+    earlier: Sequence[dict[str, Any]],
+    spec: dict[str, Any],
+    cost: Mapping[str, Any],
+) -> list[dict[str, Any]]:
+    """Keep exactly a part's number of prompts, numbered within their split.
+
+    Args:
+        raw: Candidates.
+        earlier: Kept prompts of all held-out and earlier parts.
+        spec: Holds split, part, rows and near_duplicate.
+        cost: What writing all candidates took, rejected ones included: flops, seconds, kwh and
+            kwh_estimated.
+
+    Raises:
+        UserError: Too few candidates are left.
+    """
+    kept = drop_near_duplicates(raw, earlier, spec["near_duplicate"])
+    if len(kept) < spec["rows"]:
+        raise UserError(
+            f"{spec['split']} part {spec['part']}: {len(kept)} of {len(raw)} candidate prompts are "
+            f"no near-duplicates but {spec['rows']} are needed; raise prompts.surplus"
+        )
+    first, energy = spec["first"], energy_of(cost) / spec["rows"]
+    return [
+        {
+            "id": f"{spec['split']}-{first + number:07d}",
+            "row": first + number,
+            "prompt": row["prompt"],
+            "context": row["context"],
+            "reference": row["response"],
+            "prompt_flops": cost["flops"] / spec["rows"],
+            "prompt_seconds": cost["seconds"] / spec["rows"],
+            **energy.columns("prompt_"),
+        }
+        for number, row in enumerate(kept[: spec["rows"]])
+    ]

@@ -1,0 +1,64 @@
+"""Text rows from a data set's own responses, without the library that runs models."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from distill.contracts.energy import Energy
+from distill.core.errors import UserError
+from distill.models.formatting import encoder
+
+
+def ready_made_text(
+    prompts: Sequence[dict[str, Any]],
+    name: str,
+    tokenizer: Any = None,
+    formatting: dict[str, Any] | None = None,
+    context: int | None = None,
+) -> list[dict[str, Any]]:
+    """Text rows from a data set's own responses, at no cost of ours.
+
+    Args:
+        prompts: Rows of a kept prompt part.
+        name: The teacher's name, for errors.
+        tokenizer: Of the teacher that is to score the text, whose tokens the rows then carry (each
+            response ends with EOS); None without such a teacher.
+        formatting: template and system, with a tokenizer.
+        context: Most tokens that the teacher reads; a longer response is cut, and has no EOS then.
+
+    Raises:
+        UserError: A response is empty, or a prompt leaves no room for one.
+    """
+    rows = []
+    encode = encoder(tokenizer, **formatting) if tokenizer is not None and formatting else None
+    for row in prompts:
+        if not (row["reference"] or "").strip():
+            raise UserError(
+                f"{name}: the prompt {row['prompt'][:60]!r} has an empty response; remove that row"
+            )
+        ids: tuple[Any, Any] = (None, None)
+        response, reason = row["reference"], "stop"
+        if encode is not None:
+            prompt = encode(row["prompt"], row["context"])
+            answer = [*tokenizer(response, add_special_tokens=False).input_ids]
+            room = len(answer) + 1 if context is None else context - len(prompt)
+            if room < 1:
+                raise UserError(
+                    f"{name}: the prompt {row['prompt'][:60]!r} has {len(prompt)} tokens but the "
+                    f"teacher reads at most {context}; lower prompts.max_tokens"
+                )
+            if len(answer) < room:
+                answer.append(tokenizer.eos_token_id)
+            else:
+                answer, reason = answer[:room], "length"
+                response = tokenizer.decode(answer)
+            ids = prompt, answer
+        rows.append(
+            {
+                "id": row["id"], "row": row["row"], "prompt": row["prompt"],
+                "context": row["context"], "response": response,
+                "reference": row["reference"], "prompt_ids": ids[0],
+                "response_ids": ids[1], "finish_reason": reason, "teacher_flops": 0.0,
+                "teacher_seconds": 0.0, **Energy().columns("teacher_"),
+            }
+        )  # fmt: skip
+    return rows

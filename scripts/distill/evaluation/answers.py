@@ -1,0 +1,83 @@
+"""What a model answers to instructions, scored."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from distill.contracts.run import AT_ONCE
+from distill.evaluation.answering import answer_prompts, draw_answers, likeness
+from distill.evaluation.instructions import Instruction, check_response, instruction_sets
+from distill.stats.tokens import wilson_interval
+
+
+def _pass_rate(items: Sequence[Instruction], passed: Sequence[bool]) -> dict[str, Any]:
+    low, high = wilson_interval(sum(passed), len(passed))
+    return {
+        "total": len(passed),
+        "passed": sum(passed),
+        "rate": sum(passed) / len(passed),
+        "low": low,
+        "high": high,
+        "results": {item.id: ok for item, ok in zip(items, passed, strict=True)},
+    }
+
+
+def ask_model(
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[dict[str, Any]],
+    spec: dict[str, Any],
+    validation: Sequence[dict[str, Any]] = (),
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What a model answers: to verifiable instructions, and to held-out prompts.
+
+    Args:
+        model: The model in eval mode.
+        tokenizer: Its tokenizer.
+        rows: The teacher's held-out text.
+        spec: formatting, generated_instructions, instruction_tokens, reference_answers and
+            qualitative; and answers, where those compared with references are drawn.
+        validation: Text for the validation prompts, whose answers are compared apart.
+
+    Returns:
+        instructions, answers and answers_validation; and the responses to instructions and to the
+        held-out prompts that were asked.
+    """
+    metrics: dict[str, Any] = {}
+    sets = instruction_sets(spec["generated_instructions"])
+    shown = list(rows[: spec["qualitative"]])
+    compared = [row for row in rows[: spec["reference_answers"]] if row["reference"]]
+    settings = spec.get("answers")
+    greedy = shown if settings else [*shown, *compared]
+    asked = [(item.prompt, None) for items in sets.values() for item in items]
+    asked += [(row["prompt"], row["context"]) for row in greedy]
+    logging.info("answering %d prompts", len(asked))
+    at_once = settings["batch_size"] if settings else AT_ONCE
+    formatting, most = spec["formatting"], spec["instruction_tokens"]
+    answers = answer_prompts(model, tokenizer, asked, formatting, most, at_once)
+    responses, place = [], 0
+    metrics["instructions"] = {}
+    for name, items in sets.items():
+        passed = []
+        for item in items:
+            answer = answers[place]
+            passed.append(check_response(item, answer["text"]))
+            responses.append(
+                {"set": name, "id": item.id, "prompt": item.prompt, **answer, "passed": passed[-1]}
+            )
+            place += 1
+        metrics["instructions"][name] = _pass_rate(items, passed)
+    tuned = [row for row in validation if row["reference"]]
+    if settings:
+        logging.info("drawing %d answers", len(compared) + len(tuned))
+        answers += draw_answers(model, tokenizer, [*compared, *tuned], formatting, settings)
+    rest = [("test", row) for row in shown] + [("reference", row) for row in compared]
+    rest += [("validation", row) for row in tuned]
+    for (name, row), answer in zip(rest, answers[place:], strict=True):
+        responses.append(
+            {"set": name, "id": row["id"], "prompt": row["prompt"], **answer, "passed": None}
+        )
+    ends = place + len(shown), place + len(shown) + len(compared)
+    metrics["answers"] = likeness(compared, answers[slice(*ends)])
+    metrics["answers_validation"] = likeness(tuned, answers[ends[1] :])
+    return metrics, responses

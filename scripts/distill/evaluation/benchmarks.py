@@ -1,0 +1,354 @@
+"""Tasks of lm-evaluation-harness (Gao et al. 2024, "A framework for few-shot language model
+evaluation"): load one with its data, and score a model on it.
+
+A score keeps what each document gave, where it is their mean, so that two models can be compared
+document by document. No remote code is run: neither a model's, nor a metric's of the hub, nor any
+that a model wrote.
+"""
+
+import difflib
+import hashlib
+import logging
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from traceback import walk_tb
+from typing import Any
+
+import evaluate
+import nltk
+from lm_eval import simple_evaluate
+from lm_eval.models.huggingface import HFLM
+from lm_eval.models.utils import normalize_gen_kwargs
+from lm_eval.tasks import TaskManager
+from transformers import AutoConfig
+
+from distill.core.addresses import without_secrets
+from distill.core.checksums import SAFE
+from distill.core.errors import UserError
+from distill.core.files import write_json
+from distill.models.opening import load_model, load_teacher, resolve_precision
+from distill.models.tokenizers import load_tokenizer
+from distill.runtime.cpu import set_up_cpu
+from distill.runtime.device import hardware
+from distill.runtime.environment import git_revision, versions
+
+evaluate.config.HF_EVALUATE_OFFLINE = True  # its metrics are programs on the hub
+RESAMPLES = 1000
+"""Bootstrap resamples, for the standard error of scores that are no mean."""
+CHOSEN = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info")
+"""Metrics of multiple choice that guessing gets right once in as many times as there are
+choices."""
+CONTEXT = 2048
+"""Tokens of context of a model whose config does not say."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A task with its data.
+
+    Attributes:
+        whole: What the harness takes for it: a task, or a group of tasks.
+        parts: The tasks that documents belong to, by name; of a task by itself, only that.
+        manager: The harness's own index.
+    """
+
+    whole: Any
+    parts: Mapping[str, Any]
+    manager: Any
+
+
+class _Counting(HFLM):
+    """A model that counts the prompts that its context is too short for: they lose their start."""
+
+    cut = 0
+
+    def _loglikelihood_tokens(self, requests: Any, *args: Any, **kwargs: Any) -> Any:
+        self.cut += sum(len(one) + len(two) > self.max_length + 1 for _, one, two in requests)
+        return super()._loglikelihood_tokens(requests, *args, **kwargs)
+
+    def tok_batch_encode(self, strings: Any, *args: Any, **kwargs: Any) -> Any:
+        if limit := kwargs.get("left_truncate_len"):
+            self.cut += sum(len(self.tok_encode(text)) > limit for text in strings)
+        return super().tok_batch_encode(strings, *args, **kwargs)
+
+
+def load_task(spec: Mapping[str, Any]) -> Loaded:
+    """Load a task with its data: from the cache, or from the hub unless that is switched off.
+
+    Args:
+        spec: task (its name), include (folder of tasks of one's own, or None), metric, fewshot.
+
+    Raises:
+        UserError: There is no such task, its data cannot be had, it would run programs that a
+            model wrote, or it has no score as asked for.
+    """
+    name, folder = spec["task"], spec["include"]
+    where = f"evaluate.benchmarks.{name}"
+    manager = TaskManager(include_path=folder, include_defaults=folder is None)
+    entry = manager.task_index.get(name)
+    if entry is None:
+        close = difflib.get_close_matches(name, manager.all_tasks, 3)
+        hint = f"did you mean {' or '.join(close)}?" if close else "see `lm_eval ls tasks`"
+        place = f"the folder {folder}" if folder else "lm-evaluation-harness"
+        raise UserError(f"{where}: {place} has no task of this name; {hint}")
+    if (entry.cfg or {}).get("unsafe_code"):
+        raise UserError(f"{where}: {_UNSAFE}")
+    try:
+        loaded = manager.load([name])
+    except ImportError as error:
+        raise UserError(
+            f"{where}: the task needs a package that is not installed ({error}); add it to "
+            "envs/harness.yaml and envs/requirements.txt, or name another task"
+        ) from error
+    except Exception as error:  # hub, cache and readers of files each have errors of their own
+        modules = (frame.f_globals["__name__"] for frame, _ in walk_tb(error.__traceback__))
+        if "datasets.load" not in modules:
+            raise
+        reason = without_secrets(str(error))
+        raise UserError(
+            f"{where}: its data cannot be had ({type(error).__name__}: {reason}); let this machine "
+            "reach the hub once (without HF_HUB_OFFLINE and HF_DATASETS_OFFLINE) or copy a filled "
+            "cache (HF_HOME) to it, or remove the task from the config"
+        ) from error
+    whole = loaded["groups"].get(name) or loaded["tasks"].get(name)
+    found = Loaded(whole, loaded["tasks"], manager)
+    _check(where, found, spec)
+    return found
+
+
+_UNSAFE = (
+    "the task runs programs that the model wrote, which is never done here; remove it from the "
+    "config"
+)
+
+
+def _check(where: str, loaded: Loaded, spec: Mapping[str, Any]) -> None:
+    """Check what a config asks of a task."""
+    parts = list(loaded.parts.values())
+    if any(getattr(part, "UNSAFE_CODE", False) for part in parts):
+        raise UserError(f"{where}: {_UNSAFE}")
+    aggregated = getattr(loaded.whole, "aggregate_metric_list", None)
+    if loaded.whole is None or (loaded.whole not in parts and not aggregated):
+        raise UserError(
+            f"{where}: this is a collection without a score of its own; name its tasks: "
+            f"{', '.join(loaded.parts)}"
+        )
+    known = {name for part in parts for name in part.aggregation()}
+    if aggregated:
+        known &= {entry.metric for entry in aggregated}
+    if spec["metric"] is not None and spec["metric"].split(",")[0] not in known:
+        raise UserError(
+            f"{where}.metric: the task has no {spec['metric']!r}; it has {', '.join(sorted(known))}"
+        )
+    checkers = (part.get_config("process_results") for part in parts)
+    if any(getattr(one, "__module__", "").endswith(".ifeval.utils") for one in checkers):
+        try:  # what IFEval counts sentences with
+            nltk.data.find("tokenizers/punkt_tab")
+        except LookupError:
+            raise UserError(
+                f"{where}: its checks need NLTK's punkt_tab, which is not here; run python -m "
+                "nltk.downloader punkt_tab where there is a network, or copy it to a folder of "
+                "NLTK_DATA, or remove the task from the config"
+            ) from None
+    fixed = [name for name, part in loaded.parts.items() if part.get_config("num_fewshot") == 0]
+    if spec["fewshot"] and fixed:
+        raise UserError(
+            f"{where}.fewshot: the task file of {fixed[0]} sets num_fewshot: 0, which the harness "
+            "keeps to; remove fewshot, or include a task file without that line"
+        )
+
+
+def prepare_benchmark(spec: dict[str, Any], out: str | Path) -> None:
+    """Load a task with its data and write down what it is.
+
+    Args:
+        spec: Of the task, see `load_task`.
+        out: Output, JSON.
+
+    Raises:
+        UserError: See `load_task`.
+    """
+    loaded = load_task(spec)
+    documents = {name: len(part.eval_docs) for name, part in loaded.parts.items()}
+    record = {
+        "schema": 1,
+        "spec": spec,
+        "documents": documents,
+        "configs": {name: part.dump_config() for name, part in loaded.parts.items()},
+        "versions": _versions(),
+    }
+    logging.info("%s: %d documents", spec["task"], sum(documents.values()))
+    write_json(out, plain(record))
+
+
+def run_benchmark(model_file: str | Path, spec: dict[str, Any], out: str | Path) -> None:
+    """Score a model on a task.
+
+    Args:
+        model_file: A file in the model's directory.
+        spec: Of the task, see `load_task`, with limit and chat_template; batch_size, precision and
+            threads; and scorer, how a teacher is run (without it the model is a student).
+        out: Output, JSON.
+
+    Raises:
+        UserError: The task cannot be loaded, or the model cannot take it.
+    """
+    start = time.perf_counter()
+    set_up_cpu(spec["threads"])
+    folder = Path(model_file).parent
+    precision, tokenizer = resolve_precision(spec["precision"]), load_tokenizer(folder)
+    config = AutoConfig.from_pretrained(folder, **SAFE)
+    context = getattr(config, "max_position_embeddings", None) or CONTEXT
+    if "scorer" in spec:
+        model = load_teacher(folder, spec["scorer"] | {"precision": precision}, sequence=context)
+    else:
+        model = load_model(folder, precision=precision, sequence=context)
+    record = {
+        "schema": 1,
+        "spec": spec,
+        **score_model(model, tokenizer, load_task(spec), spec, context),
+        "precision": precision,
+        "hardware": hardware(),
+        "versions": _versions(),
+        "git": git_revision(),
+        "seconds": time.perf_counter() - start,
+    }
+    logging.info("%s %s: %s", spec["task"], record["metric"], record["value"])
+    write_json(out, plain(record))
+
+
+def score_model(
+    model: Any, tokenizer: Any, loaded: Loaded, spec: Mapping[str, Any], context: int
+) -> dict[str, Any]:
+    """The score of a model in memory on a task.
+
+    Args:
+        model: In eval mode, on its device.
+        tokenizer: Its tokenizer.
+        loaded: The task.
+        spec: task, metric, fewshot, limit, chat_template and batch_size.
+        context: Most tokens that the model reads.
+
+    Returns:
+        metric, filter, value, stderr, higher_is_better, chance (what guessing scores; None where
+        that is not known), n (documents), fewshot, version (the task's), cut (prompts that were
+        longer than the context and lost their start), documents (the score of each, None where
+        the value is not their mean), documents_sha256 (of questions and answers), and the
+        harness's own results and config.
+
+    Raises:
+        UserError: The model's context or tokenizer does not allow the task, or the metric is not
+            one of the task's.
+    """
+    name = spec["task"]
+    where = f"evaluate.benchmarks.{name}"
+    if spec["chat_template"] and not tokenizer.chat_template:
+        raise UserError(
+            f"{where}.chat_template: {tokenizer.name_or_path} has no chat template; set it to false"
+        )
+    lm = _Counting(
+        pretrained=model,
+        tokenizer=tokenizer,
+        batch_size=spec["batch_size"],
+        max_length=context,
+        softmax_dtype="float32",  # else that of the weights: choices would tie in bf16
+    )
+    for part in loaded.parts.values():
+        if part.OUTPUT_TYPE == "generate_until":
+            asked = normalize_gen_kwargs(part.config.generation_kwargs, lm.max_gen_toks)
+            if asked["max_gen_toks"] >= context:
+                raise UserError(
+                    f"{where}: the task may write {asked['max_gen_toks']} tokens, but the context "
+                    f"of {tokenizer.name_or_path} is {context}; leave it out for runs with this "
+                    "model (runs[].benchmarks), or include a task file with a smaller max_gen_toks"
+                )
+    found = simple_evaluate(
+        model=lm,
+        tasks=[loaded.whole],
+        task_manager=loaded.manager,
+        num_fewshot=spec["fewshot"],
+        batch_size=spec["batch_size"],
+        limit=spec["limit"],
+        bootstrap_iters=RESAMPLES,
+        apply_chat_template=spec["chat_template"],
+    )
+    scores = found["results"][name]
+    key = _metric_key(where, scores, spec["metric"])
+    metric, _, chosen = key.partition(",")
+    samples = {
+        part: [sample for sample in found["samples"][part] if sample["filter"] == chosen]
+        for part in loaded.parts
+    }
+    value = float(scores[key])
+    documents = _documents(samples, metric, value)
+    content = [f"{s['doc_hash']} {s['target_hash']}" for own in samples.values() for s in own]
+    return {
+        "metric": metric,
+        "filter": chosen,
+        "value": value,
+        "stderr": plain(scores.get(f"{metric}_stderr,{chosen}")),
+        "higher_is_better": found["higher_is_better"].get(name, {}).get(metric),
+        "chance": _chance(loaded.parts, samples) if documents and metric in CHOSEN else None,
+        "n": sum(map(len, samples.values())),
+        "fewshot": found["n-shot"].get(name),
+        "version": found["versions"].get(name),
+        "cut": lm.cut,
+        "documents": documents,
+        "documents_sha256": hashlib.sha256("\n".join(content).encode()).hexdigest(),
+        "results": found["results"],
+        "config": found["config"],
+    }
+
+
+def _metric_key(where: str, scores: Mapping[str, Any], wanted: str | None) -> str:
+    """The key of a metric among the harness's scores, `metric,filter`; the first by default."""
+    keys = [key for key in scores if "," in key and not key.split(",")[0].endswith("_stderr")]
+    fits = [key for key in keys if wanted in (None, key, key.split(",")[0])]
+    if not fits or (wanted is not None and len(fits) > 1):
+        raise UserError(f"{where}.metric: name one of {'; '.join(keys)}, not {wanted!r}")
+    return fits[0]
+
+
+def _documents(
+    samples: Mapping[str, Sequence[Mapping[str, Any]]], metric: str, value: float
+) -> list[float] | None:
+    """Each document's score, if the task's score is their mean."""
+    found = [sample.get(metric) for own in samples.values() for sample in own]
+    if not all(isinstance(one, (bool, int, float)) for one in found):
+        return None
+    scores = [float(one) for one in found if one is not None]
+    same = math.isclose(math.fsum(scores) / len(scores), value, abs_tol=1e-9)
+    return scores if same else None
+
+
+def _chance(
+    parts: Mapping[str, Any], samples: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> float | None:
+    """What guessing scores on multiple choice: the mean over documents of one in the choices."""
+    odds = []
+    for name, part in parts.items():
+        if part.OUTPUT_TYPE != "multiple_choice" or getattr(part, "multiple_target", 0):
+            return None
+        odds += [1 / len(part.doc_to_choice(sample["doc"])) for sample in samples[name]]
+    return math.fsum(odds) / len(odds)
+
+
+def _versions() -> dict[str, str]:
+    return versions() | {"lm_eval": metadata.version("lm_eval")}
+
+
+def plain(value: Any) -> Any:
+    """A record of the harness as plain JSON: what JSON has no word for becomes text or null."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if hasattr(value, "item") and not isinstance(value, str):
+        value = value.item()  # a number of numpy's
+    if value == "N/A" or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    return value if isinstance(value, (str, int, float, type(None))) else str(value)

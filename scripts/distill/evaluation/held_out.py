@@ -1,0 +1,336 @@
+"""Judge a model: on held-out teacher text, a reference text and verifiable instructions."""
+
+import logging
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from distill.core.errors import UserError
+from distill.models.decoding import Decoding, likeliest, log_q
+from distill.models.encoding import collate, encode_rows
+from distill.models.forward import chunk_rows, run_model
+from distill.models.heads import OutputHead, hidden_states
+from distill.models.rows import Example, read_ids
+from distill.models.vocabulary import Vocabulary
+from distill.stats.tokens import expected_calibration_error, token_mean, unigram_entropy
+
+_MOST_NATS = 700.0
+"""Nats per token above which the perplexity exceeds what float64 holds."""
+
+
+def _by_length(examples: Sequence[Example], size: int) -> list[list[int]]:
+    """Batches of example numbers of like length, longest first."""
+    lengths = [len(example.tokens) for example in examples]
+    order = sorted(range(len(examples)), key=lambda number: (-lengths[number], number))
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def _score_rows(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    teacher: torch.Tensor | None,
+    decoding: Decoding | None,
+    room: torch.Tensor,
+    vocabulary: Vocabulary | None = None,
+) -> dict[str, torch.Tensor]:
+    """Judge the distributions over a few tokens, in few passes over memory that stays in cache.
+
+    Args:
+        logits: The judged model's, [rows, vocabulary].
+        targets: int64 [rows, 1].
+        teacher: The teacher's logits [rows, its vocabulary], or None.
+        decoding: The teacher's sampling distribution q, or None.
+        room: float32 to work in, [3, at least rows, the larger vocabulary].
+        vocabulary: The judged model's, where it is trimmed.
+
+    Returns:
+        [rows] each: nats, confidence, correct and, with a teacher, teacher_nats, kl and agree;
+        and floor, where the vocabulary is trimmed.
+    """
+    rows, words = logits.shape
+    own = room[0, :rows, :words].copy_(logits)
+    best = likeliest(own).unsqueeze(1)
+    confidence = torch.softmax(own, -1, out=room[1, :rows, :words]).gather(1, best)
+    log_mass = own.gather(1, best) - confidence.log()  # log of the sum of exponentials
+    found = {
+        "nats": log_mass - own.gather(1, targets),
+        "confidence": confidence,
+        "correct": best == targets,
+    }
+    if teacher is not None and decoding is not None:
+        theirs = room[2, :rows, : teacher.shape[1]]
+        if decoding.cuts:
+            theirs.copy_(log_q(teacher, decoding))
+        else:
+            theirs.copy_(teacher)
+            if decoding.temperature != 1:
+                theirs.div_(decoding.temperature)
+        q = torch.softmax(theirs, -1, out=room[1, :rows, : teacher.shape[1]])
+        their_log_mass = theirs.amax(-1, keepdim=True) - q.amax(-1, keepdim=True).log()
+        found["teacher_nats"] = their_log_mass - theirs.gather(1, targets)
+        # Heads padded to different widths: ids beyond the tokenizer's are no text.
+        shared = min(words, teacher.shape[1])
+        q, theirs, own = q[:, :shared], theirs[:, :shared], own[:, :shared]
+        mine = best if shared == words else likeliest(own).unsqueeze(1)
+        found["agree"] = likeliest(theirs).unsqueeze(1) == mine
+        if vocabulary is not None:
+            found["floor"] = vocabulary.floor(q, theirs - their_log_mass).unsqueeze(1)
+        log_ratio = theirs.sub_(own).add_(log_mass - their_log_mass)
+        # Where q is 0 (a cut tail), log q is -inf and the term is 0.
+        found["kl"] = q.mul_(log_ratio.clamp_min_(-1e9)).sum(-1, keepdim=True)
+    return {name: column.squeeze(1) for name, column in found.items()}
+
+
+@torch.inference_mode()
+def score_examples(
+    model: Any,
+    examples: Sequence[Example],
+    pad: int,
+    batch_size: int,
+    teacher: Sequence[torch.Tensor] | None = None,
+    head: OutputHead | None = None,
+    decoding: Decoding | None = None,
+    vocabulary: Vocabulary | None = None,
+) -> list[dict[str, Any]]:
+    """Score each example's answer tokens.
+
+    Args:
+        model: The model that is judged, in eval mode.
+        examples: Token ids in its vocabulary.
+        pad: Any valid token id.
+        batch_size: Examples per forward pass.
+        teacher: Per example, the teacher's final hidden states [answer tokens, width]; None where
+            the vocabularies differ or there is no model behind the text.
+        head: The teacher's output head.
+        decoding: The teacher's sampling distribution q.
+        vocabulary: The model's, where it is trimmed (and saved with the full one).
+
+    Returns:
+        Per example the sums tokens, nats (cross-entropy) and, with a teacher, teacher_nats (-log q
+        of the text's tokens), kl (KL(q || model), nats), agree (tokens at which both find the
+        same token likeliest) and floor (the least KL that a trimmed vocabulary allows; 0 for a
+        whole one); and per token confidence, the probability of the model's likeliest
+        token, and correct, whether that is the token in the text.
+
+    Raises:
+        UserError: The loss is NaN, infinite, or too large for a perplexity.
+    """
+    results: list[dict[str, Any]] = [{} for _ in examples]
+    for batch in tqdm(_by_length(examples, batch_size), desc="scoring", mininterval=5, leave=False):
+        chosen = [examples[number] for number in batch]
+        inputs = {key: value.to(model.device) for key, value in collate(chosen, pad).items()}
+        keep = inputs["shift_labels"] != -100
+        given = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+        logits = run_model(model, keep, **given).logits
+        targets = inputs["shift_labels"][keep]
+        names = ["nats", "confidence", "correct"]
+        if teacher is not None and head is not None and decoding is not None:
+            names += ["teacher_nats", "kl", "agree", "floor"]
+        columns = {name: torch.zeros(len(targets), device=logits.device) for name in names}
+        states = None if teacher is None else torch.cat([teacher[number] for number in batch])
+        size = 2 * chunk_rows(logits)
+        for first in range(0, len(targets), 512):  # the head wants many rows, the softmax few
+            last = min(first + 512, len(targets))
+            theirs = None
+            if states is not None and head is not None:
+                theirs = head.logits(states[first:last].to(logits.device))
+            widest = max(logits.shape[1], 0 if theirs is None else theirs.shape[1])
+            room = logits.new_empty(3, min(size, 512), widest, dtype=torch.float32)
+            for start in range(first, last, size):
+                part = slice(start, min(start + size, last))
+                near = None if theirs is None else theirs[start - first : part.stop - first]
+                found = _score_rows(
+                    logits[part], targets[part, None], near, decoding, room, vocabulary
+                )
+                for name, column in found.items():
+                    columns[name][part] = column
+        ends = torch.cumsum(keep.sum(1), 0).tolist()
+        for place, number in enumerate(batch):
+            own = slice(ends[place - 1] if place else 0, ends[place])
+            sums = {
+                name: float(column[own].double().sum())
+                for name, column in columns.items()
+                if name not in ("confidence", "correct")
+            }
+            results[number] = {
+                "tokens": own.stop - own.start,
+                **sums,
+                "confidence": columns["confidence"][own].tolist(),
+                "correct": columns["correct"][own].bool().tolist(),
+            }
+    nats, tokens = sum(item["nats"] for item in results), sum(item["tokens"] for item in results)
+    if not nats <= _MOST_NATS * tokens:
+        raise UserError(
+            f"{getattr(model, 'name_or_path', '') or 'the model'} has a loss of "
+            f"{nats / max(tokens, 1):.3g} nats per token, whose perplexity is no number: its "
+            "training diverged (lower train.learning_rate), or weights or precision are at fault"
+        )
+    return results
+
+
+def held_out_metrics(
+    scored: Sequence[dict[str, Any]],
+    examples: Sequence[Example],
+    answer_bytes: int | None,
+    trained_types: set[int],
+    own_text: bool = True,
+    teacher_nats: Sequence[float] | None = None,
+) -> dict[str, Any]:
+    """Metrics on the teacher's held-out text.
+
+    Args:
+        scored: From `score_examples`.
+        examples: The same examples.
+        answer_bytes: UTF-8 bytes of the text that the scored tokens cover; the nats of EOS are in
+            the loss, so they count in bits per byte too. None where only some tokens are scored,
+            given all others (a masked text): no code has that length.
+        trained_types: Token ids that were targets in training.
+        own_text: Whether the text was drawn from the teacher's q, so that the identity holds.
+        teacher_nats: Per example -log q of its tokens, where a server told no more of q than that.
+
+    Returns:
+        loss (nats per token), loss_stderr (over prompts), perplexity, bits_per_byte, ece and
+        ece_bins (see `expected_calibration_error`; every token of the text is one prediction),
+        unseen_token_share, unigram_entropy and, with a teacher, loss_teacher, kl_teacher,
+        kl_stderr, kl_floor, top1_agreement and identity: loss - loss_teacher - kl_teacher, which
+        is 0 in expectation, with its paired standard error.
+    """
+    tokens = [int(item["tokens"]) for item in scored]
+    nats = [item["nats"] for item in scored]
+    loss, stderr = token_mean(nats, tokens)
+    flat = [token for example in examples for token in example.answer]
+    counts: dict[int, int] = {}
+    for token in flat:
+        counts[token] = counts.get(token, 0) + 1
+    unseen = sum(count for token, count in counts.items() if token not in trained_types)
+    calibration = expected_calibration_error(
+        [value for item in scored for value in item["confidence"]],
+        [value for item in scored for value in item["correct"]],
+    )
+    metrics: dict[str, Any] = {
+        "prompts": len(scored),
+        "tokens": sum(tokens),
+        "loss": loss,
+        "loss_stderr": stderr,
+        "perplexity": math.exp(loss),
+        "bits_per_byte": sum(nats) / math.log(2) / answer_bytes if answer_bytes else None,
+        "ece": calibration["ece"],
+        "ece_bins": calibration["bins"],
+        "unseen_token_share": unseen / len(flat),
+        "unigram_entropy": unigram_entropy(list(counts.values())),
+        "loss_teacher": None,
+        "kl_teacher": None,
+        "kl_stderr": None,
+        "kl_floor": None,
+        "top1_agreement": None,
+        "identity": None,
+    }
+    if teacher_nats is not None:
+        metrics["loss_teacher"] = token_mean(teacher_nats, tokens)[0]
+    if scored and "kl" in scored[0]:
+        own = [item["teacher_nats"] for item in scored]
+        kl = [item["kl"] for item in scored]
+        rest = [mine - yours - gap for mine, yours, gap in zip(nats, own, kl, strict=True)]
+        difference, error = token_mean(rest, tokens)
+        metrics["loss_teacher"] = token_mean(own, tokens)[0]
+        metrics["kl_teacher"], metrics["kl_stderr"] = token_mean(kl, tokens)
+        metrics["kl_floor"] = token_mean([item["floor"] for item in scored], tokens)[0]
+        metrics["top1_agreement"] = sum(item["agree"] for item in scored) / sum(tokens)
+        if own_text:
+            metrics["identity"] = {
+                "difference": difference,
+                "stderr": error,
+                "z": difference / error if error > 0 else 0.0,
+            }
+    return metrics
+
+
+def reference_metrics(
+    model: Any, tokenizer: Any, passages: Sequence[str], max_tokens: int, batch_size: int
+) -> dict[str, Any]:
+    """Loss and bits per byte on a text that no teacher of the study wrote.
+
+    Each passage stands alone, after BOS where the tokenizer has one (else its first token is not
+    scored), and is cut to `max_tokens`; no EOS is scored.
+    """
+    examples, covered = [], 0
+    for passage in passages:
+        ids = tokenizer(passage, add_special_tokens=False).input_ids[:max_tokens]
+        start = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else ids[:1]
+        body = ids if tokenizer.bos_token_id is not None else ids[1:]
+        if body:
+            examples.append(Example(start, body))
+            covered += len(tokenizer.decode(body).encode())
+    scored = score_examples(model, examples, tokenizer.pad_token_id, batch_size)
+    nats, tokens = [item["nats"] for item in scored], [int(item["tokens"]) for item in scored]
+    loss, stderr = token_mean(nats, tokens)
+    return {
+        "loss": loss,
+        "loss_stderr": stderr,
+        "bits_per_byte": sum(nats) / math.log(2) / covered,
+        "passages": len(examples),
+        "tokens": sum(tokens),
+    }
+
+
+def held_out(
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[dict[str, Any]],
+    states: Sequence[dict[str, Any]],
+    head: OutputHead | None,
+    text_tokenizer: str | None,
+    trained_types: set[int],
+    spec: dict[str, Any],
+    vocabulary: Vocabulary | None = None,
+    served_nats: Sequence[float] = (),
+) -> dict[str, Any]:
+    """Metrics on held-out text; see `held_out_metrics`.
+
+    Args:
+        model: The model in eval mode.
+        tokenizer: Its tokenizer.
+        rows: The teacher's held-out text, or held-out chunks of a corpus.
+        states: The teacher's final hidden states on it, empty without a teacher model.
+        head: The teacher's output head, None without a teacher model.
+        text_tokenizer: Digest of the text's tokenizer.
+        trained_types: Token ids that were targets in training.
+        spec: formatting, batch_size, and with a teacher model distribution and written.
+        vocabulary: The model's, where it is trimmed (and saved with the full one).
+        served_nats: Per row the teacher's -log q of its answer, where its server said so.
+    """
+    length = model.config.max_position_embeddings
+    limit = f"the context of {model.name_or_path}"
+    examples = encode_rows(rows, tokenizer, spec["formatting"], text_tokenizer, length, limit)
+    drawn = [read_ids(row) for row in rows]
+    shared = all(example.tokens == ids for example, ids in zip(examples, drawn, strict=True))
+    decoding = None
+    hidden: list[torch.Tensor] | None = None
+    if shared and head is not None and states:
+        decoding = Decoding(**spec["distribution"])
+        width = head.weight.shape[1]
+        hidden = [hidden_states(row["hidden"], width) for row in states]
+    logging.info("scoring %d held-out rows", len(examples))
+    scored = score_examples(
+        model,
+        examples,
+        tokenizer.pad_token_id,
+        spec["batch_size"],
+        hidden,
+        head,
+        decoding,
+        vocabulary,
+    )
+    masked = any(example.positions is not None for example in examples)
+    covered = None if masked else sum(len(row["response"].encode()) for row in rows)
+    return held_out_metrics(
+        scored,
+        examples,
+        covered,
+        trained_types,
+        own_text=spec.get("written", False),
+        teacher_nats=served_nats if shared and served_nats else None,
+    )

@@ -1,0 +1,173 @@
+"""Evaluate one model from files to files: metrics.json and the responses."""
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from distill.contracts.energy import Energy, energy_of, sum_energy
+from distill.contracts.schemas import MASKED_SCHEMA
+from distill.core.files import read_json, sha256_of, write_json, write_text
+from distill.core.parquet import read_metadata, read_rows, read_schema, read_table
+from distill.evaluation.answers import ask_model
+from distill.evaluation.corpus import evaluate_on_corpus
+from distill.evaluation.held_out import held_out, reference_metrics
+from distill.models.encoding import encode_rows
+from distill.models.flops import count_parameters
+from distill.models.heads import load_head
+from distill.models.opening import check_kind, load_model, load_teacher, resolve_precision
+from distill.models.rows import read_ids
+from distill.models.tokenizers import load_tokenizer
+from distill.models.vocabulary import Vocabulary
+from distill.runtime.cpu import set_up_cpu
+from distill.runtime.device import hardware
+from distill.runtime.environment import git_revision, versions
+
+_FROM_TRAINING = (
+    "updates", "tokens_seen", "tokens_unique", "train_flops", "train_seconds", "peak_memory_mb",
+    "peak_memory_of",
+)  # fmt: skip
+_BYTES_PER_MB = 1024**2
+
+
+def _saved_size_mb(model: Any, folder: Path) -> float:
+    """Parameters as saved in safetensors, tied ones once, in MB of 1024^2 bytes."""
+    from safetensors import safe_open
+
+    total = 0
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as opened:
+            for name in opened.keys():  # noqa: SIM118
+                part = opened.get_slice(name)
+                bits = int("".join(filter(str.isdigit, part.get_dtype())) or 8)
+                size = bits // 8
+                for side in part.get_shape():
+                    size *= side
+                total += size
+    return total / _BYTES_PER_MB
+
+
+def _served_nats(rows: Sequence[dict[str, Any]], served: Sequence[dict[str, Any]]) -> list[float]:
+    """-log q of each answer by the log-probabilities that its server gave."""
+    pairs = zip(rows, served, strict=True)
+    return [-sum(given["log_p"][: len(row["response_ids"])]) for row, given in pairs]
+
+
+def judge(
+    model_file: str | Path,
+    texts: Sequence[str | Path],
+    states: Sequence[str | Path],
+    head: str | Path | None,
+    reference: str | Path | None,
+    training: str | Path | None,
+    shard: str | Path | None,
+    spec: dict[str, Any],
+    metrics: str | Path,
+    responses: str | Path,
+    served: Sequence[str | Path] = (),
+    validation: Sequence[str | Path] = (),
+) -> None:
+    """Measure a model and write its record.
+
+    Args:
+        model_file: A file in the model's directory.
+        texts: The teacher's held-out text.
+        states: The teacher's final hidden states on it, in the same order; none without a model.
+        head: The teacher's output head; None without a model.
+        reference: Rows of the reference text's data set; None without one.
+        training: The student's training record; None for a teacher.
+        shard: The student's training data; None at n = 0 and for a teacher.
+        spec: The evaluation's settings; stored in the record.
+        metrics: Output, JSON.
+        responses: Output, JSON lines.
+        served: The server's answers that the text was taken from, where they tell its own loss.
+        validation: Text for the validation prompts, of which as many are answered; none where the
+            study does not ask for that.
+    """
+    start = time.perf_counter()
+    set_up_cpu(spec["threads"])
+    folder = Path(model_file).parent
+    rows = read_rows(texts)
+    tokenizer = load_tokenizer(folder)
+    precision = resolve_precision(spec["precision"])
+    longest = max(len(read_ids(row)) for row in rows)
+    if spec["reference"] is not None:
+        longest = max(longest, spec["reference"]["max_tokens"] + 1)
+    if training is None:
+        model = load_teacher(folder, spec["scorer"] | {"precision": precision}, sequence=longest)
+    else:
+        model = load_model(folder, precision=precision, sequence=longest)
+    vocabulary = Vocabulary.load(folder)
+    check_kind(model.config, rows, str(folder))
+    passages = []
+    if reference is not None:
+        passages = [row["text"] for row in read_rows(reference)[: spec["reference"]["passages"]]]
+    trained: set[int] = set()
+    made = read_json(training) if training is not None else None
+    if shard is not None and made is not None:
+        limit = made["spec"]["train"]["max_length"]
+        digest = read_metadata(shard, "tokenizer_sha256")
+        words = [name for name in read_schema(shard).names if name in MASKED_SCHEMA.names]
+        learned = read_table(shard, words).to_pylist()  # without the soft targets, which are large
+        examples = encode_rows(learned, tokenizer, spec["formatting"], digest, limit)
+        trained = {token for example in examples for token in example.answer}
+    heldout = held_out(
+        model, tokenizer, rows, read_rows(states), load_head(head, model.device) if head else None,
+        read_metadata(texts[0], "tokenizer_sha256"), trained, spec, vocabulary,
+        _served_nats(rows, read_rows(served)) if served else [],
+    )  # fmt: skip
+    on_corpus, answers = "corpus" in spec["text"], list[dict[str, Any]]()
+    if on_corpus:
+        found = evaluate_on_corpus(model, tokenizer, rows, passages, spec)
+    else:
+        tuned = read_rows(validation)[: spec["reference_answers"]] if validation else []
+        found, answers = ask_model(model, tokenizer, rows, spec, tuned)
+        most = spec["reference"]["max_tokens"]
+        found["reference"] = reference_metrics(model, tokenizer, passages, most, spec["batch_size"])
+    total, body = count_parameters(model)
+    size = _saved_size_mb(model, folder)
+    if vocabulary is not None:  # rows that repeat are one parameter, as tied tables are
+        repeated = vocabulary.repeated(model)
+        size, total = size * (1 - repeated / total), total - repeated
+    record: dict[str, Any] = {
+        "schema": 1,
+        "spec": spec,
+        "model": {
+            "params": total,
+            "params_non_embedding": body,
+            "size_mb": size,
+            "architecture": model.config.architectures,
+            "sha256": {file.name: sha256_of(file) for file in sorted(folder.glob("*.safetensors"))},
+        },
+        "heldout": heldout,
+        **found,
+        "responses": None
+        if on_corpus
+        else {
+            "rows": len(rows),
+            "finished_share": sum(row["finish_reason"] == "stop" for row in rows) / len(rows),
+            "mean_tokens": sum(len(row["response_ids"] or []) for row in rows) / len(rows),
+        },
+        "precision": precision,
+        "hardware": hardware(),
+        "versions": versions(),
+        "git": git_revision(),
+        "evaluate_seconds": time.perf_counter() - start,
+    }
+    if training is None:  # of what it wrote or scored to be judged here
+        jobs = [read_metadata(path, "job") for path in states]
+        record["job"] = max(jobs, key=lambda job: float(job["peak_memory_mb"]))
+        record["job"] |= sum_energy(energy_of(job, "energy_") for job in jobs).record()
+    if made is not None:
+        record["run"] = made["run"]
+        record["training"] = {name: made[name] for name in _FROM_TRAINING}
+        # Not of a student that was not trained.
+        record["training"] |= {name: made.get(name) for name in ("precision", *Energy().record())}
+        if "target_flops" in made:  # a live teacher's
+            record["training"]["target_flops"] = made["target_flops"]
+    write_text(responses, "".join(json.dumps(answer) + "\n" for answer in answers))
+    record["responses_sha256"] = sha256_of(responses)
+    logging.info("loss %.4f in %.0f s", heldout["loss"], record["evaluate_seconds"])
+    write_json(metrics, record)

@@ -1,0 +1,381 @@
+"""Choose among laws on one rung, judge the winner on the next, refit on everything.
+
+The most expensive rung of the held-out axis is touched once, by the winner and by the log-linear
+line through the last two sizes, without which a small error would look like an achievement.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import f as f_distribution
+
+from distill.laws.fitting import HUBER_DELTA, STARTS, Fit, fit_law
+from distill.laws.forms import Array, Law
+from distill.laws.intervals import (
+    LEVEL,
+    Uncertainty,
+    coefficients,
+    half_widths,
+    shared_data,
+    state_of,
+    uncertainty,
+)
+from distill.laws.points import Points, cells, levels, log_linear, record_range, rungs
+
+SIZE_RANGE = 20.0
+"""A claim about an exponent in N wants sizes over this factor."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How laws are fitted.
+
+    Attributes:
+        seed: Chooses starting points.
+        starts: Largest number of them.
+        huber_delta: Width of Huber's loss, log units.
+        shared: Whether runs share draws and a test set: a study's own runs, not a table of one's
+            own.
+    """
+
+    seed: int = 0
+    starts: int = STARTS
+    huber_delta: float = HUBER_DELTA
+    shared: bool = True
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A law fitted to points, with its uncertainty."""
+
+    law: Law
+    fit: Fit
+    found: Uncertainty
+    seconds: float = 0.0
+
+    def log_prediction(self, points: Points) -> tuple[Array, Array]:
+        """Log prediction at points, shape (m,), and its gradient, shape (P, m)."""
+        return self.law.curve(self.fit.theta, self.law.centred(points.values, self.fit.centre))
+
+
+Fitter = Any
+"""(law, points, settings) to Fitted: how a law is fitted."""
+
+
+def fit_points(
+    law: Law, points: Points, settings: Settings, initial: Array | None = None
+) -> Fitted:
+    """Fit a law to points, with its uncertainty."""
+    inputs = {name: points.values[name] for name in law.inputs}
+    fit = fit_law(
+        law,
+        inputs,
+        points.target,
+        starts=settings.starts,
+        seed=settings.seed,
+        delta=settings.huber_delta,
+        initial=initial,
+    )
+    sharing = None
+    if points.draw is not None:
+        sharing = shared_data(points.values["tokens"], points.teacher, points.draw)
+    found = uncertainty(fit, points.stderr, sharing, settings.huber_delta)
+    return Fitted(law, fit, found, fit.seconds)
+
+
+def too_rich(law: Law, points: Points) -> str | None:
+    """Why these points cannot determine the law, or None."""
+    count, need = cells(points, law), len(law.parameters) + 1
+    if count < need:
+        return (
+            f"{len(law.parameters)} coefficients need at least {need} distinct cells of "
+            f"{', '.join(law.inputs)}; there are {count}"
+        )
+    if len(points) <= len(law.parameters) + 1:
+        return f"{len(points)} points are too few for {len(law.parameters)} coefficients"
+    return None
+
+
+def aicc(fit: Fit) -> float | None:
+    """Akaike's criterion with the small-sample correction (Hurvich and Tsai 1989), normal errors.
+
+    None where the sample is too small for the correction.
+    """
+    n, k = len(fit.residuals), len(fit.theta) + 1
+    if n - k - 1 <= 0:
+        return None
+    square = max(float(fit.residuals @ fit.residuals) / n, 1e-300)
+    return n * float(np.log(square)) + 2 * k + 2 * k * (k + 1) / (n - k - 1)
+
+
+def choose(
+    laws: Sequence[Law], points: Points, settings: Settings, fitter: Fitter = fit_points
+) -> tuple[int, dict[str, Any], list[Fitted]]:
+    """Fit all laws to all points and say which is best.
+
+    Laws compete on the second most expensive rung, fitted to all below it; a richer law must beat a
+    simpler one by more than the noise of the runs there. Where none has enough cells, the lowest
+    AICc wins.
+
+    Args:
+        laws: Candidates, each determined by all points.
+        points: All points of the competition.
+        settings: How to fit.
+        fitter: Fits a law.
+
+    Returns:
+        The winner's place in `laws`; how it was chosen: by, axis, rung, errors (mean relative error
+        per law and of the log-linear line); and the fits to all points.
+    """
+    everything = [fitter(law, points, settings) for law in laws]
+    axis, ranks = rungs(points, _widest(laws))
+    record: dict[str, Any] = {"by": "aicc", "axis": axis, "rung": None, "errors": {}}
+    if ranks.max() >= 2:
+        rung = int(ranks.max()) - 1
+        below, there = points.where(ranks < rung), points.where(ranks == rung)
+        errors, noise = np.full(len(laws), np.inf), np.zeros(len(laws))
+        for place, law in enumerate(laws):
+            if too_rich(law, below) is None:
+                fitted = fitter(law, below, settings)
+                errors[place] = _error(fitted.log_prediction(there)[0], there)
+                noise[place] = fitted.found.run_sd / np.sqrt(len(there))
+        if np.isfinite(errors).any():
+            record["by"], record["rung"] = "rung", rung
+            for law, error in zip(laws, errors, strict=True):
+                record["errors"][law.name] = float(error) if np.isfinite(error) else None
+            line = log_linear(points, axis, ranks, rung)
+            if np.isfinite(line).all():
+                record["errors"]["log_linear"] = float(np.abs(line / there.target - 1).mean())
+            return _named(_simplest(laws, errors, noise), laws, record), record, everything
+    scores = [aicc(one.fit) for one in everything]
+    record["errors"] = {law.name: None for law in laws}
+    least = int(np.argmin([np.inf if s is None else s for s in scores]))
+    return _named(least, laws, record), record, everything
+
+
+def _named(winner: int, laws: Sequence[Law], record: dict[str, Any]) -> int:
+    """Note the winner's name in the record."""
+    record["chosen"] = laws[winner].name
+    return winner
+
+
+def _simplest(laws: Sequence[Law], errors: Array, noise: Array) -> int:
+    """The law with the least error, or a simpler one that runs' noise does not tell from it."""
+    least = int(np.argmin(errors))
+    order = sorted(range(len(laws)), key=lambda place: (len(laws[place].parameters), errors[place]))
+    return next(p for p in order if errors[p] <= errors[least] + noise[least])
+
+
+def _widest(laws: Sequence[Law]) -> tuple[str, ...]:
+    return max((law.inputs for law in laws), key=len)
+
+
+def _error(log: Array, points: Points) -> float:
+    """Mean relative error."""
+    return float(np.abs(np.exp(log) / points.target - 1).mean())
+
+
+def judge(
+    law: Law, laws: Sequence[Law], points: Points, settings: Settings, fitter: Fitter = fit_points
+) -> dict[str, Any] | None:
+    """How well a law, fitted to all but the most expensive rung, predicts that rung.
+
+    Intervals are of a new run measured on the same test set.
+
+    Args:
+        law: The law to judge.
+        laws: All that competed (they fix the axis).
+        points: All points.
+        settings: How to fit.
+        fitter: Fits a law.
+
+    Returns:
+        The record `holdout`, None where the law is not determined without that rung.
+    """
+    axis, ranks = rungs(points, _widest(laws))
+    top = int(ranks.max())
+    below, there = points.where(ranks < top), points.where(ranks == top)
+    if top < 1 or too_rich(law, below) is not None:
+        return None
+    fitted = fitter(law, below, settings)
+    log, gradient = fitted.log_prediction(there)
+    _, half = half_widths(gradient, fitted.found, test_set=False)
+    low, high = np.exp(log - half), np.exp(log + half)
+    value, target = np.exp(log), there.target
+    errors = np.abs(value / target - 1)
+    line = log_linear(points, axis, ranks, top)
+    there_too = np.isfinite(line)
+    skill = None
+    if there_too.any():
+        naive = float(np.abs(line[there_too] / target[there_too] - 1).mean())
+        skill = 1 - float(errors[there_too].mean()) / naive if naive > 0 else None
+    gaps = np.isfinite(there.gap) & (there.gap > 0)
+    return {
+        "axis": axis,
+        "rung": top,
+        "runs": len(there),
+        "compute_factor": float(there.compute.max() / below.compute.max()),
+        "mean_relative_error": float(errors.mean()),
+        "max_relative_error": float(errors.max()),
+        "mean_error_over_gap": float((np.abs(value - target) / there.gap)[gaps].mean())
+        if gaps.any()
+        else None,
+        "skill_vs_loglinear": skill,
+        "interval_coverage": float(((low <= target) & (target <= high)).mean()),
+        "predicted": [
+            {
+                "student": str(there.student[row]),
+                "teacher": str(there.teacher[row]),
+                "tokens": float(there.values["tokens"][row]),
+                "params": _plain(there.values["params"][row]),
+                "measured": float(target[row]),
+                "predicted": float(value[row]),
+                "low": _plain(low[row]),
+                "high": _plain(high[row]),
+            }
+            for row in range(len(there))
+        ],
+    }
+
+
+def _plain(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def record_law(
+    fitted: Fitted,
+    points: Points,
+    target: str,
+    selected: Mapping[str, Any],
+    holdout: dict[str, Any] | None,
+    choice: Mapping[str, Any],
+    best: bool,
+    dropped: Sequence[Mapping[str, Any]],
+    settings: Settings,
+) -> dict[str, Any]:
+    """The law's record in laws.json."""
+    law, fit, found = fitted.law, fitted.fit, fitted.found
+    values = coefficients(law, fit, found)
+    residual = float(np.sqrt((fit.residuals**2).mean()))
+    return {
+        "name": law.name,
+        "formula": law.formula,
+        "source": law.source,
+        "target": target,
+        "selected": dict(selected),
+        "best": best,
+        "points": len(points),
+        "dropped": list(dropped),
+        "coefficients": values,
+        "residual_rmse_log": residual,
+        "holdout": holdout,
+        "choice": dict(choice),
+        "aicc": aicc(fit),
+        "fit_seconds": fitted.seconds,
+        "warnings": warnings(fitted, points, target, values, holdout, choice, selected),
+        "range": record_range(points, law.inputs),
+        "settings": {
+            "objective": "sum of Huber losses of log residuals",
+            "optimiser": "L-BFGS-B (scipy), analytic gradients",
+            "huber_delta": settings.huber_delta,
+            "starts": fit.starts,
+            "seed": settings.seed,
+            "interval": "delta method, t quantiles, restricted likelihood for runs and draws"
+            + ("" if points.stderr is None else ", test-set noise shared by all runs"),
+            "level": LEVEL,
+            "parameter_counts": {
+                "params": "embeddings and output head counted, tied ones once",
+                "params_non_embedding": "without embeddings and output head",
+            }.get(str(selected["size"]), "not an input of this law"),
+            "tokens": "unique training tokens",
+            "held_out_error": "see holdout",
+        },
+        "state": state_of(fit, found),
+    }
+
+
+def warnings(
+    fitted: Fitted,
+    points: Points,
+    target: str,
+    values: Mapping[str, Mapping[str, Any]],
+    holdout: Mapping[str, Any] | None,
+    choice: Mapping[str, Any],
+    selected: Mapping[str, Any],
+) -> list[str]:
+    """What a reader must know before trusting the law, one sentence each."""
+    law, found, out = fitted.law, fitted.found, []
+    loose = [name for name, value in values.items() if not value["identifiable"]]
+    if loose:
+        out.append(f"not identifiable from these points: {', '.join(loose)}")
+    if {"E", "L0"} & set(loose):
+        out.append("no asymptote: the interval of the floor reaches zero or is unbounded")
+    for name in ("params", "tokens"):
+        if name in law.inputs:
+            low, high = points.values[name].min(), points.values[name].max()
+            if name == "params" and high / low < SIZE_RANGE:
+                out.append(
+                    f"sizes span a factor of {high / low:.3g}: no claim about the exponent in N "
+                    f"is made below {SIZE_RANGE:.0f}"
+                )
+    if choice["by"] == "aicc" and len(choice["errors"]) > 1:
+        out.append("too few rungs to let laws compete on one: chosen by AICc")
+    errors = choice["errors"]
+    line, own = errors.get("log_linear"), errors.get(law.name)
+    if line is not None and own is not None and line < own:
+        out.append(
+            "on the second most expensive rung the log-linear line through the last two sizes "
+            f"was better ({line:.2%} against {own:.2%})"
+        )
+    if choice["chosen"] != law.name:
+        out.append(f"{choice['chosen']} was chosen instead; only that is judged on the last rung")
+    elif holdout is None:
+        out.append("not judged: too few cells without the most expensive rung")
+    elif holdout["skill_vs_loglinear"] is not None and holdout["skill_vs_loglinear"] <= 0:
+        out.append(
+            "on the most expensive rung it predicted no better than the log-linear line through "
+            "the last two sizes"
+        )
+    excess = lack_of_fit(fitted, points)
+    if excess is not None:
+        out.append(
+            f"residuals are {excess:.1f} times as large as runs of one cell differ: the law "
+            "misses structure in the points"
+        )
+    if points.draw is not None:
+        if len(np.unique(points.draw)) < 2:
+            out.append("one draw only: noise between draws cannot be told from the curve's shape")
+        if target == "gap" or points.stderr is None:
+            out.append(
+                "the test set's sampling noise of this target is not known: intervals are for "
+                "this test set"
+            )
+    if law.note:
+        out.append(law.note)
+    if found.df < 5:
+        out.append(f"{found.df:.1f} degrees of freedom: intervals are wide and rest on few points")
+    return out
+
+
+def lack_of_fit(fitted: Fitted, points: Points) -> float | None:
+    """Residual sd over replicate sd where an F test at 1 % finds the law too stiff, else None.
+
+    Replicates are runs of one student, teacher and level of each input.
+    """
+    r = fitted.fit.residuals
+    ranks = [levels(points.values[name], name) for name in fitted.law.inputs]
+    labels = ["|".join(map(str, row)) for row in zip(points.student, *ranks, strict=True)]
+    _, place = np.unique(labels, return_inverse=True)
+    counts = np.bincount(place)
+    spread = counts.sum() - len(counts)
+    rest = len(counts) - len(fitted.fit.theta)
+    if spread < 3 or rest < 2:
+        return None
+    means = np.bincount(place, weights=r) / counts
+    pure = float(((r - means[place]) ** 2).sum()) / spread
+    lack = float((counts * means**2).sum()) / rest
+    if pure <= 0 or f_distribution.sf(lack / pure, rest, spread) > 0.01:
+        return None
+    return float(np.sqrt(lack / pure))

@@ -1,0 +1,121 @@
+"""Fitted laws read back from laws.json: predictions with intervals, and how far they reach."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distill.core.errors import UserError
+from distill.core.files import read_json
+from distill.laws.forms import LAWS, Array, Law
+from distill.laws.intervals import half_widths, uncertainty_of
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Predicted values with 90 % intervals, nats per token, shape (m,) each.
+
+    `low`, `high`: of the mean over seeds and draws; `run_low`, `run_high`: of one new run.
+    """
+
+    value: Array
+    low: Array
+    high: Array
+    run_low: Array
+    run_high: Array
+
+
+class FittedLaw:
+    """A law of laws.json.
+
+    Args:
+        record: Its record.
+
+    Raises:
+        UserError: The record names a law that this version does not know.
+    """
+
+    def __init__(self, record: Mapping[str, Any]) -> None:
+        self.record = dict(record)
+        self.name: str = record["name"]
+        self.target: str = record["target"]
+        self.selected: dict[str, Any] = record["selected"]
+        self.best: bool = record["best"]
+        known = LAWS.get(self.target, {})
+        if self.name not in known:
+            raise UserError(
+                f"laws.json holds the law {self.name!r} for {self.target!r}, unknown here; "
+                "fit the laws again with this version"
+            )
+        self.law: Law = known[self.name]
+        self.inputs: tuple[str, ...] = self.law.inputs
+        self.range: dict[str, list[float]] = record["range"]
+
+    def predict(self, inputs: Mapping[str, Any], test_set: bool = True) -> Predictions:
+        """Predict the target.
+
+        Args:
+            inputs: Values or arrays per input of the law, broadcast to shape (m,): `params` in the
+                measure that `selected["size"]` names, `tokens` (unique ones), `epochs`,
+                `teacher_loss`, `teacher_params`. Others are ignored.
+            test_set: Count the test set's sampling noise; False for a measurement on the very test
+                set that the fitted runs share.
+
+        Raises:
+            UserError: An input is missing or not positive and finite.
+        """
+        given = {}
+        for name in self.inputs:
+            if name not in inputs:
+                raise UserError(f"the law {self.name} needs {name}; give it")
+            values = np.asarray(inputs[name], dtype=np.float64)
+            if not (np.isfinite(values) & (values > 0)).all():
+                raise UserError(f"{name} must be positive and finite for the law {self.name}")
+            given[name] = values
+        state = self.record["state"]
+        x = self.law.centred(given, state["centre"])
+        log, gradient = self.law.curve(np.array(state["theta"], dtype=np.float64), x)
+        curve, run = half_widths(gradient, uncertainty_of(state), state["level"], test_set)
+        # Far outside the fitted range a width may overflow: then the end is infinite, and honest.
+        with np.errstate(over="ignore"):
+            return Predictions(
+                value=np.exp(log),
+                low=np.exp(log - curve),
+                high=np.exp(log + curve),
+                run_low=np.exp(log - run),
+                run_high=np.exp(log + run),
+            )
+
+    def extrapolation(self, inputs: Mapping[str, Any]) -> float:
+        """The largest factor by which an input lies outside what was fitted; 1 inside."""
+        factor = 1.0
+        for name, (low, high) in self.range.items():
+            if name in inputs:
+                values = np.asarray(inputs[name], dtype=np.float64)
+                factor = max(factor, float((values / high).max()), float((low / values).max()))
+        return factor
+
+
+def read_laws(path: str | Path) -> list[FittedLaw]:
+    """Read laws.json."""
+    return [FittedLaw(record) for record in read_json(path)["laws"]]
+
+
+def find_laws(
+    laws: Sequence[FittedLaw],
+    target: str | None = None,
+    name: str | None = None,
+    best: bool | None = None,
+    **selected: Any,
+) -> list[FittedLaw]:
+    """The laws with this target, name, standing, and these values of `selected`."""
+    return [
+        law
+        for law in laws
+        if (target is None or law.target == target)
+        and (name is None or law.name == name)
+        and (best is None or law.best == best)
+        and all(law.selected.get(key) == value for key, value in selected.items())
+    ]

@@ -1,0 +1,208 @@
+"""Students before training: cut from a model, pre-trained, or random by a config."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from transformers import AutoConfig, AutoTokenizer
+
+from distill.core.checksums import SAFE, check_files, list_files, tokenizer_sha256
+from distill.core.errors import UserError
+from distill.core.files import write_json
+from distill.core.parquet import read_metadata, read_rows
+from distill.models.flops import count_parameters
+from distill.models.forward import model_class
+from distill.models.vocabulary import (
+    FILE,
+    TOKEN_IDS,
+    Vocabulary,
+    check_head,
+    check_size,
+    count_tokens,
+    most_frequent,
+    trim_model,
+)
+
+_DEPTH_KEYS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+
+
+def evenly_spaced(kept: int, layers: int) -> list[int]:
+    """Indices of `kept` evenly spaced of `layers` layers, the first and last included.
+
+    Raises:
+        UserError: More layers are to be kept than there are.
+    """
+    if kept > layers:
+        raise UserError(f"a student keeps {kept} layers of a model that has {layers}; lower layers")
+    if kept == 1:
+        return [0]
+    return [round(step * (layers - 1) / (kept - 1)) for step in range(kept)]
+
+
+def _cut(model: Any, kept: int) -> Any:
+    stacks = [
+        (parent, name, module)
+        for parent in model.modules()
+        for name, module in parent.named_children()
+        if isinstance(module, torch.nn.ModuleList) and len(module) == model.config.num_hidden_layers
+    ]
+    if len(stacks) != 1:
+        raise UserError(
+            f"a {model.config.model_type} model has {len(stacks)} stacks of layers where one is "
+            "expected, so no student can be cut from it; use init: random or pretrained"
+        )
+    parent, name, stack = stacks[0]
+    chosen = evenly_spaced(kept, len(stack))
+    setattr(parent, name, torch.nn.ModuleList([stack[number] for number in chosen]))
+    if getattr(model.config, "layer_types", None):
+        model.config.layer_types = [model.config.layer_types[number] for number in chosen]
+    for key in _DEPTH_KEYS:
+        if key in model.config.to_dict():
+            setattr(model.config, key, kept)
+    return model
+
+
+def _random(config: Any, overrides: dict[str, Any], tokenizer: Any, seed: int) -> Any:
+    """A model of `config` with some entries replaced, or of another model_type by its defaults."""
+    entries = dict(overrides)
+    kind = entries.pop("model_type", config.model_type)
+    try:
+        plain = AutoConfig.for_model(kind)
+        if unknown := [key for key in entries if not hasattr(plain, key)]:
+            raise UserError(f"the student's config: {kind} knows no {', '.join(unknown)}")
+        if kind == config.model_type:
+            base = config.to_dict()
+            # Entries that the library derived from the old ones must not outlive them.
+            base.pop("layer_types", None)
+            if {"hidden_size", "num_attention_heads"} & set(entries):
+                base.pop("head_dim", None)
+        else:
+            base = {key: getattr(tokenizer, key) for key in TOKEN_IDS}
+            # As wide as the source's head, which some families pad, so that both compare.
+            base["vocab_size"] = max(len(tokenizer), getattr(config, "vocab_size", 0))
+            base["model_type"] = kind
+        torch.manual_seed(seed)
+        # A student fills in masked tokens if its source does.
+        model = model_class(config).from_config(
+            AutoConfig.for_model(**{**base, **entries}), trust_remote_code=False
+        )
+        model(input_ids=torch.arange(4).unsqueeze(0))  # some mistakes show in the first pass only
+    except (ValueError, TypeError, KeyError, RuntimeError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"the student's config {overrides} builds no {kind} model: {reason}"
+        ) from None
+    return model.float()
+
+
+def _vocabulary(
+    spec: dict[str, Any], texts: Sequence[str | Path], tokenizer: Any, full: int
+) -> Vocabulary:
+    """The ids that a student keeps.
+
+    Raises:
+        UserError: The text's tokens are not the student's, or too many ids are asked for.
+    """
+    if read_metadata(texts[0], "tokenizer_sha256") != tokenizer_sha256(tokenizer):
+        raise UserError(
+            "the student's tokenizer is not that of the teacher named in its vocabulary, so ids "
+            "cannot be counted there; name a teacher with the same tokenizer"
+        )
+    counts = count_tokens(read_rows(texts))
+    return most_frequent(counts, tokenizer.all_special_ids, spec["vocabulary"]["size"], full)
+
+
+def build_student(
+    spec: dict[str, Any],
+    source_dir: str | Path,
+    manifest: str | Path,
+    texts: Sequence[str | Path] = (),
+) -> None:
+    """Write a student's initial weights (fp32 safetensors) and tokenizer beside `manifest`.
+
+    Args:
+        spec: init, layers, config and seed, as in the config, and vocabulary where it is trimmed.
+        source_dir: Directory of the model that it comes from.
+        manifest: Written last; older files beside it are removed first.
+        texts: Parts of teacher text whose ids a trimmed vocabulary counts.
+
+    Raises:
+        UserError: The student cannot be built as asked.
+    """
+    folder = Path(manifest).parent
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    check_files(source_dir, weights=spec["init"] != "random")
+    tokenizer = AutoTokenizer.from_pretrained(source_dir, **SAFE)
+    vocabulary: Vocabulary | None = None
+    if spec["init"] == "random":
+        config = AutoConfig.from_pretrained(source_dir, **SAFE)
+        full = max(len(tokenizer), getattr(config, "vocab_size", 0))
+        overrides = dict(spec["config"])
+        if "vocabulary" in spec:  # born small: no row of the full vocabulary is ever drawn
+            vocabulary = _vocabulary(spec, texts, tokenizer, full)
+            overrides |= {"vocab_size": vocabulary.width} | vocabulary.token_ids(tokenizer)
+        model = _random(config, overrides, tokenizer, spec["seed"])
+        if vocabulary is not None:
+            check_head(model)
+        if (wanted := spec.get("params")) and (made := count_parameters(model)[0]) != wanted:
+            raise UserError(
+                f"a student has {made} parameters but its params says {wanted}; correct its config "
+                "or params"
+            )
+    else:
+        config = AutoConfig.from_pretrained(source_dir, **SAFE)
+        model = model_class(config).from_pretrained(
+            source_dir, dtype=torch.float32, use_safetensors=True, **SAFE
+        )
+        if spec["init"] == "cut":
+            model = _cut(model, spec["layers"])
+        if "vocabulary" in spec:
+            full = model.get_input_embeddings().num_embeddings
+            vocabulary = _vocabulary(spec, texts, tokenizer, full)
+            model = trim_model(model, vocabulary, tokenizer)
+    if vocabulary is not None:
+        write_json(folder / FILE, vocabulary.record())
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    record = {"schema": 1, "spec": spec, "layers": model.config.num_hidden_layers}
+    write_json(manifest, record | {"files": list_files(folder)})
+
+
+def empty_student(spec: dict[str, Any], source_dir: str | Path, saved: bool = False) -> Any:
+    """A student (or, with init `pretrained`, its source) without weights, on the meta device.
+
+    Which ids a trimmed vocabulary keeps does not matter here, so no text is read.
+
+    Args:
+        spec: init, layers, config and seed, as in the config, and vocabulary where it is trimmed.
+        source_dir: Directory of the model that it comes from; its weights are not read.
+        saved: As its file holds it after training, with a row per id of the full vocabulary,
+            rather than as it is trained.
+
+    Raises:
+        UserError: The student cannot be built as asked.
+    """
+    config = AutoConfig.from_pretrained(source_dir, **SAFE)
+    tokenizer = AutoTokenizer.from_pretrained(source_dir, **SAFE)
+    random, entries = spec["init"] == "random", dict[str, Any]()
+    if trimmed := spec.get("vocabulary"):
+        full = max(len(tokenizer) if random else 0, config.vocab_size)
+        check_size(trimmed["size"], full)
+        entries = {"vocab_size": full if saved else trimmed["size"] + 1}
+        # Ids of the full vocabulary need not exist in the small one.
+        entries |= {key: 0 for key in TOKEN_IDS if getattr(tokenizer, key) is not None}
+    with torch.device("meta"):
+        if random:
+            model = _random(config, spec["config"] | entries, tokenizer, spec["seed"])
+        else:
+            for key, value in entries.items():
+                setattr(config, key, value)
+            model = model_class(config).from_config(config, trust_remote_code=False)
+            model = _cut(model, spec["layers"]) if spec["init"] == "cut" else model
+    if trimmed:
+        check_head(model)
+    return model

@@ -1,0 +1,100 @@
+"""Output heads: from final hidden states to a teacher's log-probabilities."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distill.core.errors import UserError
+from distill.models.decoding import Decoding, log_q
+from distill.models.forward import head_inputs
+from distill.models.tensors import load_tensors, save_tensors
+
+
+class OutputHead:
+    """A saved output head: logits = softcap(scale * (hidden W^T + b))."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, cap: float, scale: float):
+        self.weight, self.bias, self.cap, self.scale = weight, bias, cap, scale
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether logits are hidden W^T and nothing more."""
+        return self.bias is None and not self.cap and self.scale == 1
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Logits [tokens, vocabulary] of hidden states [tokens, width]."""
+        logits = torch.nn.functional.linear(hidden.to(self.weight.dtype), self.weight, self.bias)
+        if self.scale != 1.0:
+            logits = logits * self.scale
+        return torch.tanh(logits / self.cap) * self.cap if self.cap else logits
+
+
+def head_of(model: Any) -> OutputHead:
+    """The output head of a language model: its matrix, and what else makes logits.
+
+    Raises:
+        UserError: The head is more than a matrix with optional bias, scale and soft cap: its
+            logits differ from the model's own.
+    """
+    module = model.get_output_embeddings()
+    config = model.config
+    scale = getattr(config, "logit_scale", None) or 1.0
+    if getattr(config, "logits_scaling", None):
+        scale = 1.0 / config.logits_scaling
+    cap = getattr(config, "final_logit_softcapping", None) or 0.0
+    head = OutputHead(module.weight.detach(), getattr(module, "bias", None), cap, scale)
+    ids = torch.arange(8, device=model.device).unsqueeze(0) % config.vocab_size
+    with torch.inference_mode():
+        own = model(input_ids=ids).logits[0]
+        ours = head.logits(final_hidden(model, ids, None)[0])
+    if not torch.allclose(own.float(), ours.float(), atol=1e-2, rtol=1e-2):
+        raise UserError(
+            f"the output head of {config.model_type} is more than a matrix, so soft targets "
+            "cannot be had from its hidden states; use another teacher architecture"
+        )
+    return head
+
+
+def final_hidden(model: Any, ids: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """What a language model hands to its output matrix: [batch, tokens, width]."""
+    return head_inputs(model, ids, mask, torch.ones_like(ids, dtype=torch.bool)).view(
+        *ids.shape, -1
+    )
+
+
+def save_head(head: OutputHead, path: str | Path) -> None:
+    """Write an output head as safetensors (bf16 or fp32, as loaded)."""
+    tensors = {"weight": head.weight}
+    if head.bias is not None:
+        tensors["bias"] = head.bias
+    save_tensors(tensors, path, {"cap": str(head.cap), "scale": str(head.scale)})
+
+
+def load_head(path: str | Path, device: torch.device) -> OutputHead:
+    """Read an output head.
+
+    Raises:
+        UserError: The file is damaged.
+    """
+    tensors, marks = load_tensors(path)
+    placed = {name: tensor.to(device) for name, tensor in tensors.items()}
+    return OutputHead(
+        placed["weight"], placed.get("bias"), float(marks["cap"]), float(marks["scale"])
+    )
+
+
+def state_bytes(states: torch.Tensor) -> bytes:
+    """bf16 [tokens, width] as bytes."""
+    blob: bytes = states.to(torch.bfloat16).cpu().contiguous().view(torch.int16).numpy().tobytes()
+    return blob
+
+
+def hidden_states(blob: bytes, width: int) -> torch.Tensor:
+    """bf16 [tokens, width] from the bytes of a row."""
+    return torch.frombuffer(bytearray(blob), dtype=torch.bfloat16).view(-1, width)
+
+
+def teacher_log_q(head: OutputHead, states: torch.Tensor, decoding: Decoding) -> torch.Tensor:
+    """log q float32 [tokens, vocabulary] from final hidden states [tokens, width]."""
+    return log_q(head.logits(states.to(head.weight.device)), decoding)

@@ -1,0 +1,210 @@
+"""Open a model directory safely, on the device and in the precision that suit the machine."""
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, BitsAndBytesConfig
+
+from distill.core.checksums import SAFE, check_files, tokenizer_sha256
+from distill.core.errors import UserError
+from distill.core.parquet import read_metadata, read_rows
+from distill.models.attention import GROUPED
+from distill.models.forward import is_masked, model_class
+from distill.models.rows import read_ids
+from distill.models.tokenizers import load_tokenizer
+from distill.runtime.cpu import set_up_cpu
+from distill.runtime.device import device
+
+
+def bf16_gains() -> bool:
+    """Whether bf16 matrix products beat fp32 on this machine by at least a third.
+
+    Instruction sets alone do not say (some CPUs emulate bf16), so a product is timed. Where the
+    CPU has AVX512-BF16 or AMX the measured factor is 2 to 3, far from the threshold. Processor time
+    of one thread counts, in turns: by the clock, beside busy jobs, one call in ten said no.
+    """
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    seconds = {torch.float32: float("inf"), torch.bfloat16: float("inf")}
+    for _ in range(12):
+        for dtype, best in seconds.items():
+            left, right = torch.ones(256, 576, dtype=dtype), torch.ones(1536, 576, dtype=dtype)
+            start = time.thread_time()
+            torch.nn.functional.linear(left, right)
+            seconds[dtype] = min(best, time.thread_time() - start)
+    torch.set_num_threads(threads)
+    return seconds[torch.float32] > 4 / 3 * seconds[torch.bfloat16]
+
+
+def resolve_precision(precision: str) -> str:
+    """`auto` becomes `bf16` where the machine gains from it, else `fp32`; others stay."""
+    if precision == "auto":
+        return "bf16" if bf16_gains() else "fp32"
+    return precision
+
+
+def dtype_of(precision: str) -> torch.dtype:
+    """The torch type of a resolved precision (`bf16`, `fp16` or `fp32`)."""
+    return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[precision]
+
+
+def attention_for(sequence: int) -> str | None:
+    """The attention implementation for sequences of up to `sequence` tokens on this device.
+
+    None leaves the choice to the library: its fused kernel where the architecture allows it.
+    """
+    return GROUPED if device().type == "cpu" and sequence <= 1024 else None
+
+
+def _opened(model: Any) -> Any:
+    """The model, for evaluation; the log says what was chosen for this machine."""
+    logging.info(
+        "%s on %s, weights %s, attention %s, %d threads",
+        type(model).__name__, model.device, str(model.dtype).removeprefix("torch."),
+        model.config._attn_implementation, torch.get_num_threads(),
+    )  # fmt: skip
+    return model.eval()
+
+
+def load_model(path: str | Path, *, precision: str, sequence: int) -> Any:
+    """Load a causal or masked language model for evaluation, on this machine's device.
+
+    Args:
+        path: Directory with `config.json` and safetensors weights.
+        precision: Resolved precision of the weights.
+        sequence: Longest sequence in tokens that will be run; picks the attention kernel.
+
+    Raises:
+        UserError: The sequence does not fit the model's context, or a file is damaged.
+    """
+    config = AutoConfig.from_pretrained(path, **SAFE)
+    check_context(config, sequence, str(path))
+    check_files(path)
+    model = model_class(config).from_pretrained(
+        path,
+        dtype=dtype_of(precision),
+        use_safetensors=True,
+        attn_implementation=attention_for(sequence),
+        **SAFE,
+    )
+    return _opened(model.to(device()))
+
+
+def quantised(quantisation: str, dtype: torch.dtype) -> dict[str, Any]:
+    """What `from_pretrained` needs for 4- or 8-bit weights by bitsandbytes; nothing for `none`.
+
+    nf4: QLoRA (Dettmers 2023); int8: LLM.int8() (Dettmers 2022).
+    """
+    if quantisation == "nf4":
+        settings = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
+        )
+        return {"quantization_config": settings}
+    if quantisation == "int8":
+        return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
+    return {}
+
+
+def load_teacher(path: str | Path, spec: dict[str, Any], *, sequence: int) -> Any:
+    """Load a teacher as its spec says.
+
+    Args:
+        path: Directory with `config.json` and safetensors weights.
+        spec: precision, quantisation (`none`, `int8` or `nf4`) and device_map.
+        sequence: Longest sequence in tokens that will be run.
+
+    Raises:
+        UserError: The sequence does not fit the model's context, or a file is damaged.
+    """
+    precision = resolve_precision(spec["precision"])
+    if spec["quantisation"] == "none" and spec["device_map"] is None:
+        return load_model(path, precision=precision, sequence=sequence)
+    config = AutoConfig.from_pretrained(path, **SAFE)
+    check_context(config, sequence, str(path))
+    check_files(path)
+    settings = quantised(spec["quantisation"], dtype_of(precision))
+    settings["device_map"] = spec["device_map"] or {"": device()}
+    model = model_class(config).from_pretrained(
+        path,
+        dtype=dtype_of(precision),
+        use_safetensors=True,
+        attn_implementation=attention_for(sequence),
+        **settings,
+        **SAFE,
+    )
+    return _opened(model)
+
+
+def open_scoring(
+    text: str | Path, model_file: str | Path, spec: dict[str, Any]
+) -> tuple[list[dict[str, Any]], Any]:
+    """Rows of a text part, and the teacher that is to score them.
+
+    Args:
+        text: The part.
+        model_file: A file in the teacher's directory.
+        spec: Of the teacher: precision, quantisation, device_map and threads, which are set.
+
+    Raises:
+        UserError: The text's tokens are not the teacher's, or exceed its context, or the teacher
+            is of another kind than the text.
+    """
+    set_up_cpu(spec["threads"])
+    rows, folder = read_rows(text), Path(model_file).parent
+    check_tokens(text, folder)
+    check_kind(AutoConfig.from_pretrained(folder, **SAFE), rows, str(folder))
+    length = max(len(read_ids(row)) for row in rows)
+    return rows, load_teacher(folder, spec, sequence=length)
+
+
+def check_kind(config: Any, rows: Sequence[dict[str, Any]], name: str) -> None:
+    """Check that masked chunks meet a masked model, and other text a causal one.
+
+    Args:
+        config: Of the model.
+        rows: Of text.
+        name: The model's.
+
+    Raises:
+        UserError: They do not fit.
+    """
+    masked = bool(rows) and "positions" in rows[0]
+    if masked != is_masked(config):
+        kind = "masked" if is_masked(config) else "causal"
+        remedy = "a masked model such as BERT" if masked else "a causal model"
+        raise UserError(
+            f"{name} is a {kind} language model ({config.model_type}), which cannot read what the "
+            f"study's task gives it; name {remedy}, or set the task that fits"
+        )
+
+
+def check_tokens(text: str | Path, folder: str | Path) -> None:
+    """Check that a text's tokens are those of the model in `folder`.
+
+    Raises:
+        UserError: They are not, so a score of them would mean nothing.
+    """
+    if read_metadata(text, "tokenizer_sha256") != tokenizer_sha256(load_tokenizer(folder)):
+        raise UserError(
+            f"the model in {folder} cannot score {text}: its tokenizer is not the one that the "
+            "text's tokens come from; name a teacher with the same tokenizer in the cache"
+        )
+
+
+def check_context(config: Any, sequence: int, name: str) -> None:
+    """Raise UserError if `sequence` tokens exceed the context of a model's `config`."""
+    context = getattr(config, "max_position_embeddings", None)
+    if context is not None and sequence > context:
+        raise UserError(
+            f"{name} reads at most {context} tokens but up to {sequence} are asked for; lower "
+            "prompts.max_tokens, the teacher's max_tokens, evaluate.instruction_tokens or "
+            "train.max_length (corpus.length)"
+        )

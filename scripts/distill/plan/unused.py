@@ -1,0 +1,76 @@
+"""Find results that no run of a study refers to."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from distill.plan.benchmarks import BenchmarkPlan
+from distill.plan.study import RESOURCES, Plan
+
+
+def _below(folder: Path) -> Iterable[Path]:
+    return (path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
+
+
+def unused_folders(plan: Plan) -> list[Path]:
+    """Folders of the study, and of shared work, that the study does not name.
+
+    A run's folder is unused when the run table lacks it. Work in `resources/` may belong to other
+    studies: it is listed only if no study passed as a plan names it, so pass them all.
+    """
+    students = Path(plan.results) / "students"
+    named = {students / run.folder for run in (*plan.runs, *plan.trained_runs)}
+    found = {path.parent for path in students.rglob("training.json")}
+    found |= {path.parent for path in students.rglob("metrics.json")}
+    unused = sorted(found - named)
+    shards = Path(plan.results) / "shards"
+    used = {Path(shard) for shard in plan.shards}
+    used |= {Path(plan.shard(run)) for run in plan.trained_runs}
+    unused += sorted(path for path in shards.rglob("n*.parquet") if path not in used)
+    curated, kept = Path(plan.results) / "curated", {*plan.all_decisions, *plan.all_curated}
+    unused += sorted(path for path in curated.rglob("n*.parquet") if str(path) not in kept)
+    unused += sorted(
+        path
+        for path in (Path(plan.results) / "efficiency").glob("*.json")
+        if str(path) not in plan.efficiencies
+    )
+    benchmarks = BenchmarkPlan(plan)
+    scores = {*benchmarks.files, *(benchmarks.prepared(task) for task in benchmarks.tasks)}
+    unused += sorted(
+        path
+        for path in Path(plan.results).glob("**/benchmarks/*.json")
+        if str(path) not in scores and not any(folder in path.parents for folder in unused)
+    )
+    return unused
+
+
+def unused_resources(plans: Iterable[Plan]) -> list[Path]:
+    """Shared work that none of the studies names."""
+    kept: set[Path] = set()
+    for plan in plans:
+        kept |= {Path(RESOURCES, "models", key) for key in plan.model_sources}
+        kept |= {Path(RESOURCES, "data", key) for key in plan.data_sources}
+        if plan.study.corpus is not None:
+            kept |= {Path(plan.near_duplicates).parent}
+        else:
+            kept |= {Path(RESOURCES, "prompts", plan.prompts_key)}
+        kept |= {
+            Path(RESOURCES, kind, key) for kind in ("text", "states") for key in plan.text_keys
+        }
+        kept |= {Path(RESOURCES, "served", key) for key in plan.served_keys}
+        kept |= {Path(RESOURCES, "caches", *key) for key in plan.cache_keys}
+        kept |= {Path(RESOURCES, "layers", *key) for key in plan.layers_keys}
+        kept |= {Path(RESOURCES, "losses", *key) for key in plan.loss_keys}
+        kept |= {Path(RESOURCES, "heads", f"{key}.safetensors") for key in plan.scorer_keys}
+        kept |= {Path(RESOURCES, "students", key) for key in plan.student_keys}
+    present = [
+        path
+        for kind in Path(RESOURCES).glob("*")
+        for path in kind.glob("*/*" if kind.name in ("caches", "layers", "losses") else "*")
+    ]
+    return sorted(path for path in present if path not in kept)
+
+
+def size_mb(path: Path) -> float:
+    """Size of a file or folder in MB of 1024^2 bytes; links count nothing."""
+    files = [path] if path.is_file() else list(_below(path))
+    return sum(file.stat().st_size for file in files if not file.is_symlink()) / 1024**2

@@ -1,0 +1,326 @@
+"""The runs table: one row per run, from exactly the records that the run table names."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from distill.contracts.columns import COLUMNS, NULL_IN, NULLABLE
+from distill.contracts.energy import energy_of
+from distill.contracts.run import LIVE, Run
+from distill.core.completeness import answer_warnings
+from distill.core.errors import UserError
+from distill.core.files import altered, read_json, replacing, sha256_of, write_json
+from distill.core.parquet import write_table
+from distill.table.benchmarks import add_benchmarks
+from distill.table.references import add_training, curation_counts, qualitative_samples, references
+from distill.table.teacher_costs import known_sum, teacher_costs
+
+_MODEL = ("params", "params_non_embedding", "size_mb")
+_TRAINING = ("updates", "tokens_seen", "tokens_unique", "train_flops", "train_seconds")
+_HELD_OUT = (
+    "unseen_token_share", "loss", "loss_stderr", "loss_teacher", "perplexity", "bits_per_byte",
+    "kl_teacher", "kl_floor", "top1_agreement", "ece",
+)  # fmt: skip
+_NEEDED: dict[str, Sequence[str]] = {
+    "model": (*_MODEL, "sha256"),
+    "training": (*_TRAINING, "peak_memory_mb"),
+    "heldout": (*_HELD_OUT, "unigram_entropy", "identity"),
+    "reference": ("loss", "bits_per_byte"),
+    "versions": (),
+    "hardware": ("cpu", "cpus", "gpu"),
+}
+"""What each metrics.json holds, by section."""
+
+
+def read_metrics(path: str | Path) -> dict[str, Any]:
+    """The record of a student's evaluation.
+
+    Raises:
+        UserError: It is damaged, or is no such record.
+    """
+    record = read_json(path)
+    sections = record if isinstance(record, dict) else {}
+    for section, names in _NEEDED.items():
+        found = sections.get(section)
+        missing = [name for name in names if name not in found] if isinstance(found, dict) else [""]
+        if missing:
+            where = f"{section}.{missing[0]}".rstrip(".")
+            raise UserError(
+                f"{path} is no record of an evaluation (it lacks {where}); delete it and run the "
+                "workflow again"
+            )
+    return sections
+
+
+def read_responses(path: str | Path, written: str | None) -> list[dict[str, Any]]:
+    """A model's responses, which are as its evaluation wrote them."""
+    if not Path(path).is_file() or sha256_of(path) != written:
+        raise altered(path)
+    return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+
+
+def normalised_loss(loss: float, entropy: float, teacher: float) -> float:
+    """1 at the teacher's loss, 0 at the unigram entropy of the held-out tokens and above it."""
+    if loss <= teacher:
+        return 1.0
+    return (entropy - loss) / (entropy - teacher) if loss < entropy else 0.0
+
+
+def combined_scores(
+    weights: Mapping[str, float],
+    perplexity: float,
+    pass_rate: float | None,
+    speed: float,
+    score: float | None,
+    teacher_speed: float | None,
+) -> dict[str, float | None]:
+    """The combined scores of a run.
+
+    `combined` is study 1's formula as published; it adds unlike units, so tokens/s swamps the rest.
+    `combined_normalised` has fixed anchors: the normalised loss and speed / (speed + teacher's),
+    which is one half at the teacher's speed. Adding a run changes no other run's score. None where
+    nothing was asked.
+    """
+    if pass_rate is None:
+        return dict.fromkeys(("combined", "combined_normalised", "combined_mean"))
+    literal = (
+        weights["perplexity"] / perplexity
+        + weights["pass_rate"] * pass_rate
+        + weights["tokens_per_second"] * speed
+    )
+    if score is None or teacher_speed is None:
+        return {"combined": literal, "combined_normalised": None, "combined_mean": None}
+    return {
+        "combined": literal,
+        "combined_normalised": weights["perplexity"] * score
+        + weights["pass_rate"] * pass_rate
+        + weights["tokens_per_second"] * speed / (speed + teacher_speed),
+        "combined_mean": (score + pass_rate) / 2,
+    }
+
+
+_LIVE = {"bytes_per_token": 0.0, "kept_mass": 1.0, "entropy": None, "manifest": {"scheme": LIVE}}
+"""A live teacher, in the form of a cache's record: nothing is stored, nothing is lost."""
+
+
+def _with_live(training: Mapping[str, Any], costs: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's costs with those of the teacher that it asked, which no other run can share."""
+    live = training.get("target_flops", 0)
+    return {**costs} | {
+        name: costs[name] + live for name in ("target_flops", "target_flops_amortised")
+    }
+
+
+def _totals(training: Mapping[str, Any], costs: Mapping[str, Any]) -> dict[str, Any]:
+    """All FLOPs and all energy behind a run, and the share of the energy that is an estimate."""
+    trained = energy_of(training, "energy_")
+    own = {"flops": training["train_flops"], **trained.columns()}
+    totals = {
+        f"total_{unit}{suffix}": known_sum(
+            [own[unit], *(costs[f"{kind}_{unit}{suffix}"] for kind in ("teacher", "target"))]
+        )
+        for unit in own
+        for suffix in ("", "_amortised")
+    }
+    used, estimated = totals["total_kwh_amortised"], totals["total_kwh_estimated_amortised"]
+    share = estimated / used if used and estimated is not None else None
+    return totals | {"train_kwh": trained.kwh, "kwh_estimated": share}
+
+
+def runs_table(
+    records: Mapping[Run, dict[str, Any]],
+    shards: Mapping[Run, str | Path | None],
+    efficiency: Mapping[Run, dict[str, Any]],
+    teacher_speed: Mapping[str, float | None],
+    spec: dict[str, Any],
+    caches: Mapping[Run, dict[str, Any] | None],
+    decisions: Mapping[Run, str | Path | None] | None = None,
+) -> pd.DataFrame:
+    """Build the runs table.
+
+    Args:
+        records: metrics.json per run.
+        shards: Training data per run, None for n = 0.
+        efficiency: Speed and memory of each run's architecture.
+        teacher_speed: Tokens per second of each teacher that is a model.
+        spec: study, task, init (per student) and weights (of the combined score).
+        caches: The record of each run's soft targets, None without.
+        decisions: Of the curation that chose each run's rows, if one did.
+
+    Raises:
+        UserError: A required metric is missing or not finite.
+    """
+    costs = teacher_costs(shards, decisions)
+    rows = []
+    may_be_null = {*NULLABLE, *NULL_IN[spec["task"]]}
+    for run, record in records.items():
+        held, training, speed = record["heldout"], record["training"], efficiency[run]
+        asked = record["instructions"] or {"fixed": {}, "large": {}}
+        fixed, large = asked["fixed"], asked["large"]
+        cache, answers = caches.get(run) or {}, record["answers"] or {}
+        cost = _with_live(training, costs[run])
+        teacher = held["loss_teacher"]
+        score = None
+        if teacher is not None:
+            score = normalised_loss(held["loss"], held["unigram_entropy"], teacher)
+        row: dict[str, Any] = {
+            "study": spec["study"],
+            "task": spec["task"],
+            "init": spec["init"][run.student],
+            **{name: getattr(run, name) for name in Run.__dataclass_fields__},
+            **{name: record["model"][name] for name in _MODEL},
+            **{name: training[name] for name in _TRAINING},
+            **{name: held[name] for name in _HELD_OUT},
+            **{name: answers.get(name) for name in ("bleu", "rouge_l")},
+            "bleu_validation": (record["answers_validation"] or {}).get("bleu"),
+            "train_peak_memory_mb": training["peak_memory_mb"],
+            **{
+                f"cache_{name}": cache.get(name)
+                for name in ("bytes_per_token", "kept_mass", "entropy")
+            },
+            "reference_loss": record["reference"]["loss"],
+            "reference_bits_per_byte": record["reference"]["bits_per_byte"],
+            "pass_rate": fixed.get("rate"),
+            "pass_rate_low": fixed.get("low"),
+            "pass_rate_high": fixed.get("high"),
+            "pass_rate_large": large.get("rate"),
+            "pseudo_perplexity": record.get("pseudo", {}).get("perplexity"),
+            **{name: speed.get(name) for name in ("ttft_ms", "forward_ms")},
+            **{
+                name: speed[name]
+                for name in (
+                    "tokens_per_second",
+                    "tokens_per_second_median",
+                    "peak_memory_mb",
+                    "flops_per_token",
+                )
+            },
+            **cost,
+            **_totals(training, cost),
+            **combined_scores(
+                spec["weights"],
+                held["perplexity"],
+                fixed.get("rate"),
+                speed["tokens_per_second"],
+                score,
+                teacher_speed.get(run.teacher),
+            ),
+        }
+        for name in COLUMNS:
+            value = row[name]
+            missing = value is None or (isinstance(value, float) and not math.isfinite(value))
+            if missing and not (value is None and name in may_be_null):
+                raise UserError(
+                    f"{name} of {run.student}, {run.method}, n = {run.samples} is {value}; delete "
+                    "its metrics.json and run again, or look into its log"
+                )
+        rows.append(row)
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    for name in may_be_null:
+        table[name] = table[name].astype("float64")
+    for name in [name for name in COLUMNS if "flops" in name]:
+        table[name] = table[name].astype("float64")
+    keys = ["teacher", "student", "method", "curation", "cache", "samples", "draw", "seed"]
+    return table.sort_values(keys, ignore_index=True)
+
+
+def write_runs(table: pd.DataFrame, parquet: str | Path, csv: str | Path) -> None:
+    """Write the runs table in both forms."""
+    write_table(parquet, pa.Table.from_pandas(table, preserve_index=False))
+    with replacing(csv) as temporary:
+        table.to_csv(temporary, index=False)
+
+
+def collect(
+    spec: dict[str, Any],
+    metrics: Sequence[str],
+    responses: Sequence[str],
+    shards: Sequence[str],
+    decisions: Sequence[str],
+    efficiency: Sequence[str],
+    teachers: Sequence[str],
+    near_duplicates: str,
+    searches: Sequence[str],
+    trained: Sequence[str],
+    benchmarks: Sequence[str],
+    out: Mapping[str, str],
+) -> None:
+    """Read all records of a study and write its runs table, references and samples.
+
+    Args:
+        spec: study, task, init, weights, runs (values of `Run`, in the order of `metrics`),
+            shards (per run, its place in `shards` or None), decisions (likewise), efficiency
+            (per run), teachers (name, place in `efficiency`), in the order of `teachers`,
+            searches (names), methods (the settings of each) and, if any teacher is trained by the
+            study, trained (name and values of `Run`, in the order of `trained`); if any benchmark
+            is named, benchmarks: tasks (names), runs (place in `runs` and task) and teachers (name
+            and task), these two together in the order of `benchmarks`; and uncounted, the teachers
+            whose FLOPs are not known, if there are any.
+        metrics: metrics.json per run.
+        responses: responses.jsonl per run, then per teacher.
+        shards: Training sets, each once.
+        decisions: What curations decided, each once.
+        efficiency: Speed records, each once.
+        teachers: metrics.json per teacher that is a model.
+        near_duplicates: Report on test and training prompts.
+        searches: best.json per search, in the order of spec's searches.
+        trained: training.json per teacher that the study trains.
+        benchmarks: Scores on benchmarks.
+        out: Paths of runs (Parquet), csv, references and samples (JSON).
+    """
+    runs = [Run(*values) for values in spec["runs"]]
+    records = {run: read_metrics(path) for run, path in zip(runs, metrics, strict=True)}
+    speeds = [read_json(path) for path in efficiency]
+    names = [name for name, _ in spec["teachers"]]
+    judged = {name: read_json(path) for name, path in zip(names, teachers, strict=True)}
+    speed_of = {name: speeds[place] for name, place in spec["teachers"]}
+    places = dict(zip(runs, spec["shards"], strict=True))
+    shard_of = {run: None if place is None else shards[place] for run, place in places.items()}
+    record_of = {path: read_json(Path(path).with_suffix(".json")) for path in shards}
+    shown = {run: {} if path is None else record_of[path] for run, path in shard_of.items()}
+    caches = {
+        run: _LIVE if run.cache == LIVE else record.get("cache") for run, record in shown.items()
+    }
+    chosen = dict(zip(runs, spec["decisions"], strict=True))
+    table = runs_table(
+        records,
+        shard_of,
+        {run: speeds[place] for run, place in zip(runs, spec["efficiency"], strict=True)},
+        {name: speed["tokens_per_second"] for name, speed in speed_of.items()},
+        spec,
+        caches,
+        {run: None if place is None else decisions[place] for run, place in chosen.items()},
+    )
+    beside = references(records, judged, speed_of, read_json(near_duplicates), table, spec["study"])
+    beside["warnings"] += [
+        f"the FLOPs of {name}'s text are not in the totals, as server.params is not stated"
+        for name in spec.get("uncounted", [])
+    ]
+    for teacher in dict.fromkeys(run.teacher for run in runs):
+        own = [shown[run] for run in runs if run.teacher == teacher and "empty" in shown[run]]
+        if spec["task"] == "instruction" and own:
+            beside["warnings"] += answer_warnings(teacher, max(own, key=lambda one: one["rows"]))
+    beside["methods"] = spec["methods"]
+    beside["caches"] = {run.cache: record for run, record in caches.items() if record}
+    beside["curations"] = curation_counts(shown)
+    found = zip(spec["searches"], searches, strict=True)
+    beside["searches"] = {name: read_json(path) for name, path in found}
+    made = zip(spec.get("trained", []), trained, strict=True)
+    add_training(beside["teachers"], {name: (Run(*run), path) for (name, *run), path in made})
+    if asked := spec.get("benchmarks"):
+        table = add_benchmarks(table, beside, asked, runs, benchmarks)
+    write_runs(table, out["runs"], out["csv"])
+    write_json(out["references"], beside)
+    sums = [record.get("responses_sha256") for record in (*records.values(), *judged.values())]
+    answers = [
+        [row for row in read_responses(path, written) if row["set"] == "test"]  # all that is shown
+        for path, written in zip(responses, sums, strict=True)
+    ]
+    students = dict(zip(runs, answers[: len(runs)], strict=True))
+    taught = dict(zip(names, answers[len(runs) :], strict=True))
+    write_json(out["samples"], qualitative_samples(students, taught))

@@ -1,0 +1,270 @@
+"""What stands beside the runs table: teachers, floors, paired tests, checks and sample answers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from distill.contracts.run import Run
+from distill.core.files import read_json
+from distill.evaluation.instructions import (
+    DUMMY_RESPONSE,
+    Instruction,
+    check_response,
+    instruction_sets,
+)
+from distill.stats.tokens import mcnemar
+
+_RUN_KEYS = ("student", "method", "curation", "cache", "samples", "draw", "seed")
+
+
+def _floor(items: Sequence[Instruction]) -> float:
+    """Pass rate of one fixed plain sentence: what knowing nothing scores."""
+    return sum(check_response(item, DUMMY_RESPONSE) for item in items) / len(items)
+
+
+def _passed(asked: Mapping[str, Any] | None) -> dict[str, float]:
+    """A teacher's pass rates; none where nothing is asked."""
+    if asked is None:
+        return {}
+    ends = (("", "rate"), ("_low", "low"), ("_high", "high"))
+    rates = {f"pass_rate{key}": asked["fixed"][value] for key, value in ends}
+    return rates | {"pass_rate_large": asked["large"]["rate"]}
+
+
+@cache
+def _test(only_first: int, only_second: int) -> dict[str, int | float]:
+    """The paired test depends on two counts, of which there are few, however many the pairs."""
+    first = [True] * only_first + [False] * only_second
+    return mcnemar(first, [not passed for passed in first])
+
+
+def paired_tests(records: Mapping[Run, dict[str, Any]], sets: Mapping[str, Any]) -> list[Any]:
+    """Paired (McNemar) comparisons of pass rates.
+
+    Every run against the dummy answer, and the students of one teacher, method and size against
+    each other, draw by draw and seed by seed.
+
+    Args:
+        records: metrics.json per run.
+        sets: Instructions per set, for the dummy's results.
+    """
+    dummy = {
+        name: {item.id: check_response(item, DUMMY_RESPONSE) for item in items}
+        for name, items in sets.items()
+    }
+    tests = []
+
+    def compare(run: Run, against: str, other: Mapping[str, Mapping[str, bool]]) -> None:
+        for name in sets:
+            own = records[run]["instructions"][name]["results"]
+            pairs = [(passed, other[name][key]) for key, passed in own.items()]
+            counts = [sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)]
+            test = _test(*counts)
+            head = {key: getattr(run, key) for key in _RUN_KEYS}
+            tests.append({**head, "against": against, "set": name, **test})
+
+    rivals: dict[Run, list[Run]] = {}
+    for run in records:
+        rivals.setdefault(replace(run, student=""), []).append(run)
+    for run in records:
+        compare(run, "dummy", dummy)
+        for other in rivals[replace(run, student="")]:
+            if run.student < other.student:
+                results = {name: records[other]["instructions"][name]["results"] for name in sets}
+                compare(run, other.student, results)
+    return tests
+
+
+def _machines(records: Sequence[Mapping[str, Any]]) -> set[str]:
+    found = [record["hardware"] for record in records]
+    return {f"{one['cpu']} x {one['cpus']}, GPU: {one['gpu'] or 'none'}" for one in found}
+
+
+def _versions(records: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Of each package, all that made a row."""
+    names = {name for record in records for name in record["versions"]}
+    return {
+        name: sorted({one["versions"][name] for one in records if name in one["versions"]})
+        for name in sorted(names)
+    }
+
+
+def mixtures(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Sentences on versions, machines and precisions that differ between rows.
+
+    Args:
+        records: metrics.json of students and teachers; students alone are asked for precision.
+    """
+    mixed = {name: found for name, found in _versions(records).items() if len(found) > 1}
+    slightly = "numbers may differ slightly for that reason alone"
+    said = [f"rows mix {name} {' and '.join(found)}: {slightly}" for name, found in mixed.items()]
+    said += ["rows come from several machines"] if len(_machines(records)) > 1 else []
+    students = [record for record in records if "training" in record]
+    used = {
+        "trained": [one["training"].get("precision") for one in students],
+        "judged": [one.get("precision") for one in students],
+    }
+    for what, precisions in used.items():
+        if len(found := sorted({one for one in precisions if one})) > 1:
+            said.append(f"rows were {what} in {' and '.join(found)}: {slightly}")
+    return said
+
+
+def references(
+    records: Mapping[Run, dict[str, Any]],
+    teachers: Mapping[str, dict[str, Any]],
+    efficiency: Mapping[str, dict[str, Any]],
+    near_duplicates: dict[str, Any],
+    table: pd.DataFrame,
+    study: str,
+) -> dict[str, Any]:
+    """What the figures and the report show beside the runs: teachers, floor, checks, costs.
+
+    Args:
+        records: metrics.json per run.
+        teachers: metrics.json per teacher that is a model.
+        efficiency: Speed and memory per such teacher.
+        near_duplicates: Similarity of test and training prompts.
+        table: The runs table.
+        study: Name of the study.
+    """
+    first = next(iter(records.values()))
+    sets: dict[str, Any] = {}
+    if first["instructions"] is not None:
+        sets = instruction_sets(first["spec"]["generated_instructions"])
+    shown: dict[str, Any] = {}
+    for name, record in teachers.items():
+        speed, model = efficiency[name], record["model"]
+        shown[name] = {
+            **{
+                key: record["heldout"][key]
+                for key in ("loss", "loss_stderr", "perplexity", "bits_per_byte", "ece")
+            },
+            "reference_loss": record["reference"]["loss"],
+            "reference_bits_per_byte": record["reference"]["bits_per_byte"],
+            **_passed(record["instructions"]),
+            **({"pseudo_perplexity": record["pseudo"]["perplexity"]} if "pseudo" in record else {}),
+            **{key: model[key] for key in ("size_mb", "params", "params_non_embedding")},
+            **{
+                key: speed[key]
+                for key in ("tokens_per_second", "flops_per_token", "peak_memory_mb")
+            },
+            **{f"job_{key}": value for key, value in record["job"].items()},
+            "responses": record["responses"],
+        }
+    made = [*records.values(), *teachers.values()]
+    warnings = mixtures(made)
+    if unknown := int(table["total_kwh_amortised"].isna().sum()):
+        warnings.append(
+            f"the energy of {unknown} of {len(table)} rows is not known: a server's, that of a GPU "
+            "without NVML, or results of an earlier version"
+        )
+    identity = [
+        {
+            **{key: getattr(run, key) for key in _RUN_KEYS},
+            **record["heldout"]["identity"],
+        }
+        for run, record in records.items()
+        if record["heldout"]["identity"] is not None
+    ]
+    return {
+        "schema": 1,
+        "study": study,
+        "teachers": shown,
+        "floor": {name: _floor(items) for name, items in sets.items()},
+        "unigram_entropy": {
+            run.teacher: record["heldout"]["unigram_entropy"] for run, record in records.items()
+        },
+        "identity": identity,
+        "near_duplicates": near_duplicates,
+        "paired": paired_tests(records, sets),
+        "costs": {
+            "teacher_flops_total": float(table["teacher_flops_amortised"].sum()),
+            "teacher_seconds_total": float(table["teacher_seconds_amortised"].sum()),
+            "train_flops_total": float(table["train_flops"].sum()),
+            "train_seconds_total": float(table["train_seconds"].sum()),
+            **_energy_totals(table),
+        },
+        "versions": _versions(made),
+        "hardware": sorted(_machines(made)),
+        "warnings": warnings,
+        "largest_samples": int(table["samples"].max()),
+    }
+
+
+def _energy_totals(table: pd.DataFrame) -> dict[str, float | None]:
+    """Energy of the teacher's text, of training, of all with soft targets, and how much of it is
+    an estimate; null where that of any run is unknown."""
+    estimated = (table["kwh_estimated"].fillna(0.0) * table["total_kwh_amortised"]).sum()
+    whole = float(table["total_kwh_amortised"].sum())
+    found = {
+        "teacher_kwh_total": float(table["teacher_kwh_amortised"].sum()),
+        "train_kwh_total": float(table["train_kwh"].sum()),
+        "kwh_total": whole,
+        "kwh_estimated_share": float(estimated) / whole if whole else 0.0,
+    }
+    known = bool(table["total_kwh_amortised"].notna().all())
+    return dict(found) if known else dict.fromkeys(found)
+
+
+def add_training(teachers: dict[str, Any], trained: Mapping[str, tuple[Run, str | Path]]) -> None:
+    """Add to each teacher what its training cost: null for a given one, whose history is its own.
+
+    Args:
+        teachers: Of the references, by name; changed in place.
+        trained: Run and training.json of each teacher that the study trains.
+    """
+    for name, entry in teachers.items():
+        entry |= dict.fromkeys(("train_flops", "train_kwh", "train_energy_from", "trained"))
+        if name in trained:
+            run, path = trained[name]
+            record = read_json(path)
+            entry["train_flops"] = record["train_flops"]
+            entry["train_kwh"] = record.get("energy_kwh")
+            entry["train_energy_from"] = record.get("energy_from")
+            entry["trained"] = {
+                **{key: getattr(run, key) for key in Run.__dataclass_fields__},
+                "tokens_seen": record["tokens_seen"],
+                "tokens_unique": record["tokens_unique"],
+            }
+
+
+def qualitative_samples(
+    responses: Mapping[Run, Sequence[dict[str, Any]]],
+    teachers: Mapping[str, Sequence[dict[str, Any]]],
+) -> dict[str, Any]:
+    """A few held-out prompts with the answers of every teacher and student (draw 0, first seed)."""
+    prompts: dict[str, dict[str, Any]] = {}
+
+    def entry(answer: dict[str, Any]) -> dict[str, Any]:
+        blank = {"id": answer["id"], "prompt": answer["prompt"], "teacher": {}, "students": []}
+        return prompts.setdefault(answer["id"], blank)
+
+    for name, answers in teachers.items():
+        for answer in answers:
+            if answer["set"] == "test":
+                entry(answer)["teacher"][name] = answer["text"]
+    first_seed = min(run.seed for run in responses)
+    for run, answers in responses.items():
+        for answer in answers:
+            if answer["set"] == "test" and run.draw == 0 and run.seed == first_seed:
+                keys = ("student", "method", "curation", "cache", "samples")
+                head = {key: getattr(run, key) for key in keys}
+                shown = {**head, "text": answer["text"], "passed": answer["passed"]}
+                entry(answer)["students"].append(shown)
+    return {"schema": 1, "prompts": list(prompts.values())}
+
+
+def curation_counts(shards: Mapping[Run, dict[str, Any]]) -> list[dict[str, Any]]:
+    """What each curation read, kept and dropped, per training set (whatever its soft targets)."""
+    keys = ("teacher", "curation", "draw", "samples")
+    found = {
+        tuple(getattr(run, key) for key in keys): record["curation"]
+        for run, record in shards.items()
+        if record.get("curation")
+    }
+    return [dict(zip(keys, key, strict=True)) | found[key] for key in sorted(found)]

@@ -1,0 +1,93 @@
+"""Make a cache: soft targets of a part of the text, and the manifest that says whose they are."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from distill.contracts.energy import energy_of, sum_energy
+from distill.core.errors import UserError
+from distill.models.decoding import Decoding
+from distill.models.heads import OutputHead, hidden_states, teacher_log_q
+from distill.runtime.meter import Meter
+from distill.targets.encoding import encode_targets, mix_log_q
+from distill.targets.format import scheme_of
+
+BLOCK = 512  # tokens at once: enough for the head's matrix product, 100 MB of log q at 49,152 words
+
+
+def decodings(spec: Mapping[str, Any]) -> list[Decoding]:
+    """The sampling distribution of each teacher of a cache."""
+    return [
+        Decoding(entry["temperature"], entry["top_k"], entry["top_p"]) for entry in spec["scorers"]
+    ]
+
+
+def _blocks(counts: Sequence[int]) -> Iterator[range]:
+    """Runs of rows of about `BLOCK` tokens."""
+    first, held = 0, 0
+    for number, count in enumerate(counts):
+        if held and held + count > BLOCK:
+            yield range(first, number)
+            first, held = number, 0
+        held += count
+    if counts:
+        yield range(first, len(counts))
+
+
+@torch.inference_mode()
+def cache_targets(
+    states: Sequence[Sequence[dict[str, Any]]], heads: Sequence[OutputHead], spec: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Soft targets of one part of the text.
+
+    Args:
+        states: Per teacher, rows of `STATES_SCHEMA`, all in the same order.
+        heads: Per teacher its output head.
+        spec: The cache: scheme and its settings, scorers with their distributions and weights.
+
+    Returns:
+        Rows of `target_schema`; their costs are those of the heads and of scoring, if any.
+
+    Raises:
+        UserError: The teachers' states are not of the same rows.
+    """
+    scheme, weights = scheme_of(spec), [entry["weight"] for entry in spec["scorers"]]
+    names = [row["id"] for row in states[0]]
+    if any([row["id"] for row in other] != names for other in states):
+        raise UserError("the teachers of a cache scored different rows; delete their states")
+    read = [
+        [hidden_states(row["hidden"], head.weight.shape[1]) for row in rows]
+        for rows, head in zip(states, heads, strict=True)
+    ]
+    counts = [len(own) for own in read[0]]
+    cost = sum(2 * head.weight.numel() for head in heads)
+    made: list[dict[str, Any]] = []
+    meter = Meter()
+    for block in tqdm(list(_blocks(counts)), desc="soft targets", mininterval=5, leave=False):
+        began = time.perf_counter()
+        each = [
+            teacher_log_q(head, torch.cat([own[number] for number in block]), decoding)
+            for own, head, decoding in zip(read, heads, decodings(spec), strict=True)
+        ]
+        logs = each[0] if len(each) == 1 else mix_log_q(each, weights)
+        start, first = 0, len(made)
+        for number in block:
+            own = logs[start : start + counts[number]]
+            start += counts[number]
+            made.append(
+                {
+                    "id": names[number],
+                    "tokens": counts[number],
+                    **encode_targets(own.cpu(), scheme, names[number]),
+                    "flops": cost * counts[number] + sum(rows[number]["flops"] for rows in states),
+                    "seconds": sum(rows[number]["seconds"] for rows in states),
+                }
+            )
+        spent, energy = (time.perf_counter() - began) / len(block), meter.lap() / len(block)
+        for row, number in zip(made[first:], block, strict=True):
+            row["seconds"] += spent
+            row |= sum_energy([energy, *(energy_of(rows[number]) for rows in states)]).columns()
+    return made

@@ -1,0 +1,42 @@
+"""What a reader of a cache must know: whose targets they are, in which tokens."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from distill.core.checksums import tokenizer_sha256
+from distill.core.errors import UserError
+from distill.core.files import write_json
+
+
+def write_manifest(
+    tokenizers: Sequence[Any], names: Sequence[str], spec: dict[str, Any], out: str | Path
+) -> None:
+    """Write what a reader of a cache must know: whose targets they are, in which tokens.
+
+    Raises:
+        UserError: The teachers of a mixture have different tokenizers.
+    """
+    entries = [
+        {
+            "teacher": name,
+            "model": scorer["model"],
+            "revision": scorer["model"].get("revision"),
+            "weight": scorer["weight"],
+            "quantisation": scorer["quantisation"],
+            "distribution": {key: scorer[key] for key in ("temperature", "top_k", "top_p")},
+            "tokenizer_sha256": tokenizer_sha256(tokenizer),
+            "chat_template_sha256": hashlib.sha256(
+                str(tokenizer.chat_template or "").encode()
+            ).hexdigest(),
+        }
+        for name, scorer, tokenizer in zip(names, spec["scorers"], tokenizers, strict=True)
+    ]
+    if len({entry["tokenizer_sha256"] for entry in entries}) > 1:
+        raise UserError(
+            f"the teachers {', '.join(names)} of a cache have different tokenizers, so their "
+            "distributions cannot be mixed; mix teachers with the same tokenizer"
+        )
+    own = ("scheme", "k", "draws", "systematic", "log_p", "bits", "temperatures", "tokens", "seed")
+    write_json(out, {"schema": 1, **{key: spec.get(key) for key in own}, "teachers": entries})

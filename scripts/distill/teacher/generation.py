@@ -1,0 +1,177 @@
+"""The teacher's part in words: Magpie prompts and responses, from its sampling distribution."""
+
+import logging
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from distill.contracts.energy import Energy, energy_of
+from distill.core.completeness import check_some_text, count_empty
+from distill.core.errors import UserError
+from distill.core.noise import row_uniforms
+from distill.models.decoding import Decoding
+from distill.models.flops import FlopModel
+from distill.models.formatting import encoder, magpie_prefix, turn_end
+from distill.models.heads import head_of, state_bytes
+from distill.models.sampling import sample_batch
+from distill.runtime.meter import Meter
+
+
+def _bar(what: str, rows: int) -> Any:
+    return tqdm(total=rows, desc=what, unit="row", mininterval=2, leave=False)
+
+
+def synthesise_prompts(
+    model: Any, tokenizer: Any, spec: dict[str, Any]
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Let a model write user turns (Magpie, Xu 2024); keep those that it closed.
+
+    Args:
+        model: A chat model in eval mode.
+        tokenizer: Its tokenizer.
+        spec: Holds split, part, candidates, batch_size, max_tokens, temperature, top_p, seed and
+            system.
+
+    Returns:
+        `candidates` raw prompts, and the cost of all turns, discarded ones included: flops,
+        seconds, kwh and kwh_estimated.
+
+    Raises:
+        UserError: Hardly any turn is closed within max_tokens.
+    """
+    prefix = magpie_prefix(tokenizer, spec["system"])
+    stops = turn_end(tokenizer)
+    decoding = Decoding(spec["temperature"], 0, spec["top_p"])
+    flop_model = FlopModel.from_model(model)
+    steps = spec["max_tokens"]
+    kept: list[dict[str, Any]] = []
+    attempts, made, flops, start = 0, 0, 0.0, time.perf_counter()
+    meter = Meter()
+    with _bar(f"prompts {spec['split']} {spec['part']}", spec["candidates"]) as bar:
+        while len(kept) < spec["candidates"]:
+            if attempts >= 20 * spec["candidates"]:
+                raise UserError(
+                    f"only {len(kept)} of {attempts} Magpie turns were closed within "
+                    f"prompts.max_tokens ({steps}); raise it or choose an instruction-tuned teacher"
+                )
+            missing = spec["candidates"] - len(kept)
+            closing = max(len(kept), 1) / attempts if attempts else 0.5
+            size = min(spec["batch_size"], math.ceil(1.1 * missing / closing))
+            ids = [
+                f"{spec['split']}-{spec['part']}-attempt-{attempts + row}" for row in range(size)
+            ]
+            noise = np.stack([row_uniforms(name, spec["seed"], steps) for name in ids])
+            turns = sample_batch(
+                model, [prefix] * size, stop_ids=stops, max_new_tokens=steps,
+                decoding=decoding, uniforms=noise,
+            )  # fmt: skip
+            attempts += size
+            flops += sum(flop_model.generation(len(prefix), len(new)) for new, _ in turns)
+            for name, (new, reason) in zip(ids, turns, strict=True):
+                text = tokenizer.decode(new, skip_special_tokens=True).strip()
+                if reason == "stop" and text:
+                    row = {"id": name, "prompt": text, "context": None, "response": None}
+                    kept.append(row)
+            bar.update(min(len(kept), spec["candidates"]) - bar.n)
+            made += sum(len(new) for new, _ in turns)
+            bar.set_postfix_str(f"{made / (time.perf_counter() - start):.0f} tokens/s")
+    cost = {"flops": flops, "seconds": time.perf_counter() - start, **meter.total().columns()}
+    return kept[: spec["candidates"]], cost
+
+
+def generate_text(
+    model: Any, tokenizer: Any, prompts: Sequence[dict[str, Any]], spec: dict[str, Any]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Answer one part of the prompts from the teacher's sampling distribution.
+
+    Prompts of like length share a batch. Each row draws from noise keyed by its id and the seed.
+    The final hidden states that the tokens were drawn from are kept: soft targets then cost no
+    second pass of the teacher.
+
+    Args:
+        model: The teacher in eval mode.
+        tokenizer: Its tokenizer.
+        prompts: Rows of a kept prompt part.
+        spec: Holds formatting and decoding.
+
+    Returns:
+        Rows of `TEXT_SCHEMA` and rows of `STATES_SCHEMA`, in the order of `prompts`.
+
+    Raises:
+        UserError: No answer has any text, or the model's outputs are NaN or infinite.
+    """
+    head_of(model)  # refuses a head that hidden states do not suffice for
+    decoding = spec["decoding"]
+    encode = encoder(tokenizer, **spec["formatting"])
+    encoded = [encode(row["prompt"], row["context"]) for row in prompts]
+    order = sorted(range(len(prompts)), key=lambda row: (len(encoded[row]), row))
+    stops, flop_model = turn_end(tokenizer), FlopModel.from_model(model)
+    steps, size = decoding["max_tokens"], decoding["batch_size"]
+    distribution = Decoding(decoding["temperature"], decoding["top_k"], decoding["top_p"])
+    done: dict[int, dict[str, Any]] = {}
+    kept: dict[int, dict[str, Any]] = {}
+    width = model.get_output_embeddings().weight.shape[1]
+    start, made, meter = time.perf_counter(), 0, Meter()
+    with _bar("responses", len(prompts)) as bar:
+        for first in range(0, len(order), size):
+            batch = order[first : first + size]
+            noise = np.stack(
+                [row_uniforms(prompts[row]["id"], decoding["seed"], steps) for row in batch]
+            )
+            began = time.perf_counter()
+            states = torch.empty(len(batch), steps, width, dtype=torch.bfloat16)
+            answers = sample_batch(
+                model, [encoded[row] for row in batch], stop_ids=stops, max_new_tokens=steps,
+                decoding=distribution, uniforms=noise, states=states,
+            )  # fmt: skip
+            seconds = (time.perf_counter() - began) / len(batch)
+            energy = meter.lap() / len(batch)
+            for row, (new, reason), state in zip(batch, answers, states, strict=True):
+                source = prompts[row]
+                kept[row] = {
+                    "id": source["id"],
+                    "tokens": len(new),
+                    "hidden": state_bytes(state[: len(new)]),
+                    "flops": 0.0,
+                    "seconds": 0.0,
+                    **Energy().columns(),
+                }
+                body = new[:-1] if reason == "stop" else new
+                done[row] = {
+                    "id": source["id"],
+                    "row": source["row"],
+                    "prompt": source["prompt"],
+                    "context": source["context"],
+                    "response": tokenizer.decode(body, skip_special_tokens=True),
+                    "reference": source["reference"],
+                    "prompt_ids": encoded[row],
+                    "response_ids": new,
+                    "finish_reason": reason,
+                    "teacher_flops": source["prompt_flops"]
+                    + flop_model.generation(len(encoded[row]), len(new)),
+                    "teacher_seconds": source["prompt_seconds"] + seconds,
+                    **(energy_of(source, "prompt_") + energy).columns("teacher_"),
+                }
+            made += sum(len(new) for new, _ in answers)
+            bar.update(len(batch))
+            bar.set_postfix_str(f"{made / (time.perf_counter() - start):.0f} tokens/s")
+    rows = [done[row] for row in range(len(prompts))]
+    check_some_text(rows, getattr(model, "name_or_path", "") or "the teacher")
+    reasons = [row["finish_reason"] for row in rows]
+    logging.info("%d answers, %d cut by length, %d empty",
+                 len(rows), reasons.count("length"), count_empty(rows))  # fmt: skip
+    return rows, [kept[row] for row in range(len(prompts))]
+
+
+def longest_sequence(
+    tokenizer: Any, prompts: Sequence[dict[str, Any]], spec: dict[str, Any]
+) -> int:
+    """Most tokens of a prompt and its response, for choosing kernels and checking the context."""
+    encode = encoder(tokenizer, **spec["formatting"])
+    longest = max(len(encode(row["prompt"], row["context"])) for row in prompts)
+    return longest + int(spec["decoding"]["max_tokens"])

@@ -1,0 +1,161 @@
+"""What a server answers: read from its reply, checked against its own log-probabilities."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pydantic import BaseModel, Field, ValidationError
+
+from distill.core.errors import UserError
+
+ANSWERS_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("response", pa.large_string()),
+        ("finish_reason", pa.string()),
+        ("prompt_tokens", pa.int64()),
+        ("tokens", pa.int64()),
+        ("model", pa.string()),
+        ("ids", pa.list_(pa.int32())),
+        ("log_p", pa.list_(pa.float32())),
+        ("top_ids", pa.list_(pa.list_(pa.int32()))),
+        ("top_log_p", pa.list_(pa.list_(pa.float32()))),
+        ("seconds", pa.float64()),
+    ]
+)
+"""A server's answers. Tokens are counted by its `usage`; `model` is the name that it gives itself.
+Where log-probabilities are asked for: the drawn token of each position (llama.cpp leaves out those
+that begin a letter and do not end it) and log p of it in nats, and the likeliest tokens by falling
+probability (one fewer than asked for are sure to be the likeliest: vLLM puts the drawn token among
+them). `seconds` is the time until the answer over the
+requests under way at once."""
+FINISHED = ("stop", "length", "content_filter")
+
+
+class _Token(BaseModel):
+    token: str = ""
+    logprob: float
+    id: int | None = None  # llama.cpp's
+
+
+class _Position(_Token):
+    top_logprobs: list[_Token] = []
+
+
+class _LogProbs(BaseModel):
+    content: list[_Position] | None = None
+
+
+class _Message(BaseModel):
+    content: str | None = None
+
+
+class _Choice(BaseModel):
+    message: _Message | None = None
+    text: str | None = None
+    finish_reason: str
+    logprobs: _LogProbs | None = None
+
+
+class _Usage(BaseModel):
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class _Reply(BaseModel):
+    model: str | None = None
+    choices: list[_Choice] = Field(min_length=1)
+    usage: _Usage
+
+
+def _id_of(token: _Token) -> int:
+    """A token's id: llama.cpp names it, vLLM writes it in the token's place."""
+    if token.id is not None:
+        return token.id
+    mark, _, number = token.token.partition("token_id:")
+    if mark or not number.isdigit():
+        raise ValueError("its log-probabilities come without token ids")
+    return int(number)
+
+
+def read_answer(reply: Any, spec: dict[str, Any]) -> dict[str, Any]:
+    """The columns of `ANSWERS_SCHEMA`, but id and seconds, of one reply.
+
+    Args:
+        reply: The reply's JSON.
+        spec: server and decoding.
+
+    Raises:
+        ValueError: It is no answer to what was asked; the text says why.
+    """
+    try:
+        read = _Reply.model_validate(reply)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the reply"
+        raise ValueError(f"{where}: {first['msg'].lower()}") from None
+    choice, limit = read.choices[0], spec["decoding"]["max_tokens"]
+    if choice.finish_reason not in FINISHED:
+        raise ValueError(f"finish_reason is {choice.finish_reason!r}")
+    if read.usage.completion_tokens > limit:
+        raise ValueError(f"it has {read.usage.completion_tokens} tokens, {limit} were allowed")
+    text = choice.message.content if choice.message else choice.text
+    answer: dict[str, Any] = {
+        "response": text or "",
+        "finish_reason": choice.finish_reason,
+        "prompt_tokens": read.usage.prompt_tokens,
+        "tokens": read.usage.completion_tokens,
+        "model": read.model,
+        **dict.fromkeys(("ids", "log_p", "top_ids", "top_log_p")),
+    }
+    wanted = spec["server"]["top_logprobs"]
+    if not wanted:
+        return answer
+    if choice.logprobs is None or choice.logprobs.content is None:
+        raise ValueError("it has no log-probabilities")
+    answer |= {"ids": [], "log_p": [], "top_ids": [], "top_log_p": []}
+    for position in choice.logprobs.content:
+        drawn = _id_of(position)
+        known = {_id_of(token): token.logprob for token in position.top_logprobs}
+        known |= {drawn: position.logprob}
+        ranked = sorted(known.items(), key=lambda pair: (-pair[1], pair[0]))[:wanted]
+        if not all(-math.inf < value <= 1e-4 for value in known.values()):
+            raise ValueError(f"a log-probability is {max(known.values())}")
+        answer["ids"].append(drawn)
+        answer["log_p"].append(position.logprob)
+        answer["top_ids"].append([name for name, _ in ranked])
+        answer["top_log_p"].append([value for _, value in ranked])
+    return answer
+
+
+def check_draws(answers: Sequence[dict[str, Any]], kept: int) -> None:
+    """Check that the tokens were drawn with the probabilities that the server says.
+
+    Were they, then the number of positions at which the likeliest token was drawn, and of those at
+    which none of the `kept` likeliest was, would differ from the sum of their probabilities by a
+    martingale of variance sum p (1 - p). Refused are five standard deviations and five positions
+    more: greedy decoding, another temperature, a cut or a penalty that the server adds by itself.
+
+    Raises:
+        UserError: They were not.
+    """
+    events: dict[str, list[tuple[float, bool]]] = {"likeliest": [], "outside": []}
+    for row in answers:
+        for drawn, ids, logs in zip(row["ids"], row["top_ids"], row["top_log_p"], strict=True):
+            p = np.exp(logs[:kept])
+            events["likeliest"].append((float(p[0]), drawn == ids[0]))
+            events["outside"].append((max(0.0, 1 - float(p.sum())), drawn not in ids[:kept]))
+    for name, found in events.items():
+        expected = math.fsum(p for p, _ in found)
+        seen = sum(hit for _, hit in found)
+        spread = math.sqrt(math.fsum(max(0.0, p * (1 - p)) for p, _ in found))
+        if abs(seen - expected) > 5 * spread + 5:
+            what = "the likeliest token" if name == "likeliest" else f"none of the {kept} likeliest"
+            raise UserError(
+                f"of {len(found)} tokens {seen} are {what} but by the server's own "
+                f"log-probabilities {expected:.0f} ± {spread:.0f} would be: it does not draw from "
+                "the distribution that it reports; turn off its own cuts, penalties and "
+                "temperature, or name its software rightly"
+            )

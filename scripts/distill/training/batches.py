@@ -1,0 +1,149 @@
+"""Rows and stored soft targets as tensors of a batch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from distill.models.encoding import collate
+from distill.models.heads import hidden_states
+from distill.models.rows import Example
+from distill.targets.format import Targets, decode_targets, scheme_of
+from distill.targets.layers import decode_layers
+from distill.training.losses import (
+    DIVERGENCES,
+)
+from distill.training.spans import Spans
+
+LAST = "last"
+"""A student's last layer, in a method that serves students of several depths."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One training example and, where the method reads soft targets, its row of the shard; where
+    it reads them across tokenizers by spans, how both tokenisations of the answer align."""
+
+    example: Example
+    row: Mapping[str, Any] | None = None
+    spans: Spans | None = None
+
+
+class TargetReader:
+    """Reads a batch's soft targets off the rows of a shard.
+
+    Args:
+        method: The method's settings.
+        cache: The cache's spec, as stored in the shard.
+        vocabulary: Width of the cached distribution (any number for final_hidden).
+        width: Width of the teacher's final hidden states (final_hidden).
+    """
+
+    def __init__(
+        self, method: Mapping[str, Any], cache: Mapping[str, Any], vocabulary: int, width: int
+    ) -> None:
+        self.method, self.cache = method, cache
+        self.vocabulary, self.width = vocabulary, width
+
+    def positions(self, item: Item) -> tuple[Sequence[int], range]:
+        """Positions of the student's tokens with soft targets, and the targets' in the cache.
+
+        Across tokenizers the i-th answer token of one is taken with the i-th of the other, as far
+        as both go (ULD, Boizard 2024), or all tokens of common spans, from the first to the last.
+        In a masked chunk they are where tokens are to be found.
+        """
+        assert item.row is not None
+        if item.example.positions is not None:
+            return item.example.positions, range(len(item.example.answer))
+        prompt, answer = len(item.example.prompt), len(item.example.answer)
+        theirs = len(item.row["prompt_ids"]) - 1 if self.cache["tokens"] == "all" else 0
+        if item.spans is not None:
+            own, others = len(item.spans.own), len(item.spans.theirs)
+            return range(prompt - 1, prompt - 1 + own), range(theirs, theirs + others)
+        if self.method["uld"] > 0:
+            length = min(answer, len(item.row["response_ids"]))
+            return range(prompt - 1, prompt - 1 + length), range(theirs, theirs + length)
+        if self.method["tokens"] == "all":
+            return range(prompt + answer - 1), range(prompt + answer - 1)
+        return range(prompt - 1, prompt + answer - 1), range(theirs, theirs + answer)
+
+    def collate(self, items: Sequence[Item], pad: int) -> dict[str, Any]:
+        """A padded batch with `soft_mask` [batch, length] and the targets at its True positions.
+
+        Targets lie one after another, row by row: `states` bf16 [tokens, width] for final_hidden;
+        else `ids` and `p` [tokens, k], `entropy` [tokens] and for top_k_tail `tail` [tokens];
+        `layers` [tokens, layers, width] where the method matches layers. By spans, targets are of
+        the teacher's tokens: `own_spans` and `their_spans` number the span of each token on either
+        side, `their_ids` are the teacher's tokens, and `words` [spans] is `Spans.word`.
+        """
+        batch: dict[str, Any] = collate([item.example for item in items], pad)
+        mask = torch.zeros_like(batch["input_ids"], dtype=torch.bool)
+        states, layers, decoded = [], [], []
+        for number, item in enumerate(items):
+            assert item.row is not None
+            where, targets_at = self.positions(item)
+            mask[number, list(where)] = True
+            part = slice(targets_at.start, targets_at.stop)
+            if self.cache["scheme"] == "final_hidden":
+                states.append(hidden_states(item.row["hidden"], self.width)[part])
+            elif soft_losses(self.method):
+                targets = decode_targets(
+                    item.row, scheme_of(self.cache), self.vocabulary, self.method["temperature"]
+                )
+                decoded.append((targets, part))
+            if self.method["hidden"]:
+                kept = self.cache["hidden"]
+                layers.append(decode_layers(item.row, len(kept["layers"]), kept["bits"])[part])
+        batch["soft_mask"] = mask
+        if self.method.get("spans", 0) > 0:
+            batch |= _numbered(items)
+        if states:
+            batch["states"] = torch.cat(states)
+        if decoded:
+            batch |= _packed(decoded)
+        if layers:
+            batch["layers"] = torch.cat(layers)
+        return batch
+
+
+def _numbered(items: Sequence[Item]) -> dict[str, torch.Tensor]:
+    """The spans of several rows, numbered one after another."""
+    own, theirs, ids = list[int](), list[int](), list[int]()
+    words = list[bool]()
+    for item in items:
+        assert item.row is not None
+        assert item.spans is not None
+        first = len(words)
+        own += [first + span for span in item.spans.own]
+        theirs += [first + span for span in item.spans.theirs]
+        ids += list(item.row["response_ids"])[: len(item.spans.theirs)]
+        words += item.spans.word
+    numbered = {"own_spans": own, "their_spans": theirs, "their_ids": ids}
+    made = {name: torch.tensor(values, dtype=torch.long) for name, values in numbered.items()}
+    return made | {"words": torch.tensor(words, dtype=torch.bool)}
+
+
+def _packed(decoded: Sequence[tuple[Targets, slice]]) -> dict[str, torch.Tensor]:
+    """Targets of several rows one after another, padded to the widest token."""
+    widest = max(targets.ids.shape[1] for targets, _ in decoded)
+
+    def wide(array: np.ndarray) -> np.ndarray:
+        return np.pad(array, ((0, 0), (0, widest - array.shape[1])))
+
+    packed = {
+        "ids": np.concatenate([wide(targets.ids[part]) for targets, part in decoded]),
+        "p": np.concatenate([wide(targets.p[part]) for targets, part in decoded]),
+        "entropy": np.concatenate([targets.entropy[part] for targets, part in decoded]),
+    }
+    if decoded[0][0].tail is not None:
+        tails = [targets.tail[part] for targets, part in decoded if targets.tail is not None]
+        packed["tail"] = np.concatenate(tails)
+    return {name: torch.from_numpy(array) for name, array in packed.items()}
+
+
+def soft_losses(method: Mapping[str, Any]) -> list[str]:
+    """The method's losses on the teacher's distribution, in a fixed order."""
+    names = (*DIVERGENCES, "uld", "spans")
+    return [name for name in names if method.get(name, 0) > 0]  # spans stands only where it is used

@@ -1,0 +1,61 @@
+"""Start the training of a student: in this process or in one to each GPU, with rows that fit."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distill.core.errors import UserError
+from distill.core.files import read_json
+from distill.runtime.cpu import set_up_cpu
+from distill.runtime.processes import run_processes
+from distill.training.micro_batch import fitting_micro_batch
+from distill.training.run import train_student, with_settings
+
+
+def launch_training(attempt: int = 1, **given: Any) -> None:
+    """Train a student as `train_student` does.
+
+    Args:
+        attempt: Which of the workflow's tries this is; see `distill.training.micro_batch`.
+        given: The arguments of `train_student` but micro. Of its spec, gpus says how many
+            processes train.
+
+    Raises:
+        UserError: As `train_student`; memory ran out; there are fewer GPUs than asked for.
+    """
+    spec, run, tag, folder = given["spec"], given["run"], given["tag"], Path(given["out"]).parent
+    if given["shard"] is None:
+        train_student(**given)
+        return
+    processes, there = spec.get("gpus", 1), torch.cuda.device_count()
+    if 0 < there < processes:
+        raise UserError(
+            f"{run['student']} is to be trained on {processes} GPUs (gpus), of which its job sees "
+            f"{there}; lower gpus, or give the job as many"
+        )
+    settings = read_json(given["best"])["settings"] if given.get("best") else {}
+    train, who = with_settings(spec, settings)["train"], f"{run['student']} at n = {run['samples']}"
+    with fitting_micro_batch(folder / "resume", tag, train, who, processes, attempt) as rows:
+        given["micro"] = rows
+        if processes == 1:
+            train_student(**given)
+            return
+        run_processes(processes, "distill.training.launch:train_with_others", _plain(given))
+
+
+def train_with_others(**given: Any) -> None:
+    """What each of several processes does."""
+    set_up_cpu(given["spec"]["train"]["threads"])
+    train_student(**given)
+
+
+def _plain(given: dict[str, Any]) -> dict[str, Any]:
+    """Arguments as JSON can hold them."""
+
+    def text(value: Any) -> Any:
+        if isinstance(value, Path):
+            return str(value)
+        return [text(item) for item in value] if isinstance(value, list) else value
+
+    return {name: text(value) for name, value in given.items()}

@@ -1,0 +1,359 @@
+"""What a student minimises: the method's losses, summed with its weights, each over its own tokens.
+
+    loss = ce * CE + T^2 * sum_d weight_d * D_d(p_T || s_T) + hidden + embedding
+
+CE is averaged over the answer's tokens; the soft losses over the tokens that the method names; all
+counts are those of the whole batch, so that accumulation changes nothing. `spans` sums over the
+aligned spans of text and is averaged over the student's tokens in them.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+
+from distill.core.errors import UserError
+from distill.models.decoding import Decoding
+from distill.models.forward import BLOCK_ROWS
+from distill.models.heads import OutputHead, teacher_log_q
+from distill.models.vocabulary import Vocabulary
+from distill.training.batches import LAST, soft_losses
+from distill.training.losses import (
+    DIVERGENCES,
+    WITH_PARAMETER,
+    coarse_divergence,
+    coarse_uld,
+    dense_divergence,
+    hidden_cosine,
+    hidden_mse,
+    likelihood_gap,
+    shared_kl,
+    sparse_cross_entropy,
+    uld,
+)
+
+MATCH = {"mse": hidden_mse, "cosine": hidden_cosine}
+_PARAMETER = {"jsd": "jsd_beta", "skew_kl": "skew_alpha"}
+
+
+class Objective:
+    """The method's loss as a function of a model's output and a batch.
+
+    Args:
+        method: The method's settings.
+        cache: The cache's spec; None for cross-entropy alone.
+        head: The teacher's output head, for final_hidden.
+        vocabulary: The student's, where it is trimmed: labels and logits are in it, targets in
+            the full one. Losses then compare classes, all dropped words being one; cross-entropy
+            and the sparse forward KL are of the full words (see `distill.models.vocabulary`).
+        words: For spans, the student's id of each word that both vocabularies hold, by the
+            teacher's.
+
+    Raises:
+        UserError: The embedding loss is to use a head that cannot become the student's.
+    """
+
+    def __init__(
+        self,
+        method: Mapping[str, Any],
+        cache: Mapping[str, Any] | None = None,
+        head: OutputHead | None = None,
+        vocabulary: Vocabulary | None = None,
+        words: Mapping[int, int] | None = None,
+    ) -> None:
+        self.method, self.cache, self.head = method, cache, head
+        self.vocabulary = vocabulary
+        self.words = torch.tensor(sorted((words or {}).items()), dtype=torch.long).view(-1, 2)
+        self.soft = soft_losses(method)
+        self.needs_states = bool(method["hidden"] or method["embedding"])
+        if cache is not None:
+            scorer = cache["scorers"][0]
+            self.decoding = Decoding(scorer["temperature"], scorer["top_k"], scorer["top_p"])
+        if self.borrows_head and head is not None and not head.is_matrix:
+            raise UserError(
+                "embedding.head: teacher needs an output head that is a matrix alone, but the "
+                "teacher's has a bias, a scale or a soft cap; use head: own with some ce"
+            )
+
+    @property
+    def reads_targets(self) -> bool:
+        """Whether batches must carry soft targets."""
+        return bool(self.soft) or self.needs_states
+
+    @property
+    def borrows_head(self) -> bool:
+        """Whether the trained student's head is the teacher's on projected states."""
+        entry = self.method["embedding"]
+        return bool(entry) and entry["head"] == "teacher"
+
+    def borrowed(self, projections: torch.nn.ModuleDict, states: torch.Tensor) -> torch.Tensor:
+        """Logits of such a student [tokens, vocabulary] from its final hidden states."""
+        assert self.head is not None
+        own = projections["embedding"](states)
+        return torch.nn.functional.linear(own, self.head.weight.to(own.dtype))
+
+    def projections(self, student_width: int, layer_width: int) -> torch.nn.ModuleDict:
+        """Learned projections from the student's width to the teacher's, to be trained with it."""
+        made = torch.nn.ModuleDict()
+        if self.method["hidden"]:
+            for own in self.method["hidden"]["layers"]:
+                made[f"layer_{own}"] = torch.nn.Linear(student_width, layer_width)
+        if self.method["embedding"]:
+            assert self.head is not None
+            made["embedding"] = torch.nn.Linear(
+                student_width, self.head.weight.shape[1], bias=False
+            )
+            if student_width == self.head.weight.shape[1]:  # begin where a cut student is right
+                torch.nn.init.eye_(made["embedding"].weight)
+        return made
+
+    def kept(self, batch: Mapping[str, Any]) -> torch.Tensor:
+        """Positions [batch, length] whose logits are needed: none to match hidden states alone."""
+        kept = batch["shift_labels"] != -100
+        if self.method["ce"] == 0:
+            kept = torch.zeros_like(kept)
+        return kept | batch["soft_mask"] if self.soft else kept
+
+    def counts(self, batches: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+        """Answer tokens and tokens with soft targets of all micro-batches of a batch."""
+        answers = sum(int((batch["shift_labels"] != -100).sum()) for batch in batches)
+        soft = sum(int(batch["soft_mask"].sum()) for batch in batches if "soft_mask" in batch)
+        return {"answer": answers, "soft": soft}
+
+    def __call__(
+        self,
+        logits: torch.Tensor,
+        states: Sequence[torch.Tensor] | None,
+        projections: torch.nn.ModuleDict | None,
+        batch: Mapping[str, Any],
+        counts: Mapping[str, int],
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The loss of a micro-batch, and each term unweighted (nats per token; T^2 not in it).
+
+        Args:
+            logits: [kept positions, vocabulary], in the order of `kept`.
+            states: The student's hidden states per layer [batch, length, width], if needed.
+            projections: From `projections`, if needed.
+            batch: From `TargetReader.collate` or `collate`.
+            counts: From `counts`, of the whole batch.
+        """
+        method, terms = self.method, {}
+        keep = self.kept(batch)
+        labels = batch["shift_labels"][keep]
+        answers = labels != -100
+        loss = logits.new_zeros((), dtype=torch.float32)
+        merged = self._merges()
+        ids = labels.clamp_min(0).unsqueeze(1)
+        share = answers.float().unsqueeze(1) / counts["answer"]
+        if merged:  # one softmax serves cross-entropy and the sparse forward KL
+            weights = self._spread(batch, keep, batch["p"]) / counts["soft"]
+            ids = torch.cat([ids, self._spread(batch, keep, self._ids(batch))], 1)
+            both = torch.cat([method["ce"] * share, method["forward_kl"] * weights], 1)
+            loss, nll = self._sparse(logits, ids, both)
+            if method["ce"] > 0:
+                terms["ce"] = (nll[:, :1] * share).sum()
+            entropy = self._entropy(batch).sum() / counts["soft"]
+            loss = loss - method["forward_kl"] * entropy
+            terms["forward_kl"] = (nll[:, 1:] * weights).sum() - entropy
+        elif method["ce"] > 0:
+            loss, nll = self._sparse(logits, ids, method["ce"] * share)
+            terms["ce"] = (nll * share).sum()
+        if others := [name for name in self.soft if not (merged and name == "forward_kl")]:
+            soft = batch["soft_mask"][keep]
+            at = logits if bool(soft.all()) else logits[soft]
+            tokens = max(counts["soft"], 1)  # a batch may have no aligned span
+            for name in others:
+                scale = method[name] * method["temperature"] ** 2 / tokens
+                part, each = self._soft(name, at, batch, scale)
+                loss = loss + part
+                terms[name] = each.sum() / tokens
+        if states is not None and projections is not None:
+            for name, part in self._matched(states, projections, batch):
+                value = part.sum() / counts["soft"]
+                loss = loss + method[name]["weight"] * value
+                terms[name] = value.detach()
+        return loss, terms
+
+    def _merges(self) -> bool:
+        """Whether forward KL is a weighted cross-entropy at T = 1, to be merged with CE."""
+        return (
+            "forward_kl" in self.soft
+            and self.method["temperature"] == 1
+            and self.cache is not None
+            and self.cache["scheme"] in ("top_k", "sampled")
+        )
+
+    def _ids(self, batch: Mapping[str, Any]) -> torch.Tensor:
+        """The targets' ids in the student's vocabulary."""
+        ids: torch.Tensor = batch["ids"]
+        return ids if self.vocabulary is None else self.vocabulary.ids.to(ids.device)[ids]
+
+    def _sparse(
+        self,
+        logits: torch.Tensor,
+        ids: torch.Tensor,
+        weights: torch.Tensor,
+        temperature: float = 1.0,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """`sparse_cross_entropy` of the full words."""
+        loss, nll = sparse_cross_entropy(logits, ids, weights, temperature)
+        if self.vocabulary is None:
+            return loss, nll
+        extra = self.vocabulary.nats(ids)
+        return loss + (weights * extra).sum(), nll + extra
+
+    def _spread(self, batch: Mapping[str, Any], keep: torch.Tensor, packed: Any) -> Any:
+        """Rows of targets at the kept positions; zeros where a kept position has none."""
+        soft = batch["soft_mask"][keep]
+        if bool(soft.all()):
+            return packed
+        spread = packed.new_zeros(len(soft), packed.shape[1])
+        spread[soft] = packed
+        return spread
+
+    def _entropy(self, batch: Mapping[str, Any]) -> torch.Tensor:
+        """What a forward KL subtracts per token: of the renormalised top-k its own entropy, of
+        draws the teacher's."""
+        assert self.cache is not None
+        if self.cache["scheme"] == "sampled":
+            entropy: torch.Tensor = batch["entropy"]
+            return entropy
+        return -torch.special.xlogy(batch["p"], batch["p"]).sum(1)
+
+    def _teacher(self, batch: Mapping[str, Any], rows: slice) -> torch.Tensor:
+        """log p_T float32 [rows, vocabulary] of the teacher."""
+        temperature = self.method["temperature"]
+        if "states" in batch:
+            assert self.head is not None
+            states = batch["states"][rows]
+            with torch.autocast(states.device.type, enabled=False):  # q in the teacher's precision
+                logs = teacher_log_q(self.head, states, self.decoding)
+            if temperature != 1:
+                logs = torch.log_softmax(logs / temperature, -1)
+        else:
+            logs = batch["p"][rows].log()  # dense targets come at the temperature
+        return logs if self.vocabulary is None else self.vocabulary.coarse(logs)
+
+    def _teacher_logits(self, batch: Mapping[str, Any], rows: slice) -> torch.Tensor:
+        """The teacher's logits [rows, vocabulary]."""
+        assert self.head is not None
+        states = batch["states"][rows]
+        with torch.autocast(states.device.type, enabled=False):  # in the teacher's precision
+            return self.head.logits(states.to(self.head.weight.device))
+
+    def _soft(
+        self, name: str, logits: torch.Tensor, batch: Mapping[str, Any], scale: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """One soft loss and its value per token (spans: per token or span)."""
+        assert self.cache is not None
+        if name == "spans":
+            return self._spans(logits, batch, scale)
+        scheme, temperature = self.cache["scheme"], self.method["temperature"]
+        weights = torch.full((len(logits),), scale, device=logits.device)
+        if scheme in ("final_hidden", "dense"):
+            teacher = partial(self._teacher, batch)
+            if name == "uld":
+                return uld(logits, teacher, weights, temperature)
+            if name == "reverse_kl" or (name == "jsd" and self.method["jsd_beta"] == 1):
+                logits = logits[:, : self._width(batch)]  # infinite at ids that the teacher lacks
+            theirs = None
+            if "states" in batch and self.vocabulary is None and not self.decoding.cuts:
+                teacher = partial(self._teacher_logits, batch)
+                theirs = self.decoding.temperature * temperature
+            return dense_divergence(
+                logits, teacher, self._divergence(name), weights, temperature, theirs
+            )
+        if scheme == "top_k_tail":
+            if name == "uld":
+                return coarse_uld(logits, batch["p"], batch["tail"], weights, temperature)
+            return coarse_divergence(
+                logits, batch["ids"], batch["p"].log(), batch["tail"].log(),
+                self._divergence(name), weights, temperature,
+            )  # fmt: skip
+        loss, nll = self._sparse(
+            logits, self._ids(batch), batch["p"] * weights.unsqueeze(1), temperature
+        )
+        entropy = self._entropy(batch)
+        return loss - (weights * entropy).sum(), (nll * batch["p"]).sum(1) - entropy
+
+    def _spans(
+        self, logits: torch.Tensor, batch: Mapping[str, Any], scale: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The loss of aligned spans, and its value per span.
+
+        Where a span is one token on both sides, a word of both vocabularies: `shared_kl` of the
+        next word. Any other: `likelihood_gap` of its text.
+        """
+        temperature, words = self.method["temperature"], batch["words"]
+        own, theirs = words[batch["own_spans"]], words[batch["their_spans"]]
+        given = {name: batch[name] for name in ("states", "p") if name in batch}
+        one = {name: rows[theirs] for name, rows in given.items()}
+        many = {name: rows[~theirs] for name, rows in given.items()}
+        pairs = self.words.to(logits.device)
+        pairs = pairs[(pairs[:, 0] < self._width(batch)) & (pairs[:, 1] < logits.shape[1])]
+        shared = torch.zeros(logits.shape[1], dtype=torch.bool, device=logits.device)
+        shared[pairs[:, 1]] = True
+
+        def teacher(rows: slice) -> torch.Tensor:
+            """log p in the student's words."""
+            logs = self._teacher(one, rows)
+            turned = logs.new_full((len(logs), len(shared)), -torch.inf)
+            turned[:, pairs[:, 1]] = logs[:, pairs[:, 0]]
+            return turned
+
+        weights = torch.full((len(words),), scale, device=logits.device)
+        loss, each = dense_divergence(
+            logits[own], teacher, partial(shared_kl, shared=shared), weights[words], temperature
+        )
+        number = (~words).cumsum(0) - 1  # among the spans that are no single word
+        ids, places = batch["their_ids"][~theirs], number[batch["their_spans"]][~theirs]
+        log_p = torch.zeros(len(words) - len(each), device=logits.device)
+        for start in range(0, len(ids), BLOCK_ROWS):
+            rows = slice(start, start + BLOCK_ROWS)
+            logs = self._teacher(many, rows).gather(1, ids[rows].unsqueeze(1)).squeeze(1)
+            log_p.index_add_(0, places[rows], logs)
+        labels = batch["shift_labels"][batch["soft_mask"]]
+        gap, nats = likelihood_gap(
+            logits[~own], labels[~own], number[batch["own_spans"]][~own], log_p, weights[~words],
+            temperature,
+        )  # fmt: skip
+        return loss + gap, torch.cat([each, nats])
+
+    def _width(self, batch: Mapping[str, Any]) -> int:
+        """Width of the teacher's distribution, in the student's vocabulary."""
+        if self.vocabulary is not None:
+            return self.vocabulary.width
+        if "states" in batch:
+            assert self.head is not None
+            return len(self.head.weight)
+        return int(batch["p"].shape[1])
+
+    def _divergence(self, name: str) -> Any:
+        if name in WITH_PARAMETER:
+            key = _PARAMETER[name]
+            return partial(DIVERGENCES[name], **{key.split("_")[-1]: self.method[key]})
+        return DIVERGENCES[name]
+
+    def _matched(
+        self,
+        states: Sequence[torch.Tensor],
+        projections: torch.nn.ModuleDict,
+        batch: Mapping[str, Any],
+    ) -> Any:
+        """Distances of hidden states per token, by loss."""
+        mask = batch["soft_mask"]
+        if entry := self.method["hidden"]:
+            assert self.cache is not None
+            places = {layer: place for place, layer in enumerate(self.cache["hidden"]["layers"])}
+            each = [
+                MATCH[entry["loss"]](
+                    projections[f"layer_{own}"](states[-1 if own == LAST else int(own)][mask]),
+                    batch["layers"][:, places[int(theirs)]],
+                )
+                for own, theirs in entry["layers"].items()
+            ]
+            yield "hidden", torch.stack(each).mean(0)
+        if entry := self.method["embedding"]:
+            own = projections["embedding"](states[-1][mask])
+            yield "embedding", MATCH[entry["loss"]](own, batch["states"])

@@ -1,0 +1,158 @@
+"""Aligned spans: where the tokens of two tokenizers begin and end at the same places of one text.
+
+An answer is cut at every place where both tokenizers end a token, into the smallest spans that both
+have. What stands before a span is then the same text for both models, and so is the span itself.
+Source: the alignment of GOLD ("Unlocking On-Policy Distillation for Any Model Family", TRL) and
+the chunks of ALM (Minixhofer 2025, arXiv 2503.20083, section 3), here in bytes: a byte-level
+tokenizer may cut inside a character.
+"""
+
+import json
+import re
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+from distill.core.errors import UserError
+
+_BYTES = {letter: byte for byte, letter in bytes_to_unicode().items()}
+_BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
+
+
+@dataclass(frozen=True)
+class Spans:
+    """The spans of one answer, numbered in order; they cover the first tokens on both sides."""
+
+    own: list[int]
+    """The span of each of the student's first tokens."""
+    theirs: list[int]
+    """The span of each of the teacher's first tokens."""
+    word: list[bool]
+    """Per span: whether it is one token on both sides, a word that both vocabularies hold."""
+
+
+def _decoders(state: Mapping[str, Any] | None) -> set[str]:
+    """Kinds of the steps of a tokenizer's decoder."""
+    if state is None:
+        return set()
+    return {state["type"]}.union(*(_decoders(step) for step in state.get("decoders", ())))
+
+
+def token_bytes(tokenizer: Any) -> dict[int, bytes]:
+    """The text of each token, by id; special tokens have none and are left out.
+
+    Byte-level vocabularies spell a byte as a letter, SentencePiece's a space as "▁" and a byte
+    that has no piece as <0xNN>.
+
+    Raises:
+        UserError: The tokenizer is of neither kind.
+    """
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    kinds = _decoders(state["decoder"])
+    if not kinds & {"ByteLevel", "ByteFallback", "Metaspace"}:
+        raise UserError(
+            "spans aligns tokens by their bytes, which are known for byte-level and SentencePiece "
+            f"tokenizers, but a {state['model']['type']} tokenizer is of neither kind; use uld, or "
+            "ce on the text alone"
+        )
+    added = {entry["id"]: entry for entry in state["added_tokens"]}
+    found = {}
+    for text, number in tokenizer.get_vocab().items():
+        if number in added:
+            piece = b"" if added[number]["special"] else added[number]["content"].encode()
+        elif "ByteLevel" in kinds:
+            piece = bytes(_BYTES[letter] for letter in text if letter in _BYTES)
+        elif byte := _BYTE_TOKEN.fullmatch(text):
+            piece = bytes.fromhex(byte[1])
+        else:
+            piece = text.replace("▁", " ").encode()
+        if piece:
+            found[number] = piece
+    return found
+
+
+def _ends(pieces: Sequence[bytes | None], text: bytes) -> list[int]:
+    """Where each token ends in the text, up to the first that is not what stands there."""
+    ends, place = [], 0
+    for piece in pieces:
+        if piece is None or not text.startswith(piece, place):
+            break
+        place += len(piece)
+        ends.append(place)
+    return ends
+
+
+class Aligner:
+    """Finds the common spans of answers in a teacher's and a student's tokens.
+
+    Args:
+        teacher: The teacher's tokenizer.
+        student: The student's.
+
+    Raises:
+        UserError: The bytes of a tokenizer's tokens are not known.
+    """
+
+    def __init__(self, teacher: Any, student: Any) -> None:
+        self._theirs, self._own = token_bytes(teacher), token_bytes(student)
+        self._eos = teacher.eos_token_id, student.eos_token_id
+        # Of several ids with the same bytes the last: SentencePiece lists <0xNN> before its words.
+        theirs, own = (
+            {piece: number for number, piece in sorted(words.items())}
+            for words in (self._theirs, self._own)
+        )
+        self.words = {theirs[piece]: own[piece] for piece in theirs if piece in own}
+        """The words that both vocabularies hold, and the end of an answer: student's id by the
+        teacher's."""
+        self.words[self._eos[0]] = self._eos[1]
+
+    def spans(self, theirs: Sequence[int], own: Sequence[int], text: str) -> Spans:
+        """The common spans of an answer, from its beginning as far as all tokens spell the text.
+
+        They end before a special token inside the answer (no text has it), before bytes that are
+        no UTF-8, which the text does not keep, and where a tokenizer changes the text. The end of
+        the answer is a span where both answers get there.
+
+        Args:
+            theirs: The teacher's tokens of the answer, its end token included.
+            own: The student's, which may be cut short.
+            text: The answer.
+        """
+        whole = text.encode()
+        each = [
+            # SentencePiece begins a text with a space that is none of it.
+            max(_ends(pieces, whole), _ends(_without_space(pieces), whole), key=len)
+            for pieces in (
+                [self._theirs.get(token) for token in theirs],
+                [self._own.get(token) for token in own],
+            )
+        ]
+        cuts = sorted(set(each[0]) & set(each[1]) - {0})
+        in_theirs, in_own = (
+            [bisect_left(cuts, end) for end in ends if cuts and end <= cuts[-1]] for ends in each
+        )
+        if all(
+            len(ends) == len(tokens) - 1
+            and tokens[-1] == eos
+            and max(ends, default=0) == len(whole)
+            for ends, tokens, eos in zip(each, (theirs, own), self._eos, strict=True)
+        ):
+            in_theirs, in_own = [*in_theirs, len(cuts)], [*in_own, len(cuts)]
+        many = Counter(in_theirs), Counter(in_own)
+        last = dict(zip(in_theirs, theirs, strict=False)), dict(zip(in_own, own, strict=False))
+        word = [
+            many[0][span] == many[1][span] == 1 and self.words.get(last[0][span]) == last[1][span]
+            for span in last[0]
+        ]
+        return Spans(in_own, in_theirs, word)
+
+
+def _without_space(pieces: Sequence[bytes | None]) -> list[bytes | None]:
+    """The pieces without a space at their beginning."""
+    if pieces and pieces[0] is not None and pieces[0].startswith(b" "):
+        return [pieces[0][1:], *pieces[1:]]
+    return list(pieces)

@@ -1,0 +1,148 @@
+"""The reference pages that are written from the code: config keys, runs table, sound pairs."""
+
+import json
+from typing import Any
+
+from distill.config.checks.soundness import table
+from distill.config.study import Study
+from distill.contracts.columns import COLUMNS, MEASURED, NULL_IN, NULLABLE
+from distill.contracts.energy import WATTS_PER_CPU
+
+_SECTIONS = {
+    "sources": "Source",
+    "prompts": "Prompts",
+    "corpus": "Corpus",
+    "corpus.mask": "Mask",
+    "teachers": "Teacher",
+    "teachers.<name>.trained": "Trained",
+    "teachers.<name>.server": "Server",
+    "students": "Student",
+    "curations": "Curation",
+    "curations.<name>.length": "LengthFilter",
+    "curations.<name>.language": "LanguageFilter",
+    "curations.<name>.teacher_loss": "LossFilter",
+    "curations.<name>.near_duplicates": "DuplicateFilter",
+    "curations.<name>.corrupt": "Corruption",
+    "caches": "Cache",
+    "caches.<name>.hidden": "LayerStates",
+    "methods": "Method",
+    "methods.<name>.hidden": "LayerLoss",
+    "methods.<name>.embedding": "EmbeddingLoss",
+    "methods.<name>.on_policy": "OnPolicy",
+    "searches": "Search",
+    "searches.<name>.space.<setting>": "Range",
+    "train": "Train",
+    "train.early_stopping": "EarlyStopping",
+    "train.lora": "Lora",
+    "evaluate": "Evaluate",
+    "evaluate.reference": "Reference",
+    "evaluate.answers": "Answers",
+    "evaluate.combined_weights": "Weights",
+    "evaluate.prices": "Prices",
+    "evaluate.benchmarks.<task>": "Benchmark",
+    "runs": "Block",
+}
+_NAMED = {"sources", "teachers", "students", "curations", "caches", "methods", "searches"}
+
+
+def schema_text() -> str:
+    """The JSON schema of a config."""
+    return json.dumps(Study.model_json_schema(), indent=1, ensure_ascii=False) + "\n"
+
+
+def _type(entry: dict[str, Any]) -> str:
+    if "anyOf" in entry:
+        kinds = [_type(option) for option in entry["anyOf"] if option.get("type") != "null"]
+        return " or ".join(kinds)
+    if "$ref" in entry:
+        return "section"
+    if "enum" in entry:
+        return ", ".join(f"`{value}`" for value in entry["enum"])
+    if "const" in entry:
+        return f"`{entry['const']}`"
+    if entry.get("type") == "array":
+        return f"list of {_type(entry['items'])}"
+    return {
+        "string": "text",
+        "integer": "whole number",
+        "number": "number",
+        "object": "mapping",
+        "boolean": "yes or no",
+    }[entry["type"]]
+
+
+def page_text() -> str:
+    """The page that lists every key."""
+    definitions = Study.model_json_schema()["$defs"]
+    lines = [
+        "# Every key of a config",
+        "",
+        "One config file is one study. Unknown keys, names that lead nowhere and impossible",
+        "combinations are refused before the first job. For completion in an editor, put",
+        "`# yaml-language-server: $schema=docs/config.schema.json` on the first line.",
+        "",
+        "Top level: `study` (a name: letters, digits, `_`, `-`, `.`), `task` (`instruction`: the",
+        "models answer `prompts`; `causal-lm`, `masked-lm`: they read a `corpus` instead), and the",
+        "sections below. This page is written by `python scripts/write_schema.py`.",
+    ]
+    for section, model in _SECTIONS.items():
+        definition = definitions[model]
+        mark = f"{section}.<name>" if section in _NAMED else section
+        lines += ["", f"## `{mark}`", "", definition["description"].split("\n\n")[0], ""]
+        lines += ["| key | kind | default | meaning |", "|---|---|---|---|"]
+        required = definition.get("required", [])
+        for key, entry in definition["properties"].items():
+            default = "required" if key in required else f"`{json.dumps(entry.get('default'))}`"
+            if "default" not in entry and key not in required:
+                default = "none"
+            meaning = entry.get("description", "").replace("|", "\\|")
+            lines.append(f"| `{key}` | {_type(entry)} | {default} | {meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def table_text() -> str:
+    """The page that describes the columns of the runs table."""
+    lines = [
+        "# The runs table",
+        "",
+        "`results/<study>/runs.parquet` and `runs.csv`: one row per run, the same columns in every",
+        "study. MEASURED columns depend on the clock or the machine: the only ones that may",
+        "differ between two runs of the same study. A column is null where it does not apply.",
+        "A study that names benchmarks has two more for each at the end: `benchmark_<task>`, the",
+        "score, and `benchmark_<task>_stderr`, its standard error over the task's documents; both",
+        "are null for a run that is not judged on the task.",
+        "",
+        "Energy is each job's own share: the counters of its GPUs (NVML), and of the processors'",
+        "(RAPL) the job's share of busy processor time. Where those cannot be read, it is an",
+        f"estimate: {WATTS_PER_CPU:g} W per busy processor thread, a GPU's power limit;",
+        "`kwh_estimated` says how much is. It is null where a part is unknown: a server's, a GPU's",
+        "without NVML, or an earlier version's. Cooling, power supplies and what a model learned",
+        "before the study are not in it. `training.json` and `metrics.json` hold `energy_kwh`,",
+        "`energy_kwh_estimated`, `energy_from` (measured, or estimated if any part is) and",
+        "`energy_watts_per_cpu`, the watts that the estimate assumed.",
+        "",
+        "This page is written by `python scripts/write_schema.py`.",
+        "",
+        "| column | meaning | |",
+        "|---|---|---|",
+    ]
+    for name, meaning in COLUMNS.items():
+        marks = ["MEASURED"] * (name in MEASURED) + ["may be null"] * (name in NULLABLE)
+        tasks = [task for task, own in NULL_IN.items() if name in own and name not in NULLABLE]
+        marks += [f"null in {' and '.join(tasks)}"] if tasks else []
+        lines.append(f"| `{name}` | {meaning} | {', '.join(marks)} |")
+    return "\n".join(lines) + "\n"
+
+
+def sound_pairs_text() -> str:
+    """The page that says which loss may read which soft targets."""
+    lines = [
+        "# Which losses may read which soft targets",
+        "",
+        "Pairs that are not in the table are refused before the first job, with the remedy. Losses",
+        "are keys of a method, schemes those of a cache; temperatures are relative to q, the",
+        "teacher's sampling distribution. This page comes from `python scripts/write_schema.py`.",
+        "",
+        table(),
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,198 @@
+"""A served teacher in the config: what is refused, and what its text depends on."""
+
+from typing import Any
+
+import pytest
+
+import tiny
+from distill.config.checks.checks import parse_study
+from distill.core.errors import UserError
+from distill.plan.study import Plan
+from distill.workflow.startup import check_server_keys
+
+SERVER: dict[str, Any] = {
+    "url": "http://node:8000/v1", "model": "Qwen/Qwen3-32B", "software": "vllm",
+    "key_variable": "TEACHER_KEY", "tokenizer": "base", "top_logprobs": 20,
+}  # fmt: skip
+
+
+def config(teacher: dict[str, Any] | None = None, **server: Any) -> dict[str, Any]:
+    """A study whose teacher is served, prompts being another's."""
+    study = tiny.study()
+    study["teachers"]["far"] = {"server": SERVER | server, **(teacher or {})}
+    study["caches"] = {"top": {"scheme": "top_k_tail", "k": 19}}
+    study["methods"]["kd"] = {"forward_kl": 1.0}
+    study["runs"] = [
+        {"students": ["small"], "teachers": ["far"], "methods": ["sft", "kd"], "caches": ["top"],
+         "samples": [16]}
+    ]  # fmt: skip
+    return study
+
+
+def plan(teacher: dict[str, Any] | None = None, **server: Any) -> Plan:
+    return Plan(parse_study(config(teacher, **server)))
+
+
+def test_a_served_teacher_is_accepted() -> None:
+    study = plan().study
+    teacher = study.teachers["far"]
+    assert (teacher.has_model, teacher.has_tokens, teacher.writes) == (False, True, False)
+    alone = config(tokenizer=None, top_logprobs=0)
+    alone["runs"][0] |= {"methods": ["sft"], "caches": []}
+    assert parse_study(alone).teachers["far"].has_tokens is False
+
+
+@pytest.mark.parametrize(
+    ("teacher", "server", "sentence"),
+    [
+        ({}, {"url": "http://me:hunter2@node/v1"}, "url must hold no user name or password"),
+        ({}, {"url": "https://hunter2@node/v1"}, "url must hold no user name or password"),
+        ({}, {"url": "node:8000/hunter2"}, "url is no address; it begins http://"),
+        ({}, {"url": "http://[hunter2/v1"}, "url is no address; it begins http://"),
+        ({}, {"url": "http://node/v1?api_key=hunter2"}, "without [?] and #"),
+        ({}, {"key_variable": "sk-hunter2"}, "the name of an environment variable .*never the key"),
+        ({}, {"key_variable": "hunter2"}, "the name of an environment variable"),
+        ({}, {"api_key": "hunter2"}, "'teachers.far.server.api_key' is not a known key"),
+        ({}, {"extra": {"temperature": 0}}, "extra must not set temperature"),
+        ({}, {"extra": {"api_key": "hunter2"}}, r"extra must hold no key or password.*\(api_key\)"),
+        ({}, {"extra": {"a": [{"Authorization": "hunter2"}]}}, "extra must hold no key"),
+        ({}, {"software": "openai"}, "openai does not say which token ids .* only vllm and llama"),
+        ({}, {"tokenizer": None}, "top_logprobs needs tokenizer"),
+        ({}, {"tokenizer": "bass"}, "server.tokenizer: there is no source 'bass'"),
+        ({}, {"tokenizer": "prose"}, "source 'prose' must be a model"),
+        ({}, {"top_logprobs": 1}, "top_logprobs must be at least 2"),
+        ({}, {"top_logprobs": 19}, r"k is 19, but of server.top_logprobs: 19 only 18 are sure"),
+        ({}, {"top_logprobs": 0}, "server is asked for text alone; set server.top_logprobs"),
+        ({"temperature": 0.7}, {}, "top_logprobs needs temperature 1 without top_k and top_p"),
+        ({"top_p": 0.9}, {}, "top_logprobs needs temperature 1"),
+        ({"top_k": 9}, {"software": "openai", "top_logprobs": 0}, "top_k is no field of OpenAI's"),
+        ({"text": "faq"}, {}, r"give server .* or text, not both"),
+        ({"trained": {"student": "small", "method": "sft", "samples": 8}}, {}, "or trained, not b"),
+        ({"quantisation": "nf4"}, {}, "quantisation is the server's own affair"),
+        ({"source": "base"}, {}, "server.tokenizer and server.top_logprobs are for a teacher with"),
+    ],
+)  # fmt: skip
+def test_a_server_that_cannot_be_asked_is_refused(
+    teacher: dict[str, Any], server: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(UserError, match=sentence) as caught:
+        plan(teacher, **server)
+    assert "hunter2" not in str(caught.value)
+    assert all(line.startswith("config: ") for line in str(caught.value).splitlines())
+
+
+@pytest.mark.parametrize(
+    ("cache", "sentence"),
+    [
+        ({"scheme": "final_hidden"}, "a server gives its likeliest tokens alone; use scheme top_k"),
+        ({"scheme": "sampled", "draws": 50}, "a server gives its likeliest tokens alone"),
+        ({"temperatures": [2.0]}, "temperatures needs a model here"),
+        ({"tokens": "all"}, "tokens: all needs a model here"),
+        ({"teachers": {"big": 1.0}}, "teachers needs a model here"),
+        ({"hidden": {"layers": [1]}}, "hidden needs a model here"),
+    ],
+)
+def test_a_cache_that_log_probs_do_not_give_is_refused(
+    cache: dict[str, Any], sentence: str
+) -> None:
+    study = config()
+    scheme = {} if "scheme" in cache else {"scheme": "top_k_tail", "k": 4}
+    study["caches"]["top"] = scheme | cache
+    with pytest.raises(UserError, match=rf"methods.kd with caches.top: {sentence}"):
+        parse_study(study)
+
+
+def test_log_probs_are_of_chats() -> None:
+    study = config()
+    study["prompts"]["template"] = "alpaca"
+    with pytest.raises(UserError, match="log-probabilities are read from chats"):
+        parse_study(study)
+
+
+def test_magpie_needs_a_model_here() -> None:
+    study = config()
+    study["prompts"]["teacher"] = "far"
+    with pytest.raises(UserError, match="Magpie needs a teacher that is a model here"):
+        parse_study(study)
+
+
+def test_one_name_at_two_addresses_is_refused() -> None:
+    study = config()
+    study["teachers"]["near"] = {"server": SERVER | {"url": "http://other/v1"}, "seed": 1}
+    with pytest.raises(
+        UserError, match=r"teachers.near.server.model: .* is also far's, at another"
+    ):
+        parse_study(study)
+    study["teachers"]["near"]["server"]["revision"] = "4 bits"
+    assert len(Plan(parse_study(study)).served_keys) == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"url": "https://elsewhere:9/v1"}, {"key_variable": None}, {"concurrency": 1},
+        {"timeout": 1.0}, {"retries": 0},
+    ],
+)  # fmt: skip
+def test_text_does_not_depend_on_where_and_how_a_server_is_reached(change: dict[str, Any]) -> None:
+    one, two = plan(), plan(**change)
+    assert one.served_key("far") == two.served_key("far")
+    assert one.text_key("far") == two.text_key("far")
+    assert one.connection(one.served_key("far")) != two.connection(two.served_key("far"))
+
+
+@pytest.mark.parametrize(
+    ("change", "asked"),
+    [
+        ({"model": "other"}, True), ({"revision": "b"}, True), ({"software": "llama.cpp"}, True),
+        ({"top_logprobs": 30}, True), ({"extra": {"a": 1}}, True), ({"params": 1e9}, False),
+    ],
+)  # fmt: skip
+def test_answers_are_asked_again_for_what_they_depend_on_alone(
+    change: dict[str, Any], asked: bool
+) -> None:
+    one, two = plan(), plan(**change)
+    assert (one.served_key("far") != two.served_key("far")) is asked
+    assert one.text_key("far") != two.text_key("far")
+    assert one.text_key("big") == two.text_key("big")
+
+
+def test_no_key_and_no_address_stands_in_a_spec() -> None:
+    made = plan()
+    for spec in (made.text_spec("far"), made.served_spec("far"), made.targets_spec("far", "top")):
+        assert "TEACHER_KEY" not in str(spec)
+        assert "node:8000" not in str(spec)
+    assert "server" not in made.text_spec("big")["decoding"]
+
+
+def test_a_local_model_may_score_what_a_server_writes() -> None:
+    made = plan({"source": "base"}, tokenizer=None, top_logprobs=0)
+    assert made.has_model("far")
+    assert made.evaluate_spec("far")["written"] is True
+    assert "/own/" not in made.states("far", "far", "answer", "test", 0)
+    assert made.texts_from("server") == [made.text_key("far")]
+    assert made.text_key("far") in made.texts_scored(True)
+
+
+def test_flops_that_nobody_states_are_a_warning() -> None:
+    assert plan().collect_spec()["uncounted"] == ["far"]
+    assert "uncounted" not in plan(params=1e9).collect_spec()
+
+
+def test_a_missing_key_is_told_before_the_first_job(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TEACHER_KEY", raising=False)
+    made = plan()
+    with pytest.raises(
+        SystemExit, match=r"teachers.far.server.key_variable: .* TEACHER_KEY is not"
+    ):
+        check_server_keys(made)
+    monkeypatch.setenv("TEACHER_KEY", "hunter2")
+    check_server_keys(made)
+    monkeypatch.delenv("TEACHER_KEY")
+    for part in [*made.served_test("far"), made.served_part("far", "train", 0)]:
+        (tmp_path / part).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / part).touch()
+    check_server_keys(made)  # nothing is left to be asked

@@ -1,0 +1,146 @@
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from distill.answers.runs.cache_costs import compare_caches
+from distill.core.errors import UserError
+from distill.figures.catalogue import FIGURES, drawable, figure_table, read_caption
+from distill.table.lines import lines_of, prepare_runs
+from synthetic_runs import CACHES, make_references, make_runs
+
+CAPTIONS = Path(__file__).parents[2] / "report"
+
+
+def test_csv_is_the_aggregated_table() -> None:
+    runs = make_runs()
+    text = figure_table("perplexity", runs, make_references()).to_csv(index=False)
+    drawn = pd.read_csv(io.StringIO(text))
+    means = drawn[drawn["kind"] == "mean"].set_index(["label", "samples"])
+    trained = runs[runs["samples"] > 0]
+    wanted = trained.assign(label=trained["student"] + " · " + trained["method"])
+    cells = wanted.groupby(["label", "samples"])["perplexity"].agg(["mean", "std", "count"])
+    means = means.loc[cells.index]
+    np.testing.assert_allclose(means["y"], cells["mean"])
+    np.testing.assert_allclose(means["high"], cells["mean"] + cells["std"])
+    np.testing.assert_allclose(means["low"], cells["mean"] - cells["std"])
+    assert (means["runs"] == cells["count"]).all()
+    assert means["low"].isna().equals(cells["count"] == 1)
+    singles = drawn[drawn["kind"] == "run"]
+    repeated = wanted[wanted["samples"] <= 256]
+    np.testing.assert_allclose(sorted(singles["y"]), sorted(repeated["perplexity"]))
+    teacher = drawn.loc[drawn["kind"] == "teacher", "y"].item()
+    assert teacher == make_references()["teachers"]["smol"]["perplexity"]
+    before = drawn[drawn["kind"] == "before"]
+    assert set(before["y"]) == set(runs.loc[runs["samples"] == 0, "perplexity"])
+
+
+def test_the_floors_are_those_of_their_sets() -> None:
+    drawn = figure_table("pass_rate", make_runs(), make_references())
+    floors = drawn[drawn["kind"] == "floor"].set_index("panel")["y"]
+    assert floors.to_dict() == {"pass_rate": 0.08, "pass_rate_large": 0.07}
+
+
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [
+        ("kl_gap", "kl_teacher"),
+        ("pass_rate", "pass_rate"),
+        ("combined", "combined_normalised"),
+        ("training_time", "train_seconds"),
+        ("quality_speed", "tokens_per_second"),
+        ("quality_size", "size_mb"),
+        ("flops", "total_flops"),
+        ("calibration", "ece"),
+        ("cache_cost", "cache"),
+    ],
+)
+def test_a_missing_column_is_named(name: str, column: str) -> None:
+    runs = make_runs()[["student", "method", "samples", "loss"]]
+    with pytest.raises(UserError, match=f"needs column {column}"):
+        figure_table(name, runs, None)
+    assert not drawable(name, runs)
+
+
+def test_what_can_be_drawn() -> None:
+    few = make_runs()[["student", "method", "samples", "loss"]]
+    assert [name for name in FIGURES if drawable(name, few)] == ["perplexity"]
+    runs, references = make_runs(caches=tuple(CACHES)), make_references()
+    without = {name for name in FIGURES if not drawable(name, runs, references)}
+    assert without == {"law_curves", "residuals", "exponents", "judged", "curation_effect"}
+    assert not drawable("search", runs)
+    assert not drawable("cache_cost", make_runs(), references)
+    assert not drawable("kl_gap", runs.assign(kl_teacher=None))
+
+
+def test_a_metric_that_does_not_apply_has_no_numbers() -> None:
+    assert figure_table("kl_gap", make_runs().assign(kl_teacher=None)).empty
+
+
+def test_flops_are_those_of_the_runs() -> None:
+    runs = make_runs()
+    drawn = figure_table("flops", runs, make_references())
+    means = drawn[drawn["kind"] == "mean"].set_index(["label", "samples"])
+    trained = runs[runs["samples"] > 0]
+    cells = trained.groupby([trained["student"] + " · " + trained["method"], "samples"])
+    np.testing.assert_allclose(means["x"], cells["total_flops"].mean().loc[means.index])
+    np.testing.assert_allclose(means["y"], cells["loss"].mean().loc[means.index])
+    assert drawn.loc[drawn["kind"] == "teacher", "y"].tolist() == [0.95]
+    assert (drawn["kind"] != "before").all()
+
+
+def test_calibration_has_the_teachers_own() -> None:
+    drawn = figure_table("calibration", make_runs(), make_references())
+    assert drawn.loc[drawn["kind"] == "teacher", "y"].tolist() == [0.021]
+
+
+def test_cache_costs_are_those_of_the_answers() -> None:
+    runs, references = make_runs(caches=tuple(CACHES)), make_references()
+    drawn = figure_table("cache_cost", runs, references)
+    answers = compare_caches(lines_of(prepare_runs(runs)), references)
+    for panel in ("loss_percent", "kl_percent"):
+        for answer in answers:
+            mine = drawn[(drawn["panel"] == panel) & (drawn["label"] == answer["label"])]
+            reference = mine[mine["kind"] == "reference"]
+            assert (reference["mark"].item(), reference["y"].item()) == ("hidden", 0)
+            assert reference["x"].item() == CACHES["hidden"]["bytes"]
+            others = mine[mine["kind"] == "difference"].set_index("mark")
+            assert len(others) == 3
+            for cost in answer["numbers"]["caches"]:
+                row = others.loc[cost["cache"]]
+                assert row["y"] == cost[panel]
+                assert (row["low"], row["high"]) == (cost[f"{panel}_low"], cost[f"{panel}_high"])
+                assert (row["x"], row["runs"]) == (cost["bytes_per_token"], 8)
+
+
+def test_trials_are_drawn_as_they_went() -> None:
+    references = make_references()
+    trials = [(3.0, False), (2.0, True), (2.5, False), (float("nan"), True), (2.2, False)]
+    references["searches"] = {
+        "s": {
+            "trials": [
+                {"trial": k, "loss": loss, "pruned": pruned, "best": k == 4}
+                for k, (loss, pruned) in enumerate(trials)
+            ]
+        }
+    }
+    drawn = figure_table("search", make_runs(), references)
+    found = dict(list(drawn.groupby("kind")))
+    assert list(zip(found["trial"]["x"], found["trial"]["y"], strict=True)) == [(1, 3.0), (3, 2.5)]
+    assert list(zip(found["pruned"]["x"], found["pruned"]["y"], strict=True)) == [(2, 2.0)]
+    assert list(zip(found["best"]["x"], found["best"]["y"], strict=True)) == [(5, 2.2)]
+    # A pruned trial never is the best so far, nor is one without a number drawn.
+    best = found["best so far"]
+    assert list(zip(best["x"], best["y"], strict=True)) == [(1, 3.0), (2, 3.0), (3, 2.5), (5, 2.2)]
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_has_a_caption(name: str) -> None:
+    assert len(read_caption(CAPTIONS, name)) > 80
+
+
+def test_a_missing_caption_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"kl_gap\.rst"):
+        read_caption(tmp_path, "kl_gap")

@@ -1,0 +1,32 @@
+"""What is chosen for this machine does not depend on what else it does."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from distill.models.opening import bf16_gains
+
+pytestmark = pytest.mark.slow  # 30 choices beside a busy process
+
+_BUSY = """
+import torch
+matrix = torch.ones(1500, 1500)
+print(1, flush=True)
+while True:
+    matrix @ matrix
+"""
+
+
+def test_precision_is_the_same_beside_a_busy_process() -> None:
+    """By the clock one choice in ten was another: a run in fp32 among those in bf16."""
+    alone = bf16_gains()
+    with subprocess.Popen([sys.executable, "-c", _BUSY], stdout=subprocess.PIPE) as busy:
+        try:
+            assert busy.stdout is not None
+            busy.stdout.readline()
+            time.sleep(0.5)
+            assert [bf16_gains() for _ in range(30)] == [alone] * 30
+        finally:
+            busy.kill()

@@ -1,0 +1,322 @@
+"""Benchmarks in the config, the plan, the runs table, the answers and the report."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import tiny
+from distill.answers.runs.benchmarks import BENCHMARKS, answer_benchmarks
+from distill.config.checks.checks import parse_study
+from distill.contracts.columns import benchmark_columns
+from distill.contracts.run import Run
+from distill.core.errors import UserError
+from distill.core.files import write_json
+from distill.plan.benchmarks import BenchmarkPlan
+from distill.plan.study import Plan
+from distill.plan.unused import unused_folders
+from distill.report.benchmarks import benchmark_section
+from distill.table.benchmarks import add_benchmarks, benchmark_summary, with_benchmarks
+from distill.table.lines import lines_of, prepare_runs
+from distill.workflow.startup import check_benchmarks, check_harness
+
+
+def config(*blocks: dict[str, Any], **tasks: dict[str, Any]) -> dict[str, Any]:
+    made = tiny.study()
+    made["evaluate"]["benchmarks"] = tasks
+    base = made["runs"][0]
+    made["runs"] = [base | block for block in blocks or ({},)]
+    return made
+
+
+def plan(made: dict[str, Any]) -> BenchmarkPlan:
+    return BenchmarkPlan(Plan(parse_study(made)))
+
+
+# Config.
+
+
+@pytest.mark.parametrize(
+    ("made", "sentence"),
+    [
+        (config({"benchmarks": ["mmlo"]}, mmlu={}), r"runs\[0\].benchmarks: .*did you mean mmlu"),
+        (config({"benchmarks": ["mmlu"]}), r"no benchmark 'mmlu'; there are none"),
+        (config({"benchmarks": ["mmlu", "mmlu"]}, mmlu={}), "names something twice"),
+        (config(mmlu={"shots": 5}), "'evaluate.benchmarks.mmlu.shots' is not a known key"),
+        (config(mmlu={"limit": 0}), "evaluate.benchmarks.mmlu.limit: .*greater than 0"),
+        (config(a={}, a_stderr={}), "evaluate.benchmarks.a_stderr: its column would be"),
+        (config(**{"a b": {}}), "'a b' cannot be a name"),
+    ],
+)
+def test_a_mistake_is_one_sentence(made: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence) as caught:
+        parse_study(made)
+    assert "\n" not in str(caught.value)
+
+
+# Who is judged on what.
+
+
+def test_a_study_without_benchmarks_has_none() -> None:
+    made = plan(tiny.study())
+    assert made.tasks == made.files == []
+    assert made.collect_spec() == {}
+
+
+def test_a_run_is_judged_on_the_tasks_of_all_blocks_that_hold_it() -> None:
+    made = plan(
+        config(
+            {"students": ["small"], "benchmarks": ["mmlu"]},
+            {"students": ["small"], "samples": [16], "benchmarks": ["gsm8k"]},
+            {"students": ["fresh"], "benchmarks": []},
+            {"students": ["fresh"], "teachers": ["calm"]},
+            gsm8k={},
+            mmlu={},
+            unused={},
+        )
+    )
+    found = {(run.student, run.teacher, run.samples): tasks for run, tasks in made.of_run.items()}
+    assert found["small", "big", 48] == ["mmlu"]
+    assert found["small", "big", 16] == ["gsm8k", "mmlu"]
+    assert found["small", "big", 0] == ["gsm8k", "mmlu"]
+    assert found["fresh", "big", 48] == found["fresh", "big", 0] == []
+    assert found["fresh", "calm", 16] == ["gsm8k", "mmlu", "unused"]
+    assert ("big", "unused") not in made.teachers
+    assert len(made.teachers) == len(set(made.teachers)) == 5
+
+
+def test_ready_made_text_is_not_judged() -> None:
+    made = config(mmlu={})
+    made["teachers"]["faq"] = {"text": "faq"}
+    made["prompts"] = {
+        "source": "faq",
+        "template": "alpaca",
+        "pool": 48,
+        "test": 16,
+        "part_size": 16,
+    }
+    made["sources"]["faq"]["rows"] = 500
+    made["runs"][0]["teachers"] = ["faq"]
+    found = plan(made)
+    assert found.teachers == []
+    assert found.students
+
+
+def test_no_other_spec_knows_of_benchmarks() -> None:
+    with_them, without = (Plan(parse_study(made)) for made in (config(mmlu={}), tiny.study()))
+    assert dict(with_them.stored_specs()) == dict(without.stored_specs())
+    assert with_them.collect_spec() == without.collect_spec()
+    assert with_them.answer_spec() == without.answer_spec()
+
+
+def test_a_task_costs_no_more_than_itself() -> None:
+    one, two = plan(config(mmlu={})), plan(config(mmlu={}, gsm8k={"fewshot": 5}))
+    before, after = dict(one.stored_specs()), dict(two.stored_specs())
+    assert before.items() <= after.items()
+    changed = dict(plan(config(mmlu={"fewshot": 5})).stored_specs())
+    assert changed.keys() == before.keys()
+    assert all(changed[path] != before[path] for path in before)
+
+
+def test_the_files_of_ones_own_tasks_are_inputs(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for name in ("b.yaml", "data/a.jsonl"):
+        (tmp_path / name).write_text("x")
+    made = plan(config(own={"include": str(tmp_path)}, mmlu={}))
+    assert made.own_files("own") == [str(tmp_path / name) for name in ("b.yaml", "data/a.jsonl")]
+    assert made.own_files("mmlu") == []
+
+
+def test_a_missing_folder_of_tasks_is_told_when_the_study_is_planned(tmp_path: Path) -> None:
+    lost = Plan(parse_study(config(own={"include": str(tmp_path / "none")})))
+    with pytest.raises(UserError, match=r"benchmarks.own.include: the folder .*none is missing"):
+        check_benchmarks(lost)
+
+
+def test_a_missing_harness_is_told_before_the_first_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import importlib.util
+
+    monkeypatch.chdir(tmp_path)
+    asked = plan(config(mmlu={}))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    check_harness(asked.plan, environments=True)
+    check_harness(Plan(parse_study(tiny.study())), environments=False)
+    with pytest.raises(SystemExit, match="is not installed here; run pip install -r envs/req"):
+        check_harness(asked.plan, environments=False)
+    for path, spec in asked.stored_specs():  # with all scores at hand, nothing is left to be run
+        write_json(path, {"spec": spec})
+    check_harness(asked.plan, environments=False)
+    changed = plan(config(mmlu={"fewshot": 5}))
+    with pytest.raises(SystemExit, match="is not installed here"):
+        check_harness(changed.plan, environments=False)
+
+
+def test_scores_of_tasks_no_longer_named_are_unused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before, after = plan(config(mmlu={}, gsm8k={})), plan(config(mmlu={}))
+    for path in [*before.files, *map(before.prepared, before.tasks)]:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text("{}")
+    assert unused_folders(before.plan) == []
+    unused = unused_folders(after.plan)
+    assert {path.name for path in unused} == {"gsm8k.json"}
+    assert len(unused) == len(before.files) // 2 + 1
+
+
+# Table, answers, report.
+
+
+def run(samples: int, draw: int = 0, method: str = "sft", teacher: str = "big") -> Run:
+    return Run("small", teacher, method if samples else "none", "raw", "none", samples, draw, 0)
+
+
+def scored(documents: list[float], chance: float | None = 0.25, **other: Any) -> dict[str, Any]:
+    series = pd.Series(documents, dtype=float)
+    return {
+        "value": series.mean(), "stderr": series.sem(), "documents": documents, "chance": chance,
+        "n": len(documents), "metric": "acc", "filter": "none", "fewshot": 0, "version": 1,
+        "documents_sha256": "d", "higher_is_better": True, "cut": 0, "spec": {"limit": None},
+    } | other  # fmt: skip
+
+
+GOOD, FAIR, POOR = [1.0] * 36 + [0.0] * 4, [1.0] * 24 + [0.0] * 16, [1.0] * 10 + [0.0] * 30
+
+
+def table(*runs: Run) -> pd.DataFrame:
+    rows = [
+        {name: getattr(one, name) for name in Run.__dataclass_fields__} | {"loss": 1.0 + one.draw}
+        for one in runs
+    ]
+    return pd.DataFrame(rows)
+
+
+def summary(students: dict[Run, dict[str, Any]], teacher: dict[str, Any] | None) -> dict[str, Any]:
+    theirs = {} if teacher is None else {("big", "quiz"): teacher}
+    return benchmark_summary(
+        ["quiz"], {(one, "quiz"): record for one, record in students.items()}, theirs
+    )
+
+
+def test_the_table_gains_two_columns_per_task_at_its_end() -> None:
+    runs = table(run(0), run(8))
+    found = with_benchmarks(runs, ["quiz", "maths"], {(run(8), "quiz"): scored(FAIR)})
+    assert list(found.columns) == [
+        *runs.columns, *benchmark_columns("quiz"), *benchmark_columns("maths"),
+    ]  # fmt: skip
+    assert found["benchmark_quiz"].tolist()[1] == 0.6
+    assert found["benchmark_quiz"].isna().tolist() == [True, False]
+    assert found["benchmark_quiz_stderr"][1] == pytest.approx(pd.Series(FAIR).sem())
+    assert found["benchmark_maths"].isna().all()
+    assert found["benchmark_maths"].dtype == "float64"
+
+
+def test_all_scores_are_read_in_the_order_of_the_plan(tmp_path: Path) -> None:
+    made = plan(config(quiz={}))
+    files = []
+    for number, _ in enumerate(made.files):
+        files.append(str(tmp_path / f"{number}.json"))
+        own = scored([1.0] * number + [0.0] * (40 - number))
+        write_json(files[-1], own | {"versions": {"lm_eval": "1" if number else "2"}})
+    references: dict[str, Any] = {"versions": {}, "warnings": []}
+    runs, asked = made.plan.runs, made.collect_spec()["benchmarks"]
+    found = add_benchmarks(table(*runs), references, asked, runs, files)
+    assert found["benchmark_quiz"].tolist() == [number / 40 for number in range(len(runs))]
+    assert references["benchmarks"]["teachers"]["big"]["quiz"]["value"] == len(runs) / 40
+    assert references["versions"] == {"lm_eval": ["1", "2"]}
+    assert references["warnings"] == ["benchmarks mix lm_eval 1 and 2"]
+
+
+def test_a_cell_is_compared_with_teacher_and_guessing() -> None:
+    found = summary({run(8): scored(FAIR), run(0): scored(POOR)}, scored(GOOD))
+    fair, poor = found["cells"]
+    assert fair["share"] == pytest.approx(0.6 / 0.9)
+    assert fair["share_above_chance"] == pytest.approx(0.35 / 0.65)
+    assert fair["share_low"] < fair["share"] < fair["share_high"] < 1
+    assert fair["difference_high"] < 0 < fair["above_chance_low"]
+    assert poor["above_chance_low"] < 0 < poor["above_chance_high"]
+    assert found["teachers"] == {"big": {"quiz": {"value": 0.9, "stderr": pytest.approx(0.048, abs=1e-3), "cut": 0}}}  # fmt: skip  # noqa: E501
+    assert found["tasks"]["quiz"]["chance"] == 0.25
+
+
+def test_the_runs_of_a_cell_are_averaged_by_document() -> None:
+    (cell,) = summary({run(8): scored(GOOD), run(8, draw=1): scored(POOR)}, scored(GOOD))["cells"]
+    assert cell["runs"] == 2
+    assert cell["value"] == pytest.approx((0.9 + 0.25) / 2)
+
+
+def test_no_share_where_lower_is_better_or_there_is_no_teacher() -> None:
+    down = {"higher_is_better": False, "chance": None}
+    (cell,) = summary({run(8): scored(FAIR, **down)}, scored(GOOD, **down))["cells"]
+    assert cell["share"] is None
+    assert cell["difference"] is not None
+    (alone,) = summary({run(8): scored(FAIR)}, None)["cells"]
+    assert alone["share"] is alone["difference"] is alone["share_above_chance"] is None
+    assert alone["above_chance"] == pytest.approx(0.35)
+
+
+@pytest.mark.parametrize("key", ["documents_sha256", "version", "n"])
+def test_scores_of_different_forms_are_not_mixed(key: str) -> None:
+    with pytest.raises(UserError, match=rf"different forms of the benchmark quiz \({key}"):
+        summary({run(8): scored(FAIR)}, scored(GOOD) | {key: "other"})
+
+
+def answers(found: dict[str, Any], *runs: Run) -> list[dict[str, Any]]:
+    lines = lines_of(prepare_runs(table(*runs)))
+    return answer_benchmarks(lines, {"benchmarks": found})
+
+
+def test_the_answer_is_about_the_largest_size() -> None:
+    runs = (run(0), run(8), run(16))
+    found = summary({runs[1]: scored(POOR), runs[2]: scored(FAIR)}, scored(GOOD))
+    (answer,) = answers(found, *runs)
+    assert answer["question"] == BENCHMARKS
+    assert answer["label"] == "small · sft · quiz"
+    assert answer["answer"].startswith("It keeps 66.7 % (90 % interval ")
+    assert "at n = 16 the acc is 0.600 ± 0.078" in answer["answer"]
+    assert "Of what lies above guessing it keeps 53.8 %" in answer["answer"]
+    assert "Worse than the teacher, better than guessing." in answer["evidence"]
+
+
+def test_what_is_not_told_apart_is_said() -> None:
+    near = [*GOOD[1:], 1.0]
+    (answer,) = answers(summary({run(8): scored(near)}, scored(GOOD)), run(8))
+    assert "Not told apart from the teacher, better than guessing." in answer["evidence"]
+    (answer,) = answers(summary({run(8): scored(POOR)}, scored(GOOD)), run(8))
+    assert "not told apart from guessing" in answer["evidence"]
+    (answer,) = answers(summary({run(8): scored(POOR)}, scored(POOR)), run(8))
+    assert "Of what lies above guessing" not in answer["answer"]
+    (answer,) = answers(summary({run(8): scored(FAIR)}, None), run(8))
+    assert answer["answer"].startswith("Cannot tell, because the teacher has no model")
+    down = {"higher_is_better": False, "chance": None}
+    (answer,) = answers(summary({run(8): scored(FAIR, **down)}, scored(GOOD, **down)), run(8))
+    assert answer["answer"].startswith("Cannot tell")
+    assert "Better than the teacher." in answer["evidence"]
+
+
+def test_the_report_shows_every_score_and_what_is_kept() -> None:
+    runs = (run(0), run(8), run(8, draw=1), run(16))
+    found = summary(
+        {runs[0]: scored(POOR), runs[1]: scored(FAIR), runs[2]: scored(FAIR, cut=7)}, scored(GOOD)
+    )
+    lines = lines_of(prepare_runs(table(*runs)))
+    section = benchmark_section(lines, {"benchmarks": found})
+    assert section is not None
+    assert section["scores"]["rows"] == [
+        ["guessing", "–", "–", "0.250"],
+        ["big (teacher)", "–", "–", "0.900 ± 0.048"],
+        ["small · sft", "8", "2", "0.600 ± 0.078"],
+        ["small before training", "0", "1", "0.250 ± 0.069"],
+    ]
+    ((label, size, task, gap, kept, above, words),) = section["kept"]["rows"]
+    assert (label, size, task) == ("small · sft", "8", "quiz")
+    assert gap.startswith("−0.300 (−0.")
+    assert kept.startswith("66.7 % (")
+    assert above.startswith("53.8 % (")
+    assert words == "worse than the teacher, better than guessing"
+    assert section["cut"] == ["7 prompts of quiz are longer than the context of small and lost their start"]  # fmt: skip  # noqa: E501
+    assert benchmark_section(lines, {}) is None

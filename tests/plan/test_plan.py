@@ -1,0 +1,388 @@
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tiny
+from distill.config.checks.checks import parse_study
+from distill.contracts.run import Run
+from distill.core.errors import UserError
+from distill.core.keys import pool_order
+from distill.plan.study import Plan, run_table
+
+
+def plan(**changes: Any) -> Plan:
+    config = tiny.study()
+    for section, entries in changes.items():
+        if isinstance(config[section], dict):
+            config[section] |= entries
+        else:
+            config[section] = entries
+    return Plan(parse_study(config))
+
+
+def results(made: Plan) -> dict[str, Any]:
+    """Everything that a study stores, with its spec, its training rows and its inputs."""
+    found: dict[str, Any] = dict(made.stored_specs())
+    for run in made.runs:
+        if run.samples:
+            found[made.shard(run)] = (made.shard_rows(run), made.shard_texts(run))
+        found[made.student_file(run, "initial")] = made.initial_student(run.student)
+    return found
+
+
+def prompts(made: Plan) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for split, parts in (("test", 2), ("validation", 1), ("train", 4)):
+        for part in range(parts):
+            path = made.prompts_part(split, part)
+            found[path] = (made.filter_spec(split, part), made.earlier_parts(split, part))
+            found[path + " raw"] = made.raw_spec(split, part)
+    return found
+
+
+def test_runs_are_listed_once_with_one_untrained_student_per_teacher() -> None:
+    block = tiny.study()["runs"][0]
+    made = plan(runs=[block, block | {"teachers": ["calm", "big"], "samples": [48, 64]}])
+    assert len(made.runs) == len(set(made.runs)) == len({run.folder for run in made.runs})
+    # Two students and draws; sizes 16, 48, 64 of big and 48, 64 of calm; four untrained.
+    assert len(made.runs) == 2 * 2 * (3 + 2) + 4
+    untrained = [run for run in made.runs if run.samples == 0]
+    assert untrained == [
+        Run(student, teacher, "none", "raw", "none", 0, 0, 0)
+        for student in ("fresh", "small")
+        for teacher in ("big", "calm")
+    ]
+    assert made.runs == sorted(made.runs) == run_table(made.study)
+
+
+@given(st.integers(0, 3), st.integers(1, 60), st.integers(0, 2), st.integers(1, 40))
+def test_a_draw_permutes_the_pool_stably(draw: int, pool: int, seed: int, more: int) -> None:
+    order = pool_order(draw, pool, seed)
+    assert sorted(order) == list(range(pool))
+    larger = pool_order(draw, pool + more, seed)
+    assert [row for row in larger if row < pool] == order
+    if draw == 0:
+        assert order == list(range(pool))
+
+
+def test_draws_and_seeds_order_differently() -> None:
+    orders = [pool_order(draw, 50, seed) for draw in (0, 1, 2) for seed in (0, 1)]
+    assert orders[0] == orders[1]
+    assert len({tuple(order) for order in orders}) == 5
+
+
+BLOCK = tiny.study()["runs"][0]
+LIVE = {"gkd": {"forward_kl": 1.0, "on_policy": {"share": 0.5}}}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"runs": [BLOCK | {"samples": [16, 32, 48]}]},
+        {"runs": [BLOCK | {"samples": [48, 16]}]},
+        {"runs": [BLOCK, BLOCK | {"teachers": ["calm"]}]},
+        {"runs": [BLOCK | {"draws": [0, 1, 2], "seeds": [0, 1]}]},
+        {"students": {"third": {"init": "pretrained", "source": "base"}},
+         "runs": [BLOCK | {"students": ["third", "small", "fresh"]}]},
+        {"teachers": {"warm": {"source": "base", "temperature": 1.5}},
+         "runs": [BLOCK | {"teachers": ["warm", "big"]}]},
+        {"methods": {"half": {"ce": 0.5}}, "runs": [BLOCK | {"methods": ["half", "sft"]}]},
+        {"methods": LIVE, "runs": [BLOCK | {"methods": ["gkd", "sft"]}]},
+        {"sources": {"other": {"path": "elsewhere"}}},
+    ],
+)  # fmt: skip
+def test_more_of_anything_leaves_every_other_result_as_it_is(changes: dict[str, Any]) -> None:
+    before, made = plan(), plan(**changes)
+    after = results(made)
+    assert {path: after[path] for path in results(before)} == results(before)
+    assert prompts(made) == prompts(before)
+
+
+def test_a_larger_pool_leaves_draw_zero_as_it_is() -> None:
+    before, larger = plan(), plan(prompts={"pool": 640})
+    old, new = results(before), results(larger)
+    assert old.keys() == new.keys()
+    changed = {path for path in old if old[path] != new[path]}
+    assert changed
+    assert all("draw1" in path for path in changed)
+    fixed = plan(prompts={"pool": 640, "draw_pool": 64})
+    assert results(fixed) == old
+    assert prompts(larger) == prompts(before)
+
+
+def test_shards_of_one_draw_begin_alike() -> None:
+    made = plan()
+    for draw in (0, 1):
+        small, large = (
+            made.shard_rows(run)
+            for run in made.runs
+            if run.student == "small" and run.draw == draw and run.samples
+        )
+        assert large[:16] == small
+        assert len(large) == len(set(large)) == 48
+
+
+def test_parts_hold_the_rows_of_their_shard() -> None:
+    made = plan()
+    for run in made.runs:
+        if run.samples:
+            parts = {
+                made.text_part(run.teacher, "train", row // 16) for row in made.shard_rows(run)
+            }
+            assert set(made.shard_texts(run)) == parts
+
+
+def test_the_order_of_free_entries_changes_nothing() -> None:
+    turned = {
+        "fresh": {
+            "source": "base",
+            "config": {"rope_parameters": {"b": 2, "a": 1}, "num_hidden_layers": 2},
+            "init": "random",
+        }
+    }
+    before, after = plan(), plan(students=turned)
+    assert results(before) == results(after)
+    # Equal as text too, as Snakemake compares parameters so.
+    assert repr(results(before)) == repr(results(after))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"prompts": {"seed": 1}},
+        {"prompts": {"near_duplicate": 0.8}},
+        {"prompts": {"system": "Be kind."}},
+        {"prompts": {"test": 21}},
+        {"teachers": {"big": {"source": "base", "temperature": 0.9}}},
+        {"teachers": {"big": {"source": "base", "max_tokens": 64}}},
+        {"sources": {"base": {"path": "models/other"}}},
+    ],
+)
+def test_what_changes_the_text_changes_every_result_of_it(changes: dict[str, Any]) -> None:
+    before, after = results(plan()), results(plan(**changes))
+    paths = [path for path in before if "/students/" in path and path.endswith(".json")]
+    trained = [path for path in paths if "/n0/" not in path]
+    assert trained
+    assert all(before[path] != after[path] for path in trained)
+
+
+def test_held_out_parts_come_first_and_do_not_depend_on_runs() -> None:
+    made = plan()
+    assert [made.part_rows("test", part) for part in made.held_out_parts("test")] == [16, 4]
+    assert [made.part_rows("validation", part) for part in made.held_out_parts("validation")] == [8]
+    slices = [made.raw_spec("test", 0), made.raw_spec("test", 1), made.raw_spec("validation", 0)]
+    slices += [made.raw_spec("train", 0), made.raw_spec("train", 1)]
+    assert [spec["slice"] for spec in slices] == [0, 1, 2, 3, 4]
+    assert made.earlier_parts("test", 0) == []
+    held_out = [made.prompts_part("test", 0), made.prompts_part("test", 1)]
+    held_out.append(made.prompts_part("validation", 0))
+    assert made.earlier_parts("validation", 0) == held_out[:2]
+    assert made.earlier_parts("train", 1) == [*held_out, made.prompts_part("train", 0)]
+    other = plan(runs=[BLOCK | {"samples": [1], "draws": [7]}])
+    assert prompts(other) == prompts(made)
+    assert made.held_out_text("big", "test") == other.held_out_text("big", "test")
+
+
+def test_equal_architectures_are_timed_once() -> None:
+    made = plan(
+        students={"small-again": {"init": "cut", "source": "base", "layers": 2},
+                  "again": {"init": "random", "source": "base", "seed": 5,
+                            "config": tiny.study()["students"]["fresh"]["config"]}},
+        runs=[BLOCK | {"students": ["small", "small-again", "fresh", "again"]}],
+    )  # fmt: skip
+    assert len(made.architectures) == 3  # the teacher, the cut one, the random one
+    assert made.efficiency("students", "fresh") == made.efficiency("students", "again")
+    assert made.initial_student("fresh") != made.initial_student("again")
+    assert made.initial_student("small") == made.initial_student("small-again")
+
+
+def test_only_a_run_with_a_live_teacher_depends_on_its_model() -> None:
+    search = {"student": "small", "teacher": "big", "method": "gkd", "samples": 8, "space":
+              {"train.learning_rate": {"low": 1e-5, "high": 1e-3}}}  # fmt: skip
+    config = tiny.study() | {"searches": {"rate": search}}
+    config["methods"] |= LIVE | {"tuned": {"search": "rate"}}
+    config["teachers"]["own"] = {"trained": {"student": "fresh", "teacher": "big", "method": "gkd", "samples": 16}}  # fmt: skip  # noqa: E501
+    config["runs"][0] |= {"methods": ["sft", "gkd", "tuned"], "teachers": ["big", "own"]}
+    made = Plan(parse_study(config))
+    (trained,) = made.trained_runs
+    assert trained.cache == "live"
+    for run in (*made.runs, trained, made.search_run("rate")):
+        live = run.method in ("gkd", "tuned")
+        spec = made.train_spec(run)
+        assert ("teacher" in spec) == live == (run.cache == "live") == bool(made.train_teacher(run))
+        if run.samples:
+            assert ("on_policy" in spec["method"]) == live
+            assert "/raw/none/" in made.shard(run)
+        if live:
+            assert made.train_teacher(run) == [made.model_of("teachers", run.teacher)]
+            assert spec["teacher"]["model"] == made.model_spec(run.teacher)
+    assert made.search_spec("rate")["teacher"] == made.train_spec(trained)["teacher"]
+    other = made.train_spec(next(r for r in made.runs if r.method == "gkd" and r.teacher == "own"))
+    assert other["teacher"]["model"]["trained"] == made.train_spec(trained)
+
+
+def curated(**changes: Any) -> Plan:
+    """The valid study with two curations, one block of runs each, and `raw`."""
+    curations = {
+        "clean": {"surplus": 2.0, "teacher_loss": {"max_quantile": 0.8}, "near_duplicates": {}},
+        "noisy": {"corrupt": {"share": 0.1, "kind": "replace_response"}},
+    }
+    for name, entries in changes.items():
+        curations[name] = curations[name] | entries
+    block = BLOCK | {"students": ["small"], "samples": [8, 20]}
+    runs = [block | {"curations": ["raw", "clean"]}, block | {"curations": ["noisy"]}]
+    config = tiny.study() | {"curations": curations, "runs": runs}
+    return Plan(parse_study(config))
+
+
+def test_curations_are_crossed_and_raw_is_the_default() -> None:
+    made = curated()
+    found = {(run.curation, run.samples, run.draw) for run in made.runs if run.samples}
+    assert len(found) == 3 * 2 * 2
+    assert {run.curation for run in made.runs if not run.samples} == {"raw"}
+    assert {run.curation for run in plan().runs} == {"raw"}
+
+
+@pytest.mark.parametrize(
+    ("name", "entries"),
+    [
+        ("clean", {"near_duplicates": {"threshold": 0.9}}),
+        ("clean", {"length": {"finished": True}}),
+        ("noisy", {"corrupt": {"share": 0.2, "kind": "replace_response"}}),
+    ],
+)
+def test_a_curations_settings_change_its_own_results_alone(
+    name: str, entries: dict[str, Any]
+) -> None:
+    before, after = results(curated()), results(curated(**{name: entries}))
+    assert before.keys() == after.keys()
+    changed = {path for path in before if before[path] != after[path]}
+    own = {
+        path for path in before
+        if f"/{name}/" in path and path.endswith((".json", ".parquet"))
+    }  # fmt: skip
+    specs = {path for path in own if path.endswith(".json")}
+    assert changed == specs
+    assert specs
+
+
+def test_a_curation_reads_more_parts_than_its_rows_fill() -> None:
+    made = curated()
+    for run in made.runs:
+        if run.samples:
+            places = made.shard_rows(run)
+            need = {"raw": run.samples, "clean": 2 * run.samples, "noisy": run.samples}
+            assert len(places) == need[run.curation]
+            parts = [made.text_part("big", "train", part) for part in made.shard_parts(run)]
+            assert made.candidate_texts(run) == parts
+            losses = made.curation_losses(run)
+            if run.curation == "clean":
+                # The cut points come from the first part, in every draw.
+                assert losses[0] == made.loss_part("big", "train", 0)
+                assert len(losses) == len({0, *made.shard_parts(run)})
+            assert bool(losses) == (run.curation == "clean")
+            assert bool(made.donor_text(run)) == (run.curation == "noisy")
+            own = [made.curated(run)] if run.curation != "raw" else parts
+            assert made.shard_texts(run) == own
+    assert len(made.all_decisions) == len(set(made.all_decisions)) == 2 * 2 * 2
+
+
+def test_a_size_in_between_reads_no_new_part() -> None:
+    made = curated()
+    runs = [run for run in made.runs if run.curation == "clean" and run.draw == 1]
+    small, large = sorted(runs, key=lambda run: run.samples)
+    assert made.shard_rows(large)[: len(made.shard_rows(small))] == made.shard_rows(small)
+    assert set(made.candidate_texts(small)) <= set(made.candidate_texts(large))
+    assert set(made.curation_losses(small)) <= set(made.curation_losses(large))
+
+
+def test_a_surplus_changes_no_spec() -> None:
+    before, after = curated(), curated(clean={"surplus": 3.0})
+    assert dict(before.stored_specs()) == dict(after.stored_specs())
+    sizes = [
+        sum(len(made.shard_rows(run)) for run in made.runs if run.curation == "clean")
+        for made in (before, after)
+    ]
+    assert sizes[1] == 1.5 * sizes[0]
+
+
+def test_gpus_are_of_training_and_of_a_spread_teacher() -> None:
+    """They belong to a trained student's spec where there are several, and to nothing else."""
+    own = {"student": "fresh", "teacher": "big", "method": "sft", "samples": 16}
+    teachers: dict[str, Any] = {
+        "own": {"trained": own},
+        "wide": {"source": "base", "device_map": "auto"},
+    }
+    block = {"students": ["small", "fresh"], "teachers": ["own", "wide"], "methods": ["sft"], "samples": [16]}  # fmt: skip  # noqa: E501
+    before = plan(teachers=teachers, runs=[block])
+    config = tiny.study()
+    config["teachers"]["own"] = {"trained": own, "gpus": 4}
+    config["teachers"]["wide"] = {**teachers["wide"], "gpus": 2}
+    config["students"]["small"]["gpus"] = 2
+    config["runs"] = [block]
+    after = Plan(parse_study(config))
+    (maker,) = after.trained_runs
+    assert after.gpus(maker) == 4
+    assert after.train_spec(maker) == before.train_spec(maker) | {"gpus": 4}
+    for run in after.runs:
+        several = run.student == "small" and run.samples
+        assert after.gpus(run) == (2 if several else 1)
+        spec = after.train_spec(run)
+        assert spec.pop("gpus", 1) == after.gpus(run)
+        if run.teacher == "wide":
+            assert spec == before.train_spec(run)
+    assert [after.teacher_gpus(name) for name in ("big", "own", "wide")] == [1, 1, 2]
+    assert after.text_key("wide") == before.text_key("wide")
+    assert after.scorer_key("wide") == before.scorer_key("wide")
+    assert after.student_keys == before.student_keys
+
+
+def test_several_gpus_and_a_spread_live_teacher_exclude_each_other() -> None:
+    method = {"forward_kl": 1.0, "on_policy": {"share": 0.5, "max_tokens": 8}}
+    config = tiny.study()
+    config["teachers"]["big"]["device_map"] = "auto"
+    config["methods"]["gkd"] = method
+    config["runs"][0] |= {"students": ["small"], "methods": ["gkd"]}
+    parse_study(config)
+    config["students"]["small"]["gpus"] = 2
+    with pytest.raises(UserError, match=r"on_policy with gpus gives .* teachers\.big\.device_map"):
+        parse_study(config)
+
+
+def test_what_runs_share_is_worked_out_once_and_told_apart_by_its_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made, calls = plan(), list[str]()
+    plain = Plan.model_spec
+
+    def counted(self: Plan, teacher: str) -> dict[str, Any]:
+        calls.append(teacher)
+        return plain(self, teacher)
+
+    monkeypatch.setattr(Plan, "model_spec", counted)
+    assert made.text_spec("big") == made.text_spec("big")
+    assert calls == ["big"]
+    assert made.text_key("big") != made.text_key("calm")
+    assert made.student_spec("small") != made.student_spec("fresh")
+    other = plan()
+    assert other.text_spec("big") is not made.text_spec("big")
+    assert other.text_spec("big") == made.text_spec("big")
+
+
+def test_what_is_asked_for_first_changes_nothing() -> None:
+    """What runs share is worked out once: nobody may add to it for the others."""
+    config = tiny.study()
+    config["caches"] = {"own": {"scheme": "final_hidden", "hidden": {"layers": [1]}}}
+    config["methods"]["states"] = {"hidden": {"weight": 1.0, "layers": {1: 1}}}
+    config["runs"].append(
+        {"students": ["small"], "teachers": ["big"], "methods": ["states"], "caches": ["own"],
+         "samples": [16]}
+    )  # fmt: skip
+    study = parse_study(config)
+    wanted, made = Plan(study).targets_spec("big", "own"), Plan(study)
+    assert "hidden" in made.cache_spec("big", "own")
+    assert made.targets_spec("big", "own") == wanted
+    made.formatting_spec()["system"] = "changed"
+    assert made.formatting_spec() == Plan(study).formatting_spec()

@@ -1,0 +1,148 @@
+from typing import Any
+
+import pytest
+
+from distill.answers.runs.doubling import diminishing_returns
+from distill.config.methods import OnPolicy
+from distill.report.methods import (
+    caches_table,
+    formula,
+    methods_table,
+    searches_tables,
+    soft_section,
+)
+from distill.table.lines import lines_of, prepare_runs
+from synthetic_runs import CACHES, make_references, make_runs, make_search
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"ce": 1.0}, "CE(text)"),
+        ({"forward_kl": 1.0}, "KL(q ‖ s)"),
+        (
+            {"ce": 0.5, "forward_kl": 0.5, "temperature": 2.0},
+            "0.5 CE(text) + 0.5 T² KL(q ‖ s), T = 2",
+        ),
+        ({"ce": 1.0, "temperature": 2.0}, "CE(text)"),
+        ({"reverse_kl": 2.0}, "2 KL(s ‖ q)"),
+        ({"jsd": 1.0, "jsd_beta": 0.1}, "JSD(q, s; β = 0.1)"),
+        ({"jsd": 1.0}, "JSD(q, s; β = 0.5)"),
+        ({"skew_kl": 1.0}, "KL(q ‖ 0.1 q + 0.9 s)"),
+        ({"total_variation": 1.0, "uld": 0.25}, "TV(q, s) + 0.25 ULD(q, s)"),
+        ({"ce": 0.5, "spans": 1.0}, "0.5 CE(text) + KL(q ‖ s; aligned spans)"),
+        (
+            {"ce": 1.0, "hidden": {"layers": {"1": 8, "2": 15}, "weight": 0.1}},
+            "CE(text) + 0.1 MSE(hidden states; layers 1 ← 8, 2 ← 15)",
+        ),
+        ({"embedding": {"loss": "cosine"}}, "cosine distance(final hidden states)"),
+        ({}, "–"),
+    ],
+)
+def test_formulas(settings: dict[str, Any], text: str) -> None:
+    assert formula(settings) == text
+
+
+def test_settings_beside_the_loss_are_told() -> None:
+    methods = {
+        "kd": {"forward_kl": 1.0, "tokens": "all", "train": {"learning_rate": 0.0002}},
+        "head": {"embedding": {"head": "teacher"}, "later": 3},
+    }
+    (kd, head) = methods_table({"methods": methods})
+    assert kd == [
+        "kd", "KL(q ‖ s)", "soft losses on the prompt's tokens too, learning_rate = 0.0002",
+    ]  # fmt: skip
+    assert head[2] == "the teacher's output head, later = 3"
+    assert methods_table({}) == []
+
+
+def test_a_searched_method_shows_what_was_found() -> None:
+    search = make_search()
+    search["settings"] = {"method.forward_kl": 0.25, "train.learning_rate": 6e-4}
+    references = {"methods": {"best": {"search": "rates"}}, "searches": {"rates": search}}
+    (row,) = methods_table(references)
+    assert row[1] == "0.5 CE(text) + 0.25 KL(q ‖ s)"
+    assert row[2] == "set by search rates, train.learning_rate = 6.00 × 10⁻⁴"
+    (row,) = methods_table({"methods": {"best": {"search": "lost"}}})
+    assert row == ["best", "–", "set by search lost"]
+
+
+def test_a_live_teacher_is_described() -> None:
+    rows = {
+        row[0]: row[1:]
+        for row in methods_table(
+            {
+                "methods": {
+                    "plain": {"jsd": 1.0, "on_policy": {}},
+                    "hot": {
+                        "jsd": 1.0,
+                        "on_policy": {"share": 1, "temperature": 0.7, "max_tokens": 9},
+                    },
+                }
+            }
+        )
+    }
+    default = OnPolicy()
+    assert rows["plain"] == [
+        "JSD(q, s; β = 0.5)",
+        f"live teacher, {100 * default.share:g} % of updates on the student's own answers of up to "
+        f"{default.max_tokens} tokens",
+    ]
+    assert rows["hot"][1] == (
+        "live teacher, 100 % of updates on the student's own answers of up to 9 tokens at T = 0.7"
+    )
+
+
+def test_caches_are_described() -> None:
+    references = make_references()
+    teachers = references["caches"]["top4"]["manifest"]["teachers"]
+    teachers[0] |= {"weight": 0.25, "quantisation": "int8"}
+    other = {"teacher": "large", "weight": 0.75, "distribution": {"temperature": 1.0, "top_p": 0.9}}
+    teachers.append(other)
+    lines = lines_of(prepare_runs(make_runs(caches=tuple(CACHES))))
+    rows = {row[0]: row[1:] for row in caches_table(lines, references)}
+    assert rows["hidden"] == [
+        "last hidden states, exact", "–", "1,152", "–", "100.00 %", "0.900", "–", "smol (T = 0.7)",
+    ]  # fmt: skip
+    assert rows["drawn50"][:2] == ["draws with replacement", "50 draws, 8 bits"]
+    assert rows["top64"][1] == "k = 64, 8 bits, also at T = 2"
+    assert rows["top4"][-1] == "0.25 smol (T = 0.7, int8) + 0.75 large (T = 1, top-p 0.9)"
+
+
+def test_caches_of_a_table_of_ones_own_are_described() -> None:
+    lines = lines_of(prepare_runs(make_runs()))
+    (row,) = caches_table(lines, {})
+    assert row == ["top64", "–", "–", "131.0", "–", "98.50 %", "0.900", "–", "–"]
+    bare = make_runs().drop(columns=["cache_bytes_per_token", "cache_kept_mass", "cache_entropy"])
+    (row,) = caches_table(lines_of(prepare_runs(bare)), {})
+    assert row[1:] == ["–"] * 8
+
+
+def test_searches_are_told() -> None:
+    search = make_search()
+    (went,), (best,) = searches_tables({"searches": {"rates": search}})
+    losses = sorted(trial["loss"] for trial in search["trials"] if not trial["pruned"])
+    assert went[:4] == ["rates", "12", "2", f"{losses[0]:.3f}"]
+    assert went[4] == f"{losses[len(losses) // 2]:.3f}"
+    assert best[1] == "train.learning_rate"
+    assert best[3] == "3.00 × 10⁻⁵ to 0.0100, logarithmic"
+    assert searches_tables({}) == ([], [])
+
+
+def test_a_study_of_one_method_has_no_section() -> None:
+    runs = make_runs().query("method != 'kd'")
+    assert soft_section(lines_of(prepare_runs(runs)), {}, {}) is None
+
+
+def test_many_comparisons_show_their_largest_size_alone() -> None:
+    for caches, rows in ((("top64",), 10), (tuple(CACHES), 8)):
+        runs = make_runs(caches=caches)
+        asked: dict[str, Any] = {}
+        for answer in diminishing_returns(runs, make_references())["answers"]:
+            asked.setdefault(answer["question"], []).append(answer)
+        section = soft_section(lines_of(prepare_runs(runs)), make_references(), asked)
+        assert section is not None
+        assert len(section["at_samples"]["rows"]) == rows
+        assert section["largest_alone"] == (rows == 8)
+        # Two totals for each cache of each student against plain text.
+        assert len(section["at_flops"]["rows"]) == 2 * 2 * len(caches)

@@ -1,0 +1,141 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from distill.workflow.digest import CodeDigests, content_mark
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+FILES = {
+    "run.py": '"""A script."""\nfrom distill.top import work\nwork(1)\n',
+    "distill/top.py": (
+        '"""Top."""\nfrom distill import middle\n\n\ndef work(x):\n    """Do it."""\n'
+        "    import distill.lazy\n    return middle.half(x)\n"
+    ),
+    "distill/middle.py": "from distill.deep import two\ndef half(x):\n    return x / two\n",
+    "distill/deep.py": "two = 2\n",
+    "distill/lazy.py": "three = 3\n",
+    "distill/apart.py": "four = 4\n",
+    "distill/__init__.py": "",
+    "data.json": "[1]",
+}
+
+
+def digest_of(folder: Path, changes: dict[str, str]) -> str:
+    for name, text in (FILES | changes).items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    digests = CodeDigests(folder, folder / "memory.json")
+    found = digests.of(folder / "run.py", folder / "data.json")
+    # The same with every file remembered, and without a memory.
+    for memory in (folder / "memory.json", None):
+        again = CodeDigests(folder, memory)
+        assert again.of(folder / "run.py", folder / "data.json") == found
+    return found
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"distill/deep.py": "# Two.\n\ntwo = (2)  # two\n"},
+        {"distill/top.py": FILES["distill/top.py"].replace("Do it.", "Do it well.")},
+        {"run.py": FILES["run.py"].replace('"""A script."""\n', "")},
+        {"distill/apart.py": "four = 5\n"},
+        {"distill/new.py": "five = 5\n"},
+    ],
+)
+def test_edits_that_change_no_behaviour_change_no_digest(
+    tmp_path: Path, changes: dict[str, str]
+) -> None:
+    assert digest_of(tmp_path / "a", {}) == digest_of(tmp_path / "b", changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"run.py": FILES["run.py"].replace("work(1)", "work(2)")},
+        {"distill/top.py": FILES["distill/top.py"].replace("half(x)", "half(-x)")},
+        {"distill/middle.py": FILES["distill/middle.py"].replace("x / two", "two / x")},
+        {"distill/deep.py": "two = 3\n"},
+        {"distill/deep.py": "two = 2.0\n"},
+        {"distill/deep.py": "two = '2'\n"},
+        {"distill/lazy.py": "three = 4\n"},
+        {"data.json": "[2]"},
+    ],
+)
+def test_edits_that_may_change_results_change_the_digest(
+    tmp_path: Path, changes: dict[str, str]
+) -> None:
+    assert digest_of(tmp_path / "a", {}) != digest_of(tmp_path / "b", changes)
+
+
+def test_every_script_reaches_the_modules_that_it_imports() -> None:
+    closure = CodeDigests(SCRIPTS).closure(SCRIPTS / "distill" / "training" / "run.py")
+    names = {path.name for path in closure}
+    assert {"encoding.py", "losses.py", "files.py", "opening.py"} <= names
+    assert "held_out.py" not in names
+
+
+@pytest.mark.parametrize(
+    "script",
+    ["train_student", "search_settings", "generate_text", "score_text", "cache_targets",
+     "build_shard", "evaluate_model", "measure_efficiency"],
+)  # fmt: skip
+def test_what_plans_checks_or_tells_a_study_reruns_no_heavy_job(script: str) -> None:
+    closure = CodeDigests(SCRIPTS).closure(SCRIPTS / f"{script}.py")
+    rooms = {path.relative_to(SCRIPTS).parts[1] for path in closure if path.parent != SCRIPTS}
+    assert not rooms & {"config", "plan", "workflow", "costs"}
+    assert not rooms & {"laws", "figures", "report", "table", "answers", "ask"}
+
+
+def test_a_file_that_changes_is_described_anew(tmp_path: Path) -> None:
+    before = digest_of(tmp_path, {})
+    memory = (tmp_path / "memory.json").read_text()
+    assert digest_of(tmp_path, {"distill/deep.py": "two = 3\n"}) != before
+    assert (tmp_path / "memory.json").read_text() != memory
+    assert digest_of(tmp_path, {}) == before
+
+
+@pytest.mark.parametrize("left", ["", "{", '{"a": '])
+def test_a_broken_memory_is_made_anew(tmp_path: Path, left: str) -> None:
+    before = digest_of(tmp_path, {})
+    (tmp_path / "memory.json").write_text(left)
+    assert digest_of(tmp_path, {}) == before
+    assert len(json.loads((tmp_path / "memory.json").read_text())) == 5
+
+
+def test_a_memory_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
+    before = digest_of(tmp_path, {})
+    (tmp_path / "file").write_text("")
+    nowhere = CodeDigests(tmp_path, tmp_path / "file" / "memory.json")
+    assert nowhere.of(tmp_path / "run.py", tmp_path / "data.json") == before
+
+
+def test_a_file_of_the_user_is_marked_by_its_content_a_large_one_by_size_and_time(
+    tmp_path: Path,
+) -> None:
+    small, large = tmp_path / "small", tmp_path / "large"
+    small.write_text("one")
+    before = content_mark(small)
+    os.utime(small, (1e9, 1e9))
+    assert content_mark(small) == before
+    small.write_text("two")
+    assert content_mark(small) != before
+    with large.open("wb") as stream:
+        stream.truncate((1 << 26) + 1)
+    os.utime(large, (1e9, 1e9))
+    before = content_mark(large)
+    os.utime(large, (1e9 - 1, 1e9 - 1))
+    assert content_mark(large) != before
+
+
+def test_no_module_is_imported_in_a_way_that_the_digest_misses() -> None:
+    for path in SCRIPTS.rglob("*.py"):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            text = line.strip()
+            assert not text.startswith("from ."), path
+            assert "import_module" not in text, path
+            assert "__import__" not in text, path
