@@ -388,9 +388,9 @@ def test_each_fault_of_the_page_has_its_tests() -> None:
         assert fault.strip()
         assert seen.strip()
         assert remedy.strip()
-        named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", tests)
+        named = re.findall(r"`(\w+/test_\w+\.py)::(test_\w+)`", tests)
         assert named, fault
         assert len(named) == tests.count("`") / 2, fault
         for file, test in named:
-            source = (Path(__file__).parent / file).read_text(encoding="utf-8")
+            source = (DOCS.parent / "tests" / file).read_text(encoding="utf-8")
             assert f"def {test}(" in source, (fault, test)
