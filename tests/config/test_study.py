@@ -623,7 +623,7 @@ def test_validation_prompts_can_be_answered_only_where_there_are_any() -> None:
 
 def test_settings_that_are_not_used_stand_in_no_spec() -> None:
     plain = Plan(parse_study(tiny.study()))
-    assert set(plain.formatting_spec()) == {"template", "system"}
+    assert set(plain.pool.formatting) == {"template", "system"}
     assert "answers" not in plain.evaluate_spec("big")
     assert plain.answered_validation("big") == []
     config = changed("evaluate.answers", {"max_tokens": 8})
@@ -636,8 +636,8 @@ def test_a_pool_of_a_billion_is_planned_without_listing_its_rows() -> None:
     config["runs"][0] |= {"samples": [10**9], "draws": [0]}
     plan = Plan(parse_study(config))
     run = next(run for run in plan.runs if run.samples)
-    assert plan.shard_rows(run) == range(10**9)
-    assert len(plan.shard_texts(run)) == len(plan.train_prompts) == 1000
+    assert plan.rows.of(run) == range(10**9)
+    assert len(plan.shards.texts(run)) == len(plan.outputs.train_prompts) == 1000
     with pytest.raises(UserError, match="more than 100000 parts; raise part_size to 10000"):
         parse_study(config | {"prompts": config["prompts"] | {"part_size": 100}})
     config["runs"][0]["draws"] = [0, 1]

@@ -61,7 +61,7 @@ def test_a_mistake_is_one_sentence(made: dict[str, Any], sentence: str) -> None:
 def test_a_study_without_benchmarks_has_none() -> None:
     made = plan(tiny.study())
     assert made.tasks == made.files == []
-    assert made.collect_spec() == {}
+    assert made.outputs.table_spec() == {}
 
 
 def test_a_run_is_judged_on_the_tasks_of_all_blocks_that_hold_it() -> None:
@@ -112,7 +112,7 @@ def test_no_other_spec_knows_of_benchmarks() -> None:
 
 def test_a_task_costs_no_more_than_itself() -> None:
     one, two = plan(config(mmlu={})), plan(config(mmlu={}, gsm8k={"fewshot": 5}))
-    before, after = dict(one.stored_specs()), dict(two.stored_specs())
+    before, after = dict(one.outputs.stored_specs()), dict(two.outputs.stored_specs())
     assert before.items() <= after.items()
     changed = dict(plan(config(mmlu={"fewshot": 5})).stored_specs())
     assert changed.keys() == before.keys()
@@ -146,7 +146,7 @@ def test_a_missing_harness_is_told_before_the_first_job(
     check_harness(Plan(parse_study(tiny.study())), environments=False)
     with pytest.raises(SystemExit, match="is not installed here; run pip install -r envs/req"):
         check_harness(asked.plan, environments=False)
-    for path, spec in asked.stored_specs():  # with all scores at hand, nothing is left to be run
+    for path, spec in asked.outputs.stored_specs():  # with all scores at hand, nothing is left to be run
         write_json(path, {"spec": spec})
     check_harness(asked.plan, environments=False)
     changed = plan(config(mmlu={"fewshot": 5}))
@@ -223,7 +223,7 @@ def test_all_scores_are_read_in_the_order_of_the_plan(tmp_path: Path) -> None:
         own = scored([1.0] * number + [0.0] * (40 - number))
         write_json(files[-1], own | {"versions": {"lm_eval": "1" if number else "2"}})
     references: dict[str, Any] = {"versions": {}, "warnings": []}
-    runs, asked = made.plan.runs, made.collect_spec()["benchmarks"]
+    runs, asked = made.plan.runs, made.outputs.table_spec()["benchmarks"]
     found = add_benchmarks(table(*runs), references, asked, runs, files)
     assert found["benchmark_quiz"].tolist() == [number / 40 for number in range(len(runs))]
     assert references["benchmarks"]["teachers"]["big"]["quiz"]["value"] == len(runs) / 40

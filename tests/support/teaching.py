@@ -129,7 +129,7 @@ def teach(
             projection = fit_pca(wide, kept["width"])
         write_rows(layers[0], score_layers(teacher, rows, kept, projection), LAYERS_SCHEMA, spec={})
     order = [row["row"] for row in rows]
-    build_shard([text], order, spec, made.shard, targets=targets, layers=layers)
+    build_shard([text], order, spec, made.shards.file, targets=targets, layers=layers)
     return made
 
 
