@@ -6,6 +6,11 @@ STUDENT = (
 )
 
 
+def gpus_of(wildcards):
+    """GPUs that train a student together."""
+    return PLAN.training.gpus(run_of(wildcards))
+
+
 rule build_student:
     """A student before training: cut, pre-trained or random."""
     input:
@@ -91,14 +96,12 @@ rule train_student:
         f"logs/train_student/{STUDENT}.tsv"
     conda:
         "../envs/model.yaml"
-    threads: lambda wildcards: PLAN.study.train.threads * PLAN.training.gpus(run_of(wildcards))
+    threads: lambda wildcards: PLAN.study.train.threads * gpus_of(wildcards)
     resources:
-        device=lambda wildcards: PLAN.training.gpus(run_of(wildcards)),
-        gpu=lambda wildcards: PLAN.training.gpus(run_of(wildcards)),
+        device=gpus_of,
+        gpu=gpus_of,
         attempt=lambda wildcards, attempt: attempt,
-        mem_mb=lambda wildcards, attempt: 4000
-        * PLAN.training.gpus(run_of(wildcards))
-        * attempt,
+        mem_mb=lambda wildcards, attempt: 4000 * gpus_of(wildcards) * attempt,
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
         spec=lambda wildcards: PLAN.training.spec(run_of(wildcards)),

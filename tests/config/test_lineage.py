@@ -15,6 +15,7 @@ from distill.core.errors import UserError
 from distill.plan.study import Plan
 from distill.plan.unused import unused_folders
 from distill.workflow.startup import check_corpora
+from pools import prompts_of
 
 TRAINED: dict[str, Any] = {"student": "small", "teacher": "big", "method": "sft", "samples": 32}
 
@@ -69,7 +70,7 @@ def plan(change: Callable[[dict[str, Any]], Any] = lambda config: None, **teache
         ),
         (
             lambda c: c["teachers"]["own"].update(trained=TRAINED | {"curation": "clean"}),
-            "teachers.own.trained.rows.curation: there is no curation 'clean'",
+            "teachers.own.trained.curation: there is no curation 'clean'",
         ),
         (
             lambda c: c["teachers"]["own"].update(trained=TRAINED | {"teacher": None}),
@@ -178,7 +179,7 @@ def test_a_vocabulary_a_mixture_or_a_search_can_close_a_loop() -> None:
     with pytest.raises(UserError, match="own learns from own"):
         parse_study(config)
     config["students"]["small"]["vocabulary"]["teacher"] = "big"
-    assert plan(lambda c: c.update(students=config["students"])).trained_runs == [OWN]
+    assert plan(lambda c: c.update(students=config["students"])).teachers.trained_runs == [OWN]
     config = study()
     config["caches"] = {"mixed": {"scheme": "dense", "teachers": {"big": 1, "own": 1}}}
     config["methods"]["kd"] = {"forward_kl": 1.0}
@@ -293,8 +294,8 @@ def test_a_teachers_key_changes_exactly_with_what_made_it(
 
 def test_two_studies_do_not_share_weights_that_lie_in_their_own_folders() -> None:
     other = plan(lambda c: c.update(study="other"))
-    assert other.text.key("big") == plan().text_key("big")
-    assert other.text.key("own") != plan().text_key("own")
+    assert other.text.key("big") == plan().text.key("big")
+    assert other.text.key("own") != plan().text.key("own")
 
 
 def test_given_teachers_and_their_methods_have_the_specs_that_they_had() -> None:
@@ -329,7 +330,8 @@ def test_a_corpus_run_reads_its_corpus_and_no_teachers_text() -> None:
         "model": made.sources.manifest("base"),
     }
     alone = plan(lambda c: c["runs"].pop(0))
-    assert alone.outputs.train_prompts == [made.pool.part("train", part) for part in (0, 1)]  # own's
+    prompts = [prompts_of(made).part("train", part) for part in (0, 1)]  # own's
+    assert alone.outputs.train_prompts == prompts
 
 
 @pytest.mark.parametrize(
@@ -349,7 +351,8 @@ def test_a_corpus_shard_depends_on_its_chunks_alone(
 ) -> None:
     before, after = plan(), plan(change)
     same = [
-        (before.shards.file(run), before.shards.spec(run)) == (after.shards.file(run), after.shards.spec(run))
+        (before.shards.file(run), before.shards.spec(run))
+        == (after.shards.file(run), after.shards.spec(run))
         for run in before.runs
         if run.method == "scratch"
     ]

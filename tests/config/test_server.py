@@ -124,7 +124,7 @@ def test_one_name_at_two_addresses_is_refused() -> None:
     ):
         parse_study(study)
     study["teachers"]["near"]["server"]["revision"] = "4 bits"
-    assert len(Plan(parse_study(study)).served_keys) == 2
+    assert len(Plan(parse_study(study)).served.by_key) == 2
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,9 @@ def test_text_does_not_depend_on_where_and_how_a_server_is_reached(change: dict[
     one, two = plan(), plan(**change)
     assert one.served.key("far") == two.served.key("far")
     assert one.text.key("far") == two.text.key("far")
-    assert one.served.connection(one.served.key("far")) != two.served.connection(two.served.key("far"))
+    assert one.served.connection(one.served.key("far")) != two.served.connection(
+        two.served.key("far")
+    )
 
 
 @pytest.mark.parametrize(
@@ -175,8 +177,8 @@ def test_a_local_model_may_score_what_a_server_writes() -> None:
 
 
 def test_flops_that_nobody_states_are_a_warning() -> None:
-    assert plan().collect_spec()["uncounted"] == ["far"]
-    assert "uncounted" not in plan(params=1e9).collect_spec()
+    assert plan().outputs.table_spec()["uncounted"] == ["far"]
+    assert "uncounted" not in plan(params=1e9).outputs.table_spec()
 
 
 def test_a_missing_key_is_told_before_the_first_job(

@@ -24,6 +24,7 @@ from distill.models.flops import FlopModel, count_parameters
 from distill.models.vocabulary import Vocabulary, expand_model
 from distill.plan.study import Plan
 from machines import MACHINE
+from pools import prompts_of
 
 TRIMMED = {"size": 120, "teacher": "big"}
 
@@ -97,20 +98,24 @@ def _expected(plan: Plan) -> set[str]:
     """Outputs that the rules make of a plan, one per job, by its own lists."""
     unlisted = [run for run in plan.teachers.trained_runs if run not in plan.runs]
     trained = [*plan.runs, *unlisted]
-    fed = [run for run in trained if run.samples] + [plan.searches.run(n) for n in plan.searches.names]
+    fed = [run for run in trained if run.samples] + [
+        plan.searches.run(n) for n in plan.searches.names
+    ]
     read = [run for run in fed if plan.corpora.of(run) is None]
-    texts = {path for run in read for path in plan.curations.texts(run) + plan.curations.donors(run)}
+    texts = {
+        path for run in read for path in plan.curations.texts(run) + plan.curations.donors(run)
+    }
     texts |= set(plan.text.held_out("big", "test") + plan.text.held_out("own", "test"))
     texts |= set(plan.text.held_out("big", "validation"))  # of the vocabulary and the search
     cached = [run for run in read if run.cache != "none"]
     heads = {head for run in cached for head in plan.targets.heads(run.teacher, run.cache)}
     losses = {path for run in read for path in plan.curations.losses(run)}
-    last = max(row for run in read for row in plan.rows.of(run)) // plan.study.prompts.part_size
+    last = max(row for run in read for row in plan.rows.of(run)) // plan.pool.settings.part_size
     parts = [("train", part) for part in range(last + 1)]
     parts += [(s, p) for s in ("test", "validation") for p in plan.pool.parts(s)]
     shards = {plan.shards.file(run) for run in fed}
     return {
-        *(plan.pool.part(*part, raw=raw) for part in parts for raw in (True, False)),
+        *(prompts_of(plan).part(*part, raw=raw) for part in parts for raw in (True, False)),
         *texts, *heads, *losses, *map(plan.scorers.head, plan.teachers.models),
         *(path for run in cached for path in plan.shards.manifest(run)),
         *(path for run in cached if run.cache == "top" for path in plan.shards.targets(run)),

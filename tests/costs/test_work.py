@@ -40,6 +40,7 @@ from distill.plan.study import Plan
 from distill.targets.encoding import encode_targets
 from distill.targets.format import Scheme, bytes_per_token, target_schema
 from distill.training.run import train_student
+from pools import prompts_of
 
 FLOPS = FlopModel(1000, 10, 300)
 TRAIN: dict[str, Any] = {
@@ -229,7 +230,7 @@ def test_every_promised_file_has_one_job(study: tuple[Plan, Path]) -> None:
             expected |= {plan.shards.file(run), *plan.shards.texts(run), *plan.shards.targets(run)}
         assert expected <= jobs.keys()
     assert set(plan.efficiency.files) <= jobs.keys()
-    assert {plan.pool.part("test", part) for part in (0, 1)} <= jobs.keys()
+    assert {prompts_of(plan).part("test", part) for part in (0, 1)} <= jobs.keys()
     assert sum("/raw/train" in name for name in jobs if "prompts" in name) == 4
     assert all(job.seconds > 0 and not job.done for job in jobs.values())
 
@@ -338,7 +339,7 @@ def test_calibration_measures_each_speed_once(monkeypatch: pytest.MonkeyPatch) -
         first = made.speed(probe)
         assert made.speed(probe) is first
         assert 1e5 < first.body < 1e15
-        assert 1e5 < first.scorers.head < 1e15
+        assert 1e5 < first.head < 1e15
     spec = {"scheme": "top_k", "k": 4, "draws": None, "log_p": False, "bits": 8,
             "temperatures": [], "seed": 0}  # fmt: skip
     assert 0 < made.encoding(spec, 300, 1) == made.encoding(spec, 300, 1) < 1

@@ -17,7 +17,6 @@ from distill.config.own_table import TableStudy
 from distill.config.reading import _section_at, check_yaml
 from distill.config.study import Study
 from distill.core.errors import UserError
-from distill.plan.benchmarks import BenchmarkPlan
 from distill.plan.study import Plan
 from distill.table.own_table import parse_table_study
 from generated import examples
@@ -110,12 +109,13 @@ def is_free(place: Place) -> bool:
 
 def whole_plan(study: Study) -> str:
     """All that the workflow takes from a study before the first job, as JSON."""
-    plan, benchmarks = Plan(study), BenchmarkPlan(Plan(study))
+    plan = Plan(study)
     return json.dumps(
         [
-            *plan.outputs.stored_specs(), *benchmarks.stored_specs(), plan.outputs.table_spec(),
-            plan.outputs.provenance_spec(), plan.outputs.answer_spec(), plan.pool.key, plan.outputs.train_prompts,
-            [plan.training.record(run) for run in plan.runs], benchmarks.collect_spec(),
+            *plan.outputs.stored_specs(), *plan.benchmarks.stored_specs(),
+            plan.outputs.table_spec(), plan.outputs.provenance_spec(), plan.outputs.answer_spec(),
+            plan.pool.key, plan.outputs.train_prompts,
+            [plan.training.record(run) for run in plan.runs], plan.benchmarks.table_spec(),
             plan.sources.models, plan.sources.data,
         ],
         allow_nan=False,

@@ -13,6 +13,7 @@ from distill.config.checks.checks import parse_study
 from distill.core.errors import UserError
 from distill.costs.row_lengths import read_lengths
 from distill.plan.study import Plan
+from pools import corpus_of
 
 SPOILT = {"share": 0.5, "kind": "shuffle_words"}
 SERVER = {"url": "http://localhost:8000/v1", "model": "m", "software": "vllm"}
@@ -151,22 +152,22 @@ def test_parts_end_with_the_split_or_the_pool() -> None:
     made = plan(study)
     assert [made.pool.rows("train", part) for part in range(4)] == [100, 100, 100, 20]
     assert [made.pool.rows("validation", part) for part in range(2)] == [100, 50]
-    assert [made.pool.first("train", part) for part in range(2)] == [0, 100]
+    assert [corpus_of(made).first(part) for part in range(2)] == [0, 100]
 
 
 def test_a_larger_pool_and_other_training_change_no_text() -> None:
     before = plan(config())
     after = plan(changed("corpus.pool", 400))
-    assert after.pool.text_spec == before.pool.text_spec
-    assert plan(changed("train.epochs", 9)).corpus.text_spec == before.pool.text_spec
+    assert corpus_of(after).text_spec == corpus_of(before).text_spec
+    assert corpus_of(plan(changed("train.epochs", 9))).text_spec == corpus_of(before).text_spec
 
 
 def test_another_mask_masks_anew_but_cuts_no_chunks() -> None:
     before, after = plan(config()), plan(changed("corpus.mask", {"seed": 5}))
     assert after.pool.key == before.pool.key
-    assert after.pool.text_key != before.pool.text_key
+    assert corpus_of(after).text_key != corpus_of(before).text_key
     longer = plan(changed("corpus.length", 20))
-    assert longer.corpus.key != before.pool.key
+    assert longer.pool.key != before.pool.key
 
 
 def test_lengths_are_known_before_there_is_any_text() -> None:
@@ -174,7 +175,7 @@ def test_lengths_are_known_before_there_is_any_text() -> None:
     study["task"] = "causal-lm"
     made = plan(study)
     assert made.study.mask is None
-    assert made.pool.chunk.read == 31
+    assert corpus_of(made).chunk.read == 31
     assert read_lengths(made, "bert-base", 0).answer == 30
     masked = read_lengths(plan(config()), "bert-base", 0)
     assert (masked.prompt, masked.answer, masked.measured) == (28, 4, True)

@@ -9,7 +9,10 @@ from distill.config.checks.checks import parse_study
 from distill.contracts.run import Run
 from distill.core.errors import UserError
 from distill.core.keys import pool_order
-from distill.plan.study import Plan, run_table
+from distill.plan.runs import run_table
+from distill.plan.study import Plan
+from distill.plan.teachers import Teachers
+from pools import prompts_of
 
 
 def plan(**changes: Any) -> Plan:
@@ -34,11 +37,15 @@ def results(made: Plan) -> dict[str, Any]:
 
 def prompts(made: Plan) -> dict[str, Any]:
     found: dict[str, Any] = {}
+    pool = prompts_of(made)
     for split, parts in (("test", 2), ("validation", 1), ("train", 4)):
         for part in range(parts):
-            path = made.pool.part(split, part)
-            found[path] = (made.pool.filter_spec(split, part), made.pool.earlier_parts(split, part))
-            found[path + " raw"] = made.pool.raw_spec(split, part)
+            path = pool.part(split, part)
+            found[path] = (
+                pool.filter_spec(split, part),
+                pool.earlier_parts(split, part),
+            )
+            found[path + " raw"] = pool.raw_spec(split, part)
     return found
 
 
@@ -128,9 +135,7 @@ def test_parts_hold_the_rows_of_their_shard() -> None:
     made = plan()
     for run in made.runs:
         if run.samples:
-            parts = {
-                made.text.part(run.teacher, "train", row // 16) for row in made.rows.of(run)
-            }
+            parts = {made.text.part(run.teacher, "train", row // 16) for row in made.rows.of(run)}
             assert set(made.shards.texts(run)) == parts
 
 
@@ -170,16 +175,24 @@ def test_what_changes_the_text_changes_every_result_of_it(changes: dict[str, Any
 
 def test_held_out_parts_come_first_and_do_not_depend_on_runs() -> None:
     made = plan()
-    assert [made.pool.rows("test", part) for part in made.pool.parts("test")] == [16, 4]
-    assert [made.pool.rows("validation", part) for part in made.pool.parts("validation")] == [8]
-    slices = [made.pool.raw_spec("test", 0), made.pool.raw_spec("test", 1), made.pool.raw_spec("validation", 0)]
-    slices += [made.pool.raw_spec("train", 0), made.pool.raw_spec("train", 1)]
+    pool = prompts_of(made)
+    assert [pool.rows("test", part) for part in pool.parts("test")] == [16, 4]
+    assert [pool.rows("validation", part) for part in pool.parts("validation")] == [8]
+    slices = [
+        pool.raw_spec("test", 0),
+        pool.raw_spec("test", 1),
+        pool.raw_spec("validation", 0),
+    ]
+    slices += [pool.raw_spec("train", 0), pool.raw_spec("train", 1)]
     assert [spec["slice"] for spec in slices] == [0, 1, 2, 3, 4]
-    assert made.pool.earlier_parts("test", 0) == []
-    held_out = [made.pool.part("test", 0), made.pool.part("test", 1)]
-    held_out.append(made.pool.part("validation", 0))
-    assert made.pool.earlier_parts("validation", 0) == held_out[:2]
-    assert made.pool.earlier_parts("train", 1) == [*held_out, made.pool.part("train", 0)]
+    assert pool.earlier_parts("test", 0) == []
+    held_out = [pool.part("test", 0), pool.part("test", 1)]
+    held_out.append(pool.part("validation", 0))
+    assert pool.earlier_parts("validation", 0) == held_out[:2]
+    assert pool.earlier_parts("train", 1) == [
+        *held_out,
+        pool.part("train", 0),
+    ]
     other = plan(runs=[BLOCK | {"samples": [1], "draws": [7]}])
     assert prompts(other) == prompts(made)
     assert made.text.held_out("big", "test") == other.text.held_out("big", "test")
@@ -211,7 +224,9 @@ def test_only_a_run_with_a_live_teacher_depends_on_its_model() -> None:
     for run in (*made.runs, trained, made.searches.run("rate")):
         live = run.method in ("gkd", "tuned")
         spec = made.training.spec(run)
-        assert ("teacher" in spec) == live == (run.cache == "live") == bool(made.training.teacher(run))
+        assert (
+            ("teacher" in spec) == live == (run.cache == "live") == bool(made.training.teacher(run))
+        )
         if run.samples:
             assert ("on_policy" in spec["method"]) == live
             assert "/raw/none/" in made.shards.file(run)
@@ -219,7 +234,9 @@ def test_only_a_run_with_a_live_teacher_depends_on_its_model() -> None:
             assert made.training.teacher(run) == [made.teachers.file(run.teacher)]
             assert spec["teacher"]["model"] == made.teachers.spec(run.teacher)
     assert made.searches.spec("rate")["teacher"] == made.training.spec(trained)["teacher"]
-    other = made.training.spec(next(r for r in made.runs if r.method == "gkd" and r.teacher == "own"))
+    other = made.training.spec(
+        next(r for r in made.runs if r.method == "gkd" and r.teacher == "own")
+    )
     assert other["teacher"]["model"]["trained"] == made.training.spec(trained)
 
 
@@ -355,13 +372,13 @@ def test_what_runs_share_is_worked_out_once_and_told_apart_by_its_names(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made, calls = plan(), list[str]()
-    plain = Plan.model_spec
+    plain = Teachers.spec
 
-    def counted(self: Plan, teacher: str) -> dict[str, Any]:
+    def counted(self: Teachers, teacher: str) -> dict[str, Any]:
         calls.append(teacher)
         return plain(self, teacher)
 
-    monkeypatch.setattr(Plan, "model_spec", counted)
+    monkeypatch.setattr(Teachers, "spec", counted)
     assert made.text.spec("big") == made.text.spec("big")
     assert calls == ["big"]
     assert made.text.key("big") != made.text.key("calm")
@@ -381,8 +398,8 @@ def test_what_is_asked_for_first_changes_nothing() -> None:
          "samples": [16]}
     )  # fmt: skip
     study = parse_study(config)
-    wanted, made = Plan(study).targets_spec("big", "own"), Plan(study)
+    wanted, made = Plan(study).targets.spec("big", "own"), Plan(study)
     assert "hidden" in made.targets.full_spec("big", "own")
     assert made.targets.spec("big", "own") == wanted
     made.pool.formatting["system"] = "changed"
-    assert made.pool.formatting == Plan(study).formatting_spec()
+    assert made.pool.formatting == Plan(study).pool.formatting

@@ -73,7 +73,7 @@ def test_questions_are_split_by_shares_and_answered_by_the_csvs_own_answers(
     plan = _plan(asked, miniature.QA, monkeypatch)
     given = read_text_rows(asked / "studies/data/accounting_qa.csv")
     answers = {row["question"]: row["answer"] for row in given}
-    prompts = plan.study.prompts
+    prompts = plan.pool.settings
     assert (prompts.pool, prompts.validation, prompts.test) == (54, 54, 54)
     splits = {
         split: read_rows(asked / plan.text.part("tutor", split, 0))

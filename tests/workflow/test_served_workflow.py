@@ -183,7 +183,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
         planned = miniature.dry_run(project)
         without = miniature.snakemake(project, *call, ok=False)
         assert not (project / "resources").exists()
-        part = Plan(parse_study(config)).served_part("far", "train", 0)
+        part = Plan(parse_study(config)).served.part("far", "train", 0)
         with _llama_cpp(project / "models/served.gguf", ports[0]):
             patch.setenv("FAR_KEY", WRONG)
             wrong = miniature.snakemake(project, *call, "--", part, ok=False)
