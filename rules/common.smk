@@ -72,27 +72,38 @@ if not OWN_TABLE:
     wildcard_constraints:
         **PLAN.wildcards(),
 
-    def text_teacher(wildcards):
-        """The teacher whose text a path names."""
-        return PLAN.text.by_key[wildcards.text]
 
-    def scorer_of(wildcards):
-        """A teacher whose model a path names."""
-        return PLAN.scorers.by_key[wildcards.scorer]
+def text_teacher(wildcards):
+    """The teacher whose text a path names."""
+    return PLAN.text.by_key[wildcards.text]
 
-    def cache_of(wildcards):
-        """Teacher and cache that a path of soft targets names."""
-        return PLAN.targets.by_key[wildcards.text, wildcards.targets]
 
-    def layers_of(wildcards):
-        """Teacher and cache that a path of stored layers names."""
-        return PLAN.layers.by_key[wildcards.text, wildcards.layers]
+def scorer_of(wildcards):
+    """A teacher whose model a path names."""
+    return PLAN.scorers.by_key[wildcards.scorer]
 
-    def loss_of(wildcards):
-        """Teacher whose own losses a path names."""
-        return PLAN.losses.by_key[wildcards.text, wildcards.loss]
 
-    def served_part(wildcards):
-        """The server's answers that a part of a text is taken from."""
-        teacher = text_teacher(wildcards)
-        return PLAN.served.part(teacher, wildcards.split, int(wildcards.part))
+def cache_of(wildcards):
+    """Teacher and cache that a path of soft targets names."""
+    return PLAN.targets.by_key[wildcards.text, wildcards.targets]
+
+
+def layers_of(wildcards):
+    """Teacher and cache that a path of stored layers names."""
+    return PLAN.layers.by_key[wildcards.text, wildcards.layers]
+
+
+def loss_of(wildcards):
+    """Teacher whose own losses a path names."""
+    return PLAN.losses.by_key[wildcards.text, wildcards.loss]
+
+
+def served_part(wildcards):
+    """The server's answers that a part of a text is taken from."""
+    teacher = text_teacher(wildcards)
+    return PLAN.served.part(teacher, wildcards.split, int(wildcards.part))
+
+
+def gpus_of(wildcards):
+    """GPUs that train the student of a path together."""
+    return PLAN.training.gpus(run_of(wildcards))

@@ -6,11 +6,6 @@ STUDENT = (
 )
 
 
-def gpus_of(wildcards):
-    """GPUs that train a student together."""
-    return PLAN.training.gpus(run_of(wildcards))
-
-
 rule build_student:
     """A student before training: cut, pre-trained or random."""
     input:
