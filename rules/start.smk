@@ -3,13 +3,13 @@
 import os
 from pathlib import Path
 
-from distill.plan.benchmarks import BenchmarkPlan
 from distill.config.checks.checks import parse_study
 from distill.workflow.snakemake_state import check_times
 from distill.runtime.disk import check_writable
 from distill.core.errors import UserError
 from distill.runtime.job import WORKFLOW
 from distill.workflow.snakemake_state import killed_hints
+from distill.plan.runs import run_of
 from distill.plan.study import Plan
 from distill.workflow.restart import (
     check_file_times,
@@ -79,7 +79,7 @@ def load_study():
 
 PLAN = load_study()
 RESULTS = PLAN.results
-BENCHMARKS = None if OWN_TABLE else BenchmarkPlan(PLAN)
+OUTPUTS = PLAN if OWN_TABLE else PLAN.outputs
 
 if workflow.is_main_process:
     # Snakemake itself writes to the first two even in a dry run.

@@ -37,7 +37,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, floa
     """Totals by stage, which no machine changes but for seconds and memory."""
     root = tmp_path_factory.mktemp("large")
     plan = Plan(parse_study(yaml.safe_load((PROJECT / "studies/large.yaml").read_text())))
-    folder = (root / plan.model_manifest("smollm2-135m-instruct")).parent
+    folder = (root / plan.sources.manifest("smollm2-135m-instruct")).parent
     folder.mkdir(parents=True)
     BASE.save_pretrained(folder)
     tiny.tokenizer().save_pretrained(folder)

@@ -100,7 +100,7 @@ def test_the_shards_hold_what_was_kept_and_say_what_was_not(finished: Path) -> N
     )
     assert (entry["read"], entry["kept"], entry["samples"]) == (len(decisions), 12, 12)
     assert sum(entry["dropped"].values()) == len(dropped)
-    assert len(plan.shard_parts(next(run for run in plan.runs if run.curation == "likely"))) == 2
+    assert len(plan.rows.parts(next(run for run in plan.runs if run.curation == "likely"))) == 2
 
 
 def test_corrupted_rows_are_trained_on_beside_clean_ones(finished: Path) -> None:

@@ -152,7 +152,7 @@ def test_a_damaged_file_is_told_before_what_was_made_from_it_is_removed(
     monkeypatch.chdir(tmp_path)
     plan = teaching.plan({"ce": 1.0})
     run = next(run for run in plan.runs if run.samples)
-    shard, model = Path(plan.shard(run)), Path(plan.student_file(run, "model.safetensors"))
+    shard, model = Path(plan.shards.file(run)), Path(plan.training.file(run, "model.safetensors"))
     metrics = model.with_name("metrics.json")
     check_changed_files(plan)  # nothing is there yet
     write_rows(shard, [{"a": 1}], pa.schema({"a": pa.int64()}))

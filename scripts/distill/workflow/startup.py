@@ -11,7 +11,6 @@ from distill.config.study import raw_rows_needed
 from distill.config.text import Corpus
 from distill.core.errors import UserError
 from distill.core.text_files import pick_fields, read_text_rows
-from distill.plan.benchmarks import BenchmarkPlan
 from distill.plan.needed import needed_texts
 from distill.plan.study import Plan
 from distill.workflow.snakemake_state import has_metadata
@@ -59,14 +58,9 @@ def check_row_counts(plan: Plan) -> None:
     Raises:
         UserError: It is too small, or malformed.
     """
-    prompts = plan.study.prompts
-    source = plan.study.sources.get(prompts.source)
-    if (
-        plan.study.corpus is not None
-        or source is None
-        or source.path is None
-        or source.path.endswith(".parquet")
-    ):
+    prompts = plan.pool.settings
+    source = plan.study.sources.get(prompts.source) if plan.pool.asks else None
+    if source is None or source.path is None or source.path.endswith(".parquet"):
         return
     rows, need = len(read_text_rows(Path(source.path))), raw_rows_needed(prompts)
     if rows < need:
@@ -110,8 +104,8 @@ def check_corpora(plan: Plan) -> None:
     if plan.study.corpus is not None:
         _check_corpus(plan, plan.study.corpus)
     largest: dict[tuple[str, int], int] = {}
-    for run in (*plan.runs, *plan.trained_runs):
-        if name := plan.corpus_of(run):
+    for run in (*plan.runs, *plan.teachers.trained_runs):
+        if name := plan.corpora.of(run):
             key = name, plan.study.method_of(run.method).corpus_tokens
             largest[key] = max(run.samples, largest.get(key, 0))
     for (name, tokens), samples in largest.items():
@@ -137,10 +131,10 @@ def check_benchmarks(plan: Plan) -> None:
     Raises:
         UserError: One is missing.
     """
-    benchmarks = BenchmarkPlan(plan)
+    benchmarks = plan.benchmarks
     for task in benchmarks.tasks:
         folder = benchmarks.defined[task].include
-        if folder is not None and not benchmarks.own_files(task):
+        if folder is not None and not benchmarks.task_files(task):
             raise UserError(
                 f"config: evaluate.benchmarks.{task}.include: the folder {folder} is missing or "
                 "empty; name the folder that holds the task's YAML file"
@@ -195,7 +189,7 @@ def check_harness(plan: Plan, environments: bool) -> None:
     Raises:
         SystemExit: It is missing.
     """
-    if environments or all(_holds(*record) for record in BenchmarkPlan(plan).stored_specs()):
+    if environments or all(_holds(*record) for record in plan.benchmarks.stored_specs()):
         return
     if importlib.util.find_spec("lm_eval") is None:
         raise SystemExit(
@@ -226,7 +220,7 @@ def check_server_keys(plan: Plan) -> None:
     """
     for teacher, split, part in needed_texts(plan):
         server = plan.study.teachers[teacher].server
-        if server is None or Path(plan.served_part(teacher, split, part)).is_file():
+        if server is None or Path(plan.served.part(teacher, split, part)).is_file():
             continue
         if server.key_variable is not None and not os.environ.get(server.key_variable):
             raise SystemExit(
@@ -283,7 +277,8 @@ def check_array_gpus(arrays: str | None, plan: Plan) -> None:
     Raises:
         SystemExit: Teachers are spread over different numbers of GPUs.
     """
-    gpus = {name: plan.teacher_gpus(name) for name in plan.study.teachers if plan.has_model(name)}
+    names = [name for name in plan.study.teachers if plan.teachers.has_model(name)]
+    gpus = {name: plan.teachers.gpus(name) for name in names}
     if arrays and len(set(gpus.values())) > 1:
         told = ", ".join(f"{name} {number}" for name, number in gpus.items())
         raise SystemExit(
@@ -330,7 +325,7 @@ def check_stored_specs(plan: Plan) -> None:
         UserError: A result was made with other settings and Snakemake would not notice.
     """
     stale = []
-    for path, spec in (*plan.stored_specs(), *BenchmarkPlan(plan).stored_specs()):
+    for path, spec in (*plan.outputs.stored_specs(), *plan.benchmarks.stored_specs()):
         if Path(path).is_file() and not has_metadata(path) and not _holds(path, spec):
             stale.append(path)
     if stale:
@@ -356,10 +351,10 @@ def check_changed_files(plan: Plan) -> None:
         UserError: Such a file is damaged.
     """
     shards, models = set[Path](), set[Path]()
-    for run in (*plan.runs, *plan.trained_runs):
-        model = Path(plan.student_file(run, "model.safetensors"))
-        if run.samples and _newer(Path(plan.shard(run)), model):
-            shards.add(Path(plan.shard(run)))
+    for run in (*plan.runs, *plan.teachers.trained_runs):
+        model = Path(plan.training.file(run, "model.safetensors"))
+        if run.samples and _newer(Path(plan.shards.file(run)), model):
+            shards.add(Path(plan.shards.file(run)))
         if _newer(model, model.with_name("metrics.json")):
             models.add(model.parent)
     if shards or models:  # rarely: the imports take as long as all other checks

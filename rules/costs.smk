@@ -4,7 +4,9 @@
 rule plan:
     """Print the run table with estimated FLOPs, time, disk and memory."""
     input:
-        models=[PLAN.model_manifest(source) for source in PLAN.model_sources.values()],
+        models=[
+            PLAN.sources.manifest(source) for source in PLAN.sources.models.values()
+        ],
     log:
         f"logs/plan/{RESULTS}.log",
     conda:
