@@ -9,7 +9,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 .PHONY: study test test-fast test-long test-cluster test-kill bench check docs container clean-unused
 
 study: $(VENV)/study.done ## run the default study, or CONFIG=studies/….yaml, on all cores
-	$(if $(CONFIG),python scripts/check_config.py $(CONFIG))
+	$(if $(CONFIG),distill check $(CONFIG))
 	snakemake --cores all $(if $(CONFIG),--configfile $(CONFIG))
 
 test: $(VENV)/test.done check ## fast tests first, then slow ones and the workflow's
@@ -43,17 +43,18 @@ docs: $(VENV)/docs.done ## build the site into site/; a broken link fails, no ne
 	mkdocs build --strict
 
 container: $(VENV)/study.done ## write envs/container.def again; needs conda
-	python scripts/write_container.py
+	distill container
 
 clean-unused: $(VENV)/study.done ## list results that no run of the config refers to; DELETE=1 removes them
-	python scripts/list_unused.py $(if $(CONFIG),--configfile $(CONFIG)) $(if $(DELETE),--delete)
+	distill unused $(CONFIG) $(if $(DELETE),--delete)
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 # torch alone first, by plain pip: elsewhere its index decides between CPU and CUDA builds.
-$(VENV)/study.done: envs/requirements.txt | $(VENV)/bin/python
+$(VENV)/study.done: envs/requirements.txt pyproject.toml | $(VENV)/bin/python
 	$(BIN)/pip install --quiet -r envs/requirements.txt
+	$(BIN)/pip install --quiet --no-deps --editable .
 	touch $@
 
 $(VENV)/test.done: envs/requirements-test.txt envs/requirements-harness.txt $(VENV)/study.done

@@ -188,7 +188,7 @@ def test_a_missing_key_is_told_before_the_first_job(
     monkeypatch.delenv("TEACHER_KEY", raising=False)
     made = plan()
     with pytest.raises(
-        SystemExit, match=r"teachers.far.server.key_variable: .* TEACHER_KEY is not"
+        UserError, match=r"config: teachers.far.server.key_variable: .* TEACHER_KEY is not"
     ):
         check_server_keys(made)
     monkeypatch.setenv("TEACHER_KEY", "hunter2")

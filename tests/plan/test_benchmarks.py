@@ -148,7 +148,7 @@ def test_a_missing_harness_is_told_before_the_first_job(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     check_harness(asked, environments=True)
     check_harness(Plan(parse_study(tiny.study())), environments=False)
-    with pytest.raises(SystemExit, match="is not installed here; run pip install -r envs/req"):
+    with pytest.raises(UserError, match="is not installed here; run pip install -r envs/req"):
         check_harness(asked, environments=False)
     for (
         path,
@@ -157,7 +157,7 @@ def test_a_missing_harness_is_told_before_the_first_job(
         write_json(path, {"spec": spec})
     check_harness(asked, environments=False)
     changed = plan(config(mmlu={"fewshot": 5}))
-    with pytest.raises(SystemExit, match="is not installed here"):
+    with pytest.raises(UserError, match="is not installed here"):
         check_harness(changed, environments=False)
 
 

@@ -1,7 +1,6 @@
 """Curations in the workflow: what a finished study holds, and what a change reruns."""
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 import yaml
 
 import miniature
+import program
 from distill.config.checks.checks import parse_study
 from distill.plan.study import Plan
 
@@ -175,8 +175,7 @@ def test_too_few_rows_are_one_sentence_and_leave_nothing(moved: Path) -> None:
 
 def test_what_a_removed_curation_left_is_listed(moved: Path) -> None:
     miniature.edit(moved, lambda config: config["runs"][0].update(curations=["raw"]))
-    command = ["python", "scripts/list_unused.py", "--configfile", miniature.CONFIG]
-    listed = subprocess.run(command, cwd=moved, capture_output=True, text=True, check=True).stdout
+    listed = program.distill("unused", miniature.CONFIG, cwd=moved).stdout
     for kind in ("text", "decisions"):
         assert f"curated/gpt2-xl/noisy/draw0/n8.{kind}.parquet" in listed
     assert "likely" not in listed

@@ -16,6 +16,7 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import miniature
+import program
 import tiny
 from distill.answers.runs.benchmarks import BENCHMARKS
 from distill.config.checks.checks import parse_study
@@ -776,12 +777,11 @@ def test_a_killed_run_leaves_no_job_behind_and_goes_on(moved: Path) -> None:
 
 def test_unused_results_are_listed_and_deleted_on_request(moved: Path) -> None:
     miniature.edit(moved, lambda config: config["runs"].pop())
-    command = ["python", "scripts/list_unused.py", "--configfile", miniature.CONFIG]
-    listed = subprocess.run(command, cwd=moved, capture_output=True, text=True, check=True).stdout
+    listed = program.distill("unused", miniature.CONFIG, cwd=moved).stdout
     assert "students/gpt2/gpt2-xl/half" in listed
     assert "students/gpt2/gpt2-xl/gkd" in listed
     assert "in 2 places" in listed
-    subprocess.run([*command, "--delete"], cwd=moved, capture_output=True, check=True)
+    assert program.distill("unused", miniature.CONFIG, "--delete", cwd=moved).returncode == 0
     assert not list(moved.glob(f"results/{STUDY}/students/gpt2/gpt2-xl/half/*/*/*/n8"))
     assert "train_student" not in miniature.dry_run(moved)
 

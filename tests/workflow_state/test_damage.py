@@ -338,10 +338,10 @@ def test_a_read_only_folder_is_named_before_the_first_job(
     check_writable([tmp_path, tmp_path / "none"])
     assert list(tmp_path.iterdir()) == []
     folder = disk("ro")
-    with pytest.raises(SystemExit, match=f"^Error: {folder} cannot be written, as its disk is rea"):
+    with pytest.raises(UserError, match=f"^{folder} cannot be written, as its disk is rea"):
         check_writable([tmp_path, folder])
     full = disk("size=4k,nr_inodes=1")
-    with pytest.raises(SystemExit, match=f"^Error: no space is left on the disk that holds {full}"):
+    with pytest.raises(UserError, match=f"^no space is left on the disk that holds {full}"):
         check_writable([full])
 
 

@@ -1,6 +1,6 @@
 """The study's config as typed models: what a key means, what it may hold, what it defaults to.
 
-`python scripts/write_schema.py` writes the JSON schema for editors and the table in the docs
+`distill reference` writes the JSON schema for editors and the table in the docs
 from these models.
 """
 

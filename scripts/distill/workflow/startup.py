@@ -1,22 +1,101 @@
-"""Checks before the first job: local files, resource limits, stored specs."""
+"""Checks before the first job: config, local files, packages, resource limits, stored specs.
+
+`load_study` and `check_start` run all of them, for the workflow and for `distill check`.
+"""
 
 import importlib.util
 import json
 import os
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any
 
+from distill.config.checks.checks import parse_study
+from distill.config.own_table import TableStudy
 from distill.config.study import raw_rows_needed
 from distill.config.text import Corpus
 from distill.core.errors import UserError
 from distill.core.text_files import pick_fields, read_text_rows
 from distill.plan.needed import needed_texts
 from distill.plan.study import Plan
+from distill.runtime.disk import check_writable
+from distill.workflow.restart import check_file_times, source_files
 from distill.workflow.snakemake_state import has_metadata
 
 ENOUGH = 10_000
 """More jobs than a study has ready at once."""
+
+
+def load_study(
+    config: dict[str, Any],
+    parse_table: Callable[[dict[str, Any]], TableStudy],
+    *,
+    starts_jobs: bool = True,
+    resources: Mapping[str, Any] | None = None,
+) -> Plan | TableStudy:
+    """Check a config, the files that it names, and finished results.
+
+    Args:
+        config: As read from YAML; paths in it are relative to the working directory.
+        parse_table: Checks the config of a table of one's own, and the table; it needs pandas,
+            which is imported for such a study only.
+        starts_jobs: False in the process of a job, which reads the config again: the checks that
+            read files are left out.
+        resources: Snakemake's limits of resources; None where Snakemake does not run.
+
+    Returns:
+        The study's plan, or the study of a table.
+
+    Raises:
+        UserError: One sentence per mistake.
+    """
+    if "runs_table" in config:
+        check_table_reader()
+        table = parse_table(config)
+        check_file_times({"runs_table.path": [table.runs_table.path]})
+        return table
+    plan = Plan(parse_study(config))
+    check_local_files(plan)
+    if starts_jobs:
+        check_cells(plan)
+        check_row_counts(plan)
+        check_reference(plan)
+        check_corpora(plan)
+        check_benchmarks(plan)
+        if resources is not None:
+            check_device_limit(resources)
+        check_stored_specs(plan)
+        check_file_times(source_files(plan))
+        check_changed_files(plan)
+    return plan
+
+
+def check_folders(study: Plan | TableStudy, dry_run: bool = False) -> None:
+    """Check that the folders that a run writes to can be written, as far as they exist.
+
+    Raises:
+        UserError: One cannot.
+    """
+    written = [] if dry_run else ["logs", "resources", "results", study.results]
+    check_writable([".", ".snakemake", *written])  # Snakemake writes to these two in any case
+
+
+def check_start(study: Plan | TableStudy, deployment: Container[str] = ()) -> None:
+    """Check what jobs need beside files: packages, the benchmarks' harness, keys of servers.
+
+    Args:
+        study: Of `load_study`.
+        deployment: Snakemake's methods of software deployment; with one, jobs bring packages.
+
+    Raises:
+        UserError: Something is missing.
+    """
+    environments = bool(deployment)
+    if not environments:
+        check_packages(isinstance(study, TableStudy))
+    if not isinstance(study, TableStudy):
+        check_harness(study, environments)
+        check_server_keys(study)
 
 
 def check_local_files(plan: Plan) -> None:
@@ -169,12 +248,12 @@ def check_packages(own_table: bool) -> None:
     """Check that jobs find what they compute with where they bring no environments of their own.
 
     Raises:
-        SystemExit: Something is missing.
+        UserError: Something is missing.
     """
     names = ("scipy", "matplotlib") if own_table else ("torch", "transformers", "scipy")
     if missing := [name for name in names if importlib.util.find_spec(name) is None]:
-        raise SystemExit(
-            f"Error: {' and '.join(missing)} cannot be imported by Snakemake's Python; run pip "
+        raise UserError(
+            f"{' and '.join(missing)} cannot be imported by Snakemake's Python; run pip "
             "install -r envs/requirements.txt, or add --use-conda"
         )
 
@@ -187,13 +266,13 @@ def check_harness(plan: Plan, environments: bool) -> None:
         environments: Whether each rule brings its own environment (conda).
 
     Raises:
-        SystemExit: It is missing.
+        UserError: It is missing.
     """
     if environments or all(_holds(*record) for record in plan.benchmarks.stored_specs()):
         return
     if importlib.util.find_spec("lm_eval") is None:
-        raise SystemExit(
-            "Error: config: evaluate.benchmarks needs lm-evaluation-harness, which is not installed"
+        raise UserError(
+            "config: evaluate.benchmarks needs lm-evaluation-harness, which is not installed"
             " here; run pip install -r envs/requirements-harness.txt, or add --use-conda"
         )
 
@@ -216,15 +295,15 @@ def check_server_keys(plan: Plan) -> None:
     """Check, where answers of a server are still to be asked for, that its API key is at hand.
 
     Raises:
-        SystemExit: The environment variable that the config names is not set.
+        UserError: The environment variable that the config names is not set.
     """
     for teacher, split, part in needed_texts(plan):
         server = plan.study.teachers[teacher].server
         if server is None or Path(plan.served.part(teacher, split, part)).is_file():
             continue
         if server.key_variable is not None and not os.environ.get(server.key_variable):
-            raise SystemExit(
-                f"Error: config: teachers.{teacher}.server.key_variable: the environment variable "
+            raise UserError(
+                f"config: teachers.{teacher}.server.key_variable: the environment variable "
                 f"{server.key_variable} is not set; export the API key in it"
             )
 
@@ -275,14 +354,14 @@ def check_array_gpus(arrays: str | None, plan: Plan) -> None:
         plan: The study's plan.
 
     Raises:
-        SystemExit: Teachers are spread over different numbers of GPUs.
+        UserError: Teachers are spread over different numbers of GPUs.
     """
     names = [name for name in plan.study.teachers if plan.teachers.has_model(name)]
     gpus = {name: plan.teachers.gpus(name) for name in names}
     if arrays and len(set(gpus.values())) > 1:
         told = ", ".join(f"{name} {number}" for name, number in gpus.items())
-        raise SystemExit(
-            f"Error: config: teachers: their gpus differ ({told}), and all jobs of an array get "
+        raise UserError(
+            f"config: teachers: their gpus differ ({told}), and all jobs of an array get "
             'those of its first one; send no arrays: --slurm-array-jobs ""'
         )
 
@@ -296,12 +375,12 @@ def check_array_limits(arrays: str | None, jobs: int | None, devices: int) -> No
         devices: The limit of the resource `device`.
 
     Raises:
-        SystemExit: One of both limits is low.
+        UserError: One of both limits is low.
     """
     for name, limit in (("jobs", jobs), ("resources device", devices)):
         if arrays and limit is not None and limit < ENOUGH:
-            raise SystemExit(
-                f"Error: {name} is limited to {limit}, and what this keeps out of an array is "
+            raise UserError(
+                f"{name} is limited to {limit}, and what this keeps out of an array is "
                 f'never submitted; set it to {ENOUGH}, or send no arrays: slurm-array-jobs: ""'
             )
 

@@ -1,9 +1,4 @@
-"""Write envs/container.def, from which Apptainer builds an image with the environments in envs/.
-
-    python scripts/write_container.py
-
-Snakemake generates it and needs conda on the PATH for that. A test fails when it differs.
-"""
+"""The definition of an image with the environments in envs/, which Snakemake generates."""
 
 import shutil
 import subprocess
@@ -11,9 +6,7 @@ import sys
 from pathlib import Path
 
 from distill.core.errors import UserError
-from distill.core.files import write_text
 
-ROOT = Path(__file__).resolve().parent.parent
 DEFINITION = "envs/container.def"
 SNAKEMAKES = "From: condaforge/miniforge3:latest\n"
 # Miniforge 26.7.2-0, x86-64 and ARM. Apptainer takes no tag beside a digest.
@@ -30,18 +23,11 @@ def definition(root: Path) -> str:
     if shutil.which("conda") is None:
         raise UserError("conda is not on the PATH, and snakemake --containerize asks it; add it")
     command = [sys.executable, "-m", "snakemake", "--cores", "1", "--containerize", "apptainer"]
-    made = subprocess.run(command, cwd=root, capture_output=True, text=True)
-    if made.returncode:
-        raise UserError(f"snakemake --containerize failed: {made.stderr.strip()[-1000:]}")
+    generated = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    if generated.returncode:
+        raise UserError(f"snakemake --containerize failed: {generated.stderr.strip()[-1000:]}")
     for part in (SNAKEMAKES, POST):
-        if made.stdout.count(part) != 1:
+        if generated.stdout.count(part) != 1:
             raise UserError(f"snakemake --containerize prints no {part.strip()!r} to be replaced")
-    pinned = made.stdout.replace(SNAKEMAKES, f"From: condaforge/miniforge3@sha256:{DIGEST}\n")
+    pinned = generated.stdout.replace(SNAKEMAKES, f"From: condaforge/miniforge3@sha256:{DIGEST}\n")
     return pinned.replace(POST, f"{POST}    export PIP_NO_CACHE_DIR=1\n")
-
-
-if __name__ == "__main__":
-    try:
-        write_text(ROOT / DEFINITION, definition(ROOT))
-    except UserError as error:
-        sys.exit(f"Error: {error}")
