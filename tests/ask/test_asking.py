@@ -295,16 +295,16 @@ def test_a_question_without_an_answer_is_refused(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Exit code 1: the command is right, the study has no answer."""
-    for words, text in (
+    for question, text in (
         (["loss", "--student", "d24", "--samples", "9", "--epochs", "4"], "knows no repeats"),
         (["best", "--budget-flops", "1e6"], "the law was fitted from"),
     ):
-        code, out, err = _run(folder, capsys, *words)
+        code, out, err = _run(folder, capsys, *question)
         assert (code, out) == (1, "")
         assert err.startswith("Error: ")
         assert text in err
         assert err.count("\n") == 1
-        code, out, again = _run(folder, capsys, *words, "--json")
+        code, out, again = _run(folder, capsys, *question, "--json")
         assert (code, again) == (1, err)
         assert json.loads(out) == {
             "schema": 1,
@@ -319,8 +319,8 @@ def test_laws_of_another_kind_are_named(
 ) -> None:
     size_runs().to_parquet(tmp_path / "runs.parquet")
     (tmp_path / "laws.json").write_text(content)
-    for words in (["laws"], ["best", "--budget-hours", "1"]):
-        code, out, err = _run(tmp_path, capsys, *words)
+    for question in (["laws"], ["best", "--budget-hours", "1"]):
+        code, out, err = _run(tmp_path, capsys, *question)
         assert (code, out) == (2, "")
         assert err == (
             f"Error: {tmp_path}/laws.json is a record of another kind; delete it and run the "

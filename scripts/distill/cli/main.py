@@ -83,8 +83,9 @@ def _failed(sentence: str, code: int) -> Outcome:
 def _sentence(error: OSError) -> str:
     """What the system refuses, and where."""
     reason = (error.strerror or str(error) or type(error).__name__).lower()
-    place = os.fsdecode(error.filename) if error.filename is not None else "a file"
-    return f"{place} cannot be used: {reason}"
+    if error.filename is None:
+        return f"the system refuses to go on: {reason}"
+    return f"{os.fsdecode(error.filename)} cannot be used: {reason}"
 
 
 def _silence(stream: TextIO | None) -> None:

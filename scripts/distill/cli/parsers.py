@@ -5,7 +5,7 @@ import functools
 import sys
 import textwrap
 from collections.abc import Mapping
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from distill.cli.command import USAGE, Command, epilog
 from distill.core.display import visible
@@ -22,6 +22,12 @@ EXAMPLES = (
 
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one sentence."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Print help; argparse itself would hide that the reader of the output has ended."""
+        stream = file or sys.stderr
+        if message and stream is not None:
+            stream.write(message)
 
     def error(self, message: str) -> NoReturn:
         """End with exit code 2."""

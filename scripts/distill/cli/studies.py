@@ -51,17 +51,19 @@ def working_in(directory: str | None, configs: Sequence[str]) -> Iterator[list[P
         Their paths from where the block works.
 
     Raises:
-        UserError: The directory or a config is missing.
+        UserError: A directory or a config is missing.
     """
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:
+        raise UserError("the current folder was removed; change to another one") from None
     for config in configs:
         if not os.path.lexists(config):
-            raise UserError(
-                f"the config file {config} does not exist in {Path.cwd()}; name another"
-            )
+            raise UserError(f"the config file {config} does not exist in {here}; name another")
     place = Path(directory) if directory else _place(Path(configs[0]))
     if not place.is_dir():
         raise UserError(f"the directory {place} does not exist; create it or name another")
-    if place.resolve() == Path.cwd():
+    if place.resolve() == here:
         yield [Path(config) for config in configs]
         return
     paths = [Path(config).absolute() for config in configs]
