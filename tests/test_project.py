@@ -111,7 +111,9 @@ def test_what_computes_with_a_model_asks_for_a_gpu_on_a_cluster() -> None:
 
 def test_the_pages_and_the_schema_say_what_the_code_says() -> None:
     for name, text in pages(ROOT, COMMANDS).items():
-        assert (ROOT / "docs/reference" / name).read_text() == text, f"{name}: run distill reference"
+        assert (ROOT / "docs/reference" / name).read_text() == text, (
+            f"{name}: run distill reference"
+        )
 
 
 def test_measured_and_nullable_columns_exist() -> None:

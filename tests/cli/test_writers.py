@@ -31,17 +31,17 @@ def run(clone: Path, *words: str, **environment: str) -> tuple[int, str, str]:
 
 def test_reference_writes_what_differs_and_says_so_before(clone: Path) -> None:
     assert run(clone, "reference", "--check") == (0, "all pages are current\n", "")
-    page, schema = clone / "docs/reference/cli.md", clone / "docs/config.schema.json"
+    page, schema = clone / "docs/reference/cli.md", clone / "docs/reference/config.schema.json"
     text = page.read_text()
     page.write_text("other")
     schema.unlink()
-    sentence = "Error: not current: docs/config.schema.json, docs/reference/cli.md; run distill ref"
+    sentence = "Error: docs/reference is not current (config.schema.json, cli.md); run distill ref"
     code, out, err = run(clone, "reference", "--check")
     assert (code, out) == (1, "")
     assert err.startswith(sentence)
     assert page.read_text() == "other"
     code, out, _ = run(clone, "reference", "--json")
-    written = ["config.schema.json", "reference/cli.md"]
+    written = ["config.schema.json", "cli.md"]
     assert (code, json.loads(out)) == (0, {"schema": 1, "written": written})
     assert page.read_text() == text
     assert run(clone, "reference", "--check")[0] == 0

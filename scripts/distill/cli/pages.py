@@ -23,6 +23,14 @@ SNAKEMAKE = {
 }
 
 
+GUIDES = {
+    "plan": "[Cost and prices](../guide/cost.md)",
+    "ask": "[Ask a finished study](../guide/ask.md)",
+    "verify": "[Verify, copy and clean up](../guide/results.md)",
+    "unused": "[Verify, copy and clean up](../guide/results.md)",
+}
+
+
 def pages(root: Path, commands: Mapping[str, Command]) -> dict[str, str]:
     """Text of every generated page by its path below docs/reference/.
 
@@ -62,9 +70,12 @@ def cli_text(commands: Mapping[str, Command], makefile: str) -> str:
         "`python -m distill` in `scripts/` is the same. Snakemake's own scripts do not need the",
         "installation. This page is written by `distill reference`.",
         "",
-        "| command | what it does |",
-        "|---|---|",
-        *(f"| `distill {name}` | {command.summary} |" for name, command in commands.items()),
+        "| command | what it does | guide |",
+        "|---|---|---|",
+        *(
+            f"| `distill {name}` | {command.summary} | {GUIDES.get(name, '')} |"
+            for name, command in commands.items()
+        ),
         "",
         "Every command has `--json`: one JSON object on standard output, with `schema` (1); an",
         "error is an object with `error` and `exit_code`. Errors are sentences on standard error.",

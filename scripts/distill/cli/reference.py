@@ -1,4 +1,4 @@
-"""`distill reference`: the pages of docs/reference/ and the schema that are written from the code."""
+"""`distill reference`: the pages of docs/reference/ that are written from the code."""
 
 import argparse
 
@@ -23,19 +23,18 @@ def _run(options: argparse.Namespace) -> Outcome:
         if not (folder / name).is_file() or (folder / name).read_text(encoding="utf-8") != text
     }
     if options.check and stale:
-        named = ", ".join(f"{name}" for name in stale)
-        raise Refused(f"not current: {named}; run distill reference")
+        raise Refused(f"docs/reference is not current ({', '.join(stale)}); run distill reference")
     for name, text in stale.items():
         write_text(folder / name, text)
-    lines = [f"{name} written" for name in stale] or ["all pages are current"]
+    lines = [f"docs/reference/{name} written" for name in stale] or ["all pages are current"]
     return Outcome({"schema": 1, "written": list(stale)}, "\n".join(lines))
 
 
 COMMAND = Command(
     summary="write the reference pages and the config's schema",
-    details="Write the pages of docs/reference/ that come from the code: every key of a config and its JSON "
-    "schema, the columns of the runs table, sound pairs of losses and soft targets, and this "
-    "command line.",
+    details="Write the pages of docs/reference/ that come from the code: every key of a config and "
+    "its JSON schema, the columns of the runs table, sound pairs of losses and soft targets, and "
+    "this command line.",
     examples=("distill reference", "distill reference --check"),
     add_options=_add_options,
     run=_run,
