@@ -22,7 +22,7 @@ READERS = [
     ["ask", "{}", "loss", "--student", "a", "--samples", "3"],
     ["ask", "{}", "best", "--budget-hours", "3"],
 ]  # fmt: skip
-EMPTY = {"laws": [], "refused": []}
+EMPTY: dict[str, list[object]] = {"laws": [], "refused": []}
 
 
 def run(
