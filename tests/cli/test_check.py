@@ -131,7 +131,7 @@ def test_a_result_of_other_settings_is_told(
 
     monkeypatch.chdir(project)
     plan = Plan(parse_study(yaml.safe_load(Path(miniature.CONFIG).read_text())))
-    path, _ = next(iter(plan.stored_specs()))
+    path, _ = next(iter(plan.outputs.stored_specs()))
     Path(path).parent.mkdir(parents=True)
     Path(path).write_text('{"spec": {}}')
     assert main(["check", miniature.CONFIG]) == 2
