@@ -102,6 +102,17 @@ class Estimate:
         """Whether there is an interval."""
         return self.stderr is not None
 
+    @property
+    def negated(self) -> "Estimate":
+        """The same of the negative value."""
+        low, high = (None if end is None else -end for end in (self.high, self.low))
+        return Estimate(-self.value, self.stderr, low, high)
+
+    def scaled(self, factor: float) -> "Estimate":
+        """The same of a positive multiple."""
+        ends = (None if x is None else factor * x for x in (self.stderr, self.low, self.high))
+        return Estimate(factor * self.value, *ends)
+
     def numbers(self, name: str) -> dict[str, float | None]:
         """Return the estimate as plain JSON numbers under `name`."""
         return {

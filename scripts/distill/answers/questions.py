@@ -1,16 +1,16 @@
 """All answers of a study: from its runs table, and from the laws fitted to it."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from distill.answers.laws.all import answer_law_questions
-from distill.answers.runs.all import answer_table_questions
-from distill.answers.runs.benchmarks import answer_benchmarks
-from distill.answers.runs.doubling import diminishing_returns
+from distill.answers.measured import Measured
+from distill.answers.runs.questions import OF_ALL, OF_SAMPLES, answer_runs
+from distill.answers.wording import worded, wording_of
 from distill.laws.fitted import FittedLaw
-from distill.table.lines import lines_of, prepare_runs
 
 
 def answer_questions(
@@ -18,24 +18,25 @@ def answer_questions(
     references: dict[str, Any],
     laws: Mapping[str, Any],
     stated: Mapping[str, Any],
+    templates: str | Path,
 ) -> dict[str, Any]:
     """Answer every question that a study can be asked, as the content of answers.json.
 
     Args:
-        runs: The runs table; of a table of one's own `samples` is null.
+        runs: The runs table; of a user's own table `samples` is null.
         references: references.json.
         laws: laws.json.
         stated: What the user states: cost, prices, pretraining_tokens, target_loss; and
             corpus_methods, the methods that train without a teacher.
+        templates: The folder of the questions' templates.
 
     Returns:
-        `{"schema": 1, "answers": [...]}`, records of `distill.answers.record.record`.
+        `{"schema": 1, "answers": [...]}`, records of `distill.answers.wording.worded`.
     """
-    found: list[dict[str, Any]] = []
-    if runs["samples"].notna().any():
-        found += diminishing_returns(runs, references, stated.get("cost"))["answers"]
-        found += answer_benchmarks(lines_of(prepare_runs(runs)), references)
+    study = Measured(runs, references, stated)
+    wording = wording_of(templates)
     fitted = [FittedLaw(record) for record in laws["laws"]]
-    found += answer_law_questions(runs, fitted, laws, references, stated)
-    found += answer_table_questions(runs, references, stated)
-    return {"schema": 1, "answers": found}
+    answers = worded(answer_runs(study, OF_SAMPLES), wording) if study.trained_here else []
+    answers += answer_law_questions(runs, fitted, laws, references, stated)
+    answers += worded(answer_runs(study, OF_ALL), wording)
+    return {"schema": 1, "answers": answers}
