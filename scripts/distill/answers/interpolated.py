@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from distill.answers.answer import Need
-from distill.answers.needs import need_precision
+from distill.answers.needs import need_precision, smallest
 from distill.answers.paired import better_of, loss_differences
 from distill.stats.intervals import Estimate, Spread, estimate, pooled_spread, read_estimate
 from distill.table.lines import Line, Run, has_values
@@ -84,15 +84,14 @@ def compare_total(
 
 
 def needs_of(totals: Iterable[Mapping[str, Any]], one: Line, other: Line) -> tuple[Need, ...]:
-    """What two lines lack for a comparison at one of several totals, each need once.
+    """What two lines lack for a comparison at one of several totals.
 
     Args:
         totals: Results of `compare_total`.
         one: A line.
         other: Another.
     """
-    needs = [_need(total, one, other) for total in totals if total["verdict"] != "better"]
-    return tuple(need for k, need in enumerate(needs) if need not in needs[:k])
+    return smallest(_need(total, one, other) for total in totals if total["verdict"] != "better")
 
 
 def _need(total: Mapping[str, Any], one: Line, other: Line) -> Need:

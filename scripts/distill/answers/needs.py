@@ -1,7 +1,7 @@
 """What several questions lack, with the smallest change of the config that would supply it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from distill.answers.answer import Need
@@ -10,6 +10,18 @@ from distill.table.lines import Settings
 
 MOST_DRAWS = 32
 """More draws than this are no practical remedy for noise."""
+
+
+def smallest(needs: Iterable[Need]) -> tuple[Need, ...]:
+    """One need of each kind, the one that takes least: any of them would do."""
+    kinds: dict[Any, Need] = {}
+    for need in needs:
+        counted = isinstance(need.wanted, int) or need.wanted is None
+        kind = (need.what, None if counted else str(need.wanted))
+        best = kinds.get(kind)
+        if best is None or (need.wanted or math.inf) < (best.wanted or math.inf):
+            kinds[kind] = need
+    return tuple(kinds.values())
 
 
 def need_sizes(wanted: int, sizes: Sequence[int]) -> Need:

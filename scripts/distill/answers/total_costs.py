@@ -14,6 +14,7 @@ import pandas as pd
 
 from distill.answers.answer import Answer, Need
 from distill.answers.interpolated import compare_total, needs_of
+from distill.answers.needs import smallest
 from distill.answers.paired import about_pair, by_student
 from distill.stats.intervals import Spread, pooled_spread
 from distill.table.lines import Line, has_values, sort_out
@@ -146,7 +147,6 @@ def _nowhere(key: str, pairs: list[Answer]) -> Answer:
                 reasons.append(known)
             if pair.about["method"] not in known["pairs"]:
                 known["pairs"].append(pair.about["method"])
-    needs = [need for pair in pairs for need in pair.needs]
     numbers = {
         "compared": [],
         "pairs": [dict(pair.numbers) for pair in pairs],
@@ -154,5 +154,5 @@ def _nowhere(key: str, pairs: list[Answer]) -> Answer:
     }
     about = {name: pairs[0].about[name] for name in ("teacher", "student")}
     about["label"] = about["student"]
-    unique = tuple(need for k, need in enumerate(needs) if need not in needs[:k])
-    return Answer(key, about, "cannot_tell", numbers, unique)
+    needs = smallest(need for pair in pairs for need in pair.needs)
+    return Answer(key, about, "cannot_tell", numbers, needs)

@@ -6,18 +6,14 @@ from typing import Any
 from distill.answers.laws.advice import ADVICE, REACH
 from distill.answers.laws.all import PREDICTED
 from distill.answers.laws.claims import CLAIM
-from distill.answers.runs import at_equal_flops, at_equal_samples, benchmarks, cache_costs, doubling
+from distill.answers.runs.questions import OF_SAMPLES
 from distill.laws.curves import label_of
 from distill.stats.intervals import number, percent
 
 LAW_FIGURES = ["law_curves", "size_curves", "judged", "exponents", "residuals"]
 FIRST = [ADVICE, REACH, PREDICTED]
 """Questions whose answers open the section, in this order."""
-ELSEWHERE = {
-    doubling.SUMMARY, doubling.LARGEST, doubling.DOUBLING, doubling.ERROR_BARS, doubling.SWEET_SPOT,
-    doubling.FORECAST, doubling.FALLING, at_equal_samples.STUDENTS, at_equal_samples.METHODS,
-    at_equal_flops.METHODS_FLOPS, cache_costs.CACHES, benchmarks.BENCHMARKS,
-}  # fmt: skip
+ELSEWHERE = {question.KEY for question in OF_SAMPLES}
 """Questions that the report answers in sections of their own."""
 _JUDGED = [
     "law", "target", "rung", "runs", "compute", "mean error", "largest", "skill", "covered",
@@ -48,10 +44,10 @@ def _labels(laws: Sequence[Mapping[str, Any]]) -> Labels:
 
 
 def by_question(answers: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """The records of answers.json by question, in their order."""
+    """The records of answers.json by their question's key, in their order."""
     out: dict[str, list[dict[str, Any]]] = {}
     for answer in answers.get("answers", []):
-        out.setdefault(answer["question"], []).append(answer)
+        out.setdefault(answer.get("key") or answer["question"], []).append(answer)
     return out
 
 
@@ -100,6 +96,8 @@ def law_parts(laws: Mapping[str, Any] | None, answers: Mapping[str, Any]) -> dic
 
 def _untold(record: Mapping[str, Any]) -> bool:
     """Whether an answer is that it cannot be told."""
+    if "status" in record:
+        return bool(record["status"] == "cannot_tell")
     return bool(record["numbers"].get("cannot_tell")) or record["answer"].startswith("Cannot tell")
 
 
@@ -112,6 +110,7 @@ def _once(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     few = 4
     return [
         {
+            "question": records[0]["question"],
             "answer": answer,
             "label": "; ".join(names[:few]) + (f"; {len(names) - few} more" if names[few:] else ""),
         }

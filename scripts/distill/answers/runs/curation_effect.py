@@ -11,7 +11,7 @@ from distill.answers.answer import Answer, Need
 from distill.answers.curated import EQUAL, curated_pairs, curations_of, tokens_equal
 from distill.answers.interpolated import compare_total
 from distill.answers.measured import Measured
-from distill.answers.needs import need_precision
+from distill.answers.needs import need_precision, smallest
 from distill.answers.paired import about_pair, better_of
 from distill.stats.intervals import Spread, estimate, pooled_spread, read_estimate
 from distill.table.lines import Line, Run, has_values, pooled_over
@@ -66,7 +66,7 @@ def _effect(one: Line, other: Line, spreads: dict[str, Spread | None]) -> Answer
     about = about_pair(other, one)
     if any(text.get("better") for text in texts.values()):
         return Answer(KEY, about, "answered", numbers)
-    needs = tuple(
+    needs = smallest(
         need_precision(
             read_estimate(text["points"][0], "loss_difference"), text["points"][0].get("pairs", 1)
         )

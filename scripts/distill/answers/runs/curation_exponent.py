@@ -14,7 +14,7 @@ import pandas as pd
 from distill.answers.answer import Answer, Need, about_line
 from distill.answers.curated import EQUAL, curated_pairs, curations_of, tokens_equal
 from distill.answers.measured import Measured
-from distill.answers.needs import need_precision
+from distill.answers.needs import need_precision, need_sizes
 from distill.answers.paired import about_pair
 from distill.stats.intervals import mean_estimate
 from distill.table.lines import Line, Run, has_values
@@ -129,8 +129,11 @@ def _shift(
         "fewest_draws": FEWEST_DRAWS,
     }
     if len(slopes) < FEWEST_DRAWS:
+        few = axis == "data" and len(curated.sizes) < FEWEST_SIZES
         needs = (
-            Need("sizes" if axis == "data" else "students", FEWEST_SIZES, have[0]),
+            need_sizes(FEWEST_SIZES, curated.sizes)
+            if few
+            else Need("equal_sizes" if axis == "data" else "students", FEWEST_SIZES, have[0]),
             Need("draws", FEWEST_DRAWS, have[1], {"runs[].draws": list(range(FEWEST_DRAWS))}),
         )
         return Answer(KEY, about, "cannot_tell", numbers, needs)

@@ -17,7 +17,7 @@ def answer(study: Measured) -> list[Answer]:
     answers = []
     for line in study.parts:
         before = mean_of(line.before, "reference_loss")
-        numbers = {"before": before, "steps": []}
+        numbers: dict[str, Any] = {"before": before, "steps": []}
         if not has_values(line.runs, "reference_loss"):
             need = Need("reference_loss", change={"evaluate.reference": None})
             answers.append(Answer(KEY, about_line(line), "cannot_tell", numbers, (need,)))

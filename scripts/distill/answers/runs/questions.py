@@ -5,7 +5,8 @@ here. Losses are compared where they were measured or interpolated between measu
 beyond them. Each interval is for one comparison: of many comparisons some are clear by chance.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 from distill.answers.answer import Answer
 from distill.answers.measured import Measured
@@ -38,37 +39,47 @@ from distill.answers.runs import (
     task_metric,
 )
 
-Question = Callable[[Measured], list[Answer]]
+
+class Question(Protocol):
+    """A question's module."""
+
+    KEY: str
+
+    @staticmethod
+    def answer(study: Measured) -> list[Answer]:
+        """Its answers about one study."""
+
+
 OF_SAMPLES: tuple[Question, ...] = (
-    summary.answer,
-    largest_size.answer,
-    doubling.answer,
-    error_bars.answer,
-    sweet_spot.answer,
-    extrapolation.answer,
-    falling.answer,
-    students.answer,
-    at_equal_samples.answer,
-    at_equal_flops.answer,
-    cache_costs.answer,
-    benchmarks.answer,
+    summary,
+    largest_size,
+    doubling,
+    error_bars,
+    sweet_spot,
+    extrapolation,
+    falling,
+    students,
+    at_equal_samples,
+    at_equal_flops,
+    cache_costs,
+    benchmarks,
 )
 """Asked where runs are counted in samples, which a user's own table may leave empty."""
 OF_ALL: tuple[Question, ...] = (
-    pareto.answer,
-    energy_quality.answer,
-    flops_split.answer,
-    flops_split_scales.answer,
-    at_equal_seconds.answer,
-    at_equal_money.answer,
-    prompts_or_epochs.answer,
-    more_responses.answer,
-    initialisation.answer,
-    forgetting.answer,
-    task_metric.answer,
-    curation_effect.answer,
-    curation_exponent.answer,
-    controls.answer,
+    pareto,
+    energy_quality,
+    flops_split,
+    flops_split_scales,
+    at_equal_seconds,
+    at_equal_money,
+    prompts_or_epochs,
+    more_responses,
+    initialisation,
+    forgetting,
+    task_metric,
+    curation_effect,
+    curation_exponent,
+    controls,
 )
 """Asked of every runs table."""
 
@@ -79,4 +90,4 @@ def answer_runs(study: Measured, questions: Sequence[Question]) -> list[Answer]:
     Raises:
         UserError: The table or the stated cost lacks a needed column or has an impossible value.
     """
-    return [answer for question in questions for answer in study.ask(question)]
+    return [answer for question in questions for answer in study.ask(question.answer)]

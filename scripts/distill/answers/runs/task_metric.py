@@ -1,6 +1,7 @@
 """Whether a lower loss moves the task metric: rank correlation of pass rates and losses."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -8,6 +9,7 @@ from scipy import stats
 
 from distill.answers.answer import Answer, Need
 from distill.answers.measured import Measured
+from distill.answers.needs import need_sizes
 from distill.stats.intervals import LEVEL, Estimate
 from distill.table.lines import Line, has_values, sort_out
 
@@ -50,7 +52,10 @@ def _metric(group: list[Line], column: str, floor: float | None, items: int) -> 
         return Answer(KEY, about, "cannot_tell", numbers, needs)
 
     if len(table) < FEWEST:
-        return unknown(Need("cells", FEWEST, len(table)))
+        if not cells:
+            return unknown(Need("column", [column]))
+        more = need_sizes(math.ceil(FEWEST / len(group)), group[0].sizes)
+        return unknown(replace(more, what="cells", wanted=FEWEST, present=len(table)))
     best, worst = table.loc[table["loss"].idxmin()], table.loc[table["loss"].idxmax()]
     numbers |= {
         "sampling_error": math.sqrt(float((table["rate"] * (1 - table["rate"])).mean()) / items),
