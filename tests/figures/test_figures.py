@@ -5,10 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from distill.answers.runs.cache_costs import compare_caches
+from distill.answers.measured import Measured
+from distill.answers.runs import cache_costs
 from distill.core.errors import UserError
 from distill.figures.catalogue import FIGURES, drawable, figure_table, read_caption
-from distill.table.lines import lines_of, prepare_runs
 from synthetic_runs import CACHES, make_references, make_runs
 
 CAPTIONS = Path(__file__).parents[2] / "report"
@@ -99,7 +99,7 @@ def test_calibration_has_the_teachers_own() -> None:
 def test_cache_costs_are_those_of_the_answers() -> None:
     runs, references = make_runs(caches=tuple(CACHES)), make_references()
     drawn = figure_table("cache_cost", runs, references)
-    answers = compare_caches(lines_of(prepare_runs(runs)), references)
+    answers = cache_costs.answer(Measured(runs, references))
     for panel in ("loss_percent", "kl_percent"):
         for answer in answers:
             mine = drawn[(drawn["panel"] == panel) & (drawn["label"] == answer["label"])]

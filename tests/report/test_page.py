@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distill.answers.runs.all import answer_table_questions
-from distill.answers.runs.doubling import diminishing_returns
+from distill.answers.runs.questions import OF_ALL, OF_SAMPLES
 from distill.contracts.columns import COLUMNS, MEASURED
 from distill.contracts.run import Run
 from distill.core.display import visible
@@ -16,7 +15,7 @@ from distill.report import page as report_page
 from distill.report.page import write_report
 from distill.stats.intervals import number
 from distill.table.benchmarks import benchmark_summary, with_benchmarks
-from report_page import REPORT, make_report
+from report_page import REPORT, answers_of, make_report
 from synthetic_runs import COLUMNS as TABLE_COLUMNS
 from synthetic_runs import EVIL, make_references, make_runs, make_samples
 
@@ -236,7 +235,7 @@ def test_hostile_names_are_escaped(tmp_path: Path, pictures: Path) -> None:
 
 
 def test_a_missing_figure_is_named(tmp_path: Path) -> None:
-    answers = diminishing_returns(make_runs())
+    answers = answers_of(make_runs(), None)
     template = REPORT / "report.html.j2"
     with pytest.raises(UserError, match=r"perplexity\.svg"):
         write_report(
@@ -257,15 +256,14 @@ def test_visible_keeps_ordinary_text() -> None:
 
 def test_quality_per_kwh_stands_beside_its_front(tmp_path: Path, pictures: Path) -> None:
     runs, references = make_runs(caches=("top64", "hidden")), make_references()
-    answers = diminishing_returns(runs, references)
-    answers["answers"] += answer_table_questions(runs, references, {})
+    answers = answers_of(runs, references, questions=[*OF_SAMPLES, *OF_ALL])
     out, template = tmp_path / "report.html", REPORT / "report.html.j2"
     write_report(runs, references, answers, None, pictures, REPORT, template, out)
     page = out.read_text(encoding="utf-8")
     costs = page[page.index("What it cost") : page.index("What this study may not claim")]
     assert costs.index('id="figure-pareto_energy"') < costs.index("<h3>Quality per kWh</h3>")
     assert "quality per kWh, estimated" in costs
-    assert "How much quality does a kWh buy?" in page
+    assert "How much quality does a kWh give?" in page
     assert page.count('id="figure-pareto_energy"') == 1
     # A cell by hand: layers-2 · sft at n = 64, from unigram 6.4 nats to the teacher's 0.95.
     cell = runs[(runs["student"] == "layers-2") & (runs["method"] == "sft")]
@@ -278,8 +276,7 @@ def test_a_study_without_energy_has_no_such_section(tmp_path: Path, pictures: Pa
     runs = make_runs(caches=("top64", "hidden"))
     runs[[name for name in runs if "kwh" in name]] = np.nan
     references = make_references()
-    answers = diminishing_returns(runs, references)
-    answers["answers"] += answer_table_questions(runs, references, {})
+    answers = answers_of(runs, references, questions=[*OF_SAMPLES, *OF_ALL])
     out, template = tmp_path / "report.html", REPORT / "report.html.j2"
     write_report(runs, references, answers, None, pictures, REPORT, template, out)
     page = out.read_text(encoding="utf-8")

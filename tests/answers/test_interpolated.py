@@ -1,23 +1,19 @@
 import math
-from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy import stats
 
-from distill.answers.runs.at_equal_flops import Curve, compare_at_equal_flops, difference_at
-from distill.answers.runs.at_equal_samples import loss_differences
+from distill.answers.interpolated import Interpolated, difference_at
 from distill.stats.intervals import Spread, pooled_spread
-from distill.table.lines import lines_of, pooled_over, prepare_runs
 
 SIZES = (64, 128, 256, 512, 1024)
 
 
-def curve(flops: list[float], losses: list[float], draws: int = 1, first: int = 0) -> Curve:
+def curve(flops: list[float], losses: list[float], draws: int = 1, first: int = 0) -> Interpolated:
     """Return a curve whose runs are named by size and draw."""
     runs = tuple(tuple((first + k, draw, 0) for draw in range(draws)) for k, _ in enumerate(flops))
-    return Curve(tuple(flops), tuple(losses), runs)
+    return Interpolated(tuple(flops), tuple(losses), runs)
 
 
 def test_a_power_law_is_read_off_exactly() -> None:
@@ -121,7 +117,7 @@ def test_intervals_cover_the_truth(noise: float, shared: float, cost: float) -> 
             for price, each in runs.items()
         }
         curves = [
-            Curve(
+            Interpolated(
                 tuple(price * n for n in SIZES),
                 tuple(float(np.mean(cell)) for cell in cells[price]),
                 tuple(tuple(key for key in keys if key[0] == n) for n in SIZES),
@@ -139,99 +135,16 @@ def test_intervals_cover_the_truth(noise: float, shared: float, cost: float) -> 
     assert 0.86 <= hits / trials <= 0.98
 
 
-def study(cost: float = 1.0, gain: float = 0.05, draws: int = 2, sizes: int = 4) -> pd.DataFrame:
-    """Return sft and kd; kd costs `cost` times as much and has a loss lower by `gain` nats."""
-    rng = np.random.default_rng(5)
-    rows = []
-    for size in SIZES[:sizes]:
-        for draw in range(draws):
-            common = 0.01 * rng.normal()
-            for method in ("sft", "kd"):
-                kd = method == "kd"
-                loss = 3 * size**-0.1 - gain * kd + common + 0.001 * rng.normal()
-                row: dict[str, Any] = {
-                    "student": "s",
-                    "method": method,
-                    "samples": size,
-                    "draw": draw,
-                }
-                row |= {"cache": "top64" if kd else "none", "loss": loss}
-                row |= {"total_flops": 1e9 * size * (cost if kd else 1.0)}
-                rows.append(row | {"total_flops_amortised": row["total_flops"] / 2})
-    return pd.DataFrame(rows)
-
-
-def ask(runs: pd.DataFrame) -> dict:
-    lines = lines_of(prepare_runs(runs))
-    (answer,) = compare_at_equal_flops(lines, pooled_over(lines, "loss"))
-    return answer
-
-
-def test_better_at_equal_samples_can_be_worse_at_equal_flops() -> None:
-    dear = ask(study(cost=3.0))
-    assert dear["numbers"]["totals"]["total_flops"]["better"] == "sft"
-    assert dear["numbers"]["flops_ratio"]["total_flops"] == pytest.approx(3.0)
-    assert dear["answer"].startswith("All of the teacher's work counted: sft is better")
-    cheap = ask(study(cost=1.03))
-    assert cheap["numbers"]["totals"]["total_flops"]["better"] == "kd"
-    assert "in FLOPs of sft, 1.03 × with all" in cheap["evidence"]
-
-
-def test_equal_costs_agree_with_equal_samples() -> None:
-    runs = study()
-    answer = ask(runs)
-    top = answer["numbers"]["totals"]["total_flops"]["points"][0]
-    at = runs[runs["samples"] == 512].pivot_table(index="draw", columns="method", values="loss")
-    assert top["loss_difference"] == pytest.approx((at["sft"] - at["kd"]).mean())
-    lines = lines_of(prepare_runs(runs))
-    spread = pooled_spread(loss_differences(*lines).values())
-    assert spread is not None
-    assert top["loss_difference_stderr"] == pytest.approx(spread.sd / math.sqrt(2))
-
-
-def test_nothing_is_read_off_beyond_what_was_measured() -> None:
-    numbers = ask(study(cost=1.5))["numbers"]["totals"]["total_flops"]
-    low, high = numbers["overlap"]
-    assert (low, high) == (pytest.approx(1.5 * 64e9), pytest.approx(512e9))
-    assert [p["flops"] for p in numbers["points"]] == [
-        pytest.approx(high), pytest.approx(math.sqrt(low * high)), pytest.approx(low),
-    ]  # fmt: skip
-    apart = ask(study(cost=100.0))
-    assert apart["numbers"]["totals"]["total_flops"]["points"] == []
-    assert "cannot tell, the ranges of FLOPs do not overlap" in apart["answer"]
-
-
-def test_ranges_that_touch_give_one_point() -> None:
-    points = ask(study(cost=8.0))["numbers"]["totals"]["total_flops"]["points"]
-    assert [point["flops"] for point in points] == [pytest.approx(512e9)]
-
-
-def test_one_run_a_size_has_no_error_bar() -> None:
-    answer = ask(study(draws=1))
-    assert "cannot tell, no error bar" in answer["answer"]
-    assert answer["numbers"]["totals"]["total_flops"]["better"] is None
-
-
-def test_missing_columns_are_named() -> None:
-    answer = ask(study().drop(columns="total_flops_amortised"))
-    totals = answer["numbers"]["totals"]
-    assert totals["total_flops"]["points"]
-    assert "column total_flops_amortised is missing" in totals["total_flops_amortised"]["verdict"]
-    nothing = ask(study().drop(columns=["total_flops", "total_flops_amortised"]))
-    assert "column total_flops is missing" in nothing["answer"]
-    assert nothing["numbers"]["flops_ratio"] is None
-
-
-def test_flops_that_do_not_grow_are_refused() -> None:
-    runs = study()
-    runs.loc[runs["samples"] == 512, "total_flops"] = 1e9
-    assert "does not grow with the samples" in ask(runs)["answer"]
-    runs.loc[runs["samples"] == 512, "total_flops"] = 0.0
-    assert "does not grow with the samples" in ask(runs)["answer"]
-
-
-def test_every_two_lines_of_a_student_are_compared() -> None:
-    runs = pd.concat([study(), study().query("method == 'kd'").assign(method="skew")])
-    lines = lines_of(prepare_runs(runs))
-    answers = compare_at_equal_flops(lines, pooled_over(lines, "loss"))
-    assert [a["method"] for a in answers] == ["sft vs kd", "sft vs skew", "kd vs skew"]
+def test_shift_variance_is_the_slope_in_log_flops() -> None:
+    flops, losses = (1e3, 4e3, 9e3), (3.0, 2.0, 1.5)
+    runs = tuple(((n, 0, 0), (n, 1, 0)) for n in (1, 2, 3))
+    for at in (1.5e3, 4.5e3, 8e3):
+        curve = Interpolated(flops, losses, runs)
+        numeric = 0.0
+        for place in range(3):
+            moved = [f * (math.exp(1e-6) if k == place else 1) for k, f in enumerate(flops)]
+            change = (
+                Interpolated(tuple(moved), losses, runs).read_off(at)[0] - curve.read_off(at)[0]
+            )
+            numeric += (change / 1e-6) ** 2 / 2
+        assert curve.shift_variance(at) == pytest.approx(numeric, rel=1e-4)
