@@ -102,13 +102,13 @@ def test_cache_costs_are_those_of_the_answers() -> None:
     answers = cache_costs.answer(Measured(runs, references))
     for panel in ("loss_percent", "kl_percent"):
         for answer in answers:
-            mine = drawn[(drawn["panel"] == panel) & (drawn["label"] == answer["label"])]
+            mine = drawn[(drawn["panel"] == panel) & (drawn["label"] == answer.about["label"])]
             reference = mine[mine["kind"] == "reference"]
             assert (reference["mark"].item(), reference["y"].item()) == ("hidden", 0)
             assert reference["x"].item() == CACHES["hidden"]["bytes"]
             others = mine[mine["kind"] == "difference"].set_index("mark")
             assert len(others) == 3
-            for cost in answer["numbers"]["caches"]:
+            for cost in answer.numbers["caches"]:
                 row = others.loc[cost["cache"]]
                 assert row["y"] == cost[panel]
                 assert (row["low"], row["high"]) == (cost[f"{panel}_low"], cost[f"{panel}_high"])
