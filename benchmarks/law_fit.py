@@ -24,7 +24,8 @@ from distill.laws.fitting import (
     huber,
     starting_points,
 )
-from distill.laws.forms import LAWS, Array, Law
+from distill.laws.forms import LAWS
+from distill.laws.law import Array, Law
 from distill.laws.points import points_of
 from rows import Row, middle
 

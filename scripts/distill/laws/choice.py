@@ -12,7 +12,6 @@ import numpy as np
 from scipy.stats import f as f_distribution
 
 from distill.laws.fitting import HUBER_DELTA, STARTS, Fit, fit_law
-from distill.laws.forms import Array, Law
 from distill.laws.intervals import (
     LEVEL,
     Uncertainty,
@@ -22,6 +21,7 @@ from distill.laws.intervals import (
     state_of,
     uncertainty,
 )
+from distill.laws.law import Array, Law
 from distill.laws.points import Points, cells, levels, log_linear, record_range, rungs
 
 SIZE_RANGE = 20.0

@@ -16,8 +16,8 @@ from scipy.stats import t as student_t
 
 from distill.laws.choice import Fitted
 from distill.laws.fitted import FittedLaw
-from distill.laws.forms import Array, Law
 from distill.laws.intervals import Uncertainty, uncertainty_of
+from distill.laws.law import Array, Law
 from distill.laws.points import Points, levels, record_range
 from distill.laws.table import law_table
 from distill.stats.intervals import LEVEL, Interval

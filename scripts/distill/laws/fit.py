@@ -9,7 +9,8 @@ import pandas as pd
 
 from distill.contracts.points import KEYS
 from distill.laws.choice import Fitter, Settings, choose, fit_points, judge, record_law, too_rich
-from distill.laws.forms import LAWS, SUPERVISED, Law
+from distill.laws.forms import LAWS, SUPERVISED
+from distill.laws.law import Law
 from distill.laws.points import Points, distinct, levels, points_of
 from distill.laws.staged import STAGES, StagedFitter
 

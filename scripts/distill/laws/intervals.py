@@ -22,7 +22,7 @@ from scipy.stats import norm
 from scipy.stats import t as student_t
 
 from distill.laws.fitting import HUBER_DELTA, Fit
-from distill.laws.forms import Array, Law
+from distill.laws.law import Array, Law
 
 LEVEL = 0.90
 _AMPLITUDE_FACTOR = 100.0

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from distill.laws.forms import Array, Law
+from distill.laws.law import Array, Law
 
 LEVEL_WIDTH = {"tokens": 1.2, "compute": 1.2}
 """Values within this factor are one level: draws of one size differ a little in tokens. Other

@@ -10,8 +10,9 @@ import numpy as np
 
 from distill.laws.choice import Fitted, Settings, fit_points
 from distill.laws.fitting import fit_law
-from distill.laws.forms import SUPERVISED, Law
+from distill.laws.forms import SUPERVISED
 from distill.laws.intervals import uncertainty
+from distill.laws.law import Law
 from distill.laws.points import Points
 
 STAGES = ("distillation", "distillation_reduced")

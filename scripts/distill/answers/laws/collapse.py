@@ -18,8 +18,9 @@ from distill.laws.choice import Fitted, Settings, fit_points, too_rich
 from distill.laws.curves import SIZE_NAMES, epochs_of, rows_of
 from distill.laws.fitted import FittedLaw
 from distill.laws.fitting import TOGETHER, descend
-from distill.laws.forms import LAWS, Array, Inputs, Law
+from distill.laws.forms import LAWS
 from distill.laws.intervals import coefficients, shared_data
+from distill.laws.law import Array, Inputs, Law
 from distill.laws.points import Points, distinct, points_of, rungs
 from distill.stats.intervals import Interval, number
 

@@ -18,7 +18,7 @@ import pandas as pd
 from distill.answers.record import cannot_tell, law_record
 from distill.laws.curves import Curve, curve_of, epochs_of, grid_laws, label_of, rows_of
 from distill.laws.fitted import FittedLaw
-from distill.laws.forms import Array
+from distill.laws.law import Array
 from distill.stats.intervals import LEVEL, Interval, number
 
 COMPUTE_OPTIMAL = "What student and how much data are best for the compute?"

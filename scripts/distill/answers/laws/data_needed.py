@@ -26,7 +26,7 @@ from distill.laws.curves import (
     selected_of,
 )
 from distill.laws.fitted import FittedLaw
-from distill.laws.forms import Array
+from distill.laws.law import Array
 from distill.stats.intervals import Interval, number
 
 DATA_NEEDED = "How much data does a target loss need?"

@@ -10,7 +10,8 @@ from distill.answers.record import cannot_tell, law_record
 from distill.laws.choice import Settings, fit_points, too_rich
 from distill.laws.curves import epochs_of, rows_of
 from distill.laws.fitted import FittedLaw
-from distill.laws.forms import LAWS, Law
+from distill.laws.forms import LAWS
+from distill.laws.law import Law
 from distill.laws.points import Points, log_linear, points_of, rungs
 from distill.stats.intervals import number
 

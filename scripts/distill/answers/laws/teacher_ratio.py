@@ -15,7 +15,7 @@ from scipy.stats import t as student_t
 from distill.answers.laws.pairs import scored_on
 from distill.answers.record import cannot_tell, law_record
 from distill.laws.curves import SIZE_NAMES
-from distill.laws.forms import Array
+from distill.laws.law import Array
 from distill.laws.points import levels
 from distill.stats.intervals import LEVEL, Interval, number
 
