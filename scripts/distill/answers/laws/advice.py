@@ -48,7 +48,10 @@ def _lower(rows: pd.DataFrame, laws: Sequence[FittedLaw]) -> Answer:
         return _no_law(KEY, rows)
     law, mine = min(candidates, key=lambda pair: float(pair[1]["loss"].min()))
     best = mine.loc[mine["loss"].idxmin()]
-    start = {name: float(best[name]) for name in ("tokens", "params") if name in law.inputs}
+    start: dict[str, float] = {}
+    for name in ("tokens", "params"):
+        if name in law.inputs:
+            start[name] = float(best[name])
     gains, apart = _gains(law, mine, start)
     largest = {
         "tokens": float(rows["tokens"].max()),

@@ -212,6 +212,6 @@ def _interval(numbers: Mapping[str, Any], name: str) -> Estimate | None:
 
 def _size_of_shift(shift: Estimate) -> Estimate:
     """The size of a shift, whichever way: an interval across 0 holds shifts down to none."""
-    assert shift.low is not None and shift.high is not None  # noqa: PT018 - a difference has both
-    low, high = sorted((abs(shift.low), abs(shift.high)))
-    return Estimate(abs(shift.value), None, 0.0 if shift.low <= 0 <= shift.high else low, high)
+    ends = (shift.low or 0.0, shift.high or 0.0)  # a difference has both
+    low, high = sorted(map(abs, ends))
+    return Estimate(abs(shift.value), None, 0.0 if not shift.sign else low, high)
