@@ -259,11 +259,12 @@ def laws_step(runs: int) -> None:
 
 def answers_step(runs: int) -> None:
     """Rule answer_questions."""
-    from distill.answers.all import answer_questions
+    from distill.answers.questions import answer_questions
     from distill.core.files import read_json, write_json
 
     laws = read_json("results/many/laws.json")
-    found = answer_questions(*_table(), laws, _plan(runs).answer_spec())
+    templates = PROJECT / "report/answers"
+    found = answer_questions(*_table(), laws, _plan(runs).answer_spec(), templates)
     write_json("results/many/answers.json", found)
 
 

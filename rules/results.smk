@@ -39,7 +39,13 @@ rule answer_questions:
         runtime=10,
     params:
         spec=PLAN.answer_spec(),
-        code=code("answer_questions"),
+        code=code(
+            "answer_questions",
+            *[
+                str(file.relative_to(BASE))
+                for file in sorted(BASE.glob("report/answers/*.j2"))
+            ],
+        ),
     script:
         "../scripts/answer_questions.py"
 

@@ -6,6 +6,7 @@ name with `_` in front is of macros that several templates share. No code parses
 code needs stands in the numbers of an answer.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from distill.answers.answer import Answer
-from distill.stats.intervals import Estimate, number, percent, sizes_text, span
+from distill.stats.intervals import Estimate, number, percent, read_estimate, sizes_text, span
+from distill.table.words import words_of_task
 
 PARTS = ("question", "answer", "evidence")
 
@@ -31,7 +33,9 @@ def wording_of(folder: str | Path) -> Environment:
         autoescape=False,  # the report escapes; answers.json is plain text
     )
     wording.filters |= {"number": number, "percent": percent, "sizes": sizes_text, "span": span}
-    wording.filters |= {"plural": plural, "share": share, "listed": listed}
+    wording.filters |= {"plural": plural, "rounded": rounded, "share": share, "exp": math.exp}
+    wording.filters |= {"estimate": read_estimate, "listed": listed, "capital": capital}
+    wording.filters["words"] = words_of_task
     wording.filters |= {"interval": interval, "ends": ends}
     return wording
 
@@ -41,6 +45,11 @@ def plural(count: int, word: str, words: str | None = None) -> str:
     return f"{count:,} {word if count == 1 else words or word + 's'}"
 
 
+def rounded(value: float) -> str:
+    """A count that was estimated: whole from 100 on, two significant digits below."""
+    return number(round(value)) if abs(value) >= 100 else number(value, 2)
+
+
 def share(value: float | None) -> str:
     """A share as per cent, without a sign in front."""
     return "–" if value is None else f"{number(100 * value, 2)} %"
@@ -48,7 +57,10 @@ def share(value: float | None) -> str:
 
 def interval(entry: Mapping[str, Any], unit: str = "", factor: float = 1.0) -> str:
     """An entry of `value`, `low` and `high`, or a multiple of it, with its interval."""
-    return Estimate.of_ends(entry).scaled(factor).text(unit)
+    value = Estimate.of_ends(entry).scaled(factor)
+    if value.low is None and value.high is None:
+        return f"{number(value.value)}{' ' + unit if unit else ''} (90 % interval unbounded)"
+    return value.text(unit)
 
 
 def ends(numbers: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -60,6 +72,11 @@ def listed(names: Iterable[str], word: str = "and") -> str:
     """Names in a sentence: `a, b and c`."""
     *first, last = names
     return f"{', '.join(first)} {word} {last}" if first else last
+
+
+def capital(text: str) -> str:
+    """A sentence's first letter as a capital."""
+    return text[:1].upper() + text[1:]
 
 
 def worded(answers: Iterable[Answer], wording: Environment) -> list[dict[str, Any]]:

@@ -12,9 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from distill.ask.costs import TEACHER_RATES, rates_between
-from distill.contracts.points import MEASURES
 from distill.ask.study import Group, NoLaw, Study, joined
 from distill.ask.subject import MAX_FACTOR, SAME_LEVEL, Subject, find_subject, judged_error
+from distill.contracts.points import MEASURES
 
 Array = NDArray[np.float64]
 CURVES = ("value", "low", "high", "run_low", "run_high")

@@ -124,13 +124,16 @@ class Estimate:
         """Whether the interval has both ends."""
         return self.low is not None and self.high is not None
 
+    @property
+    def negated(self) -> "Estimate":
+        """The same of the negative value."""
+        low, high = (None if end is None else -end for end in (self.high, self.low))
+        return Estimate(-self.value, self.stderr, low, high)
+
     def scaled(self, factor: float) -> "Estimate":
         """The same of a positive multiple."""
-        stderr, low, high = (
-            None if value is None else factor * value
-            for value in (self.stderr, self.low, self.high)
-        )
-        return Estimate(factor * self.value, stderr, low, high)
+        ends = (None if x is None else factor * x for x in (self.stderr, self.low, self.high))
+        return Estimate(factor * self.value, *ends)
 
     def numbers(self, name: str) -> dict[str, float | None]:
         """Return the estimate as plain JSON numbers under `name`."""

@@ -21,7 +21,13 @@ from distill.answers.laws import (
     teacher_ratio,
 )
 from distill.answers.laws.exponents import exponent
-from distill.answers.laws.needs import need_corpus, need_draws, need_students
+from distill.answers.laws.needs import (
+    STUDENT_SIZES,
+    need_corpus,
+    need_draws,
+    need_size_span,
+    need_students,
+)
 from distill.contracts.points import MEASURES
 from distill.laws.common_text import selected_of
 from distill.laws.curves import grid_laws, label_of
@@ -120,11 +126,14 @@ def claim_answers(
 
 
 def _sizes(rows: pd.DataFrame) -> tuple[Need, ...]:
-    """Students over the factor in size that a claim about an exponent takes."""
+    """What an exponent in size takes: students, far enough apart, else more draws."""
+    needs = []
     sizes = rows["params"].to_numpy(dtype=float)
-    span = float(sizes.max() / sizes.min()) if len(sizes) and sizes.min() > 0 else 1.0
-    wide = Need("size_span", SIZE_RANGE, span) if span < SIZE_RANGE else None
-    return (need_students(rows), *([wide] if wide else []))
+    if rows["params"].nunique() < STUDENT_SIZES:
+        needs.append(need_students(rows))
+    if len(sizes) and sizes.max() < SIZE_RANGE * sizes.min():
+        needs.append(need_size_span(float(sizes.min()), float(sizes.max())))
+    return tuple(needs) or (need_draws(rows),)
 
 
 def claim_answer(

@@ -7,11 +7,9 @@ from typing import Any
 import pandas as pd
 
 from distill.answers.laws.questions import answer_law_questions
-from distill.answers.runs.all import answer_table_questions
-from distill.answers.runs.benchmarks import answer_benchmarks
-from distill.answers.runs.doubling import diminishing_returns
+from distill.answers.measured import Measured
+from distill.answers.runs.questions import OF_ALL, OF_SAMPLES, answer_runs
 from distill.answers.wording import worded, wording_of
-from distill.table.lines import lines_of, prepare_runs
 
 
 def answer_questions(
@@ -24,7 +22,7 @@ def answer_questions(
     """Answer every question that a study can be asked, as the content of answers.json.
 
     Args:
-        runs: The runs table; of a table of one's own `samples` is null.
+        runs: The runs table; of a user's own table `samples` is null.
         references: references.json.
         laws: laws.json.
         stated: What the user states: cost, prices, pretraining_tokens, target_loss; and
@@ -32,13 +30,12 @@ def answer_questions(
         templates: The folder of the questions' templates.
 
     Returns:
-        `{"schema": 1, "answers": [...]}`, records of `distill.answers.record.record`.
+        `{"schema": 1, "answers": [...]}`, records of `distill.answers.wording.worded`.
     """
-    found: list[dict[str, Any]] = []
-    if runs["samples"].notna().any():
-        found += diminishing_returns(runs, references, stated.get("cost"))["answers"]
-        found += answer_benchmarks(lines_of(prepare_runs(runs)), references)
-    answers = answer_law_questions(runs, laws, references, stated)
-    found += worded(answers, wording_of(templates))
-    found += answer_table_questions(runs, references, stated)
-    return {"schema": 1, "answers": found}
+    study = Measured(runs, references, stated)
+    answers = [
+        *(answer_runs(study, OF_SAMPLES) if study.trained_here else ()),
+        *answer_law_questions(runs, laws, references, stated),
+        *answer_runs(study, OF_ALL),
+    ]
+    return {"schema": 1, "answers": worded(answers, wording_of(templates))}
