@@ -22,7 +22,7 @@ def frame(**columns: Any) -> pd.DataFrame:
 def test_runs_table_gives_trained_runs_with_unique_tokens_and_epochs() -> None:
     runs = make_runs()
     table = trained_rows(runs, {"teachers": {"smol": {"params": 9e7, "params_non_embedding": 5e7}}})
-    assert tuple(table.columns) == COLUMNS
+    assert set(COLUMNS) <= set(table.columns)
     assert len(table) == (runs["samples"] > 0).sum()
     trained = runs[runs["samples"] > 0].reset_index(drop=True)
     np.testing.assert_allclose(table["tokens"], trained["tokens_unique"])

@@ -178,7 +178,7 @@ def optimum(
     tokens = left / (student + teacher)
     x = curve.law.centred({"params": size, "tokens": tokens, "epochs": times}, curve.centre)
     drawn = np.vstack([curve.theta, curve.samples(samples, seed)])
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         logs = np.vstack([curve.law.curve(part, x)[0] for part in np.array_split(drawn, 8)])
     best = np.where(np.isfinite(logs), logs, np.inf).argmin(axis=1)
     ends = np.array([params[0], params[-1]])
