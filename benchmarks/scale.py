@@ -252,9 +252,9 @@ def laws_step(runs: int) -> None:
     from distill.core.files import write_json
     from distill.laws.choice import Settings
     from distill.laws.fit import fit_laws
-    from distill.laws.table import law_table
+    from distill.laws.runs import trained_rows
 
-    write_json("results/many/laws.json", fit_laws(law_table(*_table()), Settings()))
+    write_json("results/many/laws.json", fit_laws(trained_rows(*_table()), Settings()))
 
 
 def answers_step(runs: int) -> None:

@@ -16,6 +16,7 @@ rule fit_laws:
         mem_mb=1000,
         runtime=30,
     params:
+        corpus_methods=PLAN.answer_spec()["corpus_methods"],
         code=code("fit_laws"),
     script:
         "../scripts/fit_laws.py"

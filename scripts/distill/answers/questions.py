@@ -6,11 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from distill.answers.laws.all import answer_law_questions
+from distill.answers.laws.questions import answer_law_questions
 from distill.answers.measured import Measured
 from distill.answers.runs.questions import OF_ALL, OF_SAMPLES, answer_runs
 from distill.answers.wording import worded, wording_of
-from distill.laws.fitted import FittedLaw
 
 
 def answer_questions(
@@ -34,9 +33,9 @@ def answer_questions(
         `{"schema": 1, "answers": [...]}`, records of `distill.answers.wording.worded`.
     """
     study = Measured(runs, references, stated)
-    wording = wording_of(templates)
-    fitted = [FittedLaw(record) for record in laws["laws"]]
-    answers = worded(answer_runs(study, OF_SAMPLES), wording) if study.trained_here else []
-    answers += answer_law_questions(runs, fitted, laws, references, stated)
-    answers += worded(answer_runs(study, OF_ALL), wording)
-    return {"schema": 1, "answers": answers}
+    answers = [
+        *(answer_runs(study, OF_SAMPLES) if study.trained_here else ()),
+        *answer_law_questions(runs, laws, references, stated),
+        *answer_runs(study, OF_ALL),
+    ]
+    return {"schema": 1, "answers": worded(answers, wording_of(templates))}

@@ -7,14 +7,14 @@ code needs stands in the numbers of an answer.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from distill.answers.answer import Answer
-from distill.stats.intervals import number, percent, read_estimate, sizes_text, span
+from distill.stats.intervals import Estimate, number, percent, read_estimate, sizes_text, span
 from distill.table.words import words_of_task
 
 PARTS = ("question", "answer", "evidence")
@@ -36,6 +36,7 @@ def wording_of(folder: str | Path) -> Environment:
     wording.filters |= {"plural": plural, "rounded": rounded, "share": share, "exp": math.exp}
     wording.filters |= {"estimate": read_estimate, "listed": listed, "capital": capital}
     wording.filters["words"] = words_of_task
+    wording.filters |= {"interval": interval, "ends": ends}
     return wording
 
 
@@ -52,6 +53,19 @@ def rounded(value: float) -> str:
 def share(value: float | None) -> str:
     """A share as per cent, without a sign in front."""
     return "–" if value is None else f"{number(100 * value, 2)} %"
+
+
+def interval(entry: Mapping[str, Any], unit: str = "", factor: float = 1.0) -> str:
+    """An entry of `value`, `low` and `high`, or a multiple of it, with its interval."""
+    value = Estimate.of_ends(entry).scaled(factor)
+    if value.low is None and value.high is None:
+        return f"{number(value.value)}{' ' + unit if unit else ''} (90 % interval unbounded)"
+    return value.text(unit)
+
+
+def ends(numbers: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The entry that `Estimate.ends` wrote under `name`."""
+    return {end: numbers[f"{name}_{end}"] for end in ("value", "low", "high")}
 
 
 def listed(names: Iterable[str], word: str = "and") -> str:

@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from distill.ask.costs import MEASURES, Prices
+from distill.ask.costs import Prices
 from distill.ask.study import Group, NoLaw, Study, joined
 from distill.ask.subject import MAX_FACTOR, Subject, find_subject, point_answer
+from distill.contracts.points import MEASURES
 from distill.core.errors import UserError
 
 Unit = Literal["flops", "hours", "money"]

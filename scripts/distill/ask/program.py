@@ -6,6 +6,7 @@ from typing import Any
 
 from distill.ask import budget, study, subject, words
 from distill.ask.costs import Prices
+from distill.contracts.points import GROUP_KEYS
 from distill.core.errors import UserError
 from distill.core.files import read_json
 
@@ -82,7 +83,7 @@ def answer(given: argparse.Namespace) -> tuple[dict[str, Any], str]:
             raise UserError(f"--{name.replace('_', '-')} must be a positive number")
     finished = study.read_study(given.study)
     prices = Prices(given.price_hour, given.price_million_tokens)
-    wanted = {key: getattr(given, key) for key in study.GROUP_KEYS}
+    wanted = {key: getattr(given, key) for key in GROUP_KEYS}
     groups = study.pick_groups(finished, wanted, getattr(given, "student", None))
     if given.question == "best":
         (unit, limit), *_ = [
