@@ -100,7 +100,7 @@ def studies() -> Iterator[Measured]:
     yield Measured(pd.DataFrame(three), {}, {"prices": PRICES})
     energy = {"total_kwh_amortised": lambda n: 1e-6 * n, "kwh_estimated": 0.3}
     for loss in (2.0, 6.0):
-        rows = runs_of(lambda n, loss=loss: loss, **energy)  # type: ignore[misc]
+        rows = runs_of(lambda n, loss=loss: loss, **energy)
         yield Measured(pd.DataFrame(rows), {"unigram_entropy": {"t": 5.0}})
     own = [
         {"student": f"{n}", "method": "sft", "loss": 2.0, "tokens_unique": TOKENS, "params": n}

@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 from scipy import stats
@@ -41,7 +42,10 @@ def test_quality_per_kwh_claims_nothing_it_cannot_tell() -> None:
     (found,) = ask(one + two, energy_quality, entropies)
     assert (found.status, found.needs[0].what) == ("cannot_tell", "repeats")
     assert found.numbers["log_sd"] is None
-    cases = ((one, {}, "unigram_entropy"), (runs_of(lambda n: 2.0), entropies, "column"))
+    cases: tuple[tuple[list[dict[str, Any]], dict[str, Any], str], ...] = (
+        (one, {}, "unigram_entropy"),
+        (runs_of(lambda n: 2.0), entropies, "column"),
+    )
     for rows, known, what in cases:
         (found,) = ask(rows, energy_quality, known)
         assert (found.status, found.numbers["cells"]) == ("cannot_tell", [])
