@@ -252,18 +252,19 @@ def laws_step(runs: int) -> None:
     from distill.core.files import write_json
     from distill.laws.choice import Settings
     from distill.laws.fit import fit_laws
-    from distill.laws.table import law_table
+    from distill.laws.runs import trained_rows
 
-    write_json("results/many/laws.json", fit_laws(law_table(*_table()), Settings()))
+    write_json("results/many/laws.json", fit_laws(trained_rows(*_table()), Settings()))
 
 
 def answers_step(runs: int) -> None:
     """Rule answer_questions."""
-    from distill.answers.all import answer_questions
+    from distill.answers.questions import answer_questions
     from distill.core.files import read_json, write_json
 
     laws = read_json("results/many/laws.json")
-    found = answer_questions(*_table(), laws, _plan(runs).answer_spec())
+    templates = PROJECT / "report/answers"
+    found = answer_questions(*_table(), laws, _plan(runs).outputs.answer_spec(), templates)
     write_json("results/many/answers.json", found)
 
 

@@ -16,6 +16,7 @@ rule fit_laws:
         mem_mb=1000,
         runtime=30,
     params:
+        corpus_methods=OUTPUTS.answer_spec()["corpus_methods"],
         code=code("fit_laws"),
     script:
         "../scripts/fit_laws.py"
@@ -38,7 +39,13 @@ rule answer_questions:
         runtime=10,
     params:
         spec=OUTPUTS.answer_spec(),
-        code=code("answer_questions"),
+        code=code(
+            "answer_questions",
+            *[
+                str(file.relative_to(BASE))
+                for file in sorted(BASE.glob("report/answers/*.j2"))
+            ],
+        ),
     script:
         "../scripts/answer_questions.py"
 

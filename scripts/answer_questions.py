@@ -1,6 +1,8 @@
 """Answer the study's questions from its runs table and laws."""
 
-from distill.answers.all import answer_questions
+from pathlib import Path
+
+from distill.answers.questions import answer_questions
 from distill.core.files import read_json, write_json
 from distill.core.parquet import read_frame
 from distill.runtime.job import job
@@ -12,5 +14,6 @@ with job(snakemake):
         read_json(files.references),
         read_json(files.laws),
         snakemake.params.spec,
+        Path(snakemake.scriptdir).parent / "report/answers",
     )
     write_json(snakemake.output.answers, answers)

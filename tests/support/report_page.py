@@ -1,15 +1,31 @@
 """Shared makers of tests."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from distill.answers.runs.doubling import diminishing_returns
+from distill.answers.measured import Measured
+from distill.answers.runs.questions import OF_SAMPLES, Question, answer_runs
+from distill.answers.wording import worded, wording_of
 from distill.figures.canvas import draw_figure
 from distill.figures.catalogue import FIGURES, drawable
 from distill.report.page import write_report
 
 REPORT = Path(__file__).parents[2] / "report"
+
+
+def answers_of(
+    runs: pd.DataFrame,
+    references: Mapping[str, Any] | None,
+    stated: Mapping[str, Any] | None = None,
+    questions: Sequence[Question] = OF_SAMPLES,
+) -> dict[str, Any]:
+    """The answers of a runs table alone, as answers.json holds them."""
+    study = Measured(runs, references or {}, stated or {})
+    wording = wording_of(REPORT / "answers")
+    return {"schema": 1, "answers": worded(answer_runs(study, questions), wording)}
 
 
 def make_report(
@@ -25,7 +41,7 @@ def make_report(
         if drawable(name, runs, references):
             paths = (folder / f"{name}.{end}" for end in ("svg", "png", "csv"))
             draw_figure(name, runs, references, *paths)
-    answers = diminishing_returns(runs, references, cost)
+    answers = answers_of(runs, references, {"cost": cost})
     out = folder / "report.html"
     template = REPORT / "report.html.j2"
     write_report(runs, references, answers, samples, pictures or folder, REPORT, template, out)

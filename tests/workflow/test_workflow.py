@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import miniature
 import program
 import tiny
-from distill.answers.runs.benchmarks import BENCHMARKS
+from distill.answers.runs import benchmarks
 from distill.config.checks.checks import parse_study
 from distill.contracts.columns import COLUMNS, benchmark_columns
 from distill.plan.study import Plan
@@ -266,8 +266,8 @@ def test_students_and_teachers_are_judged_on_the_benchmarks_that_their_runs_name
     assert theirs["documents_sha256"] == score["documents_sha256"]
     references = json.loads((results / "references.json").read_text())
     assert references["benchmarks"]["tasks"]["capitals"]["chance"] == pytest.approx(7 / 24)
-    asked = {answer["question"] for answer in json.loads((results / "answers.json").read_text())["answers"]}  # fmt: skip  # noqa: E501
-    assert BENCHMARKS in asked
+    answers = json.loads((results / "answers.json").read_text())["answers"]
+    assert benchmarks.KEY in {answer["key"] for answer in answers}
     page = (results / "report.html").read_text()
     assert "<h2>Benchmarks</h2>" in page
     assert "gpt2 before training" in page
@@ -643,6 +643,14 @@ def test_a_caption_rewrites_the_report_alone(moved: Path) -> None:
     with (moved / "report/perplexity.rst").open("a") as stream:
         stream.write("\nMore.\n")
     assert miniature.dry_run(moved) == {"write_report": 1, "write_provenance": 1}
+
+
+def test_an_edited_template_rewords_answers_and_report_alone(moved: Path) -> None:
+    with (moved / "report/answers/doubling.j2").open("a") as stream:
+        stream.write("\n{# More. #}\n")
+    assert miniature.dry_run(moved) == {
+        "answer_questions": 1, "write_report": 1, "write_provenance": 1,
+    }  # fmt: skip
 
 
 def test_a_changed_teacher_setting_leaves_the_students_initial_weights(moved: Path) -> None:

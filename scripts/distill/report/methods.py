@@ -35,6 +35,23 @@ SCHEMES = {
 WORDED = {"minimises", "other settings", "keeps", "settings", "teacher", "compared", "counted",
           "better", "cache", "equivalent", "setting", "searched"}  # fmt: skip
 """Columns that hold words rather than numbers."""
+NOT_COMPARED = {
+    "column_missing": "cannot tell: column {} is missing",
+    "not_growing": "cannot tell: {} does not grow with the samples",
+    "no_overlap": "cannot tell: the ranges of {} do not overlap",
+}
+"""Why two methods were not compared at equal FLOPs of a column."""
+EQUIVALENT = {
+    "inside": "yes",
+    "loss_worse": "no: the loss is higher",
+    "loss_better": "no: the loss is lower",
+    "kl_worse": "no: KL is higher",
+    "kl_better": "no: KL is lower",
+    "few_pairs": f"cannot tell: fewer than {cache_costs.LEAST_PAIRS} pairs of runs",
+    "no_kl": "cannot tell: no kl_teacher",
+    "wide": "cannot tell: an interval reaches beyond its bounds",
+}
+"""Whether a cache is equivalent to the reference, by the reason."""
 MOST_ROWS = 20
 """Rows of a table from which on it shows the largest size of each comparison alone."""
 
@@ -221,9 +238,9 @@ def soft_section(
 ) -> dict[str, Any] | None:
     """Return what methods and caches are, how they compare, and how searches went."""
     went, best = searches_tables(references)
-    at_samples = asked.get(at_equal_samples.METHODS, [])
-    at_flops = asked.get(at_equal_flops.METHODS_FLOPS, [])
-    costs = asked.get(cache_costs.CACHES, [])
+    at_samples = asked.get(at_equal_samples.KEY, [])
+    at_flops = asked.get(at_equal_flops.KEY, [])
+    costs = asked.get(cache_costs.KEY, [])
     by_size = [_sample_rows(answer) for answer in at_samples]
     long = sum(map(len, by_size)) > MOST_ROWS
     tables: dict[str, dict[str, Any] | None] = {
@@ -314,7 +331,7 @@ def _flops_rows(answer: dict[str, Any]) -> list[list[str]]:
         row = [answer["student"], f"{one} − {other}", counted]
         ratio = f"× {number(ratios[column])}" if column in ratios else "–"
         if not total["points"]:
-            rows.append([*row, "–", "–", "–", total["verdict"], ratio])
+            rows.append([*row, "–", "–", "–", NOT_COMPARED[total["verdict"]].format(column), ratio])
             continue
         top = total["points"][0]
         found = read_estimate(top, "loss_difference")
@@ -348,7 +365,7 @@ def _cost_rows(answer: dict[str, Any]) -> list[list[str]]:
                 values["kl_percent"],
                 bars["kl_percent"],
                 values["ece_difference"],
-                cost["equivalent"],
+                EQUIVALENT[cost["equivalent_because"]],
             ]
         )
     return rows

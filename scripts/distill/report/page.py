@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from distill.answers.runs import at_equal_samples, cache_costs, doubling, energy_quality
+from distill.answers.runs import doubling, energy_quality, extrapolation, falling, sweet_spot
 from distill.contracts.columns import COLUMNS, ENERGY, MEASURED, benchmark_columns
 from distill.core.display import visible
 from distill.core.errors import UserError
@@ -71,16 +71,6 @@ COST_TABLES: dict[str, list[str]] = {
     ],
     "Energy": ENERGY,
 }
-QUESTIONS = {
-    "SUMMARY": doubling.SUMMARY,
-    "DOUBLING": doubling.DOUBLING,
-    "ERROR_BARS": doubling.ERROR_BARS,
-    "SWEET_SPOT": doubling.SWEET_SPOT,
-    "STUDENTS": at_equal_samples.STUDENTS,
-    "METHODS": at_equal_samples.METHODS,
-    "CACHES": cache_costs.CACHES,
-}
-"""Questions whose answers the template shows as text, by the name it knows them by."""
 STUDENT_COLUMNS = [
     "init",
     "params",
@@ -115,7 +105,7 @@ def write_report(
     Args:
         runs: the runs table.
         references: references.json, or None for a table of one's own.
-        answers: answers.json, as `verdict.diminishing_returns` returns it.
+        answers: answers.json.
         samples: samples.json (responses written by models), or None.
         figures_dir: holds `<name>.svg` of every figure that the table can draw.
         captions_dir: holds `<name>.rst`, and the files of the interactive section.
@@ -187,10 +177,9 @@ def _context(
     return {
         "facts": _facts(table, lines, references),
         "words": words_of(table),
-        "questions": QUESTIONS,
-        "gains": _gains_table(asked.get(doubling.DOUBLING, [])),
-        "forecasts": _forecasts_table(asked.get(doubling.FORECAST, [])),
-        "falls": _fall_warnings(asked.get(doubling.FALLING, [])),
+        "gains": _gains_table(asked.get(doubling.KEY, [])),
+        "forecasts": _forecasts_table(asked.get(extrapolation.KEY, [])),
+        "falls": _fall_warnings(asked.get(falling.KEY, [])),
         "soft": soft_section(lines, references, asked),
         "students": _students_table(table, lines, references),
         "run_tables": _run_tables(lines),
@@ -198,12 +187,12 @@ def _context(
         "benchmarks": benchmark_section(lines, references),
         "prompts": _prompts(samples),
         "checks": _checks(references),
-        "costs": _costs(lines, references, asked.get(energy_quality.QUALITY_PER_KWH, [])),
+        "costs": _costs(lines, references, asked.get(energy_quality.KEY, [])),
         "largest": int(table["samples"].max()),
         "spots": sorted(
             {
                 answer["numbers"]["samples"]
-                for answer in asked.get(doubling.SWEET_SPOT, [])
+                for answer in asked.get(sweet_spot.KEY, [])
                 if answer["numbers"].get("samples")
             }
         ),

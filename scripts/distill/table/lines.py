@@ -149,10 +149,9 @@ def pooled_over(lines: Iterable[Line], column: str) -> Spread | None:
     return pooled_spread(group for line in lines for _, group in line.by_size(column))
 
 
-def noise_sources(table: pd.DataFrame) -> str:
-    """Name what the runs of a cell differ in: draws, seeds, or both."""
-    found = [f"{name}s" for name in ("draw", "seed") if table[name].nunique() > 1]
-    return " and ".join(found) or "repeated runs"
+def noise_sources(table: pd.DataFrame) -> list[str]:
+    """Which of draw and seed the runs of a cell differ in."""
+    return [name for name in ("draw", "seed") if table[name].nunique() > 1]
 
 
 RAW = ("raw", "none", "")

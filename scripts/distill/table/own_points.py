@@ -23,7 +23,7 @@ def own_table(frame: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
             `unique_tokens` defaults to tokens / epochs, `epochs` to 1 or tokens / unique_tokens.
 
     Returns:
-        The columns of `law_table`; the student is its size written out, the gap is loss minus
+        `COLUMNS` of `distill.contracts.points`; the student is its size written out, the gap is loss minus
         teacher_loss (null where that is not positive).
 
     Raises:

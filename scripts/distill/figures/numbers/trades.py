@@ -1,6 +1,6 @@
 """What the figures of trade-offs draw: Pareto fronts, compression, FLOPs, curation.
 
-Every function takes the trained runs (`law_rows.trained_rows`), references.json's content and
+Every function takes the trained runs (`distill.laws.runs.trained_rows`), references.json's content and
 returns rows of `law_figures.GRID_COLUMNS`.
 """
 
