@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import tiny
 from distill.contracts.schemas import TEXT_SCHEMA
@@ -15,7 +13,6 @@ from distill.core.errors import UserError
 from distill.core.parquet import read_metadata, read_rows
 from distill.data.corpus_shards import (
     build_corpus_shard,
-    chunks,
     training_documents,
     write_corpus_card,
 )
@@ -35,14 +32,6 @@ def build(folder: Path, words: Any, samples: int, draw: int = 0, **settings: Any
     out = folder / f"{draw}-{samples}.parquet"
     build_corpus_shard(ROWS, ROWS, words, spec(samples, draw, **settings), out)
     return read_rows(out)
-
-
-@given(st.lists(st.lists(st.integers(0, 9), max_size=12), max_size=8), st.integers(1, 7))
-def test_chunks_are_the_stream_cut_evenly(documents: list[list[int]], tokens: int) -> None:
-    stream = [token for document in documents for token in document]
-    cut = list(chunks(documents, tokens))
-    assert all(len(chunk) == tokens for chunk in cut)
-    assert [token for chunk in cut for token in chunk] == stream[: len(stream) // tokens * tokens]
 
 
 @pytest.mark.parametrize("draw", [0, 1])

@@ -5,10 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from distill.answers.runs.cache_costs import compare_caches
+from distill.answers.measured import Measured
+from distill.answers.runs import cache_costs
 from distill.core.errors import UserError
 from distill.figures.catalogue import FIGURES, drawable, figure_table, read_caption
-from distill.table.lines import lines_of, prepare_runs
 from synthetic_runs import CACHES, make_references, make_runs
 
 CAPTIONS = Path(__file__).parents[2] / "report"
@@ -99,16 +99,16 @@ def test_calibration_has_the_teachers_own() -> None:
 def test_cache_costs_are_those_of_the_answers() -> None:
     runs, references = make_runs(caches=tuple(CACHES)), make_references()
     drawn = figure_table("cache_cost", runs, references)
-    answers = compare_caches(lines_of(prepare_runs(runs)), references)
+    answers = cache_costs.answer(Measured(runs, references))
     for panel in ("loss_percent", "kl_percent"):
         for answer in answers:
-            mine = drawn[(drawn["panel"] == panel) & (drawn["label"] == answer["label"])]
+            mine = drawn[(drawn["panel"] == panel) & (drawn["label"] == answer.about["label"])]
             reference = mine[mine["kind"] == "reference"]
             assert (reference["mark"].item(), reference["y"].item()) == ("hidden", 0)
             assert reference["x"].item() == CACHES["hidden"]["bytes"]
             others = mine[mine["kind"] == "difference"].set_index("mark")
             assert len(others) == 3
-            for cost in answer["numbers"]["caches"]:
+            for cost in answer.numbers["caches"]:
                 row = others.loc[cost["cache"]]
                 assert row["y"] == cost[panel]
                 assert (row["low"], row["high"]) == (cost[f"{panel}_low"], cost[f"{panel}_high"])

@@ -15,7 +15,8 @@ from distill.core.checksums import tokenizer_sha256
 from distill.core.parquet import read_rows, write_rows
 from distill.data.shards import build_shard
 from distill.models.heads import head_of, load_head, save_head
-from distill.plan.study import Plan, targets_of
+from distill.plan.runs import targets_of
+from distill.plan.study import Plan
 from distill.targets.caching import cache_targets
 from distill.targets.format import scheme_of, target_schema
 from distill.targets.layers import LAYERS_SCHEMA, fit_pca, layer_states, score_layers
@@ -62,7 +63,7 @@ def run_of(study: Plan, seed: int = 0) -> Run:
 
 def spec_of(study: Plan, seed: int = 0) -> dict[str, Any]:
     """What its trained student depends on."""
-    return study.train_spec(run_of(study, seed))
+    return study.training.spec(run_of(study, seed))
 
 
 @dataclass

@@ -60,7 +60,7 @@ def compare_total(
     low, high = max(first.flops[0], second.flops[0]), min(first.flops[-1], second.flops[-1])
     if low > high * (1 + 1e-9):
         cheaper, curve = (one, first) if first.flops[-1] < low else (other, second)
-        samples = math.ceil(cheaper.sizes[-1] * low / curve.flops[-1])
+        samples = math.ceil(round(cheaper.sizes[-1] * low / curve.flops[-1], 6))
         return out | {"verdict": "no_overlap", "reaches": {cheaper.label: samples}}
     low = min(low, high)
     between = pooled_spread(loss_differences(one, other).values())

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from distill.ask.choices import MAX_FACTOR
 from distill.ask.costs import Prices, Rates, rates_between
 from distill.ask.study import Group, NoLaw, Study
 from distill.contracts.points import GROUP_KEYS
@@ -17,8 +18,6 @@ from distill.core.errors import UserError
 from distill.laws.fitted import FittedLaw, Predictions
 from distill.laws.forms import simplest
 
-MAX_FACTOR = 4.0
-"""How far outside the fitted range an answer goes without a warning."""
 SAME_LEVEL = 1.2
 """Runs of one size differ by up to this factor in tokens: within it nothing is extrapolated."""
 _REACH = 1e6

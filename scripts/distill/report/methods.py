@@ -36,11 +36,11 @@ WORDED = {"minimises", "other settings", "keeps", "settings", "teacher", "compar
           "better", "cache", "equivalent", "setting", "searched"}  # fmt: skip
 """Columns that hold words rather than numbers."""
 NOT_COMPARED = {
-    "column_missing": "cannot tell: a column is missing",
-    "not_growing": "cannot tell: FLOPs do not grow with the samples",
-    "no_overlap": "cannot tell: the ranges of FLOPs do not overlap",
+    "column_missing": "cannot tell: column {} is missing",
+    "not_growing": "cannot tell: {} does not grow with the samples",
+    "no_overlap": "cannot tell: the ranges of {} do not overlap",
 }
-"""Why two methods were not compared at equal FLOPs."""
+"""Why two methods were not compared at equal FLOPs of a column."""
 EQUIVALENT = {
     "inside": "yes",
     "loss_worse": "no: the loss is higher",
@@ -331,7 +331,7 @@ def _flops_rows(answer: dict[str, Any]) -> list[list[str]]:
         row = [answer["student"], f"{one} − {other}", counted]
         ratio = f"× {number(ratios[column])}" if column in ratios else "–"
         if not total["points"]:
-            rows.append([*row, "–", "–", "–", NOT_COMPARED[total["verdict"]], ratio])
+            rows.append([*row, "–", "–", "–", NOT_COMPARED[total["verdict"]].format(column), ratio])
             continue
         top = total["points"][0]
         found = read_estimate(top, "loss_difference")

@@ -45,8 +45,7 @@ class Question(Protocol):
 
     KEY: str
 
-    @staticmethod
-    def answer(study: Measured) -> list[Answer]:
+    def answer(self, study: Measured) -> list[Answer]:
         """Its answers about one study."""
 
 
