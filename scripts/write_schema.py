@@ -1,4 +1,4 @@
-"""Write the config's JSON schema and the reference pages in docs/ from the code.
+"""Write the config's JSON schema and the reference pages in docs/reference/ from the code.
 
     python scripts/write_schema.py
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from distill.core.files import write_text
 from distill.workflow.reference_pages import page_text, schema_text, sound_pairs_text, table_text
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+DOCS = Path(__file__).resolve().parent.parent / "docs/reference"
 PAGES = {
     "config.schema.json": schema_text,
     "config.md": page_text,

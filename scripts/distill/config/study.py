@@ -1,6 +1,6 @@
 """The study's config as typed models: what a key means, what it may hold, what it defaults to.
 
-`python scripts/write_schema.py` writes the JSON schema for editors and the table in the docs
+`distill reference` writes the JSON schema for editors and the table in the docs
 from these models.
 """
 
@@ -24,9 +24,9 @@ from distill.config.values import MOST_SAMPLES, SHARE, Name, NotNegative, Sample
 class Block(Section):
     """A block of runs: its lists are crossed."""
 
-    students: list[Name] = Field(min_length=1)
-    teachers: list[Name] = Field(min_length=1)
-    methods: list[Name] = Field(min_length=1)
+    students: list[Name] = Field(min_length=1, description="Names of students")
+    teachers: list[Name] = Field(min_length=1, description="Names of teachers")
+    methods: list[Name] = Field(min_length=1, description="Names of methods")
     caches: list[Name] = Field(
         default_factory=list, description="Soft targets, for the methods that need them"
     )

@@ -1,9 +1,13 @@
 """The reference pages that are written from the code: config keys, runs table, sound pairs."""
 
 import json
+from pathlib import Path
 from typing import Any
 
+import yaml
+
 from distill.config.checks.soundness import table
+from distill.config.own_table import TableStudy
 from distill.config.study import Study
 from distill.contracts.columns import COLUMNS, MEASURED, NULL_IN, NULLABLE
 from distill.contracts.energy import WATTS_PER_CPU
@@ -17,6 +21,7 @@ _SECTIONS = {
     "teachers.<name>.trained": "Trained",
     "teachers.<name>.server": "Server",
     "students": "Student",
+    "students.<name>.vocabulary": "VocabularySize",
     "curations": "Curation",
     "curations.<name>.length": "LengthFilter",
     "curations.<name>.language": "LanguageFilter",
@@ -32,6 +37,7 @@ _SECTIONS = {
     "searches": "Search",
     "searches.<name>.space.<setting>": "Range",
     "train": "Train",
+    "train.width_rule": "WidthRule",
     "train.early_stopping": "EarlyStopping",
     "train.lora": "Lora",
     "evaluate": "Evaluate",
@@ -41,7 +47,11 @@ _SECTIONS = {
     "evaluate.prices": "Prices",
     "evaluate.benchmarks.<task>": "Benchmark",
     "runs": "Block",
+    "runs_table": "RunsTable",
+    "runs_table.columns": "TableColumns",
 }
+EXAMPLES = Path(__file__).parents[3] / "docs/reference/examples.yaml"
+"""One value of each key, by section."""
 _NAMED = {"sources", "teachers", "students", "curations", "caches", "methods", "searches"}
 
 
@@ -71,32 +81,42 @@ def _type(entry: dict[str, Any]) -> str:
     }[entry["type"]]
 
 
+def _flow(value: Any) -> str:
+    """A value as YAML on one line."""
+    if isinstance(value, str) and "\n" in value:
+        return json.dumps(value, ensure_ascii=False)
+    text = yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False)
+    return text.removesuffix("\n...\n").strip()
+
+
 def page_text() -> str:
     """The page that lists every key."""
-    definitions = Study.model_json_schema()["$defs"]
+    definitions = Study.model_json_schema()["$defs"] | TableStudy.model_json_schema()["$defs"]
+    examples = yaml.safe_load(EXAMPLES.read_text(encoding="utf-8"))
     lines = [
         "# Every key of a config",
         "",
         "One config file is one study. Unknown keys, names that lead nowhere and impossible",
         "combinations are refused before the first job. For completion in an editor, put",
-        "`# yaml-language-server: $schema=docs/config.schema.json` on the first line.",
+        "`# yaml-language-server: $schema=docs/reference/config.schema.json` on the first line.",
         "",
         "Top level: `study` (a name: letters, digits, `_`, `-`, `.`), `task` (`instruction`: the",
         "models answer `prompts`; `causal-lm`, `masked-lm`: they read a `corpus` instead), and the",
-        "sections below. This page is written by `python scripts/write_schema.py`.",
+        "sections below. This page is written by `distill reference`.",
     ]
     for section, model in _SECTIONS.items():
         definition = definitions[model]
         mark = f"{section}.<name>" if section in _NAMED else section
         lines += ["", f"## `{mark}`", "", definition["description"].split("\n\n")[0], ""]
-        lines += ["| key | kind | default | meaning |", "|---|---|---|---|"]
+        lines += ["| key | kind | default | example | meaning |", "|---|---|---|---|---|"]
         required = definition.get("required", [])
         for key, entry in definition["properties"].items():
             default = "required" if key in required else f"`{json.dumps(entry.get('default'))}`"
             if "default" not in entry and key not in required:
                 default = "none"
-            meaning = entry.get("description", "").replace("|", "\\|")
-            lines.append(f"| `{key}` | {_type(entry)} | {default} | {meaning} |")
+            meaning = entry["description"].replace("|", "\\|")
+            example = f"`{_flow(examples[section][key])}`"
+            lines.append(f"| `{key}` | {_type(entry)} | {default} | {example} | {meaning} |")
     return "\n".join(lines) + "\n"
 
 
@@ -121,7 +141,7 @@ def table_text() -> str:
         "`energy_kwh_estimated`, `energy_from` (measured, or estimated if any part is) and",
         "`energy_watts_per_cpu`, the watts that the estimate assumed.",
         "",
-        "This page is written by `python scripts/write_schema.py`.",
+        "This page is written by `distill reference`.",
         "",
         "| column | meaning | |",
         "|---|---|---|",
@@ -141,7 +161,7 @@ def sound_pairs_text() -> str:
         "",
         "Pairs that are not in the table are refused before the first job, with the remedy. Losses",
         "are keys of a method, schemes those of a cache; temperatures are relative to q, the",
-        "teacher's sampling distribution. This page comes from `python scripts/write_schema.py`.",
+        "teacher's sampling distribution. This page comes from `distill reference`.",
         "",
         table(),
     ]

@@ -162,12 +162,12 @@ def check_image(image: str, deployment: Container[str]) -> None:
     if "conda" not in deployment:
         raise UserError(
             "the image's packages are in its conda environments; say --software-deployment-method "
-            "conda apptainer (docs/cluster.md)"
+            "conda apptainer (docs/guide/cluster.md)"
         )
     if not Path(image).exists():
         raise UserError(
             f"the image {image} does not exist; build it with apptainer build envs/container.sif "
-            "envs/container.def (docs/cluster.md)"
+            "envs/container.def (docs/guide/cluster.md)"
         )
 
 
