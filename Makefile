@@ -23,10 +23,10 @@ test-long: $(VENV)/test.done ## the default study on the embedded teacher, twice
 	pytest -q -m long
 
 test-cluster: $(VENV)/test.done ## what goes wrong on a SLURM of one node; as root, with Debian's packages
-	pytest -q -m long tests/test_slurm.py tests/test_slurm_accounting.py --durations=0
+	pytest -q -m long tests/cluster --durations=0
 
 test-kill: $(VENV)/test.done ## a study killed two dozen times; prints what that cost
-	pytest -q tests/test_kill.py
+	pytest -q tests/workflow_state/test_kill.py
 
 bench: $(VENV)/bench.done ## speed and memory against peers and the machine's own limit; leave it idle
 	python benchmarks/run.py
