@@ -57,7 +57,7 @@ def study(runs: int) -> dict[str, Any]:
 
 
 def _plan(runs: int) -> Any:
-    from distill.config.checks.checks import parse_study
+    from distill.config.checks.study import parse_study
     from distill.plan.study import Plan
 
     return Plan(parse_study(json.loads(json.dumps(study(runs)))))

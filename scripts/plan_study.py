@@ -3,7 +3,7 @@
 from distill.runtime.job import job
 
 with job(snakemake):
-    from distill.config.checks.checks import parse_study
+    from distill.config.checks.study import parse_study
     from distill.costs.estimate import estimate
     from distill.plan.study import Plan
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from pydantic import BaseModel, TypeAdapter
 
-from distill.config.checks.checks import parse_study
+from distill.config.checks.study import parse_study
 from distill.config.own_table import TableStudy
 from distill.config.reading import check_yaml
 from distill.config.study import Study

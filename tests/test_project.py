@@ -10,7 +10,7 @@ import yaml
 import environments
 from distill.cli.commands import COMMANDS
 from distill.cli.pages import pages
-from distill.config.checks.checks import parse_study
+from distill.config.checks.study import parse_study
 from distill.config.reading import check_yaml
 from distill.contracts.columns import COLUMNS, MEASURED, NULLABLE
 from distill.figures.catalogue import FIGURES

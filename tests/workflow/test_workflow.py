@@ -19,7 +19,7 @@ import miniature
 import program
 import tiny
 from distill.answers.runs import benchmarks
-from distill.config.checks.checks import parse_study
+from distill.config.checks.study import parse_study
 from distill.contracts.columns import COLUMNS, benchmark_columns
 from distill.plan.study import Plan
 from distill.workflow.provenance import verify

@@ -5,7 +5,15 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic import model_validator as checked
 
-from distill.config.values import Name, NotNegative, Positive, Section, Weight
+from distill.config.values import (
+    DataSource,
+    NotNegative,
+    Positive,
+    SearchName,
+    Section,
+    TeacherName,
+    Weight,
+)
 
 
 class LayerStates(Section):
@@ -55,7 +63,7 @@ class Cache(Section):
     tokens: Literal["answer", "all"] = Field(
         "answer", description="Positions scored: those of the answer, or the prompt's too"
     )
-    teachers: dict[Name, Annotated[float, Field(gt=0)]] = Field(
+    teachers: dict[TeacherName, Annotated[float, Field(gt=0)]] = Field(
         default_factory=dict,
         description="Weights of several teachers whose mixture is the target; each scores the run's text (default: the run's own teacher)",
     )
@@ -164,7 +172,7 @@ class Method(Section):
     on_policy: OnPolicy | None = Field(
         None, description="Use a live teacher, on the student's own answers too"
     )
-    corpus: Name | None = Field(
+    corpus: DataSource | None = Field(
         None,
         description="Train without a teacher: data source with a text field, whose chunks take the place of responses; goes with ce alone",
     )
@@ -174,7 +182,7 @@ class Method(Section):
     train: dict[str, Any] = Field(
         default_factory=dict, description="Entries of `train` that differ for this method"
     )
-    search: Name | None = Field(
+    search: SearchName | None = Field(
         None, description="Take method and settings from the best trial of this search"
     )
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, JsonValue
 from pydantic import model_validator as checked
 
-from distill.config.values import Section
+from distill.config.values import Section, TokenizerSource
 
 OWN_FIELDS = {
     "model", "messages", "prompt", "temperature", "top_p", "top_k", "max_tokens", "seed",
@@ -35,7 +35,7 @@ class Server(Section):
     key_variable: str | None = Field(
         None, description="Environment variable that holds the API key (never the key itself)"
     )
-    tokenizer: str | None = Field(
+    tokenizer: TokenizerSource | None = Field(
         None,
         description="Model source that has the served model's tokenizer and chat template; without it the text has no tokens, and no soft targets",
     )
