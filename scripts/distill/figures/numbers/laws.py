@@ -1,7 +1,7 @@
 """What the figures of fitted laws draw: curves with bands, residuals, exponents, judged runs.
 
-Every function takes the trained runs (`distill.laws.runs.trained_rows`) and the laws of laws.json, and
-returns rows of GRID_COLUMNS. Intervals are 90 %, for a measurement on the study's own test set.
+Every function takes the trained runs (`distill.laws.runs.trained_rows`) and the laws of laws.json,
+and returns rows of GRID_COLUMNS. Intervals are 90 %, for a measurement on the study's own test set.
 """
 
 from collections.abc import Sequence
