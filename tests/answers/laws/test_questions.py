@@ -44,10 +44,13 @@ def worlds() -> Iterator[tuple[pd.DataFrame, dict[str, Any]]]:
         {"truth": lambda params, tokens: chinchilla(params, tokens / 0.15)},
         {"method": "corpus", "seed": 9},
         {"curation": "clean", "seed": 5},
+        {"method": "sft", "seed": 1},
     ]
     yield pd.concat([make_rows(**far, **one) for one in groups], ignore_index=True), STATED
     yield make_rows(), {}
-    yield make_rows(sizes=SIZES[:3], tokens=(2.5e5, 1e6)), {"target_loss": 0.5}
+    few: dict[str, Any] = {"sizes": SIZES[:3], "tokens": (2.5e5, 1e6)}
+    methods = [make_rows(**few), make_rows(method="sft", seed=1, **few)]
+    yield pd.concat(methods, ignore_index=True), {"target_loss": 0.5}
     yield repeats_world(), STATED
     yield make_rows(sizes=(1e6,), tokens=(1e5, 2e5)), {}
     yield make_rows(sizes=(1e6,)), {}

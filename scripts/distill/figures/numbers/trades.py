@@ -1,7 +1,7 @@
 """What the figures of trade-offs draw: Pareto fronts, compression, FLOPs, curation.
 
-Every function takes the trained runs (`distill.laws.runs.trained_rows`), references.json's content and
-returns rows of `law_figures.GRID_COLUMNS`.
+Every function takes the trained runs (`distill.laws.runs.trained_rows`), references.json's content
+and returns rows of `law_figures.GRID_COLUMNS`.
 """
 
 from collections.abc import Mapping
