@@ -2,7 +2,7 @@
 
 Results are made up (a known law of size and data, with noise), the code is the study's own: the
 plan with its estimates, the runs table, laws, answers, figures and the report. Each step has a
-process of its own. The figure is docs/scale.svg and .png, the numbers docs/scale.csv.
+process of its own. The figure is docs/img/scale.svg and .png, the numbers docs/img/scale.csv.
 """
 
 import json
@@ -369,7 +369,7 @@ def _draw(table: Any) -> None:
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=7)
         for form in ("svg", "png"):
             no_date = {"Date": None} if form == "svg" else {}
-            figure.savefig(PROJECT / f"docs/scale.{form}", dpi=150, metadata=no_date)
+            figure.savefig(PROJECT / f"docs/img/scale.{form}", dpi=150, metadata=no_date)
 
 
 def measure() -> list[Row]:
@@ -389,7 +389,7 @@ def measure() -> list[Row]:
             sizes[runs] = (folder / "results" / "many" / "report.html").stat().st_size / 1e6
             shutil.rmtree(folder)
             table = pd.DataFrame(found)
-            table.to_csv(PROJECT / "docs/scale.csv", index=False, float_format="%.2f")
+            table.to_csv(PROJECT / "docs/img/scale.csv", index=False, float_format="%.2f")
             _draw(table)
     return [_row(step, table[table["step"] == step], sizes) for step in STEPS]
 

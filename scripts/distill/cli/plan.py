@@ -47,7 +47,7 @@ _positive.__name__ = "positive whole number"  # for argparse's error
 def _run(options: argparse.Namespace) -> Outcome:
     with working_in(options.directory, [options.config]) as (path,):
         plan = read_plan(path)
-        manifests = [plan.sources.manifest(name) for name in plan.sources.models.values()]
+        manifests = [plan.sources.manifest(source) for source in plan.sources.models.values()]
         _fetch(path, [file for file in manifests if not Path(file).is_file()])
 
         from distill.core.files import read_json

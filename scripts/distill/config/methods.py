@@ -59,7 +59,9 @@ class Cache(Section):
         default_factory=dict,
         description="Weights of several teachers whose mixture is the target; each scores the run's text (default: the run's own teacher)",
     )
-    hidden: LayerStates | None = None
+    hidden: LayerStates | None = Field(
+        None, description="Also store hidden states of layers (default: none)"
+    )
     seed: NotNegative = Field(0, description="sampled: seed of the draws")
 
     @checked(mode="after")
@@ -86,8 +88,10 @@ class Cache(Section):
 class LayerLoss(Section):
     """Match hidden states of layers, through learned projections."""
 
-    weight: Annotated[float, Field(gt=0)] = 1.0
-    loss: Literal["mse", "cosine"] = "mse"
+    weight: Annotated[float, Field(gt=0)] = Field(1.0, description="Weight of this loss")
+    loss: Literal["mse", "cosine"] = Field(
+        "mse", description="Mean squared error, or 1 minus the cosine similarity"
+    )
     layers: dict[NotNegative | Literal["last"], NotNegative] = Field(
         min_length=1,
         description="Student layer: teacher layer, e.g. {1: 8, 2: 15}; 0 is the embeddings, `last` a student's last layer whatever its depth",
@@ -97,8 +101,10 @@ class LayerLoss(Section):
 class EmbeddingLoss(Section):
     """Match the final hidden states, through a learned projection."""
 
-    weight: Annotated[float, Field(gt=0)] = 1.0
-    loss: Literal["mse", "cosine"] = "mse"
+    weight: Annotated[float, Field(gt=0)] = Field(1.0, description="Weight of this loss")
+    loss: Literal["mse", "cosine"] = Field(
+        "mse", description="Mean squared error, or 1 minus the cosine similarity"
+    )
     head: Literal["own", "teacher"] = Field(
         "own",
         description="The trained student's output head: `own` is trained by its other losses alone; `teacher` is the teacher's applied to the projection, saved as the student's",
@@ -153,9 +159,11 @@ class Method(Section):
     tokens: Literal["answer", "all"] = Field(
         "answer", description="Where soft losses act: on the answer, or on the prompt too"
     )
-    hidden: LayerLoss | None = None
-    embedding: EmbeddingLoss | None = None
-    on_policy: OnPolicy | None = None
+    hidden: LayerLoss | None = Field(None, description="Match hidden states of layers")
+    embedding: EmbeddingLoss | None = Field(None, description="Match the last hidden states")
+    on_policy: OnPolicy | None = Field(
+        None, description="Use a live teacher, on the student's own answers too"
+    )
     corpus: Name | None = Field(
         None,
         description="Train without a teacher: data source with a text field, whose chunks take the place of responses; goes with ce alone",

@@ -8,6 +8,7 @@ from pydantic import model_validator as checked
 from distill.config.families import closed_form
 from distill.config.server import Server
 from distill.config.values import (
+    PRECISION,
     Name,
     NotNegative,
     Positive,
@@ -60,7 +61,7 @@ class Teacher(Section):
     top_p: Probability = Field(1.0, description="1: no cut (a cut is for published studies only)")
     max_tokens: Positive = Field(128, description="Longest response in tokens")
     batch_size: Positive = Field(128, description="Responses decoded at once")
-    precision: Precision = "auto"
+    precision: Precision = Field("auto", description=PRECISION)
     quantisation: Literal["none", "int8", "nf4"] = Field(
         "none", description="8- or 4-bit weights by bitsandbytes: another, slightly worse teacher"
     )
@@ -71,7 +72,7 @@ class Teacher(Section):
         1,
         description="GPUs per job: with device_map: auto it is spread over so many, with `trained` so many train it; else its parts are made in parallel, each on a GPU",
     )
-    seed: NotNegative = 0
+    seed: NotNegative = Field(0, description="Seed of its sampling")
     threads: Threads = Field(1, description="CPU threads per job; results depend on it slightly")
     pretraining_tokens: Annotated[float, Field(gt=0)] | None = Field(
         None, description="Tokens the teacher was trained on, to count that work where it is asked"
@@ -149,7 +150,9 @@ class VocabularySize(Section):
 class Student(Section):
     """A student before training: initialisation belongs to the student, signal to the method."""
 
-    init: Literal["cut", "pretrained", "random"]
+    init: Literal["cut", "pretrained", "random"] = Field(
+        description="How it starts: `cut` (layers of a model), `pretrained` (a model as it is) or `random`"
+    )
     source: Name = Field(
         description="Model source: layers (cut), weights (pretrained), tokenizer and default architecture (random)"
     )
@@ -163,7 +166,9 @@ class Student(Section):
         None,
         description="random: its exact parameters, tied ones once; checked before anything is built where model_type is bert and all sizes are given, else when it is built",
     )
-    vocabulary: VocabularySize | None = None
+    vocabulary: VocabularySize | None = Field(
+        None, description="Trim the vocabulary (default: the whole one)"
+    )
     gpus: Positive = Field(
         1,
         description="GPUs that train it together, data-parallel: batch_size stays, each takes its share (without a GPU: so many processes, of train.threads CPU threads each)",

@@ -18,7 +18,7 @@ OWN_FIELDS = {
 
 
 class Server(Section):
-    """A server that speaks OpenAI's protocol. See docs/served_teachers.md."""
+    """A server that speaks OpenAI's protocol. See docs/guide/served_teachers.md."""
 
     url: str = Field(
         description="Its address up to `/v1`, e.g. http://127.0.0.1:8000/v1. Where, not what: text stays valid when the server moves"

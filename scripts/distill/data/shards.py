@@ -46,7 +46,7 @@ larger n of the same draw begins with the same rows; another draw permutes the p
 | target_tokens, target_flops, target_seconds | with a cache: positions scored, their cost |
 | target_kwh, target_kwh_estimated | their energy, likewise |
 | hidden | cache `final_hidden`: the teacher's last hidden states, bf16 [tokens, width] |
-| ids, counts, lengths, log_p, tail_mass, entropy, log_z | other caches: see docs/soft_targets.md |
+| ids, counts, lengths, log_p, tail_mass, entropy, log_z | see docs/reference/cache_format.md |
 | layers, scales, layer_flops, layer_seconds | caches with `hidden:`: states of chosen layers |
 
 {curated}{source}

@@ -1,9 +1,13 @@
 """The reference pages that are written from the code: config keys, runs table, sound pairs."""
 
 import json
+from pathlib import Path
 from typing import Any
 
+import yaml
+
 from distill.config.checks.soundness import table
+from distill.config.own_table import TableStudy
 from distill.config.study import Study
 from distill.contracts.columns import COLUMNS, MEASURED, NULL_IN, NULLABLE
 from distill.contracts.energy import WATTS_PER_CPU
@@ -17,6 +21,7 @@ _SECTIONS = {
     "teachers.<name>.trained": "Trained",
     "teachers.<name>.server": "Server",
     "students": "Student",
+    "students.<name>.vocabulary": "VocabularySize",
     "curations": "Curation",
     "curations.<name>.length": "LengthFilter",
     "curations.<name>.language": "LanguageFilter",
@@ -32,6 +37,7 @@ _SECTIONS = {
     "searches": "Search",
     "searches.<name>.space.<setting>": "Range",
     "train": "Train",
+    "train.width_rule": "WidthRule",
     "train.early_stopping": "EarlyStopping",
     "train.lora": "Lora",
     "evaluate": "Evaluate",
@@ -41,7 +47,11 @@ _SECTIONS = {
     "evaluate.prices": "Prices",
     "evaluate.benchmarks.<task>": "Benchmark",
     "runs": "Block",
+    "runs_table": "RunsTable",
+    "runs_table.columns": "TableColumns",
 }
+EXAMPLES = Path(__file__).parents[3] / "docs/reference/examples.yaml"
+"""One value of each key, by section."""
 _NAMED = {"sources", "teachers", "students", "curations", "caches", "methods", "searches"}
 
 
@@ -71,9 +81,18 @@ def _type(entry: dict[str, Any]) -> str:
     }[entry["type"]]
 
 
+def _flow(value: Any) -> str:
+    """A value as YAML on one line."""
+    if isinstance(value, str) and "\n" in value:
+        return json.dumps(value, ensure_ascii=False)
+    text = yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False)
+    return text.removesuffix("\n...\n").strip()
+
+
 def page_text() -> str:
     """The page that lists every key."""
-    definitions = Study.model_json_schema()["$defs"]
+    definitions = Study.model_json_schema()["$defs"] | TableStudy.model_json_schema()["$defs"]
+    examples = yaml.safe_load(EXAMPLES.read_text(encoding="utf-8"))
     lines = [
         "# Every key of a config",
         "",
@@ -89,14 +108,15 @@ def page_text() -> str:
         definition = definitions[model]
         mark = f"{section}.<name>" if section in _NAMED else section
         lines += ["", f"## `{mark}`", "", definition["description"].split("\n\n")[0], ""]
-        lines += ["| key | kind | default | meaning |", "|---|---|---|---|"]
+        lines += ["| key | kind | default | example | meaning |", "|---|---|---|---|---|"]
         required = definition.get("required", [])
         for key, entry in definition["properties"].items():
             default = "required" if key in required else f"`{json.dumps(entry.get('default'))}`"
             if "default" not in entry and key not in required:
                 default = "none"
-            meaning = entry.get("description", "").replace("|", "\\|")
-            lines.append(f"| `{key}` | {_type(entry)} | {default} | {meaning} |")
+            meaning = entry["description"].replace("|", "\\|")
+            example = f"`{_flow(examples[section][key])}`"
+            lines.append(f"| `{key}` | {_type(entry)} | {default} | {example} | {meaning} |")
     return "\n".join(lines) + "\n"
 
 
