@@ -34,7 +34,7 @@ FIGURE = Figure(
     empty="No run has both a gap to its teacher and a teacher of known size.",
     numbers=numbers,
     layers=(Layer("mean", "interval"), Layer("mean", "line", style={"mew": 0})),
-    x=Axis({size: f"teacher / student,\n{text} parameters" for size, text in SIZES.items()},
+    x=Axis({size: f"teacher / student, {text} parameters" for size, text in SIZES.items()},
            share="col"),
     y=Axis("gap to the teacher (nats)"),
     colour="mark",

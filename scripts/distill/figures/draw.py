@@ -4,6 +4,7 @@ The same table gives the same bytes.
 """
 
 import math
+import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,20 +18,20 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from matplotlib.transforms import Transform, offset_copy
 
 from distill.core.files import replacing
-from distill.figures.figure import Axis, Figure, Inputs, Layer, find_figure
-from distill.figures.styles import GREY, STYLE, Look, Looks, across_style, distinct, shorten
+from distill.figures.figure import GREY, Axis, Figure, Inputs, Layer, find_figure
+from distill.figures.styles import STYLE, Look, Looks, across_style, distinct, shorten
 from distill.figures.ticks import set_ticks
 from distill.stats.intervals import number
-
 
 WIDTH = 3.35
 """Width of a figure, inches: 85 mm, half a printed column."""
 MOST_ENTRIES, MOST_NAME = 14, 34
 """Most entries of a legend, and characters of a name on an axis; the CSV has the rest."""
+LABEL_WIDTH = 20
+"""Characters of a line of a label below one of several panels side by side."""
 MOST_MARKS = 2000
 """Marks that one panel of an SVG draws one by one; more become an image."""
 MOST_STARTS = 3
@@ -72,10 +73,11 @@ def make_canvas(figure: Figure, table: pd.DataFrame, inputs: Inputs) -> Canvas:
         return canvas
     looks = Looks(figure, table, inputs.students)
     panels, height = _make_panels(figure, table, canvas, inputs)
-    # Intervals are cut at limits that the marks set, so marks come first.
-    for late in (False, True):
-        for panel in panels:
-            panel.draw(figure, looks, late)
+    for panel in panels:
+        panel.draw(figure, looks)
+    edges = [panel.edges(figure) for panel in panels]  # marks set the limits, intervals follow
+    for panel, ends in zip(panels, edges, strict=True):
+        panel.draw(figure, looks, ends)
     for panel in panels:
         panel.finish(figure)
     canvas.set_size_inches(WIDTH, height + _add_legend(canvas, looks.entries()))
@@ -106,14 +108,16 @@ def _make_panels(
             axes.remove()
             continue
         row, column = places[place]
+        labels = distinct(_within(table, figure, row, "")["label"]) if with_names else []
+        names = {label: shorten(label, MOST_NAME if across == 1 else 24) for label in labels}
         mine = _within(table, figure, row, column)
-        panel = _Panel(axes, row, column, mine, figure.axis(row))
-        names = distinct(_within(table, figure, row, "")["label"]) if with_names else []
-        panel.set_scales(figure, table, names)
+        panel = _Panel(axes, row, mine, figure.axis(row), names)
+        panel.set_scales(figure, table)
         if figure.row_titles and place % across == 0:
             axes.set_title(shorten(figure.texts.get(row, row), 60))
         if figure.wrap or place + across >= len(places):
-            axes.set_xlabel(figure.x.text(row, column, inputs))
+            text = figure.x.text(row, column, inputs)
+            axes.set_xlabel(textwrap.fill(text, LABEL_WIDTH) if across > 1 else text)
         if place % across == 0 or (isinstance(panel.y.label, Mapping) and column in panel.y.label):
             axes.set_ylabel(panel.y.text(row, column, inputs))
         panels.append(panel)
@@ -140,27 +144,25 @@ class _Panel:
 
     axes: Axes
     row: str
-    column: str
     table: pd.DataFrame
     y: Axis
+    names: Mapping[str, str]
+    """What a vertical axis of names writes for each label; empty for one of numbers."""
 
-    def set_scales(self, figure: Figure, table: pd.DataFrame, names: list[str]) -> None:
+    def set_scales(self, figure: Figure, table: pd.DataFrame) -> None:
         """Set scales and what marks are compared with: 0, equality, a band around 0."""
         axes, bound = self.axes, self.y.bound.get(self.row, 0.0)
         for which, axis in (("x", figure.x), ("y", self.y)):
-            set_scale = getattr(axes, f"set_{which}scale")
-            if axis.scale in ("log", "bounded"):
-                plain = {"linthresh": bound, "linscale": 0.5} if axis.scale == "bounded" else {}
-                set_scale("symlog" if plain else "log", **plain)
-            elif axis.scale == "samples":
-                sizes = table["x"].dropna()
-                least, most = sizes[sizes > 0].min(), sizes.max()
-                decades = max(0.3, math.log10(most / least))
-                has_zero = bool((sizes == 0).any())
-                plain = {"linthresh": least, "linscale": 0.16 * decades} if has_zero else {}
-                set_scale("symlog" if plain else "log", **plain)
-        if self.y.scale == "names":
-            axes.yaxis.update_units([shorten(name, MOST_NAME) for name in names])
+            scale, options = "log" if axis.scale in ("log", "samples") else "linear", {}
+            if axis.scale == "bounded":
+                scale, options = "symlog", {"linthresh": bound, "linscale": 0.5}
+            elif axis.scale == "samples" and (table["x"] == 0).any():
+                sizes = table.loc[table["x"] > 0, "x"]
+                decades = max(0.3, math.log10(sizes.max() / sizes.min()))
+                scale, options = "symlog", {"linthresh": sizes.min(), "linscale": 0.16 * decades}
+            getattr(axes, f"set_{which}scale")(scale, **options)
+        if self.names:
+            axes.set_yticks(range(len(self.names)), list(self.names.values()))
             axes.grid(axis="y", visible=False)
             axes.tick_params(axis="y", length=0)
         if bound:
@@ -174,34 +176,33 @@ class _Panel:
         if self.table.empty:
             axes.text(0.5, 0.5, figure.vacant, transform=axes.transAxes, ha="center")
 
-    def draw(self, figure: Figure, looks: Looks, late: bool) -> None:
-        """Draw the layers; late ones are those that marks set limits for."""
-        edges = self._edges(figure) if late else (0.0, 0.0)
+    def draw(self, figure: Figure, looks: Looks, edges: tuple[float, float] | None = None) -> None:
+        """Draw the marks; with `edges`, where intervals are cut, draw what the limits cut."""
         for layer in figure.layers:
             rows = layer.rows(self.table)
             if layer.draw == "interval" and not layer.unbounded:
                 rows = rows.dropna(subset=list(layer.ends))
-            if rows.empty or late != (layer.draw in ("band", "interval", "steps", "start")):
+            follows = layer.draw in ("band", "interval", "steps", "start")
+            if rows.empty or follows != (edges is not None):
                 continue
             if layer.draw == "start":
                 _draw_start(self.axes, rows, looks)
                 continue
             for look, group in looks.groups(rows):
                 for transform, marks in self._dodged(figure, looks.table, group):
-                    pen = _Pen(self.axes, marks, look, layer, transform, edges,
-                               self.y.scale == "names")  # fmt: skip
+                    pen = _Pen(self.axes, marks, look, layer, transform, list(self.names),
+                               edges or (0.0, 0.0))  # fmt: skip
                     getattr(pen, layer.draw)()
-            if figure.dodge and not late:  # what is shifted does not extend the limits by itself
-                flat = self.y.scale == "names"
-                self.axes.update_datalim(rows[["x", "x" if flat else "y"]], updatey=not flat)
+            if figure.dodge and not follows:  # what is shifted does not extend the limits by itself
+                columns = ["x", "x" if self.names else "y"]
+                self.axes.update_datalim(rows[columns], updatey=not self.names)
 
-    def _edges(self, figure: Figure) -> tuple[float, float]:
+    def edges(self, figure: Figure) -> tuple[float, float]:
         """Return where intervals are cut: beyond the limits that marks set, by the axis's reach."""
-        flat = self.y.scale == "names"
-        axis = self.axes.xaxis if flat else self.axes.yaxis
+        axis = self.axes.xaxis if self.names else self.axes.yaxis
         scale = axis.get_transform()
         low, high = sorted(scale.transform(np.array(axis.get_view_interval())))
-        room = (figure.x if flat else self.y).reach * (high - low)
+        room = (figure.x if self.names else self.y).reach * (high - low)
         low, high = scale.inverted().transform(np.array([low - room, high + room]))
         return float(low), float(high)
 
@@ -212,12 +213,11 @@ class _Panel:
         if not figure.dodge:
             yield self.axes.transData, rows
             return
-        flat = self.y.scale == "names"
         places = distinct(table[list(figure.dodge)].itertuples(index=False, name=None))
-        step = -4.0 if flat else min(DODGE, 8 / len(places))
+        step = -4.0 if self.names else min(DODGE, 8 / len(places))
         for values, group in rows.groupby(list(figure.dodge), sort=False):
             shift = step * (places.index(values) - (len(places) - 1) / 2)
-            x, y = (0.0, shift) if flat else (shift, 0.0)
+            x, y = (0.0, shift) if self.names else (shift, 0.0)
             canvas = cast(Canvas, self.axes.figure)
             yield offset_copy(self.axes.transData, canvas, x, y, units="points"), group
 
@@ -230,8 +230,8 @@ class _Panel:
             low, high = ends.min(), ends.max()
             if axis.scale == "log" and high < 1.001 * low:  # a single value
                 getattr(axes, f"set_{which}lim")(low / 1.1, low * 1.1)
-        if self.y.scale == "names":
-            axes.set_ylim(len(axes.get_yticks()) - 0.4, -0.6)
+        if self.names:
+            axes.set_ylim(len(self.names) - 0.4, -0.6)
         else:
             set_ticks(axes.yaxis, self.y.scale, bound=self.y.bound.get(self.row, 1.0))
         set_ticks(axes.xaxis, figure.x.scale, self.table["x"].dropna().unique().tolist())
@@ -250,8 +250,8 @@ class _Pen:
     look: Look
     layer: Layer
     transform: Transform
+    names: list[str]
     edges: tuple[float, float]
-    flat: bool
 
     def _style(self, **defaults: Any) -> dict[str, Any]:
         return {"color": self.look.colour, "transform": self.transform, **defaults,
@@ -259,7 +259,9 @@ class _Pen:
 
     def _places(self) -> Any:
         """Return where intervals and bars stand: at their x, or at their label."""
-        return [shorten(x, MOST_NAME) for x in self.rows["label"]] if self.flat else self.rows["x"]
+        if not self.names:
+            return self.rows["x"].to_numpy(float)
+        return np.array([self.names.index(label) for label in self.rows["label"]])
 
     def line(self) -> None:
         rows = self.rows.sort_values("x", kind="stable")
@@ -267,13 +269,13 @@ class _Pen:
         self.axes.plot(rows["x"], rows["y"], **style)
 
     def points(self) -> None:
-        y = self._places() if self.flat else self.rows["y"]
+        y = self._places() if self.names else self.rows["y"]
         style = self._style(marker=self.look.marker, zorder=3)
         self.axes.plot(self.rows["x"], y, ls="none", **style)
 
     def steps(self) -> None:
         rows = self.rows.sort_values("x", kind="stable")
-        points = self.axes.dataLim.get_points()
+        points = self.axes.dataLim.get_points().copy()
         x, y = [*rows["x"], self.axes.get_xlim()[1]], [*rows["y"], *rows["y"].tail(1)]
         self.axes.plot(x, y, drawstyle="steps-post", **self._style(ls=self.look.dash))
         self.axes.dataLim.set_points(points)  # the step to the panel's end does not extend it
@@ -288,7 +290,7 @@ class _Pen:
         self.axes.barh(self._places(), high - low, left=low, height=0.72, hatch=self.look.hatch,
                        facecolor=self.look.colour, edgecolor="white", lw=0.3)  # fmt: skip
 
-    def _ends(self) -> list[np.ndarray]:
+    def _ends(self) -> list[Any]:
         """Return lower and upper ends, cut at the edges; those without a bound reach them."""
         return [
             np.nan_to_num(self.rows[name].to_numpy(float), nan=edge).clip(*self.edges)
@@ -296,19 +298,20 @@ class _Pen:
         ]
 
     def band(self) -> None:
-        self.axes.fill_between(self.rows["x"], *self._ends(), lw=0, **self._style())
+        low, high = self._ends()
+        self.axes.fill_between(self.rows["x"], low, high, lw=0, **self._style())
 
     def interval(self) -> None:
-        draw = self.axes.hlines if self.flat else self.axes.vlines
-        places, style = np.array(self._places()), self._style(lw=0.9)
+        draw: Any = self.axes.hlines if self.names else self.axes.vlines
+        places, style = self._places(), self._style(lw=0.9)
         ends = self._ends()
-        draw(places, *ends, **style)
+        draw(places, ends[0], ends[1], **style)
         for end in ends:  # what is shifted does not extend the limits by itself
-            self.axes.update_datalim(np.stack([end, end], axis=1), self.flat, not self.flat)
-        for end, edge, arrow in zip(ends, self.edges, "<>" if self.flat else "v^", strict=True):
+            self.axes.update_datalim(np.stack([end, end], axis=1), bool(self.names), not self.names)
+        for end, edge, arrow in zip(ends, self.edges, "<>" if self.names else "v^", strict=True):
             at = places[end == edge]  # an end without a bound, or beyond the panel
             if len(at):
-                pair = (end[end == edge], at) if self.flat else (at, end[end == edge])
+                pair = (end[end == edge], at) if self.names else (at, end[end == edge])
                 self.axes.plot(*pair, arrow, ms=3, mew=0, **{**style, "lw": 0})
 
 
@@ -327,7 +330,10 @@ def _draw_start(axes: Axes, rows: pd.DataFrame, looks: Looks) -> None:
         axes.plot(group["x"], group["x"] + 1, "^", mec=look.colour, ls="none",
                   transform=axes.get_xaxis_transform(), **style)  # fmt: skip
     values = rows.loc[far].sort_values("y")
-    notes = [f"{shorten(x, 26)}: {number(float(y))}" for x, y in zip(values["label"], values["y"], strict=True)]
+    notes = [
+        f"{shorten(x, 26)}: {number(float(y))}"
+        for x, y in zip(values["label"], values["y"], strict=True)
+    ]
     if len(notes) > MOST_STARTS:
         ends = dict.fromkeys(number(float(values["y"].iloc[place])) for place in (0, -1))
         notes = [f"{len(notes)} students: {' to '.join(ends)}"]

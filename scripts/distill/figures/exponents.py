@@ -24,7 +24,10 @@ def numbers(inputs: Inputs) -> Rows:
     several = rows["init"].nunique() > 1
     for exponent in EXPONENTS:
         for target in TARGETS:
-            laws = [*best_laws(inputs.fitted, target, False), *best_laws(inputs.fitted, target, True)]
+            laws = [
+                *best_laws(inputs.fitted, target, False),
+                *best_laws(inputs.fitted, target, True),
+            ]
             for law in laws:
                 kinds = {p.name: p.kind for p in LAWS[law.target][law.name].parameters}
                 runs = rows_of(law, rows)

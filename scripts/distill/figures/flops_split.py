@@ -42,7 +42,12 @@ def numbers(inputs: Inputs) -> Rows:
             for name, value in parts.items():
                 share = 100 * value / total
                 out.append(
-                    {"row": "", "column": text, "kind": SHARES[name], "label": f"{student} · {line}"}
+                    {
+                        "row": "",
+                        "column": text,
+                        "kind": SHARES[name],
+                        "label": f"{student} · {line}",
+                    }
                     | {"line": line, "x": share, "y": value, "low": start, "high": start + share}
                     | {"runs": len(cell), "mark": f"{largest.max():.0f}"}
                 )
@@ -67,7 +72,7 @@ FIGURE = Figure(
     numbers=numbers,
     layers=tuple(Layer(part, "bar", pick=lambda rows: rows[rows["y"] > 0])
                  for part in SHARES.values()),
-    x=Axis({text: f"share of FLOPs (%),\n{text}" for text in TOTALS.values()}, "linear"),
+    x=Axis({text: f"share of FLOPs (%), {text}" for text in TOTALS.values()}, "linear"),
     y=Axis(scale="names"),
     colour="kind",
     shape="kind",

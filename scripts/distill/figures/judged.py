@@ -45,7 +45,7 @@ FIGURE = Figure(
         Layer("run", "interval", unbounded=True, style={"alpha": 0.8}),
         Layer("run", "points", style={"ms": 3, "mew": 0.4, "mec": "white"}),
     ),
-    x=Axis({name: f"measured,\n{text} (nats)" for name, text in TARGETS.items()}, share="col"),
+    x=Axis({name: f"measured {text} (nats)" for name, text in TARGETS.items()}, share="col"),
     y={
         "value": Axis("predicted (nats)", share="none", reach=0.5, guide="equal"),
         "miss": Axis("miss (%)", "linear", "none", reach=1.0, guide="zero"),

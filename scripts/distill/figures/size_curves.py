@@ -8,10 +8,10 @@ from distill.laws.runs import SIZES, best_laws, rows_of, token_levels, typical_i
 
 
 def numbers(inputs: Inputs) -> Rows:
-    """Return means and curves, a row of panels per method, a column per measure, a label per tokens.
+    """Return means and curves: a row of panels per method, a column per measure of size.
 
-    `kind` is mean (over the runs of a student and level of tokens, low and high the least and
-    greatest) or curve, that of the law over size if there is one.
+    A label is a level of tokens. `kind` is mean (over the runs of a student and level, low and high
+    the least and greatest) or curve, that of the law over size if there is one.
     """
     rows = inputs.trained
     known = rows[(rows["loss"] > 0) & (rows["tokens"] > 0)]

@@ -5,7 +5,7 @@ Colours are those of Okabe and Ito (2008), which colour-blind readers can distin
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import matplotlib as mpl
 import numpy as np
@@ -108,7 +108,7 @@ class Looks:
         if self.figure.sequential:
             return to_hex(mpl.colormaps["cividis"](0.86 * (1 - place / max(1, count - 1))))
         colour = np.array(to_rgb(OKABE_ITO[place % len(OKABE_ITO)]))
-        return to_hex(colour if place < len(OKABE_ITO) else 0.5 * colour + 0.5)
+        return to_hex(cast(Any, colour if place < len(OKABE_ITO) else 0.5 * colour + 0.5))
 
     def groups(self, rows: pd.DataFrame) -> Iterator[tuple[Look, pd.DataFrame]]:
         """Split rows by their look."""

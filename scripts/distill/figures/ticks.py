@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from matplotlib.axis import Axis
@@ -39,7 +39,9 @@ class RoundLogLocator(LogLocator):
 
     def tick_values(self, vmin: float, vmax: float) -> list[float]:
         """Return a few round ticks between two values."""
-        return round_ticks(vmin, vmax, int(np.clip(self.axis.get_tick_space() - 2, 3, MOST)))
+        return round_ticks(
+            vmin, vmax, int(np.clip(cast(Axis, self.axis).get_tick_space() - 2, 3, MOST))
+        )
 
 
 @cache
@@ -54,9 +56,9 @@ def round_ticks(low: float, high: float, most: int) -> list[float]:
         if len(ticks) >= 3 and np.diff(np.log(ticks)).min() > room:
             return ticks.tolist()
     chosen: list[float] = []
-    for tick in MaxNLocator(most - 1, steps=STEPS).tick_values(low, high).tolist()[::-1]:
-        if low <= tick <= high and (not chosen or math.log(chosen[-1] / tick) > room):
-            chosen.append(tick)
+    for tick in reversed(MaxNLocator(most - 1, steps=STEPS).tick_values(low, high)):
+        if low <= tick <= high and (not chosen or math.log(chosen[-1] / tick) > 1.5 * room):
+            chosen.append(float(tick))
     return chosen[::-1]
 
 

@@ -10,7 +10,6 @@ from distill.answers.runs import at_equal_flops, at_equal_samples, benchmarks, c
 from distill.laws.curves import label_of
 from distill.stats.intervals import number, percent
 
-LAW_FIGURES = ["law_curves", "size_curves", "judged", "exponents", "residuals"]
 FIRST = [ADVICE, REACH, PREDICTED]
 """Questions whose answers open the section, in this order."""
 ELSEWHERE = {
@@ -63,7 +62,7 @@ def law_parts(laws: Mapping[str, Any] | None, answers: Mapping[str, Any]) -> dic
         answers: answers.json.
 
     Returns:
-        laws (see `law_section`) and law_figures; advice, the first answer to what to do next;
+        laws (see `law_section`); advice, the first answer to what to do next;
         open_questions, answers that tell something, and untold, those that cannot, both by
         question; claims, verdicts on what others claimed.
     """
@@ -81,7 +80,6 @@ def law_parts(laws: Mapping[str, Any] | None, answers: Mapping[str, Any]) -> dic
     }
     return {
         "laws": law_section(laws or {"laws": [], "refused": []}),
-        "law_figures": LAW_FIGURES,
         "advice": found.get(ADVICE, []),
         "open_questions": {name: records for name, records in told.items() if records},
         "untold": {name: records for name, records in untold.items() if records},
