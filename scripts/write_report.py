@@ -14,7 +14,7 @@ with job(snakemake):
         read_json(files.references),
         read_json(files.answers),
         read_json(files.samples) if files.samples else None,
-        Path(files.figures[0]).parent,
+        files.figures,
         texts,
         texts / "report.html.j2",
         snakemake.output.report,

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -13,7 +14,8 @@ from distill.cli.pages import pages
 from distill.config.checks.study import parse_study
 from distill.config.reading import check_yaml
 from distill.contracts.columns import COLUMNS, MEASURED, NULLABLE
-from distill.figures.catalogue import FIGURES
+from distill.contracts.figures import FIGURES, TRAITS
+from distill.figures.figure import Section, find_figure
 from distill.plan.study import Plan
 from distill.workflow.digest import CodeDigests
 from miniature import ROOT
@@ -136,11 +138,15 @@ def test_the_default_study_has_what_it_promises() -> None:
     assert {run.draw for run in plan.runs} == {0, 1}
 
 
-def test_every_figure_has_a_caption_and_a_rule() -> None:
-    common = (ROOT / "rules/common.smk").read_text()
-    block = common.split("FIGURES = [")[1].split("def code")[0]
-    assert set(re.findall(r'"(\w+)"', block)) == set(FIGURES)
+def test_every_figure_has_a_module_a_caption_and_a_place() -> None:
+    folder = ROOT / "scripts/distill/figures"
+    modules = {path.stem for path in folder.glob("*.py") if "\nFIGURE = " in path.read_text()}
+    assert modules == set(FIGURES)
     assert {path.stem for path in (ROOT / "report").glob("*.rst")} == set(FIGURES)
+    assert set().union(*FIGURES.values()) <= set(TRAITS)
+    pages = "".join(path.read_text() for path in (ROOT / "report").glob("*.j2"))
+    placed = set(re.findall(r'\{\{ (?:figures_of|gallery)\("(\w+)"\) \}\}', pages))
+    assert placed == set(get_args(Section)) >= {find_figure(name).section for name in FIGURES}
 
 
 def test_adapters_are_short_and_read_no_config() -> None:

@@ -7,7 +7,7 @@ direction characters are replaced by visible ones, so it can neither run nor dis
 """
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from distill.contracts.columns import COLUMNS, ENERGY, MEASURED, benchmark_colum
 from distill.core.display import visible
 from distill.core.errors import UserError
 from distill.core.files import write_text
-from distill.figures.catalogue import FIGURES, drawable, read_caption
+from distill.figures.figure import find_figure, read_caption
 from distill.report.benchmarks import benchmark_section
 from distill.report.laws import by_question, law_parts
 from distill.report.methods import soft_section
@@ -94,7 +94,7 @@ def write_report(
     references: dict[str, Any] | None,
     answers: dict[str, Any],
     samples: dict[str, Any] | None,
-    figures_dir: str | Path,
+    figures: Sequence[str | Path],
     captions_dir: str | Path,
     template: str | Path,
     out: str | Path,
@@ -107,7 +107,7 @@ def write_report(
         references: references.json, or None for a table of one's own.
         answers: answers.json.
         samples: samples.json (responses written by models), or None.
-        figures_dir: holds `<name>.svg` of every figure that the table can draw.
+        figures: `<name>.svg` of each figure of the study, its CSV beside it, in the page's order.
         captions_dir: holds `<name>.rst`, and the files of the interactive section.
         template: the Jinja template of the page.
         out: the HTML file to write.
@@ -136,30 +136,27 @@ def write_report(
     context = _title(runs, references or {}, answers, trained) | law_parts(laws, answers)
     if trained:
         context |= _context(runs, references or {}, answers, samples or {})
-    context["figures"] = _figures(runs, references or {}, laws, Path(figures_dir), captions_dir)
+    context["figures"] = _figures(figures, captions_dir)
     context["panel"] = make_panel(runs, laws, references, captions_dir, visible)
     write_text(out, page.render(context))
 
 
-def _figures(
-    runs: pd.DataFrame,
-    references: dict[str, Any],
-    laws: dict[str, Any] | None,
-    figures: Path,
-    captions: str | Path,
-) -> dict[str, dict[str, str]]:
+def _figures(paths: Sequence[str | Path], captions: str | Path) -> dict[str, dict[str, str]]:
+    """Return what the page shows of each figure; one without numbers has only a reason."""
     out = {}
-    for name, figure in FIGURES.items():
-        if not drawable(name, runs, references, laws):
-            continue
-        path = figures / f"{name}.svg"
-        if not path.is_file():
-            raise UserError(f"{path} is missing; draw the figures first")
+    for path in map(Path, paths):
+        figure, numbers = find_figure(path.stem), path.with_suffix(".csv")
+        if not (path.is_file() and numbers.is_file()):
+            raise UserError(f"{path} or its CSV is missing; draw the figures first")
         data = base64.b64encode(path.read_bytes()).decode("ascii")
-        out[name] = {
+        with numbers.open(encoding="utf-8") as lines:
+            is_empty = sum(1 for _ in zip(lines, range(2), strict=False)) < 2
+        out[path.stem] = {
             "title": figure.title,
-            "caption": read_caption(captions, name),
+            "section": figure.section,
+            "caption": read_caption(captions, path.stem),
             "source": f"data:image/svg+xml;base64,{data}",
+            "empty": figure.empty if is_empty else "",
         }
     return out
 
