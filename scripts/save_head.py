@@ -8,7 +8,8 @@ from distill.runtime.out_of_memory import SMALLER_TEACHER, memory_hint
 
 with job(snakemake), memory_hint("opening a teacher", SMALLER_TEACHER):
     with quick_imports():
-        from distill.models.heads import head_of, save_head
+        from distill.models.head_extraction import head_of
+        from distill.models.heads import save_head
         from distill.models.opening import load_teacher
         from distill.runtime.cpu import set_up_cpu
     spec = snakemake.params.spec

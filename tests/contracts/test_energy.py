@@ -19,7 +19,7 @@ from distill.contracts.energy import (
     sum_energy,
 )
 from distill.contracts.schemas import energy_fields
-from distill.models.heads import head_of
+from distill.models.head_extraction import head_of
 from distill.runtime import meter
 from distill.runtime.meter import Counter, Meter, Rapl, gpu_counter, processor_time, readable_zones
 from distill.targets.caching import cache_targets

@@ -14,7 +14,8 @@ from distill.contracts.schemas import MASKED_SCHEMA, STATES_SCHEMA, TEXT_SCHEMA
 from distill.core.checksums import tokenizer_sha256
 from distill.core.parquet import read_rows, write_rows
 from distill.data.shards import build_shard
-from distill.models.heads import head_of, load_head, save_head
+from distill.models.head_extraction import head_of
+from distill.models.heads import load_head, save_head
 from distill.plan.study import Plan, targets_of
 from distill.targets.caching import cache_targets
 from distill.targets.format import scheme_of, target_schema

@@ -18,7 +18,7 @@ from datasketch import MinHash, MinHashLSH
 from tqdm import tqdm
 
 from distill.contracts.energy import Energy
-from distill.contracts.schemas import MASKED_SCHEMA, TEXT_SCHEMA
+from distill.contracts.schemas import CHUNK_SCHEMA, MASKED_SCHEMA, TEXT_SCHEMA
 from distill.core.checksums import tokenizer_sha256
 from distill.core.errors import UserError
 from distill.core.files import write_json
@@ -29,8 +29,6 @@ from distill.models.masking import Special, mask_chunk
 
 HELD_OUT = ("test", "validation")
 SPLITS = (*HELD_OUT, "train")
-CHUNK_SCHEMA = pa.schema([("ids", pa.list_(pa.int32()))])
-"""All whole chunks of a split, in order: the tokens of each."""
 _AT_ONCE = 1000
 """Documents tokenised in one call."""
 _GROUP = 4096

@@ -9,7 +9,8 @@ import torch
 from tqdm import tqdm
 
 from distill.core.errors import UserError
-from distill.models.decoding import Decoding, likeliest, log_q
+from distill.models.decoding import Decoding, log_q
+from distill.models.drawing import likeliest
 from distill.models.encoding import collate, encode_rows
 from distill.models.forward import chunk_rows, run_model
 from distill.models.heads import OutputHead, hidden_states

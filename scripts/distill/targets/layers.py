@@ -11,31 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 
-from distill.contracts.schemas import energy_fields
 from distill.core.errors import UserError
 from distill.models.flops import FlopModel
-from distill.models.forward import fills_masks
+from distill.models.forward import fills_masks, not_finite
 from distill.models.rows import batches, padded, read_ids, scored_positions
-from distill.models.sampling import not_finite
 from distill.models.tensors import load_tensors, save_tensors
 from distill.runtime.meter import Meter
-
-LAYERS_SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("layers", pa.large_binary()),
-        ("scales", pa.large_binary()),
-        ("layer_flops", pa.float64()),
-        ("layer_seconds", pa.float64()),
-        *energy_fields("layer_"),
-    ]
-)
-"""Per row of text: `layers`, [tokens, layers, width] as int8 (bits 8) or bf16 (bits 16); `scales`,
-float32 [tokens, layers], by which int8 is multiplied (empty for bf16); FLOPs, seconds and energy of
-the forward pass."""
 
 
 @torch.inference_mode()

@@ -4,28 +4,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import pyarrow as pa
 import torch
 
 from distill.contracts.energy import energy_of
-from distill.contracts.schemas import energy_fields
 from distill.core.errors import UserError
 from distill.models.decoding import Decoding
 from distill.models.heads import OutputHead, hidden_states, teacher_log_q
 from distill.runtime.meter import Meter
-
-LOSS_SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("tokens", pa.int32()),
-        ("loss", pa.float64()),
-        ("flops", pa.float64()),
-        ("seconds", pa.float64()),
-        *energy_fields(),
-    ]
-)
-"""Per row of text: its answer tokens, the teacher's mean loss on them in nats, and what it cost:
-the output head, and the scoring pass where the hidden states did not fall out of generation."""
 
 
 @torch.inference_mode()

@@ -17,7 +17,8 @@ from distill.core.noise import row_uniforms
 from distill.models.decoding import Decoding
 from distill.models.flops import FlopModel
 from distill.models.formatting import encoder, magpie_prefix, turn_end
-from distill.models.heads import head_of, state_bytes
+from distill.models.head_extraction import head_of
+from distill.models.heads import state_bytes
 from distill.models.sampling import sample_batch
 from distill.runtime.meter import Meter
 

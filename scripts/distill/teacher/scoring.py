@@ -16,10 +16,10 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from distill.models.flops import FlopModel
-from distill.models.forward import fills_masks, head_inputs
-from distill.models.heads import head_of, state_bytes
+from distill.models.forward import fills_masks, head_inputs, not_finite
+from distill.models.head_extraction import head_of
+from distill.models.heads import state_bytes
 from distill.models.rows import batches, padded, read_ids, scored_positions
-from distill.models.sampling import not_finite
 from distill.runtime.meter import Meter
 
 WORTH_SHARING = 8  # tokens that rows begin with: fewer save less than a second pass costs

@@ -5,32 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from pydantic import BaseModel, Field, ValidationError
 
 from distill.core.errors import UserError
 
-ANSWERS_SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("response", pa.large_string()),
-        ("finish_reason", pa.string()),
-        ("prompt_tokens", pa.int64()),
-        ("tokens", pa.int64()),
-        ("model", pa.string()),
-        ("ids", pa.list_(pa.int32())),
-        ("log_p", pa.list_(pa.float32())),
-        ("top_ids", pa.list_(pa.list_(pa.int32()))),
-        ("top_log_p", pa.list_(pa.list_(pa.float32()))),
-        ("seconds", pa.float64()),
-    ]
-)
-"""A server's answers. Tokens are counted by its `usage`; `model` is the name that it gives itself.
-Where log-probabilities are asked for: the drawn token of each position (llama.cpp leaves out those
-that begin a letter and do not end it) and log p of it in nats, and the likeliest tokens by falling
-probability (one fewer than asked for are sure to be the likeliest: vLLM puts the drawn token among
-them). `seconds` is the time until the answer over the
-requests under way at once."""
 FINISHED = ("stop", "length", "content_filter")
 
 
