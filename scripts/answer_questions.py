@@ -1,16 +1,13 @@
 """Answer the study's questions from its runs table and laws."""
 
-from distill.answers.all import answer_questions
-from distill.core.files import read_json, write_json
-from distill.core.parquet import read_frame
+from distill.answers.job import answer_study
 from distill.runtime.job import job
 
 with job(snakemake):
-    files = snakemake.input
-    answers = answer_questions(
-        read_frame(files.runs),
-        read_json(files.references),
-        read_json(files.laws),
-        snakemake.params.spec,
+    answer_study(
+        runs=snakemake.input.runs,
+        references=snakemake.input.references,
+        laws=snakemake.input.laws,
+        out=snakemake.output.answers,
+        spec=snakemake.params.spec,
     )
-    write_json(snakemake.output.answers, answers)

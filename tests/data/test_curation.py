@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from distill.data.cards import write_card
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
@@ -18,7 +19,7 @@ from distill.core.keys import pool_order
 from distill.core.parquet import read_metadata, read_rows, write_rows
 from distill.data.curation import choose, corrupted, curate, curate_files, loss_cuts
 from distill.data.near_duplicates import jaccard, shingles
-from distill.data.shards import build_shard, write_card
+from distill.data.shards import build_shard
 
 WORDS = ("river", "mill", "gull", "boat", "lamp", "oven", "bread", "poem", "sky", "rain")
 

@@ -27,8 +27,8 @@ from distill.core.files import write_json
 from distill.models.attention import GROUPED
 from distill.models.vocabulary import FILE, Vocabulary, trim_model
 from distill.runtime.processes import ProcessKilledError, run_processes
+from distill.training.build import build_trainer
 from distill.training.launch import launch_training
-from distill.training.run import build_trainer
 
 pytestmark = pytest.mark.workflow  # each process spends seconds on imports
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from distill.teacher.served.log_probs import served_targets
 
 from distill.core.errors import UserError
 from distill.data.shards import _cache_record
@@ -17,7 +18,7 @@ from distill.targets.encoding import encode_targets
 from distill.targets.format import decode_targets, scheme_of
 from distill.teacher.served.replies import check_draws, read_answer
 from distill.teacher.served.request import request_of, row_seed
-from distill.teacher.served.text import served_targets, served_text
+from distill.teacher.served.text import served_text
 from scripted_server import Position, chat, llama_cpp_logprobs, vllm_logprobs
 
 FORMATTING: dict[str, Any] = {"template": "chat", "system": None}

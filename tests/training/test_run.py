@@ -34,9 +34,9 @@ from distill.runtime import meter
 from distill.runtime.meter import Counter
 from distill.training import run
 from distill.training.batches import Item
+from distill.training.build import build_trainer
 from distill.training.checkpoints import prepare_folder
 from distill.training.objective import Objective
-from distill.training.run import build_trainer
 from distill.training.trainer import PROJECTIONS, DistillationTrainer
 from training_cases import (
     EXACT,

@@ -1,12 +1,15 @@
 """Take the output head out of a language model, and check that it is all that makes the logits."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from distill.core.errors import UserError
 from distill.models.forward import head_inputs
-from distill.models.heads import OutputHead
+from distill.models.heads import OutputHead, save_head
+from distill.models.opening import load_teacher
+from distill.runtime.out_of_memory import SMALLER_TEACHER, memory_hint
 
 
 def head_of(model: Any) -> OutputHead:
@@ -40,3 +43,18 @@ def final_hidden(model: Any, ids: torch.Tensor, mask: torch.Tensor | None) -> to
     return head_inputs(model, ids, mask, torch.ones_like(ids, dtype=torch.bool)).view(
         *ids.shape, -1
     )
+
+
+def extract_head(model: str | Path, out: str | Path, spec: dict[str, Any]) -> None:
+    """Save the output head of a teacher.
+
+    Args:
+        model: A file in the teacher's directory.
+        out: The head, safetensors.
+        spec: How the teacher is loaded.
+
+    Raises:
+        UserError: As `head_of`; memory ran out.
+    """
+    with memory_hint("opening a teacher", SMALLER_TEACHER):
+        save_head(head_of(load_teacher(Path(model).parent, spec, sequence=16)), out)
