@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, Field, ValidationError
 
+from distill.contracts.dialects.all import DIALECTS
+from distill.contracts.dialects.dialect import Dialect
 from distill.core.errors import UserError
 
 FINISHED = ("stop", "length", "content_filter")
@@ -15,7 +17,7 @@ FINISHED = ("stop", "length", "content_filter")
 class _Token(BaseModel):
     token: str = ""
     logprob: float
-    id: int | None = None  # llama.cpp's
+    id: int | None = None
 
 
 class _Position(_Token):
@@ -48,14 +50,12 @@ class _Reply(BaseModel):
     usage: _Usage
 
 
-def _id_of(token: _Token) -> int:
-    """A token's id: llama.cpp names it, vLLM writes it in the token's place."""
-    if token.id is not None:
-        return token.id
-    mark, _, number = token.token.partition("token_id:")
-    if mark or not number.isdigit():
+def _id_of(token: _Token, dialect: Dialect) -> int:
+    """A token's number in the vocabulary."""
+    number = dialect.token_id(token.token, token.id) if dialect.token_id else None
+    if number is None:
         raise ValueError("its log-probabilities come without token ids")
-    return int(number)
+    return number
 
 
 def read_answer(reply: Any, spec: dict[str, Any]) -> dict[str, Any]:
@@ -94,9 +94,10 @@ def read_answer(reply: Any, spec: dict[str, Any]) -> dict[str, Any]:
     if choice.logprobs is None or choice.logprobs.content is None:
         raise ValueError("it has no log-probabilities")
     answer |= {"ids": [], "log_p": [], "top_ids": [], "top_log_p": []}
+    dialect = DIALECTS[spec["server"]["software"]]
     for position in choice.logprobs.content:
-        drawn = _id_of(position)
-        known = {_id_of(token): token.logprob for token in position.top_logprobs}
+        drawn = _id_of(position, dialect)
+        known = {_id_of(token, dialect): token.logprob for token in position.top_logprobs}
         known |= {drawn: position.logprob}
         ranked = sorted(known.items(), key=lambda pair: (-pair[1], pair[0]))[:wanted]
         if not all(-math.inf < value <= 1e-4 for value in known.values()):
