@@ -58,6 +58,6 @@ rule collect_runs:
         runtime=30,
     params:
         spec=PLAN.collect_spec() | BENCHMARKS.collect_spec(),
-        code=code("collect_runs", INSTRUCTIONS),
+        code=code("collect_runs", *INSTRUCTIONS),
     script:
         "../scripts/collect_runs.py"
