@@ -17,6 +17,7 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.distributed.constants import default_pg_timeout
 
 import miniature
 import teaching
@@ -187,7 +188,8 @@ def test_a_process_that_fails_ends_all(how: str, kind: type[Exception], text: st
     with pytest.raises(kind, match=text):
         run_processes(2, "several_processes:fail", {"how": how})
     assert signal.getsignal(signal.SIGTERM) is handler
-    assert time.monotonic() - began < 90
+    # The other process would wait for it.
+    assert time.monotonic() - began < default_pg_timeout.total_seconds() / 4
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
