@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -38,7 +37,7 @@ def broken() -> Callable[[], Mapping[str, float]]:
 @pytest.fixture
 def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let other processes import this module."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
+    monkeypatch.syspath_prepend(Path(__file__).parent)
 
 
 @pytest.mark.slow  # each process spends seconds on imports
