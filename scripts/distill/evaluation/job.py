@@ -129,6 +129,12 @@ def _training_record(training: dict[str, Any]) -> dict[str, Any]:
     return record
 
 
+def _passages(reference: str | Path | None, spec: dict[str, Any]) -> list[str]:
+    """The reference text; none without one."""
+    rows = read_rows(reference) if reference is not None else []
+    return [row["text"] for row in rows[: spec["reference"]["passages"]]] if rows else []
+
+
 def _scoring_job(states: Sequence[str | Path]) -> dict[str, Any]:
     """Memory and energy of the jobs in which a teacher wrote or scored the held-out text."""
     jobs = [read_metadata(path, "job") for path in states]
@@ -193,10 +199,7 @@ def evaluate_model(
             read_metadata(texts[0], "tokenizer_sha256"), trained, spec, subject.vocabulary,
             _served_nats(rows, read_rows(served)) if served else [],
         )  # fmt: skip
-        passages = []
-        if reference is not None:
-            passages = [row["text"] for row in read_rows(reference)]
-            passages = passages[: spec["reference"]["passages"]]
+        passages = _passages(reference, spec)
         on_corpus, answers = "corpus" in spec["text"], list[dict[str, Any]]()
         if on_corpus:
             found = evaluate_on_corpus(opened, tokenizer, rows, passages, spec)

@@ -108,11 +108,8 @@ def measure_efficiency(
         new_tokens=(new_tokens, 2), prompt_tokens=(prompt_tokens, 1), repeats=(repeats, 1),
         warmup=(warmup, 0),
     )  # fmt: skip
-    _check_context(
-        model_dir,
-        prompt_tokens + new_tokens,
-        f"a prompt of {prompt_tokens} and {new_tokens} new tokens exceed",
-    )
+    what = f"a prompt of {prompt_tokens} and {new_tokens} new tokens exceed"
+    _check_context(model_dir, prompt_tokens + new_tokens, what)
 
     def generate(model: Any) -> Timing:
         prompt = _prompt(model.config.vocab_size, (1, prompt_tokens), device)
