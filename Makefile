@@ -6,10 +6,10 @@ CONFIG ?=
 FAST := not workflow and not slow and not long
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: study test test-fast test-long test-cluster test-kill bench check container clean-unused
+.PHONY: study test test-fast test-long test-cluster test-kill bench check docs container clean-unused
 
 study: $(VENV)/study.done ## run the default study, or CONFIG=studies/….yaml, on all cores
-	$(if $(CONFIG),python scripts/check_config.py $(CONFIG))
+	$(if $(CONFIG),distill check $(CONFIG))
 	snakemake --cores all $(if $(CONFIG),--configfile $(CONFIG))
 
 test: $(VENV)/test.done check ## fast tests first, then slow ones and the workflow's
@@ -23,10 +23,10 @@ test-long: $(VENV)/test.done ## the default study on the embedded teacher, twice
 	pytest -q -m long
 
 test-cluster: $(VENV)/test.done ## what goes wrong on a SLURM of one node; as root, with Debian's packages
-	pytest -q -m long tests/test_slurm.py tests/test_slurm_accounting.py --durations=0
+	pytest -q -m long tests/cluster --durations=0
 
 test-kill: $(VENV)/test.done ## a study killed two dozen times; prints what that cost
-	pytest -q tests/test_kill.py
+	pytest -q tests/workflow_state/test_kill.py
 
 bench: $(VENV)/bench.done ## speed and memory against peers and the machine's own limit; leave it idle
 	python benchmarks/run.py
@@ -39,18 +39,22 @@ check: $(VENV)/test.done ## style, types, Snakemake's own lint
 	snakefmt --check Snakefile rules
 	snakemake --lint
 
+docs: $(VENV)/docs.done ## build the site into site/; a broken link fails, no network is needed
+	mkdocs build --strict
+
 container: $(VENV)/study.done ## write envs/container.def again; needs conda
-	python scripts/write_container.py
+	distill container
 
 clean-unused: $(VENV)/study.done ## list results that no run of the config refers to; DELETE=1 removes them
-	python scripts/list_unused.py $(if $(CONFIG),--configfile $(CONFIG)) $(if $(DELETE),--delete)
+	distill unused $(CONFIG) $(if $(DELETE),--delete)
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 # torch alone first, by plain pip: elsewhere its index decides between CPU and CUDA builds.
-$(VENV)/study.done: envs/requirements.txt | $(VENV)/bin/python
+$(VENV)/study.done: envs/requirements.txt pyproject.toml | $(VENV)/bin/python
 	$(BIN)/pip install --quiet -r envs/requirements.txt
+	$(BIN)/pip install --quiet --no-deps --editable .
 	touch $@
 
 $(VENV)/test.done: envs/requirements-test.txt envs/requirements-harness.txt $(VENV)/study.done
@@ -59,4 +63,8 @@ $(VENV)/test.done: envs/requirements-test.txt envs/requirements-harness.txt $(VE
 
 $(VENV)/bench.done: envs/requirements-bench.txt $(VENV)/test.done
 	$(BIN)/pip install --quiet --no-deps -r envs/requirements-bench.txt
+	touch $@
+
+$(VENV)/docs.done: envs/requirements-docs.txt | $(VENV)/bin/python
+	$(BIN)/pip install --quiet -r envs/requirements-docs.txt
 	touch $@

@@ -32,10 +32,9 @@ if OWN_TABLE:
 
 else:
 
-    include: "rules/runs.smk"
     include: "rules/sources.smk"
 
-    if PLAN.study.corpus is None:
+    if PLAN.pool.asks:
 
         include: "rules/prompts.smk"
 
@@ -44,11 +43,12 @@ else:
         include: "rules/corpus.smk"
     include: "rules/teacher.smk"
     include: "rules/targets.smk"
-    include: "rules/students.smk"
+    include: "rules/shards.smk"
+    include: "rules/training.smk"
     include: "rules/evaluation.smk"
     include: "rules/benchmarks.smk"
-    include: "rules/collect.smk"
-    include: "rules/plan.smk"
+    include: "rules/table.smk"
+    include: "rules/costs.smk"
 
 
 include: "rules/results.smk"

@@ -62,14 +62,14 @@ def run(cache: str, samples: int, seed: int = 0) -> Run:
 
 def _make() -> None:
     """Make what is missing: text, caches, shards, the student before training."""
-    files = [plan().initial_student("layers2"), plan().shard(run(EXACT, ALL))]
-    files += [plan().shard(run(cache, TRAINED)) for cache in plan().study.caches]
+    files = [plan().students.file("layers2"), plan().shards.file(run(EXACT, ALL))]
+    files += [plan().shards.file(run(cache, TRAINED)) for cache in plan().study.caches]
     snakemake(*files, config=CONFIG)
 
 
 def _stored(cache: str) -> float:
     """Bytes per token of a cache's own files."""
-    parts = plan().shard_targets(run(cache, TRAINED))
+    parts = plan().shards.targets(run(cache, TRAINED))
     return bytes_per_token([FOLDER / part for part in parts])
 
 
@@ -99,11 +99,11 @@ def set_up(cache: str) -> Once:
     """Train the student from one cache, each time with the next seed, and judge it."""
     set_up_cpu(THREADS)
     first = run(cache, TRAINED)
-    initial = (FOLDER / plan().initial_student("layers2")).parent
-    learned = {row["id"] for row in read_rows(FOLDER / plan().shard(first))}
-    rows = read_rows(FOLDER / plan().shard(run(EXACT, ALL)))
+    initial = (FOLDER / plan().students.file("layers2")).parent
+    learned = {row["id"] for row in read_rows(FOLDER / plan().shards.file(first))}
+    rows = read_rows(FOLDER / plan().shards.file(run(EXACT, ALL)))
     rows = [row for row in rows if row["id"] not in learned]
-    files = {name: [FOLDER / file for file in plan().train_heads(run(name, TRAINED))]
+    files = {name: [FOLDER / file for file in plan().training.heads(run(name, TRAINED))]
              for name in (EXACT, cache)}  # fmt: skip
     head = load_head(files[EXACT][0], torch.device("cpu"))
     pad = load_tokenizer(initial).pad_token_id
@@ -114,7 +114,7 @@ def set_up(cache: str) -> Once:
         one = run(cache, TRAINED, next(seeds))
         shutil.rmtree(folder, ignore_errors=True)
         trainer = build_trainer(
-            initial, FOLDER / plan().shard(one), plan().train_spec(one), one.student,
+            initial, FOLDER / plan().shards.file(one), plan().training.spec(one), one.student,
             folder / "resume", heads=files[cache],
         )  # fmt: skip
         trainer.train()

@@ -47,24 +47,26 @@ def run(method: str, samples: int = TRAINED) -> Run:
 
 def teacher() -> Path:
     """The teacher's directory."""
-    return FOLDER / Path(plan().model_of("teachers", "smollm2")).parent
+    return FOLDER / Path(plan().teachers.file("smollm2")).parent
 
 
 def make() -> None:
     """Make what is missing: the teacher, text, targets, the student before training."""
-    files = [plan().initial_student("layers4")]
-    files += [plan().shard(run(method, n)) for method in ("sft", "kd") for n in (TRAINED, ALL)]
+    files = [plan().students.file("layers4")]
+    files += [
+        plan().shards.file(run(method, n)) for method in ("sft", "kd") for n in (TRAINED, ALL)
+    ]
     snakemake(*files)
 
 
 def initial() -> Path:
     """The student's directory before training."""
-    return FOLDER / Path(plan().initial_student("layers4")).parent
+    return FOLDER / Path(plan().students.file("layers4")).parent
 
 
 def shard(method: str, samples: int = TRAINED) -> Path:
     """Rows, with targets if the method has any."""
-    return FOLDER / plan().shard(run(method, samples))
+    return FOLDER / plan().shards.file(run(method, samples))
 
 
 def _examples(rows: list[dict[str, Any]]) -> list[Example]:

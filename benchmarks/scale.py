@@ -129,7 +129,7 @@ def make_results(runs: int) -> None:
         _put(folder / "responses.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
         return sha256_of(folder / "responses.jsonl")
 
-    for path in plan.shards:
+    for path in plan.shards.files:
         file, rows = Path(path), int(Path(path).stem[1:])
         file.parent.mkdir(parents=True, exist_ok=True)
         cached = "/none/" not in path
@@ -146,7 +146,7 @@ def make_results(runs: int) -> None:
             gap = 30 / body**0.3 + 45 / tokens**0.35 * (0.9 if run.method == "kd" else 1.0)
             gap *= math.exp(0.01 * rng.normal())
         params = body + 49152 * width
-        folder = Path(plan.student_file(run, ""))
+        folder = Path(plan.training.file(run, ""))
         record = shared | {
             "model": {"params": params, "params_non_embedding": body, "size_mb": params / 2**18,
                       "sha256": "0" * 64},
@@ -160,21 +160,21 @@ def make_results(runs: int) -> None:
             "responses_sha256": answers(folder, run.student),
         }  # fmt: skip
         _put(folder / "metrics.json", record)
-    for key, (kind, name) in plan.architectures.items():
+    for key, (kind, name) in plan.efficiency.by_key.items():
         size = 135e6 if kind == "teachers" else _body(int(name[1:])) * 3
         speed = {"tokens_per_second": 3e9 / size, "tokens_per_second_median": 3e9 / size,
                  "ttft_ms": 9.0, "peak_memory_mb": 500.0, "flops_per_token": 2 * size}  # fmt: skip
         _put(f"{plan.results}/efficiency/{key}.json", speed)
-    for name in plan.model_teachers:
+    for name in plan.teachers.models:
         model = {"params": 134_515_008, "params_non_embedding": 106_203_456, "size_mb": 513.0}
-        folder = Path(plan.teacher_metrics(name)).parent
+        folder = Path(plan.evaluation.teacher_file(name)).parent
         record = shared | {"heldout": held_out(0.0), "model": model,
                            "instructions": verdicts(0.4),
                            "responses_sha256": answers(folder, name)}  # fmt: skip
         _put(folder / "metrics.json", record)
     near = {"test_prompts": 80, "train_prompts": 640, "threshold": 0.7, "worst_similarity": 0.5,
             "pairs": []}  # fmt: skip
-    _put(plan.near_duplicates, near)
+    _put(plan.pool.near_duplicates, near)
 
 
 def _figures() -> list[str]:
@@ -190,9 +190,9 @@ def plan_step(runs: int) -> None:
     from distill.models.flops import FlopModel
 
     plan = _plan(runs)
-    for _ in plan.stored_specs():
+    for _ in plan.outputs.stored_specs():
         pass
-    plan.collect_spec()
+    plan.outputs.table_spec()
 
     def model(width: int, layers: int) -> Architecture:
         body = layers * 13 * width**2
@@ -217,18 +217,18 @@ def collect_step(runs: int) -> None:
     from distill.table.collect import collect
 
     plan = _plan(runs)
-    teachers = [plan.teacher_metrics(name) for name in plan.model_teachers]
-    responses = [plan.student_file(run, "responses.jsonl") for run in plan.runs]
+    teachers = [plan.evaluation.teacher_file(name) for name in plan.teachers.models]
+    responses = [plan.training.file(run, "responses.jsonl") for run in plan.runs]
     responses += [str(Path(path).with_name("responses.jsonl")) for path in teachers]
     collect(
-        spec=plan.collect_spec(),
-        metrics=[plan.student_file(run, "metrics.json") for run in plan.runs],
+        spec=plan.outputs.table_spec(),
+        metrics=[plan.training.file(run, "metrics.json") for run in plan.runs],
         responses=responses,
-        shards=plan.shards,
-        decisions=plan.all_decisions,
-        efficiency=plan.efficiencies,
+        shards=plan.shards.files,
+        decisions=plan.curations.all_decisions,
+        efficiency=plan.efficiency.files,
         teachers=teachers,
-        near_duplicates=plan.near_duplicates,
+        near_duplicates=plan.pool.near_duplicates,
         searches=[],
         trained=[],
         benchmarks=[],

@@ -76,7 +76,7 @@ def _repeated(build: Callable[[], Any]) -> Callable[[], Mapping[str, float]]:
 
 def _spec(method: str, precision: str) -> dict[str, Any]:
     """The benchmarks' training, in a precision."""
-    spec = prepared.plan().train_spec(prepared.run(method))
+    spec = prepared.plan().training.spec(prepared.run(method))
     return spec | {"train": spec["train"] | {"precision": precision}}
 
 

@@ -24,7 +24,7 @@ def one_pass(method: str, threads: int) -> Callable[[], Mapping[str, float]]:
     gc.freeze()  # as a job's imports end
     set_up_cpu(threads)
     run = prepared.run(method)
-    spec = prepared.plan().train_spec(run)
+    spec = prepared.plan().training.spec(run)
     folder = Path(tempfile.mkdtemp())
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder / "tensorboard")
 

@@ -4,13 +4,13 @@ import re
 
 
 wildcard_constraints:
-    task="|".join(re.escape(task) for task in BENCHMARKS.tasks) or "none",
+    task="|".join(re.escape(task) for task in PLAN.benchmarks.tasks) or "none",
 
 
 rule prepare_benchmark:
     """Load a task and its data, so that what is missing is told before anything is trained."""
     input:
-        lambda wildcards: BENCHMARKS.own_files(wildcards.task),
+        lambda wildcards: PLAN.benchmarks.task_files(wildcards.task),
     output:
         record=f"{RESULTS}/benchmarks/{{task}}.json",
     log:
@@ -22,7 +22,7 @@ rule prepare_benchmark:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=60,
     params:
-        spec=lambda wildcards: BENCHMARKS.task_spec(wildcards.task),
+        spec=lambda wildcards: PLAN.benchmarks.task_spec(wildcards.task),
         code=code("prepare_benchmark"),
     script:
         "../scripts/prepare_benchmark.py"
@@ -48,7 +48,7 @@ rule benchmark_student:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 600 * attempt,
     params:
-        spec=lambda wildcards: BENCHMARKS.student_spec(
+        spec=lambda wildcards: PLAN.benchmarks.student_spec(
             run_of(wildcards), wildcards.task
         ),
         code=code("run_benchmark"),
@@ -60,7 +60,7 @@ rule benchmark_teacher:
     """The score of one teacher on one task, run with its own quantisation."""
     input:
         task=f"{RESULTS}/benchmarks/{{task}}.json",
-        model=lambda wildcards: PLAN.model_of("teachers", wildcards.teacher),
+        model=lambda wildcards: PLAN.teachers.file(wildcards.teacher),
     output:
         record=f"{RESULTS}/teachers/{{teacher}}/benchmarks/{{task}}.json",
     log:
@@ -71,12 +71,12 @@ rule benchmark_teacher:
         "../envs/harness.yaml"
     threads: PLAN.study.evaluate.threads
     resources:
-        device=lambda wildcards: PLAN.teacher_gpus(wildcards.teacher),
-        gpu=lambda wildcards: PLAN.teacher_gpus(wildcards.teacher),
+        device=lambda wildcards: PLAN.teachers.gpus(wildcards.teacher),
+        gpu=lambda wildcards: PLAN.teachers.gpus(wildcards.teacher),
         mem_mb=lambda wildcards, attempt: 6000 * attempt,
         runtime=lambda wildcards, attempt: 600 * attempt,
     params:
-        spec=lambda wildcards: BENCHMARKS.teacher_spec(
+        spec=lambda wildcards: PLAN.benchmarks.teacher_spec(
             wildcards.teacher, wildcards.task
         ),
         code=code("run_benchmark"),

@@ -1,4 +1,4 @@
-"""What every study has: digests of code, figures, and the files it promises."""
+"""What every study has: digests of code, figures, the files it promises, what paths name."""
 
 import json
 from pathlib import Path
@@ -56,4 +56,54 @@ def final_files():
 def everything():
     """Every file that a study promises."""
     files = [*final_files(), f"{RESULTS}/provenance.json"]
-    return sorted({*files, *([] if OWN_TABLE else trained_files())})
+    return sorted({*files, *([] if OWN_TABLE else OUTPUTS.trained_files())})
+
+
+def provenance_inputs():
+    """What the provenance record is about: results, and the models and data behind them."""
+    if OWN_TABLE:
+        table = [PLAN.runs_table.path]
+        return {"outputs": final_files(), "records": [], "manifests": [], "data": table}
+    return OUTPUTS.provenance_inputs(final_files())
+
+
+if not OWN_TABLE:
+
+    wildcard_constraints:
+        **PLAN.wildcards(),
+
+
+def text_teacher(wildcards):
+    """The teacher whose text a path names."""
+    return PLAN.text.by_key[wildcards.text]
+
+
+def scorer_of(wildcards):
+    """A teacher whose model a path names."""
+    return PLAN.scorers.by_key[wildcards.scorer]
+
+
+def cache_of(wildcards):
+    """Teacher and cache that a path of soft targets names."""
+    return PLAN.targets.by_key[wildcards.text, wildcards.targets]
+
+
+def layers_of(wildcards):
+    """Teacher and cache that a path of stored layers names."""
+    return PLAN.layers.by_key[wildcards.text, wildcards.layers]
+
+
+def loss_of(wildcards):
+    """Teacher whose own losses a path names."""
+    return PLAN.losses.by_key[wildcards.text, wildcards.loss]
+
+
+def served_part(wildcards):
+    """The server's answers that a part of a text is taken from."""
+    teacher = text_teacher(wildcards)
+    return PLAN.served.part(teacher, wildcards.split, int(wildcards.part))
+
+
+def gpus_of(wildcards):
+    """GPUs that train the student of a path together."""
+    return PLAN.training.gpus(run_of(wildcards))

@@ -1,22 +1,22 @@
 """The text of a corpus: all its chunks at once, then parts of them as rows."""
 
-CHUNKS = f"resources/corpora/{PLAN.corpus.key}"
+CHUNKS = PLAN.pool.folder
 
 
 rule chunk_corpus:
     """Split documents, leave out what resembles held-out ones, cut the rest into chunks."""
     input:
-        texts=PLAN.corpus.texts,
-        model=PLAN.corpus.tokenizer,
+        texts=PLAN.pool.files,
+        model=PLAN.pool.tokenizer,
     output:
         test=f"{CHUNKS}/test.parquet",
         validation=f"{CHUNKS}/validation.parquet",
         train=f"{CHUNKS}/train.parquet",
         record=f"{CHUNKS}/documents.json",
     log:
-        f"logs/chunk_corpus/{PLAN.corpus.key}.log",
+        f"logs/chunk_corpus/{PLAN.pool.key}.log",
     benchmark:
-        f"logs/chunk_corpus/{PLAN.corpus.key}.tsv"
+        f"logs/chunk_corpus/{PLAN.pool.key}.tsv"
     priority: 30
     conda:
         "../envs/model.yaml"
@@ -24,7 +24,7 @@ rule chunk_corpus:
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
-        spec=PLAN.corpus.chunks_spec,
+        spec=PLAN.pool.spec,
         code=code("chunk_corpus"),
     script:
         "../scripts/chunk_corpus.py"
@@ -34,7 +34,7 @@ rule take_chunks:
     """One part of a split as rows of text, masked where the task asks for it."""
     input:
         chunks=f"{CHUNKS}/{{split}}.parquet",
-        model=PLAN.corpus.tokenizer,
+        model=PLAN.pool.tokenizer,
     output:
         part="resources/text/{text}/{split}-{part}.parquet",
     log:
@@ -46,9 +46,9 @@ rule take_chunks:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=30,
     params:
-        spec=PLAN.corpus.text_spec,
-        first=lambda wildcards: PLAN.corpus.first(wildcards.split, int(wildcards.part)),
-        rows=lambda wildcards: PLAN.corpus.rows(wildcards.split, int(wildcards.part)),
+        spec=PLAN.pool.text_spec,
+        first=lambda wildcards: PLAN.pool.first(int(wildcards.part)),
+        rows=lambda wildcards: PLAN.pool.rows(wildcards.split, int(wildcards.part)),
         code=code("take_chunks"),
     script:
         "../scripts/take_chunks.py"

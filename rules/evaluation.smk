@@ -9,10 +9,10 @@ INSTRUCTIONS = [
 rule evaluate_student:
     """Held-out loss, KL, reference text and instructions of one student."""
     input:
-        unpack(lambda wildcards: held_out(wildcards.teacher)),
+        unpack(lambda wildcards: PLAN.evaluation.inputs(wildcards.teacher)),
         model=f"{STUDENT}/model.safetensors",
         training=[f"{STUDENT}/training.json"],
-        shard=shard_of,
+        shard=lambda wildcards: PLAN.shards.input(run_of(wildcards)),
     output:
         metrics=f"{STUDENT}/metrics.json",
         responses=f"{STUDENT}/responses.jsonl",
@@ -29,7 +29,7 @@ rule evaluate_student:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
-        spec=lambda wildcards: PLAN.evaluate_run_spec(run_of(wildcards)),
+        spec=lambda wildcards: PLAN.evaluation.run_spec(run_of(wildcards)),
         code=code("evaluate_model", *INSTRUCTIONS),
     script:
         "../scripts/evaluate_model.py"
@@ -38,8 +38,8 @@ rule evaluate_student:
 rule evaluate_teacher:
     """The same measures of a teacher, for reference lines."""
     input:
-        unpack(lambda wildcards: held_out(wildcards.teacher)),
-        model=lambda wildcards: PLAN.model_of("teachers", wildcards.teacher),
+        unpack(lambda wildcards: PLAN.evaluation.inputs(wildcards.teacher)),
+        model=lambda wildcards: PLAN.teachers.file(wildcards.teacher),
         training=[],
         shard=[],
     output:
@@ -54,12 +54,12 @@ rule evaluate_teacher:
         "../envs/model.yaml"
     threads: PLAN.study.evaluate.threads
     resources:
-        device=lambda wildcards: PLAN.teacher_gpus(wildcards.teacher),
-        gpu=lambda wildcards: PLAN.teacher_gpus(wildcards.teacher),
+        device=lambda wildcards: PLAN.teachers.gpus(wildcards.teacher),
+        gpu=lambda wildcards: PLAN.teachers.gpus(wildcards.teacher),
         mem_mb=lambda wildcards, attempt: 6000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
-        spec=lambda wildcards: PLAN.evaluate_spec(wildcards.teacher),
+        spec=lambda wildcards: PLAN.evaluation.spec(wildcards.teacher),
         code=code("evaluate_model", *INSTRUCTIONS),
     script:
         "../scripts/evaluate_model.py"
@@ -68,8 +68,8 @@ rule evaluate_teacher:
 rule measure_efficiency:
     """Speed and memory of one architecture, timed alone."""
     input:
-        model=lambda wildcards: PLAN.timed_model(
-            *PLAN.architectures[wildcards.architecture]
+        model=lambda wildcards: PLAN.efficiency.model(
+            *PLAN.efficiency.by_key[wildcards.architecture]
         ),
     output:
         record=f"{RESULTS}/efficiency/{{architecture}}.json",
@@ -84,7 +84,7 @@ rule measure_efficiency:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
-        spec=lambda wildcards: PLAN.efficiency_spec(wildcards.architecture),
+        spec=lambda wildcards: PLAN.efficiency.spec(wildcards.architecture),
         code=code("measure_efficiency"),
     script:
         "../scripts/measure_efficiency.py"

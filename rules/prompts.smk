@@ -1,14 +1,11 @@
 """Prompts in parts: raw candidates in parallel, then a chained filter."""
 
-MAGPIE = PLAN.study.prompts.source == "magpie"
-
-
-if MAGPIE:
+if PLAN.pool.magpie:
 
     rule synthesise_prompts:
         """The teacher writes candidate prompts (Magpie)."""
         input:
-            model=PLAN.model_of("teachers", PLAN.study.prompts.teacher),
+            model=PLAN.teachers.file(PLAN.study.prompts.teacher),
         output:
             part="resources/prompts/{prompts}/raw/{split}-{part}.parquet",
         log:
@@ -18,15 +15,17 @@ if MAGPIE:
         priority: 20
         conda:
             "../envs/model.yaml"
-        threads: lambda wildcards: PLAN.prompts_spec["threads"]
+        threads: lambda wildcards: PLAN.pool.spec["threads"]
         resources:
-            device=lambda wildcards: PLAN.teacher_gpus(PLAN.study.prompts.teacher),
-            gpu=lambda wildcards: PLAN.teacher_gpus(PLAN.study.prompts.teacher),
+            device=lambda wildcards: PLAN.teachers.gpus(PLAN.study.prompts.teacher),
+            gpu=lambda wildcards: PLAN.teachers.gpus(PLAN.study.prompts.teacher),
             teacher=PLAN.study.prompts.teacher,
             mem_mb=lambda wildcards, attempt: 4000 * attempt,
             runtime=lambda wildcards, attempt: 60 * attempt,
         params:
-            spec=lambda wildcards: PLAN.raw_spec(wildcards.split, int(wildcards.part)),
+            spec=lambda wildcards: PLAN.pool.raw_spec(
+                wildcards.split, int(wildcards.part)
+            ),
             code=code("synthesise_prompts"),
         script:
             "../scripts/synthesise_prompts.py"
@@ -36,7 +35,7 @@ else:
     rule slice_prompts:
         """The next candidates of a data set's seeded order."""
         input:
-            rows=PLAN.data_rows(PLAN.study.prompts.source),
+            rows=PLAN.sources.rows(PLAN.study.prompts.source),
         output:
             part="resources/prompts/{prompts}/raw/{split}-{part}.parquet",
         log:
@@ -47,7 +46,9 @@ else:
             mem_mb=lambda wildcards, attempt: 2000 * attempt,
             runtime=10,
         params:
-            spec=lambda wildcards: PLAN.raw_spec(wildcards.split, int(wildcards.part)),
+            spec=lambda wildcards: PLAN.pool.raw_spec(
+                wildcards.split, int(wildcards.part)
+            ),
             source=PLAN.study.prompts.source,
             code=code("slice_prompts"),
         script:
@@ -58,7 +59,7 @@ rule filter_prompts:
     """Drop near-duplicates of held-out and earlier prompts; keep exactly the part's number."""
     input:
         raw="resources/prompts/{prompts}/raw/{split}-{part}.parquet",
-        earlier=lambda wildcards: PLAN.earlier_parts(
+        earlier=lambda wildcards: PLAN.pool.earlier_parts(
             wildcards.split, int(wildcards.part)
         ),
     output:
@@ -72,7 +73,9 @@ rule filter_prompts:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=30,
     params:
-        spec=lambda wildcards: PLAN.filter_spec(wildcards.split, int(wildcards.part)),
+        spec=lambda wildcards: PLAN.pool.filter_spec(
+            wildcards.split, int(wildcards.part)
+        ),
         code=code("filter_prompts"),
     script:
         "../scripts/filter_prompts.py"

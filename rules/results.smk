@@ -37,7 +37,7 @@ rule answer_questions:
         mem_mb=1000,
         runtime=10,
     params:
-        spec=PLAN.answer_spec(),
+        spec=OUTPUTS.answer_spec(),
         code=code("answer_questions"),
     script:
         "../scripts/answer_questions.py"
@@ -109,26 +109,7 @@ rule write_report:
 rule write_provenance:
     """Settings, code, packages, hardware, seeds and checksums behind the results."""
     input:
-        outputs=(
-            final_files()
-            if OWN_TABLE
-            else sorted({*final_files(), *trained_files(), *collected_files()})
-        ),
-        records=(
-            []
-            if OWN_TABLE
-            else [PLAN.student_file(run, "metrics.json") for run in PLAN.runs]
-        ),
-        manifests=(
-            []
-            if OWN_TABLE
-            else [PLAN.model_manifest(name) for name in PLAN.model_sources.values()]
-        ),
-        data=(
-            [PLAN.runs_table.path]
-            if OWN_TABLE
-            else [PLAN.data_rows(name) for name in PLAN.data_sources.values()]
-        ),
+        **provenance_inputs(),
     output:
         record=f"{RESULTS}/provenance.json",
     log:
@@ -139,7 +120,7 @@ rule write_provenance:
         mem_mb=1000,
         runtime=30,
     params:
-        spec=PLAN.provenance_spec(),
+        spec=OUTPUTS.provenance_spec(),
         code=code("write_provenance"),
     script:
         "../scripts/write_provenance.py"

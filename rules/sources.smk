@@ -4,7 +4,9 @@
 rule fetch_model:
     """Download or link a model; convert it to safetensors."""
     input:
-        lambda wildcards: PLAN.local_files(PLAN.model_sources[wildcards.source]),
+        lambda wildcards: PLAN.sources.local_files(
+            PLAN.sources.models[wildcards.source]
+        ),
     output:
         manifest="resources/models/{source}/manifest.json",
     log:
@@ -17,10 +19,10 @@ rule fetch_model:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
-        spec=lambda wildcards: PLAN.source_spec(PLAN.model_sources[wildcards.source]),
+        spec=lambda wildcards: PLAN.sources.spec(PLAN.sources.models[wildcards.source]),
         content=lambda wildcards: [
             content_mark(path)
-            for path in PLAN.local_files(PLAN.model_sources[wildcards.source])
+            for path in PLAN.sources.local_files(PLAN.sources.models[wildcards.source])
         ],
         code=code("fetch_model"),
     script:
@@ -30,7 +32,7 @@ rule fetch_model:
 rule fetch_data:
     """Download or read a data set; keep its named fields."""
     input:
-        lambda wildcards: PLAN.local_files(PLAN.data_sources[wildcards.source]),
+        lambda wildcards: PLAN.sources.local_files(PLAN.sources.data[wildcards.source]),
     output:
         rows="resources/data/{source}/rows.parquet",
     log:
@@ -41,10 +43,10 @@ rule fetch_data:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
-        spec=lambda wildcards: PLAN.source_spec(PLAN.data_sources[wildcards.source]),
+        spec=lambda wildcards: PLAN.sources.spec(PLAN.sources.data[wildcards.source]),
         content=lambda wildcards: [
             content_mark(path)
-            for path in PLAN.local_files(PLAN.data_sources[wildcards.source])
+            for path in PLAN.sources.local_files(PLAN.sources.data[wildcards.source])
         ],
         code=code("fetch_data"),
     script:

@@ -3,41 +3,20 @@
 import os
 from pathlib import Path
 
-from distill.plan.benchmarks import BenchmarkPlan
-from distill.config.checks.checks import parse_study
-from distill.workflow.snakemake_state import check_times
-from distill.runtime.disk import check_writable
+from distill.config.reading import check_yaml
 from distill.core.errors import UserError
 from distill.runtime.job import WORKFLOW
-from distill.workflow.snakemake_state import killed_hints
-from distill.plan.study import Plan
-from distill.workflow.restart import (
-    check_file_times,
-    clear_resumes,
-    is_locked,
-    mend_files,
-    source_files,
-    take_lock,
-)
+from distill.plan.runs import run_of
+from distill.workflow.restart import clear_resumes, is_locked, mend_files, take_lock
+from distill.workflow.snakemake_state import check_times, killed_hints
 from distill.workflow.startup import (
     check_array_gpus,
     check_array_limits,
-    check_benchmarks,
-    check_cells,
-    check_changed_files,
-    check_corpora,
-    check_device_limit,
-    check_harness,
+    check_folders,
     check_image,
-    check_local_files,
-    check_packages,
-    check_reference,
-    check_row_counts,
-    check_server_keys,
-    check_stored_specs,
-    check_table_reader,
+    check_start,
+    load_study,
 )
-from distill.config.reading import check_yaml
 
 BASE = Path(workflow.basedir)
 IMAGE = f"{BASE}/envs/container.sif"
@@ -47,45 +26,30 @@ DEPLOYMENT = [
 ]
 
 
-def load_study():
-    """Check config, files and finished results; a mistake ends the run with its sentence."""
-    try:
-        check_image(IMAGE, DEPLOYMENT)
-        for file in workflow.overwrite_configfiles:
-            check_yaml(file)
-        if OWN_TABLE:
-            check_table_reader()
-            from distill.table.own_table import parse_table_study
+def parse_table(settings):
+    """Check the config of a table of one's own; only such a study needs pandas here."""
+    from distill.table.own_table import parse_table_study
 
-            study = parse_table_study(config)
-            check_file_times({"runs_table.path": [study.runs_table.path]})
-            return study
-        plan = Plan(parse_study(config))
-        check_local_files(plan)
-        if workflow.is_main_process:
-            check_cells(plan)
-            check_row_counts(plan)
-            check_reference(plan)
-            check_corpora(plan)
-            check_benchmarks(plan)
-            check_device_limit(workflow.global_resources)
-            check_stored_specs(plan)
-            check_file_times(source_files(plan))
-            check_changed_files(plan)
-        return plan
-    except UserError as error:
-        sys.exit(f"Error: {error}")
+    return parse_table_study(settings)
 
 
-PLAN = load_study()
+try:
+    check_image(IMAGE, DEPLOYMENT)
+    for file in workflow.overwrite_configfiles:
+        check_yaml(file)
+    PLAN = load_study(
+        config,
+        parse_table,
+        starts_jobs=workflow.is_main_process,
+        resources=workflow.global_resources,
+    )
+    if workflow.is_main_process:
+        check_folders(PLAN, workflow.output_settings.dryrun)
+except UserError as error:
+    sys.exit(f"Error: {error}")
+
 RESULTS = PLAN.results
-BENCHMARKS = None if OWN_TABLE else BenchmarkPlan(PLAN)
-
-if workflow.is_main_process:
-    # Snakemake itself writes to the first two even in a dry run.
-    written = ["logs", "resources", "results", RESULTS]
-    written = [] if workflow.output_settings.dryrun else written
-    check_writable([".", ".snakemake", *written])
+OUTPUTS = PLAN if OWN_TABLE else PLAN.outputs
 
 
 LOCK = ".snakemake/writer.lock"
@@ -102,18 +66,18 @@ onstart:
         mend_files([RESULTS, "resources"]),
     ):
         sys.stderr.write(f"{told}\n" if told else "")
-    if not DEPLOYMENT:
-        check_packages(OWN_TABLE)
-    if not OWN_TABLE:
-        arrays = getattr(workflow.executor_settings, "array_jobs", None)
-        check_array_gpus(arrays, PLAN)
-        check_array_limits(
-            arrays,
-            workflow.resource_settings.nodes,
-            workflow.global_resources["device"].value,
-        )
-        check_harness(PLAN, bool(DEPLOYMENT))
-        check_server_keys(PLAN)
+    try:
+        if not OWN_TABLE:
+            arrays = getattr(workflow.executor_settings, "array_jobs", None)
+            check_array_gpus(arrays, PLAN)
+            check_array_limits(
+                arrays,
+                workflow.resource_settings.nodes,
+                workflow.global_resources["device"].value,
+            )
+        check_start(PLAN, DEPLOYMENT)
+    except UserError as error:
+        sys.exit(f"Error: {error}")
     if not workflow.touch:
         check_times(newer_inputs())
 

@@ -2,18 +2,14 @@
 
 CACHE = "resources/caches/{text}/{targets}"
 LAYERS = "resources/layers/{text}/{layers}"
-BY_MODEL = "|".join(PLAN.texts_scored(True)) or "none"
-BY_SERVER = "|".join(PLAN.texts_scored(False)) or "none"
+BY_MODEL = "|".join(PLAN.text.keys_scored(True)) or "none"
+BY_SERVER = "|".join(PLAN.text.keys_scored(False)) or "none"
 
 
 rule write_manifest:
     """Whose soft targets a cache holds, and in which tokens."""
     input:
-        models=lambda wildcards: [
-            file
-            for name in PLAN.cache_teachers(*cache_of(wildcards))
-            for file in PLAN.words_of(name)
-        ],
+        models=lambda wildcards: PLAN.targets.tokenizers(*cache_of(wildcards)),
     output:
         manifest=f"{CACHE}/manifest.json",
     log:
@@ -24,8 +20,8 @@ rule write_manifest:
         mem_mb=1000,
         runtime=10,
     params:
-        spec=lambda wildcards: PLAN.targets_spec(*cache_of(wildcards)),
-        teachers=lambda wildcards: list(PLAN.cache_teachers(*cache_of(wildcards))),
+        spec=lambda wildcards: PLAN.targets.spec(*cache_of(wildcards)),
+        teachers=lambda wildcards: list(PLAN.targets.teachers(*cache_of(wildcards))),
         code=code("write_manifest"),
     script:
         "../scripts/write_manifest.py"
@@ -34,10 +30,10 @@ rule write_manifest:
 rule cache_targets:
     """Soft targets of one part of a text, from the final hidden states of its teachers."""
     input:
-        states=lambda wildcards: PLAN.cache_states(
+        states=lambda wildcards: PLAN.targets.states(
             *cache_of(wildcards), wildcards.split, int(wildcards.part)
         ),
-        heads=lambda wildcards: PLAN.cache_heads(*cache_of(wildcards)),
+        heads=lambda wildcards: PLAN.targets.heads(*cache_of(wildcards)),
     output:
         part=f"{CACHE}/{{split}}-{{part}}.parquet",
     log:
@@ -56,7 +52,7 @@ rule cache_targets:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
-        spec=lambda wildcards: PLAN.targets_spec(*cache_of(wildcards)),
+        spec=lambda wildcards: PLAN.targets.spec(*cache_of(wildcards)),
         code=code("cache_targets"),
     script:
         "../scripts/cache_targets.py"
@@ -67,7 +63,7 @@ rule take_log_probs:
     input:
         text="resources/text/{text}/{split}-{part}.parquet",
         answers=served_part,
-        model=text_model,
+        model=lambda wildcards: PLAN.text.tokenizer(text_teacher(wildcards)),
     output:
         part=f"{CACHE}/{{split}}-{{part}}.parquet",
     log:
@@ -80,7 +76,7 @@ rule take_log_probs:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=10,
     params:
-        spec=lambda wildcards: PLAN.targets_spec(*cache_of(wildcards)),
+        spec=lambda wildcards: PLAN.targets.spec(*cache_of(wildcards)),
         code=code("take_log_probs"),
     script:
         "../scripts/take_log_probs.py"
@@ -90,7 +86,7 @@ rule fit_projection:
     """Principal directions of a teacher's layers, from the first training part."""
     input:
         text="resources/text/{text}/train-00000.parquet",
-        model=layers_model,
+        model=lambda wildcards: PLAN.teachers.file(layers_of(wildcards)[0]),
     output:
         projection=f"{LAYERS}/projection.safetensors",
     log:
@@ -99,12 +95,12 @@ rule fit_projection:
         "../envs/model.yaml"
     threads: lambda wildcards: PLAN.study.teachers[layers_of(wildcards)[0]].threads
     resources:
-        device=lambda wildcards: PLAN.teacher_gpus(layers_of(wildcards)[0]),
-        gpu=lambda wildcards: PLAN.teacher_gpus(layers_of(wildcards)[0]),
+        device=lambda wildcards: PLAN.teachers.gpus(layers_of(wildcards)[0]),
+        gpu=lambda wildcards: PLAN.teachers.gpus(layers_of(wildcards)[0]),
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
-        spec=lambda wildcards: PLAN.layers_spec(*layers_of(wildcards)),
+        spec=lambda wildcards: PLAN.layers.spec(*layers_of(wildcards)),
         code=code("fit_projection"),
     script:
         "../scripts/fit_projection.py"
@@ -114,8 +110,8 @@ rule score_layers:
     """Projected hidden states of chosen layers on one part of a text."""
     input:
         text="resources/text/{text}/{split}-{part}.parquet",
-        model=layers_model,
-        projection=lambda wildcards: PLAN.layers_projection(*layers_of(wildcards)),
+        model=lambda wildcards: PLAN.teachers.file(layers_of(wildcards)[0]),
+        projection=lambda wildcards: PLAN.layers.projection(*layers_of(wildcards)),
     output:
         part=f"{LAYERS}/{{split}}-{{part}}.parquet",
     log:
@@ -127,12 +123,12 @@ rule score_layers:
         "../envs/model.yaml"
     threads: lambda wildcards: PLAN.study.teachers[layers_of(wildcards)[0]].threads
     resources:
-        device=lambda wildcards: PLAN.teacher_gpus(layers_of(wildcards)[0]),
-        gpu=lambda wildcards: PLAN.teacher_gpus(layers_of(wildcards)[0]),
+        device=lambda wildcards: PLAN.teachers.gpus(layers_of(wildcards)[0]),
+        gpu=lambda wildcards: PLAN.teachers.gpus(layers_of(wildcards)[0]),
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
-        spec=lambda wildcards: PLAN.layers_spec(*layers_of(wildcards)),
+        spec=lambda wildcards: PLAN.layers.spec(*layers_of(wildcards)),
         code=code("score_layers"),
     script:
         "../scripts/score_layers.py"

@@ -1,16 +1,15 @@
 """The teacher's work: text, part by part, and the hidden states that it was drawn from."""
 
-PROMPTS = "none" if PLAN.study.corpus else PLAN.prompts_key
-WRITTEN = "|".join(PLAN.texts_from("model")) or "none"
-READY_MADE = "|".join(PLAN.texts_from("data")) or "none"
-SERVED = "|".join(PLAN.texts_from("server")) or "none"
+WRITTEN = "|".join(PLAN.text.keys_from("model")) or "none"
+READY_MADE = "|".join(PLAN.text.keys_from("data")) or "none"
+SERVED = "|".join(PLAN.text.keys_from("server")) or "none"
 
 
 rule generate_text:
     """Answer one part of the prompts from the teacher's sampling distribution."""
     input:
-        prompts=f"resources/prompts/{PROMPTS}/{{split}}-{{part}}.parquet",
-        model=lambda wildcards: text_model(wildcards)[0],
+        prompts=f"resources/prompts/{PLAN.prompts}/{{split}}-{{part}}.parquet",
+        model=lambda wildcards: PLAN.teachers.file(text_teacher(wildcards)),
     output:
         part="resources/text/{text}/{split}-{part}.parquet",
         states="resources/states/{text}/own/{split}-{part}.parquet",
@@ -25,13 +24,13 @@ rule generate_text:
         "../envs/model.yaml"
     threads: lambda wildcards: PLAN.study.teachers[text_teacher(wildcards)].threads
     resources:
-        device=lambda wildcards: PLAN.teacher_gpus(text_teacher(wildcards)),
-        gpu=lambda wildcards: PLAN.teacher_gpus(text_teacher(wildcards)),
+        device=lambda wildcards: PLAN.teachers.gpus(text_teacher(wildcards)),
+        gpu=lambda wildcards: PLAN.teachers.gpus(text_teacher(wildcards)),
         teacher=lambda wildcards: text_teacher(wildcards),
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
-        spec=lambda wildcards: PLAN.text_spec(text_teacher(wildcards)),
+        spec=lambda wildcards: PLAN.text.spec(text_teacher(wildcards)),
         code=code("generate_text"),
     script:
         "../scripts/generate_text.py"
@@ -40,8 +39,8 @@ rule generate_text:
 rule take_text:
     """Take over a data set's own answers, in the tokens of the teacher that scores them."""
     input:
-        prompts=f"resources/prompts/{PROMPTS}/{{split}}-{{part}}.parquet",
-        model=text_model,
+        prompts=f"resources/prompts/{PLAN.prompts}/{{split}}-{{part}}.parquet",
+        model=lambda wildcards: PLAN.text.tokenizer(text_teacher(wildcards)),
     output:
         part="resources/text/{text}/{split}-{part}.parquet",
     log:
@@ -54,7 +53,7 @@ rule take_text:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=10,
     params:
-        spec=lambda wildcards: PLAN.text_spec(text_teacher(wildcards)),
+        spec=lambda wildcards: PLAN.text.spec(text_teacher(wildcards)),
         teacher=lambda wildcards: text_teacher(wildcards),
         code=code("take_text"),
     script:
@@ -64,7 +63,7 @@ rule take_text:
 rule ask_server:
     """Let a server answer one part of the prompts: network and little else."""
     input:
-        prompts=f"resources/prompts/{PROMPTS}/{{split}}-{{part}}.parquet",
+        prompts=f"resources/prompts/{PLAN.prompts}/{{split}}-{{part}}.parquet",
     output:
         part="resources/served/{served}/{split}-{part}.parquet",
     log:
@@ -78,12 +77,14 @@ rule ask_server:
     resources:
         # A server on this machine would disturb what is timed.
         device=1,
-        requests=lambda wildcards: PLAN.connection(wildcards.served)["concurrency"],
-        server=lambda wildcards: json.dumps(PLAN.connection(wildcards.served)),
+        requests=lambda wildcards: PLAN.served.connection(wildcards.served)[
+            "concurrency"
+        ],
+        server=lambda wildcards: json.dumps(PLAN.served.connection(wildcards.served)),
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 240 * attempt,
     params:
-        spec=lambda wildcards: PLAN.served_spec(PLAN.served_keys[wildcards.served]),
+        spec=lambda wildcards: PLAN.served.spec(PLAN.served.by_key[wildcards.served]),
         code=code("ask_server"),
     script:
         "../scripts/ask_server.py"
@@ -92,9 +93,9 @@ rule ask_server:
 rule take_answers:
     """Take a server's answers as text, in the tokens of its tokenizer, if that is known."""
     input:
-        prompts=f"resources/prompts/{PROMPTS}/{{split}}-{{part}}.parquet",
+        prompts=f"resources/prompts/{PLAN.prompts}/{{split}}-{{part}}.parquet",
         answers=served_part,
-        model=text_model,
+        model=lambda wildcards: PLAN.text.tokenizer(text_teacher(wildcards)),
     output:
         part="resources/text/{text}/{split}-{part}.parquet",
     log:
@@ -107,7 +108,7 @@ rule take_answers:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=10,
     params:
-        spec=lambda wildcards: PLAN.text_spec(text_teacher(wildcards)),
+        spec=lambda wildcards: PLAN.text.spec(text_teacher(wildcards)),
         teacher=lambda wildcards: text_teacher(wildcards),
         code=code("take_answers"),
     script:
@@ -118,7 +119,7 @@ rule score_text:
     """Final hidden states of a teacher on one part of a text that it did not write just now."""
     input:
         text="resources/text/{text}/{split}-{part}.parquet",
-        model=scorer_model,
+        model=lambda wildcards: PLAN.teachers.file(scorer_of(wildcards)),
     output:
         part="resources/states/{text}/{scorer}-{tokens}/{split}-{part}.parquet",
     log:
@@ -128,14 +129,14 @@ rule score_text:
     priority: 10
     conda:
         "../envs/model.yaml"
-    threads: lambda wildcards: PLAN.scorer(wildcards.scorer)["threads"]
+    threads: lambda wildcards: PLAN.scorers.spec(scorer_of(wildcards))["threads"]
     resources:
-        device=lambda wildcards: PLAN.teacher_gpus(PLAN.scorer_keys[wildcards.scorer]),
-        gpu=lambda wildcards: PLAN.teacher_gpus(PLAN.scorer_keys[wildcards.scorer]),
+        device=lambda wildcards: PLAN.teachers.gpus(scorer_of(wildcards)),
+        gpu=lambda wildcards: PLAN.teachers.gpus(scorer_of(wildcards)),
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
-        spec=lambda wildcards: PLAN.scorer(wildcards.scorer),
+        spec=lambda wildcards: PLAN.scorers.spec(scorer_of(wildcards)),
         tokens=lambda wildcards: wildcards.tokens,
         code=code("score_text"),
     script:
@@ -145,7 +146,7 @@ rule score_text:
 rule save_head:
     """A teacher's output head, which turns final hidden states into logits."""
     input:
-        model=scorer_model,
+        model=lambda wildcards: PLAN.teachers.file(scorer_of(wildcards)),
     output:
         head="resources/heads/{scorer}.safetensors",
     log:
@@ -153,12 +154,12 @@ rule save_head:
     conda:
         "../envs/model.yaml"
     resources:
-        device=lambda wildcards: PLAN.teacher_gpus(PLAN.scorer_keys[wildcards.scorer]),
-        gpu=lambda wildcards: PLAN.teacher_gpus(PLAN.scorer_keys[wildcards.scorer]),
+        device=lambda wildcards: PLAN.teachers.gpus(scorer_of(wildcards)),
+        gpu=lambda wildcards: PLAN.teachers.gpus(scorer_of(wildcards)),
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
-        spec=lambda wildcards: PLAN.scorer(wildcards.scorer),
+        spec=lambda wildcards: PLAN.scorers.spec(scorer_of(wildcards)),
         code=code("save_head"),
     script:
         "../scripts/save_head.py"
@@ -168,14 +169,14 @@ rule score_loss:
     """The teacher's own mean loss on each answer of a part, from its hidden states."""
     input:
         text="resources/text/{text}/{split}-{part}.parquet",
-        states=lambda wildcards: PLAN.states(
+        states=lambda wildcards: PLAN.scorers.states(
             loss_of(wildcards),
             loss_of(wildcards),
             "answer",
             wildcards.split,
             int(wildcards.part),
         ),
-        head=lambda wildcards: PLAN.head(loss_of(wildcards)),
+        head=lambda wildcards: PLAN.scorers.head(loss_of(wildcards)),
     output:
         part="resources/losses/{text}/{loss}/{split}-{part}.parquet",
     log:
@@ -192,7 +193,7 @@ rule score_loss:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
-        spec=lambda wildcards: PLAN.loss_spec(loss_of(wildcards)),
+        spec=lambda wildcards: PLAN.losses.spec(loss_of(wildcards)),
         code=code("score_loss"),
     script:
         "../scripts/score_loss.py"

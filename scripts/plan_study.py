@@ -3,9 +3,9 @@
 from distill.runtime.job import job
 
 with job(snakemake):
-    from distill.costs.estimate import plan_costs
+    from distill.costs.estimate import print_estimate
 
-    plan_costs(
+    print_estimate(
         study=snakemake.params.study,
         figures=snakemake.params.figures,
         cores=snakemake.params.cores,

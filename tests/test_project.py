@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 import environments
-import write_schema
+from distill.cli.commands import COMMANDS
+from distill.cli.pages import pages
 from distill.config.checks.checks import parse_study
 from distill.config.reading import check_yaml
 from distill.contracts.columns import COLUMNS, MEASURED, NULLABLE
@@ -18,7 +19,6 @@ from distill.workflow.digest import CodeDigests
 from miniature import ROOT
 
 ADAPTERS = sorted((ROOT / "scripts").glob("*.py"))
-PROGRAMS = {"ask", "list_unused", "verify_results", "write_container", "write_schema"}
 
 
 def test_conda_environments_and_requirements_pin_the_same_versions() -> None:
@@ -34,8 +34,11 @@ def test_conda_environments_and_requirements_pin_the_same_versions() -> None:
 
 def test_versions_named_in_the_pages_are_the_pinned_ones() -> None:
     wanted = environments.requirements("requirements.txt", "requirements-harness.txt")
-    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
-    named = re.findall(r"([\w-]+)==(\d[\w.]*)", "\n".join(map(Path.read_text, pages)))
+    files = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    text = "\n".join(map(Path.read_text, files))
+    version = r"([\w-]+)==(\d[\w.]*)"
+    wanted |= dict(re.findall(f"wheel: {version}", (ROOT / "config.yaml").read_text()))
+    named = re.findall(version, text)
     assert ("snakemake", wanted["snakemake"]) in named
     assert named == [(name, wanted[name]) for name, _ in named]
 
@@ -107,8 +110,10 @@ def test_what_computes_with_a_model_asks_for_a_gpu_on_a_cluster() -> None:
 
 
 def test_the_pages_and_the_schema_say_what_the_code_says() -> None:
-    for name, text in write_schema.PAGES.items():
-        assert (write_schema.DOCS / name).read_text() == text(), name
+    for name, text in pages(ROOT, COMMANDS).items():
+        assert (ROOT / "docs/reference" / name).read_text() == text, (
+            f"{name}: run distill reference"
+        )
 
 
 def test_measured_and_nullable_columns_exist() -> None:
@@ -142,8 +147,7 @@ def test_adapters_are_short_and_read_no_config() -> None:
     for path in ADAPTERS:
         text = path.read_text()
         assert "snakemake.config" not in text
-        if path.stem not in PROGRAMS:
-            assert len(text.splitlines()) <= 45, path.name
+        assert len(text.splitlines()) <= 45, path.name
 
 
 def test_every_rule_has_log_conda_resources_and_code() -> None:

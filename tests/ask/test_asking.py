@@ -12,12 +12,12 @@ import pandas as pd
 import pytest
 from scipy.optimize import minimize_scalar
 
-import ask
 from distill.ask import words
 from distill.ask.budget import ask_best
 from distill.ask.costs import Prices
 from distill.ask.study import Group, NoLaw, Study, make_study, pick_groups, tokens_of
 from distill.ask.subject import ask_loss, ask_samples, find_subject
+from distill.cli.main import main
 from distill.core.errors import UserError
 from distill.core.files import write_json
 from distill.laws.fitted import FittedLaw, find_laws
@@ -228,7 +228,7 @@ def test_a_table_of_ones_own_is_answered_in_tokens() -> None:
 
 
 def _run(folder: Path, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
-    code = ask.main([str(folder), *words])
+    code = main(["ask", str(folder), *words])
     out, err = capsys.readouterr()
     return code, out, err
 
@@ -285,21 +285,59 @@ def test_a_mistake_is_one_sentence(
     folder: Path, capsys: pytest.CaptureFixture[str], words: list[str], text: str
 ) -> None:
     code, out, err = _run(folder, capsys, *words)
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert err.startswith("Error: ")
     assert text in err
     assert err.count("\n") == 1
 
 
+def test_a_question_without_an_answer_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 1: the command is right, the study has no answer."""
+    for question, text in (
+        (["loss", "--student", "d24", "--samples", "9", "--epochs", "4"], "knows no repeats"),
+        (["best", "--budget-flops", "1e6"], "the law was fitted from"),
+    ):
+        code, out, err = _run(folder, capsys, *question)
+        assert (code, out) == (1, "")
+        assert err.startswith("Error: ")
+        assert text in err
+        assert err.count("\n") == 1
+        code, out, again = _run(folder, capsys, *question, "--json")
+        assert (code, again) == (1, err)
+        assert json.loads(out) == {
+            "schema": 1,
+            "error": err.removeprefix("Error: ").rstrip("\n"),
+            "exit_code": 1,
+        }
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"laws": [{}], "refused": []}', "3"])
+def test_laws_of_another_kind_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
+) -> None:
+    size_runs().to_parquet(tmp_path / "runs.parquet")
+    (tmp_path / "laws.json").write_text(content)
+    for question in (["laws"], ["best", "--budget-hours", "1"]):
+        code, out, err = _run(tmp_path, capsys, *question)
+        assert (code, out) == (2, "")
+        assert err == (
+            f"Error: {tmp_path}/laws.json is a record of another kind; delete it and run the "
+            "workflow again\n"
+        )
+
+
 def test_an_unfinished_study_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = _run(tmp_path, capsys, "loss", "--student", "a", "--samples", "3")
-    assert code == 1
+    assert code == 2
     assert "run the study first" in err
 
 
 def test_the_program_loads_no_torch() -> None:
     program = (
-        "import sys, ask; assert not {'torch', 'transformers', 'matplotlib'} & set(sys.modules)"
+        "import sys, distill.ask.program; "
+        "assert not {'torch', 'transformers', 'matplotlib'} & set(sys.modules)"
     )
     environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
     subprocess.run([sys.executable, "-c", program], check=True, env=environment)

@@ -57,7 +57,7 @@ def test_the_studys_students_follow_the_rule_and_have_the_sizes_it_states() -> N
 
 
 def test_the_studys_page_shows_those_sizes() -> None:
-    page = (ROOT / "docs/bert_wikitext.md").read_text()
+    page = (ROOT / "docs/studies/bert_wikitext.md").read_text()
     rows = re.findall(
         r"^\| (h\d+) \| (\d+) \| (\d+) \| (\d+) \| ([\d,]+) \| ([\d,]+) \|", page, re.M
     )

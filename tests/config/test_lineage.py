@@ -15,6 +15,7 @@ from distill.core.errors import UserError
 from distill.plan.study import Plan
 from distill.plan.unused import unused_folders
 from distill.workflow.startup import check_corpora
+from pools import prompts_of
 
 TRAINED: dict[str, Any] = {"student": "small", "teacher": "big", "method": "sft", "samples": 32}
 
@@ -178,7 +179,7 @@ def test_a_vocabulary_a_mixture_or_a_search_can_close_a_loop() -> None:
     with pytest.raises(UserError, match="own learns from own"):
         parse_study(config)
     config["students"]["small"]["vocabulary"]["teacher"] = "big"
-    assert plan(lambda c: c.update(students=config["students"])).trained_runs == [OWN]
+    assert plan(lambda c: c.update(students=config["students"])).teachers.trained_runs == [OWN]
     config = study()
     config["caches"] = {"mixed": {"scheme": "dense", "teachers": {"big": 1, "own": 1}}}
     config["methods"]["kd"] = {"forward_kl": 1.0}
@@ -204,27 +205,27 @@ OWN = Run("small", "big", "sft", "raw", "none", 32, 0, 0)
 
 def test_a_trained_teacher_is_the_student_of_its_run() -> None:
     made = plan()
-    assert made.trained_run("own") == OWN
-    assert made.trained_run("big") is None
-    assert made.trained_runs == [OWN]
+    assert made.teachers.trained_run("own") == OWN
+    assert made.teachers.trained_run("big") is None
+    assert made.teachers.trained_runs == [OWN]
     assert OWN not in made.runs
-    file = made.student_file(OWN, "model.safetensors")
-    assert made.model_of("teachers", "own") == file
-    assert made.text_key("own").startswith("trained-cut-base-")
+    file = made.training.file(OWN, "model.safetensors")
+    assert made.teachers.file("own") == file
+    assert made.text.key("own").startswith("trained-cut-base-")
     listed = plan(
         lambda c: c["runs"].append(
             {"students": ["small"], "teachers": ["big"], "methods": ["sft"], "samples": [32]}
         )
     )
     assert OWN in listed.runs
-    assert listed.model_of("teachers", "own") == file
-    assert listed.text_key("own") == made.text_key("own")
-    stored = [path for path, _ in made.stored_specs()]
-    assert made.student_file(OWN, "training.json") in stored
+    assert listed.teachers.file("own") == file
+    assert listed.text.key("own") == made.text.key("own")
+    stored = [path for path, _ in made.outputs.stored_specs()]
+    assert made.training.file(OWN, "training.json") in stored
     assert len(stored) == len(set(stored))
     # Timed by its architecture, before it is trained.
-    assert made.timed_model("teachers", "own") == made.initial_student("small")
-    assert made.efficiency("teachers", "own") == made.efficiency("students", "small")
+    assert made.efficiency.model("teachers", "own") == made.students.file("small")
+    assert made.efficiency.of("teachers", "own") == made.efficiency.of("students", "small")
 
 
 def test_a_chain_names_every_teacher_that_must_be_trained() -> None:
@@ -234,12 +235,12 @@ def test_a_chain_names_every_teacher_that_must_be_trained() -> None:
         third={"trained": TRAINED | {"teacher": "second"}},
         idle={"trained": TRAINED | {"seed": 5}},
     )
-    assert {(run.student, run.teacher, run.seed) for run in made.trained_runs} == {
+    assert {(run.student, run.teacher, run.seed) for run in made.teachers.trained_runs} == {
         ("small", "big", 0), ("fresh", "own", 0), ("small", "second", 0),
     }  # fmt: skip
-    spec = made.text_spec("third")["model"]["trained"]
+    spec = made.text.spec("third")["model"]["trained"]
     inner = spec["shard"]["text"]["model"]["trained"]["shard"]["text"]["model"]["trained"]
-    assert inner == made.train_spec(OWN)
+    assert inner == made.training.spec(OWN)
 
 
 def keys(made: Plan) -> dict[str, str]:
@@ -247,7 +248,7 @@ def keys(made: Plan) -> dict[str, str]:
     return {
         f"{kind} {name}": key
         for name in ("big", "own", "second")
-        for kind, key in (("text", made.text_key(name)), ("scorer", made.scorer_key(name)))
+        for kind, key in (("text", made.text.key(name)), ("scorer", made.scorers.key(name)))
     }
 
 
@@ -293,15 +294,15 @@ def test_a_teachers_key_changes_exactly_with_what_made_it(
 
 def test_two_studies_do_not_share_weights_that_lie_in_their_own_folders() -> None:
     other = plan(lambda c: c.update(study="other"))
-    assert other.text_key("big") == plan().text_key("big")
-    assert other.text_key("own") != plan().text_key("own")
+    assert other.text.key("big") == plan().text.key("big")
+    assert other.text.key("own") != plan().text.key("own")
 
 
 def test_given_teachers_and_their_methods_have_the_specs_that_they_had() -> None:
     made = Plan(parse_study(tiny.study()))
-    assert set(made.text_spec("big")["decoding"]) & {"trained", "source", "text"} == set()
-    assert not {"corpus", "corpus_tokens"} & set(made.method_spec("sft")["method"])
-    assert not {"trained", "corpora"} & set(made.collect_spec())
+    assert set(made.text.spec("big")["decoding"]) & {"trained", "source", "text"} == set()
+    assert not {"corpus", "corpus_tokens"} & set(made.methods.spec("sft")["method"])
+    assert not {"trained", "corpora"} & set(made.outputs.table_spec())
 
 
 # Runs on a corpus.
@@ -312,24 +313,25 @@ def test_a_corpus_run_reads_its_corpus_and_no_teachers_text() -> None:
     runs = [run for run in made.runs if run.method == "scratch"]
     assert {run.samples for run in runs} == {8, 5000}  # beyond the pool of prompts
     for run in runs:
-        assert made.corpus_of(run) == "books"
-        assert made.shard_texts(run) == made.shard_targets(run) == made.shard_manifest(run) == []
-        assert made.teachers_behind(run) == []
-        spec = made.shard_spec(run)
-        assert spec["corpus"]["corpus"] == made.source_spec("books")
+        assert made.corpora.of(run) == "books"
+        assert made.shards.texts(run) == made.shards.targets(run) == made.shards.manifest(run) == []
+        assert made.teachers.behind(run) == []
+        spec = made.shards.spec(run)
+        assert spec["corpus"]["corpus"] == made.sources.spec("books")
         assert ("order_seed" in spec) == (run.draw > 0)
         assert "text" not in spec
-        assert made.run_record(run)["corpus"] == "books"
-        assert f"draw{run.draw}/n{run.samples}.parquet" in made.shard(run)
-    assert len({made.shard(run) for run in runs}) == 4
-    (key,) = {made.shard(run).split("/")[4] for run in runs}
-    assert made.corpus_files(key) == {
-        "corpus": made.data_rows("books"),
-        "reference": made.data_rows("prose"),
-        "model": made.model_manifest("base"),
+        assert made.training.record(run)["corpus"] == "books"
+        assert f"draw{run.draw}/n{run.samples}.parquet" in made.shards.file(run)
+    assert len({made.shards.file(run) for run in runs}) == 4
+    (key,) = {made.shards.file(run).split("/")[4] for run in runs}
+    assert made.corpora.inputs(key) == {
+        "corpus": made.sources.rows("books"),
+        "reference": made.sources.rows("prose"),
+        "model": made.sources.manifest("base"),
     }
     alone = plan(lambda c: c["runs"].pop(0))
-    assert alone.train_prompts == [made.prompts_part("train", part) for part in (0, 1)]  # own's
+    prompts = [prompts_of(made).part("train", part) for part in (0, 1)]  # own's
+    assert alone.outputs.train_prompts == prompts
 
 
 @pytest.mark.parametrize(
@@ -349,7 +351,8 @@ def test_a_corpus_shard_depends_on_its_chunks_alone(
 ) -> None:
     before, after = plan(), plan(change)
     same = [
-        (before.shard(run), before.shard_spec(run)) == (after.shard(run), after.shard_spec(run))
+        (before.shards.file(run), before.shards.spec(run))
+        == (after.shards.file(run), after.shards.spec(run))
         for run in before.runs
         if run.method == "scratch"
     ]
@@ -360,7 +363,7 @@ def test_students_of_one_source_share_a_corpus_shard() -> None:
     made = plan(lambda c: c["runs"][1].update(students=["small", "fresh"]))
     runs = [run for run in made.runs if run.method == "scratch"]
     assert len(runs) == 8
-    assert len({made.shard(run) for run in runs}) == 4
+    assert len({made.shards.file(run) for run in runs}) == 4
 
 
 def test_a_local_corpus_that_cannot_suffice_is_refused_before_the_first_job(
@@ -381,8 +384,8 @@ def test_what_a_trained_teacher_needs_is_not_unused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     made = plan()
-    kept = [made.student_file(OWN, "training.json"), made.shard(OWN)]
-    other = made.student_file(Run("small", "big", "sft", "raw", "none", 31, 0, 0), "training.json")
+    kept = [made.training.file(OWN, "training.json"), made.shards.file(OWN)]
+    other = made.training.file(Run("small", "big", "sft", "raw", "none", 31, 0, 0), "training.json")
     for path in (*kept, other):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).touch()
@@ -398,4 +401,4 @@ def test_text_of_a_trained_teacher_may_be_curated_and_train_a_teacher_in_turn() 
     made = plan(curated)
     assert {run.curation for run in made.runs if run.method == "half"} == {"short"}
     assert {run.curation for run in made.runs if run.method == "scratch"} == {"raw"}
-    assert [run.curation for run in made.trained_runs] == ["short"]
+    assert [run.curation for run in made.teachers.trained_runs] == ["short"]

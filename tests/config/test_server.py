@@ -124,7 +124,7 @@ def test_one_name_at_two_addresses_is_refused() -> None:
     ):
         parse_study(study)
     study["teachers"]["near"]["server"]["revision"] = "4 bits"
-    assert len(Plan(parse_study(study)).served_keys) == 2
+    assert len(Plan(parse_study(study)).served.by_key) == 2
 
 
 @pytest.mark.parametrize(
@@ -136,9 +136,11 @@ def test_one_name_at_two_addresses_is_refused() -> None:
 )  # fmt: skip
 def test_text_does_not_depend_on_where_and_how_a_server_is_reached(change: dict[str, Any]) -> None:
     one, two = plan(), plan(**change)
-    assert one.served_key("far") == two.served_key("far")
-    assert one.text_key("far") == two.text_key("far")
-    assert one.connection(one.served_key("far")) != two.connection(two.served_key("far"))
+    assert one.served.key("far") == two.served.key("far")
+    assert one.text.key("far") == two.text.key("far")
+    assert one.served.connection(one.served.key("far")) != two.served.connection(
+        two.served.key("far")
+    )
 
 
 @pytest.mark.parametrize(
@@ -152,31 +154,31 @@ def test_answers_are_asked_again_for_what_they_depend_on_alone(
     change: dict[str, Any], asked: bool
 ) -> None:
     one, two = plan(), plan(**change)
-    assert (one.served_key("far") != two.served_key("far")) is asked
-    assert one.text_key("far") != two.text_key("far")
-    assert one.text_key("big") == two.text_key("big")
+    assert (one.served.key("far") != two.served.key("far")) is asked
+    assert one.text.key("far") != two.text.key("far")
+    assert one.text.key("big") == two.text.key("big")
 
 
 def test_no_key_and_no_address_stands_in_a_spec() -> None:
     made = plan()
-    for spec in (made.text_spec("far"), made.served_spec("far"), made.targets_spec("far", "top")):
+    for spec in (made.text.spec("far"), made.served.spec("far"), made.targets.spec("far", "top")):
         assert "TEACHER_KEY" not in str(spec)
         assert "node:8000" not in str(spec)
-    assert "server" not in made.text_spec("big")["decoding"]
+    assert "server" not in made.text.spec("big")["decoding"]
 
 
 def test_a_local_model_may_score_what_a_server_writes() -> None:
     made = plan({"source": "base"}, tokenizer=None, top_logprobs=0)
-    assert made.has_model("far")
-    assert made.evaluate_spec("far")["written"] is True
-    assert "/own/" not in made.states("far", "far", "answer", "test", 0)
-    assert made.texts_from("server") == [made.text_key("far")]
-    assert made.text_key("far") in made.texts_scored(True)
+    assert made.teachers.has_model("far")
+    assert made.evaluation.spec("far")["written"] is True
+    assert "/own/" not in made.scorers.states("far", "far", "answer", "test", 0)
+    assert made.text.keys_from("server") == [made.text.key("far")]
+    assert made.text.key("far") in made.text.keys_scored(True)
 
 
 def test_flops_that_nobody_states_are_a_warning() -> None:
-    assert plan().collect_spec()["uncounted"] == ["far"]
-    assert "uncounted" not in plan(params=1e9).collect_spec()
+    assert plan().outputs.table_spec()["uncounted"] == ["far"]
+    assert "uncounted" not in plan(params=1e9).outputs.table_spec()
 
 
 def test_a_missing_key_is_told_before_the_first_job(
@@ -186,13 +188,13 @@ def test_a_missing_key_is_told_before_the_first_job(
     monkeypatch.delenv("TEACHER_KEY", raising=False)
     made = plan()
     with pytest.raises(
-        SystemExit, match=r"teachers.far.server.key_variable: .* TEACHER_KEY is not"
+        UserError, match=r"config: teachers.far.server.key_variable: .* TEACHER_KEY is not"
     ):
         check_server_keys(made)
     monkeypatch.setenv("TEACHER_KEY", "hunter2")
     check_server_keys(made)
     monkeypatch.delenv("TEACHER_KEY")
-    for part in [*made.served_test("far"), made.served_part("far", "train", 0)]:
+    for part in [*made.text.served_test("far"), made.served.part("far", "train", 0)]:
         (tmp_path / part).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / part).touch()
     check_server_keys(made)  # nothing is left to be asked

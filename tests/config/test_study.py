@@ -48,7 +48,7 @@ def test_a_valid_config_parses() -> None:
 @pytest.mark.parametrize("value", ["5e-5", 5e-5])
 def test_numbers_as_text_are_numbers(value: Any) -> None:
     assert parse_study(changed("train", {"learning_rate": value})).train.learning_rate == 5e-5
-    assert parse_study(changed("prompts.pool", "51")).prompts.pool == 51
+    assert parse_study(changed("prompts.pool", "51")).rows.pool == 51
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_junk_anywhere_gives_a_user_error_or_parses(
     place[name if add and isinstance(place, dict) else path[-1]] = junk
     with contextlib.suppress(UserError):
         study = parse_study(config)
-        assert Plan(study).prompts_key
+        assert Plan(study).pool.key
 
 
 def test_a_surplus_beyond_reason_is_a_user_error() -> None:
@@ -604,7 +604,7 @@ def test_an_empty_entry_is_told_what_belongs_there(section: str, value: Any, mes
 def test_a_template_with_context_holds_both_fields() -> None:
     config = changed("prompts.template", "{prompt}:")
     config["prompts"]["with_context"] = "{prompt} {context}:"
-    assert parse_study(config).prompts.with_context == "{prompt} {context}:"
+    assert parse_study(config).rows.with_context == "{prompt} {context}:"
     for text in ("{prompt}:", "{context}:"):
         config["prompts"]["with_context"] = text
         with pytest.raises(UserError, match="with_context must contain"):
@@ -613,7 +613,7 @@ def test_a_template_with_context_holds_both_fields() -> None:
 
 def test_validation_prompts_can_be_answered_only_where_there_are_any() -> None:
     config = changed("evaluate.answers", {"max_tokens": 8, "validation": True})
-    assert Plan(parse_study(config)).answered_validation("big")
+    assert Plan(parse_study(config)).text.answered_validation("big")
     config["prompts"]["validation"] = 0
     with pytest.raises(
         UserError, match=r"evaluate\.answers\.validation: .* set prompts\.validation"
@@ -623,11 +623,11 @@ def test_validation_prompts_can_be_answered_only_where_there_are_any() -> None:
 
 def test_settings_that_are_not_used_stand_in_no_spec() -> None:
     plain = Plan(parse_study(tiny.study()))
-    assert set(plain.formatting_spec()) == {"template", "system"}
-    assert "answers" not in plain.evaluate_spec("big")
-    assert plain.answered_validation("big") == []
+    assert set(plain.pool.formatting) == {"template", "system"}
+    assert "answers" not in plain.evaluation.spec("big")
+    assert plain.text.answered_validation("big") == []
     config = changed("evaluate.answers", {"max_tokens": 8})
-    assert Plan(parse_study(config)).evaluate_spec("big")["answers"]["max_tokens"] == 8
+    assert Plan(parse_study(config)).evaluation.spec("big")["answers"]["max_tokens"] == 8
 
 
 def test_a_pool_of_a_billion_is_planned_without_listing_its_rows() -> None:
@@ -636,8 +636,8 @@ def test_a_pool_of_a_billion_is_planned_without_listing_its_rows() -> None:
     config["runs"][0] |= {"samples": [10**9], "draws": [0]}
     plan = Plan(parse_study(config))
     run = next(run for run in plan.runs if run.samples)
-    assert plan.shard_rows(run) == range(10**9)
-    assert len(plan.shard_texts(run)) == len(plan.train_prompts) == 1000
+    assert plan.rows.of(run) == range(10**9)
+    assert len(plan.shards.texts(run)) == len(plan.outputs.train_prompts) == 1000
     with pytest.raises(UserError, match="more than 100000 parts; raise part_size to 10000"):
         parse_study(config | {"prompts": config["prompts"] | {"part_size": 100}})
     config["runs"][0]["draws"] = [0, 1]

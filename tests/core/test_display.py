@@ -4,9 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import ask
 import pytest
 
-import ask
 from distill.core.display import brief, listed, short_name, visible
 from distill.core.errors import UserError
 

@@ -24,6 +24,7 @@ from distill.models.flops import FlopModel, count_parameters
 from distill.models.vocabulary import Vocabulary, expand_model
 from distill.plan.study import Plan
 from machines import MACHINE
+from pools import prompts_of
 
 TRIMMED = {"size": 120, "teacher": "big"}
 
@@ -79,7 +80,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path]:
     """A plan whose model is in place, and where it lies."""
     root, words = tmp_path_factory.mktemp("planned"), tiny.tokenizer()
     plan = Plan(parse_study(_config()))
-    folder = (root / plan.model_manifest("base")).parent
+    folder = (root / plan.sources.manifest("base")).parent
     tiny.save(folder, tiny.model("llama", len(words)), words)
     (folder / "manifest.json").write_text("{}")
     return plan, root
@@ -95,33 +96,37 @@ def _forecast(plan: Plan, root: Path) -> Forecast:
 
 def _expected(plan: Plan) -> set[str]:
     """Outputs that the rules make of a plan, one per job, by its own lists."""
-    unlisted = [run for run in plan.trained_runs if run not in plan.runs]
+    unlisted = [run for run in plan.teachers.trained_runs if run not in plan.runs]
     trained = [*plan.runs, *unlisted]
-    fed = [run for run in trained if run.samples] + [plan.search_run(n) for n in plan.searches]
-    read = [run for run in fed if plan.corpus_of(run) is None]
-    texts = {path for run in read for path in plan.candidate_texts(run) + plan.donor_text(run)}
-    texts |= set(plan.held_out_text("big", "test") + plan.held_out_text("own", "test"))
-    texts |= set(plan.held_out_text("big", "validation"))  # of the vocabulary and the search
+    fed = [run for run in trained if run.samples] + [
+        plan.searches.run(n) for n in plan.searches.names
+    ]
+    read = [run for run in fed if plan.corpora.of(run) is None]
+    texts = {
+        path for run in read for path in plan.curations.texts(run) + plan.curations.donors(run)
+    }
+    texts |= set(plan.text.held_out("big", "test") + plan.text.held_out("own", "test"))
+    texts |= set(plan.text.held_out("big", "validation"))  # of the vocabulary and the search
     cached = [run for run in read if run.cache != "none"]
-    heads = {head for run in cached for head in plan.cache_heads(run.teacher, run.cache)}
-    losses = {path for run in read for path in plan.curation_losses(run)}
-    last = max(row for run in read for row in plan.shard_rows(run)) // plan.study.prompts.part_size
+    heads = {head for run in cached for head in plan.targets.heads(run.teacher, run.cache)}
+    losses = {path for run in read for path in plan.curations.losses(run)}
+    last = max(row for run in read for row in plan.rows.of(run)) // plan.pool.settings.part_size
     parts = [("train", part) for part in range(last + 1)]
-    parts += [(s, p) for s in ("test", "validation") for p in plan.held_out_parts(s)]
-    shards = {plan.shard(run) for run in fed}
+    parts += [(s, p) for s in ("test", "validation") for p in plan.pool.parts(s)]
+    shards = {plan.shards.file(run) for run in fed}
     return {
-        *(plan.prompts_part(*part, raw=raw) for part in parts for raw in (True, False)),
-        *texts, *heads, *losses, *map(plan.head, plan.model_teachers),
-        *(path for run in cached for path in plan.shard_manifest(run)),
-        *(path for run in cached if run.cache == "top" for path in plan.shard_targets(run)),
-        *(plan.initial_student(name) for name in plan.study.students),
-        *plan.all_curated, *shards,
-        *(str(Path(path).parents[1] / "README.md") for path in plan.shards),
-        *map(plan.search_file, plan.searches),
-        *(plan.student_file(run, "training.json") for run in trained),
-        *(plan.student_file(run, "metrics.json") for run in plan.runs),
-        *map(plan.teacher_metrics, plan.model_teachers),
-        *plan.efficiencies,
+        *(prompts_of(plan).part(*part, raw=raw) for part in parts for raw in (True, False)),
+        *texts, *heads, *losses, *map(plan.scorers.head, plan.teachers.models),
+        *(path for run in cached for path in plan.shards.manifest(run)),
+        *(path for run in cached if run.cache == "top" for path in plan.shards.targets(run)),
+        *(plan.students.file(name) for name in plan.study.students),
+        *plan.curations.files, *shards,
+        *(str(Path(path).parents[1] / "README.md") for path in plan.shards.files),
+        *map(plan.searches.file, plan.searches.names),
+        *(plan.training.file(run, "training.json") for run in trained),
+        *(plan.training.file(run, "metrics.json") for run in plan.runs),
+        *map(plan.evaluation.teacher_file, plan.teachers.models),
+        *plan.efficiency.files,
         *(f"{plan.results}/{name}" for name in (
             "near_duplicates.json", "runs.parquet", "laws.json", "answers.json", "report.html",
             "figures/perplexity.svg",
@@ -137,14 +142,14 @@ def test_jobs_are_those_of_the_plan(study: tuple[Plan, Path]) -> None:
     plan, root = study
     made = _forecast(plan, root)
     assert set(made.jobs) == _expected(plan)
-    (unlisted,) = plan.trained_runs
+    (unlisted,) = plan.teachers.trained_runs
     assert unlisted not in plan.runs
     assert [row["listed"] for row in made.rows] == [True] * len(plan.runs) + [False]
     last = made.rows[-1]
     assert (last["samples"], last["evaluate_job_seconds"]) == (32, 0)
-    assert made.jobs[plan.student_file(unlisted, "training.json")].work.flops > 0
+    assert made.jobs[plan.training.file(unlisted, "training.json")].work.flops > 0
     # What a study stores with its spec has a job, or is the record beside a shard.
-    for file, _ in plan.stored_specs():
+    for file, _ in plan.outputs.stored_specs():
         shard = file.endswith(".json") and "/shards/" in file
         assert (file.removesuffix("json") + "parquet" if shard else file) in made.jobs
     # 16 and 40 kept of twice as many candidates: five parts, and none beyond the pool's order.
@@ -167,10 +172,10 @@ def test_a_trained_teacher_is_its_saved_student(study: tuple[Plan, Path]) -> Non
     assert (models.saved["fresh"].vocabulary, models.students["fresh"].vocabulary) == (words, 121)
     assert models.students["small"] == models.saved["small"]
     assert models.template["own"] == models.template["big"] > 0
-    assert made.jobs[plan.head("own")].disk == 4 * 16 * words
-    written = made.jobs[plan.text_part("own", "train", 0)]
-    assert 0 < written.work.flops < made.jobs[plan.text_part("big", "train", 0)].work.flops
-    timed = [made.jobs[plan.efficiency(*own)] for own in (("teachers", "own"), ("students", "fresh"))]  # fmt: skip  # noqa: E501
+    assert made.jobs[plan.scorers.head("own")].disk == 4 * 16 * words
+    written = made.jobs[plan.text.part("own", "train", 0)]
+    assert 0 < written.work.flops < made.jobs[plan.text.part("big", "train", 0)].work.flops
+    timed = [made.jobs[plan.efficiency.of(*own)] for own in (("teachers", "own"), ("students", "fresh"))]  # fmt: skip  # noqa: E501
     assert timed[0] is timed[1]
 
 
@@ -190,14 +195,14 @@ def test_a_curation_trains_on_what_it_keeps_of_what_is_written(study: tuple[Plan
     made, run = _forecast(plan, root), _run(study[0], curation="likely", method="sft", samples=40)
     raw = _run(plan, curation="raw", student="small", teacher="big", method="sft", samples=40)
     rows = {one: made.rows[plan.runs.index(one)] for one in (run, raw)}
-    assert len(plan.shard_rows(run)) == 80
+    assert len(plan.rows.of(run)) == 80
     for key in ("tokens_seen", "train_flops", "updates", "shard_bytes"):
         assert rows[run][key] == rows[raw][key] > 0
     words = tiny.tokenizer()
     kept = [tiny.text_row(words, n, "Bake bread.", "a" * (n % 7 + 1)) for n in range(40)]
-    write_rows(root / plan.curated(run), kept, TEXT_SCHEMA, spec={})
+    write_rows(root / plan.curations.file(run), kept, TEXT_SCHEMA, spec={})
     after = _forecast(plan, root).rows[plan.runs.index(run)]
-    (root / plan.curated(run)).unlink()
+    (root / plan.curations.file(run)).unlink()
     assert after["tokens_seen"] == sum(len(row["response_ids"]) for row in kept)
 
 

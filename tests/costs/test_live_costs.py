@@ -68,7 +68,7 @@ def test_a_plan_counts_the_live_teacher(tmp_path: Path) -> None:
     config["searches"] = {"rate": search | {"trials": 3}}
     config["runs"][0] |= {"methods": ["sft", "gkd", "tuned"], "draws": [0]}
     plan = Plan(parse_study(config))
-    folder = (tmp_path / plan.model_manifest("base")).parent
+    folder = (tmp_path / plan.sources.manifest("base")).parent
     tiny.save(folder, tiny.model("llama", len(words)), words)
     (folder / "manifest.json").write_text("{}")
     models = read_models(plan, tmp_path)
@@ -84,10 +84,10 @@ def test_a_plan_counts_the_live_teacher(tmp_path: Path) -> None:
     assert (row["tokens_seen"], row["tokens_basis"]) == (16 * 12, "limit")
     run = next(r for r in plan.runs if (r.student, r.method, r.samples) == ("small", "gkd", 16))
     asked = 16 * models.teachers["big"].flops.sequence_forward(int(prompt) + 12, 12)
-    job = made.jobs[plan.student_file(run, "training.json")]
+    job = made.jobs[plan.training.file(run, "training.json")]
     assert job.work.flops == 16 * once + asked
     assert job.seconds > MACHINE.start + asked / 1e9
-    assert made.jobs[plan.search_file("rate")].work.flops == 3 * job.work.flops
+    assert made.jobs[plan.searches.file("rate")].work.flops == 3 * job.work.flops
     assert row["train_memory_bytes"] - MACHINE.runtime > 4 * models.teachers["big"].params
     assert row["updates"] == text["updates"]
     assert sum("as long as on_policy allows" in note for note in notes_of(made)) == 1

@@ -40,6 +40,7 @@ from distill.plan.study import Plan
 from distill.targets.encoding import encode_targets
 from distill.targets.format import Scheme, bytes_per_token, target_schema
 from distill.training.run import train_student
+from pools import prompts_of
 
 FLOPS = FlopModel(1000, 10, 300)
 TRAIN: dict[str, Any] = {
@@ -205,7 +206,7 @@ def study(tmp_path: Path) -> tuple[Plan, Path]:
     config["methods"]["kd"] = {"forward_kl": 1.0}
     config["runs"].append(config["runs"][0] | {"methods": ["kd"], "caches": ["top"]})
     plan, words = Plan(parse_study(config)), tiny.tokenizer()
-    folder = (tmp_path / plan.model_manifest("base")).parent
+    folder = (tmp_path / plan.sources.manifest("base")).parent
     tiny.save(folder, tiny.model("llama", len(words)), words)
     (folder / "manifest.json").write_text("{}")
     return plan, tmp_path
@@ -223,13 +224,13 @@ def test_every_promised_file_has_one_job(study: tuple[Plan, Path]) -> None:
     plan, root = study
     jobs = forecast(plan, root).jobs
     for run in plan.runs:
-        expected = {plan.student_file(run, name) for name in ("training.json", "metrics.json")}
-        expected |= {plan.initial_student(run.student)}
+        expected = {plan.training.file(run, name) for name in ("training.json", "metrics.json")}
+        expected |= {plan.students.file(run.student)}
         if run.samples:
-            expected |= {plan.shard(run), *plan.shard_texts(run), *plan.shard_targets(run)}
+            expected |= {plan.shards.file(run), *plan.shards.texts(run), *plan.shards.targets(run)}
         assert expected <= jobs.keys()
-    assert set(plan.efficiencies) <= jobs.keys()
-    assert {plan.prompts_part("test", part) for part in (0, 1)} <= jobs.keys()
+    assert set(plan.efficiency.files) <= jobs.keys()
+    assert {prompts_of(plan).part("test", part) for part in (0, 1)} <= jobs.keys()
     assert sum("/raw/train" in name for name in jobs if "prompts" in name) == 4
     assert all(job.seconds > 0 and not job.done for job in jobs.values())
 
@@ -243,7 +244,7 @@ def test_limits_hold_until_text_exists_and_then_its_own_lengths(study: tuple[Pla
     assert row["tokens_seen"] == 16 * plan.study.teachers["big"].max_tokens
     words = tiny.tokenizer()
     texts = [tiny.text_row(words, number, "Bake bread.", "a" * (number + 1)) for number in range(16)]  # fmt: skip  # noqa: E501
-    part = root / plan.text_part("big", "train", 0)
+    part = root / plan.text.part("big", "train", 0)
     write_rows(part, texts, TEXT_SCHEMA, spec={})
     after = forecast(plan, root)
     row = after.rows[plan.runs.index(run)]
@@ -286,7 +287,7 @@ def test_the_default_study_is_planned_from_its_teachers_config(tmp_path: Path) -
     file = Path(__file__).parents[2] / "config.yaml"
     plan, words = Plan(parse_study(yaml.safe_load(file.read_text()))), tiny.tokenizer()
     source = plan.study.students["layers2"].source
-    folder = (tmp_path / plan.model_manifest(source)).parent
+    folder = (tmp_path / plan.sources.manifest(source)).parent
     shape = tiny.config("llama-tied", 49_152, hidden_size=576, intermediate_size=1536,
                         num_hidden_layers=30, num_attention_heads=9, num_key_value_heads=3)  # fmt: skip  # noqa: E501
     shape.save_pretrained(folder)

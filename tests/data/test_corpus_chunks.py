@@ -12,9 +12,9 @@ from distill.core.checksums import tokenizer_sha256
 from distill.core.errors import UserError
 from distill.core.parquet import read_metadata, read_rows
 from distill.core.text_files import join_lines
+from distill.data.chunks import document_end
 from distill.data.corpus_chunks import (
     chunk_corpus,
-    document_end,
     drop_resembling,
     place_of,
     split_documents,

@@ -5,16 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from distill.data.cards import write_corpus_card
-from hypothesis import given
-from hypothesis import strategies as st
 
 import tiny
 from distill.contracts.schemas import TEXT_SCHEMA
 from distill.core.checksums import tokenizer_sha256
 from distill.core.errors import UserError
 from distill.core.parquet import read_metadata, read_rows
-from distill.data.corpus_shards import build_corpus_shard, chunks, training_documents
+from distill.data.cards import write_corpus_card
+from distill.data.corpus_shards import build_corpus_shard, training_documents
 from distill.models.encoding import encode_rows
 
 TEXTS = [f"{number}: {tiny.SENTENCES[number % 5]}" * (1 + number % 4) for number in range(40)]
@@ -31,14 +29,6 @@ def build(folder: Path, words: Any, samples: int, draw: int = 0, **settings: Any
     out = folder / f"{draw}-{samples}.parquet"
     build_corpus_shard(ROWS, ROWS, words, spec(samples, draw, **settings), out)
     return read_rows(out)
-
-
-@given(st.lists(st.lists(st.integers(0, 9), max_size=12), max_size=8), st.integers(1, 7))
-def test_chunks_are_the_stream_cut_evenly(documents: list[list[int]], tokens: int) -> None:
-    stream = [token for document in documents for token in document]
-    cut = list(chunks(documents, tokens))
-    assert all(len(chunk) == tokens for chunk in cut)
-    assert [token for chunk in cut for token in chunk] == stream[: len(stream) // tokens * tokens]
 
 
 @pytest.mark.parametrize("draw", [0, 1])

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from distill.data.cards import write_card
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
@@ -17,6 +16,7 @@ from distill.core.errors import UserError
 from distill.core.files import read_json
 from distill.core.keys import pool_order
 from distill.core.parquet import read_metadata, read_rows, write_rows
+from distill.data.cards import write_card
 from distill.data.curation import choose, corrupted, curate, curate_files, loss_cuts
 from distill.data.near_duplicates import jaccard, shingles
 from distill.data.shards import build_shard

@@ -23,7 +23,7 @@ def study(rows: int = 1000, **prompts: Any) -> dict[str, Any]:
 
 
 def counts(config: dict[str, Any]) -> tuple[int, int, int, int]:
-    prompts = parse_study(config).prompts
+    prompts = parse_study(config).rows
     return prompts.pool, prompts.validation, prompts.test, prompts.part_size
 
 
@@ -53,7 +53,7 @@ def test_shares_become_counts_in_whole_parts(
 @pytest.mark.parametrize("rows", range(40, 400, 7))
 @pytest.mark.parametrize("surplus", [1.0, 1.05, 1.2, 1.9])
 def test_counts_fit_in_the_data_set(rows: int, surplus: float) -> None:
-    prompts = parse_study(study(rows, surplus=surplus)).prompts
+    prompts = parse_study(study(rows, surplus=surplus)).rows
     needed = raw_rows_needed(prompts)
     assert rows - 40 * surplus < needed <= rows  # at most two of each part are left over
     parts = needed // raw_part_size(prompts)
@@ -85,7 +85,9 @@ def test_sizes_may_be_shares_of_the_pool() -> None:
 def test_a_study_with_shares_is_that_with_the_counts() -> None:
     counted = study(pool=700, validation=150, test=150, part_size=50)
     assert Plan(parse_study(counted)).runs == Plan(parse_study(study())).runs
-    specs = [list(Plan(parse_study(config)).stored_specs()) for config in (counted, study())]
+    specs = [
+        list(Plan(parse_study(config)).outputs.stored_specs()) for config in (counted, study())
+    ]
     assert specs[0] == specs[1]
 
 

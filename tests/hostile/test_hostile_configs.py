@@ -17,7 +17,6 @@ from distill.config.own_table import TableStudy
 from distill.config.reading import _section_at, check_yaml
 from distill.config.study import Study
 from distill.core.errors import UserError
-from distill.plan.benchmarks import BenchmarkPlan
 from distill.plan.study import Plan
 from distill.table.own_table import parse_table_study
 from generated import examples
@@ -110,13 +109,14 @@ def is_free(place: Place) -> bool:
 
 def whole_plan(study: Study) -> str:
     """All that the workflow takes from a study before the first job, as JSON."""
-    plan, benchmarks = Plan(study), BenchmarkPlan(Plan(study))
+    plan = Plan(study)
     return json.dumps(
         [
-            *plan.stored_specs(), *benchmarks.stored_specs(), plan.collect_spec(),
-            plan.provenance_spec(), plan.answer_spec(), plan.prompts_key, plan.train_prompts,
-            [plan.run_record(run) for run in plan.runs], benchmarks.collect_spec(),
-            plan.model_sources, plan.data_sources,
+            *plan.outputs.stored_specs(), *plan.benchmarks.stored_specs(),
+            plan.outputs.table_spec(), plan.outputs.provenance_spec(), plan.outputs.answer_spec(),
+            plan.pool.key, plan.outputs.train_prompts,
+            [plan.training.record(run) for run in plan.runs], plan.benchmarks.table_spec(),
+            plan.sources.models, plan.sources.data,
         ],
         allow_nan=False,
     )  # fmt: skip
@@ -361,8 +361,8 @@ def test_a_path_is_used_as_it_is_or_refused(path: str) -> None:
     told = refusal(config)
     if not told:
         plan = Plan(parse_study(config))
-        assert plan.local_files("prose") == [path]
-        assert re.fullmatch(r"[a-z0-9-]*", plan.source_key("prose"))
+        assert plan.sources.local_files("prose") == [path]
+        assert re.fullmatch(r"[a-z0-9-]*", plan.sources.key("prose"))
     assert bool(told) == odd
 
 

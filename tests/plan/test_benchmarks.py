@@ -13,7 +13,6 @@ from distill.contracts.columns import benchmark_columns
 from distill.contracts.run import Run
 from distill.core.errors import UserError
 from distill.core.files import write_json
-from distill.plan.benchmarks import BenchmarkPlan
 from distill.plan.study import Plan
 from distill.plan.unused import unused_folders
 from distill.report.benchmarks import benchmark_section
@@ -30,8 +29,8 @@ def config(*blocks: dict[str, Any], **tasks: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
-def plan(made: dict[str, Any]) -> BenchmarkPlan:
-    return BenchmarkPlan(Plan(parse_study(made)))
+def plan(made: dict[str, Any]) -> Plan:
+    return Plan(parse_study(made))
 
 
 # Config.
@@ -60,8 +59,8 @@ def test_a_mistake_is_one_sentence(made: dict[str, Any], sentence: str) -> None:
 
 def test_a_study_without_benchmarks_has_none() -> None:
     made = plan(tiny.study())
-    assert made.tasks == made.files == []
-    assert made.collect_spec() == {}
+    assert made.benchmarks.tasks == made.benchmarks.files == []
+    assert made.benchmarks.table_spec() == {}
 
 
 def test_a_run_is_judged_on_the_tasks_of_all_blocks_that_hold_it() -> None:
@@ -76,14 +75,17 @@ def test_a_run_is_judged_on_the_tasks_of_all_blocks_that_hold_it() -> None:
             unused={},
         )
     )
-    found = {(run.student, run.teacher, run.samples): tasks for run, tasks in made.of_run.items()}
+    found = {
+        (run.student, run.teacher, run.samples): tasks
+        for run, tasks in made.benchmarks.of_run.items()
+    }
     assert found["small", "big", 48] == ["mmlu"]
     assert found["small", "big", 16] == ["gsm8k", "mmlu"]
     assert found["small", "big", 0] == ["gsm8k", "mmlu"]
     assert found["fresh", "big", 48] == found["fresh", "big", 0] == []
     assert found["fresh", "calm", 16] == ["gsm8k", "mmlu", "unused"]
-    assert ("big", "unused") not in made.teachers
-    assert len(made.teachers) == len(set(made.teachers)) == 5
+    assert ("big", "unused") not in made.benchmarks.teachers
+    assert len(made.benchmarks.teachers) == len(set(made.benchmarks.teachers)) == 5
 
 
 def test_ready_made_text_is_not_judged() -> None:
@@ -99,22 +101,22 @@ def test_ready_made_text_is_not_judged() -> None:
     made["sources"]["faq"]["rows"] = 500
     made["runs"][0]["teachers"] = ["faq"]
     found = plan(made)
-    assert found.teachers == []
-    assert found.students
+    assert found.benchmarks.teachers == []
+    assert found.benchmarks.students
 
 
 def test_no_other_spec_knows_of_benchmarks() -> None:
     with_them, without = (Plan(parse_study(made)) for made in (config(mmlu={}), tiny.study()))
-    assert dict(with_them.stored_specs()) == dict(without.stored_specs())
-    assert with_them.collect_spec() == without.collect_spec()
-    assert with_them.answer_spec() == without.answer_spec()
+    assert dict(with_them.outputs.stored_specs()) == dict(without.outputs.stored_specs())
+    assert with_them.outputs.table_spec() == without.outputs.table_spec()
+    assert with_them.outputs.answer_spec() == without.outputs.answer_spec()
 
 
 def test_a_task_costs_no_more_than_itself() -> None:
     one, two = plan(config(mmlu={})), plan(config(mmlu={}, gsm8k={"fewshot": 5}))
-    before, after = dict(one.stored_specs()), dict(two.stored_specs())
+    before, after = dict(one.benchmarks.stored_specs()), dict(two.benchmarks.stored_specs())
     assert before.items() <= after.items()
-    changed = dict(plan(config(mmlu={"fewshot": 5})).stored_specs())
+    changed = dict(plan(config(mmlu={"fewshot": 5})).benchmarks.stored_specs())
     assert changed.keys() == before.keys()
     assert all(changed[path] != before[path] for path in before)
 
@@ -124,8 +126,10 @@ def test_the_files_of_ones_own_tasks_are_inputs(tmp_path: Path) -> None:
     for name in ("b.yaml", "data/a.jsonl"):
         (tmp_path / name).write_text("x")
     made = plan(config(own={"include": str(tmp_path)}, mmlu={}))
-    assert made.own_files("own") == [str(tmp_path / name) for name in ("b.yaml", "data/a.jsonl")]
-    assert made.own_files("mmlu") == []
+    assert made.benchmarks.task_files("own") == [
+        str(tmp_path / name) for name in ("b.yaml", "data/a.jsonl")
+    ]
+    assert made.benchmarks.task_files("mmlu") == []
 
 
 def test_a_missing_folder_of_tasks_is_told_when_the_study_is_planned(tmp_path: Path) -> None:
@@ -142,16 +146,17 @@ def test_a_missing_harness_is_told_before_the_first_job(
     monkeypatch.chdir(tmp_path)
     asked = plan(config(mmlu={}))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    check_harness(asked.plan, environments=True)
+    check_harness(asked, environments=True)
     check_harness(Plan(parse_study(tiny.study())), environments=False)
-    with pytest.raises(SystemExit, match="is not installed here; run pip install -r envs/req"):
-        check_harness(asked.plan, environments=False)
-    for path, spec in asked.stored_specs():  # with all scores at hand, nothing is left to be run
+    with pytest.raises(UserError, match="is not installed here; run pip install -r envs/req"):
+        check_harness(asked, environments=False)
+    # With all scores at hand, nothing is left to be run.
+    for path, spec in asked.benchmarks.stored_specs():
         write_json(path, {"spec": spec})
-    check_harness(asked.plan, environments=False)
+    check_harness(asked, environments=False)
     changed = plan(config(mmlu={"fewshot": 5}))
-    with pytest.raises(SystemExit, match="is not installed here"):
-        check_harness(changed.plan, environments=False)
+    with pytest.raises(UserError, match="is not installed here"):
+        check_harness(changed, environments=False)
 
 
 def test_scores_of_tasks_no_longer_named_are_unused(
@@ -159,13 +164,16 @@ def test_scores_of_tasks_no_longer_named_are_unused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     before, after = plan(config(mmlu={}, gsm8k={})), plan(config(mmlu={}))
-    for path in [*before.files, *map(before.prepared, before.tasks)]:
+    for path in [
+        *before.benchmarks.files,
+        *map(before.benchmarks.prepared, before.benchmarks.tasks),
+    ]:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text("{}")
-    assert unused_folders(before.plan) == []
-    unused = unused_folders(after.plan)
+    assert unused_folders(before) == []
+    unused = unused_folders(after)
     assert {path.name for path in unused} == {"gsm8k.json"}
-    assert len(unused) == len(before.files) // 2 + 1
+    assert len(unused) == len(before.benchmarks.files) // 2 + 1
 
 
 # Table, answers, report.
@@ -218,12 +226,12 @@ def test_the_table_gains_two_columns_per_task_at_its_end() -> None:
 def test_all_scores_are_read_in_the_order_of_the_plan(tmp_path: Path) -> None:
     made = plan(config(quiz={}))
     files = []
-    for number, _ in enumerate(made.files):
+    for number, _ in enumerate(made.benchmarks.files):
         files.append(str(tmp_path / f"{number}.json"))
         own = scored([1.0] * number + [0.0] * (40 - number))
         write_json(files[-1], own | {"versions": {"lm_eval": "1" if number else "2"}})
     references: dict[str, Any] = {"versions": {}, "warnings": []}
-    runs, asked = made.plan.runs, made.collect_spec()["benchmarks"]
+    runs, asked = made.runs, made.benchmarks.table_spec()["benchmarks"]
     found = add_benchmarks(table(*runs), references, asked, runs, files)
     assert found["benchmark_quiz"].tolist() == [number / 40 for number in range(len(runs))]
     assert references["benchmarks"]["teachers"]["big"]["quiz"]["value"] == len(runs) / 40

@@ -13,6 +13,7 @@ from distill.config.checks.checks import parse_study
 from distill.core.errors import UserError
 from distill.costs.row_lengths import read_lengths
 from distill.plan.study import Plan
+from pools import corpus_of
 
 SPOILT = {"share": 0.5, "kind": "shuffle_words"}
 SERVER = {"url": "http://localhost:8000/v1", "model": "m", "software": "vllm"}
@@ -131,42 +132,42 @@ def test_all_teachers_share_one_text_and_only_readers_wait_for_a_trained_one() -
     study["teachers"]["given"] = {"source": "bert-base"}
     study["runs"][0]["teachers"] = ["bert-base", "given"]
     made = plan(study)
-    assert made.text_spec("given") == made.text_spec("bert-base")
-    assert len(made.text_keys) == 1
-    teacher = made.trained_run("bert-base")
+    assert made.text.spec("given") == made.text.spec("bert-base")
+    assert len(made.text.by_key) == 1
+    teacher = made.teachers.trained_run("bert-base")
     assert teacher is not None
-    assert made.trained_runs == [teacher]
-    assert made.teachers_behind(teacher) == []
-    by_method = {run.method: made.teachers_behind(run) for run in made.runs if run.samples}
+    assert made.teachers.trained_runs == [teacher]
+    assert made.teachers.behind(teacher) == []
+    by_method = {run.method: made.teachers.behind(run) for run in made.runs if run.samples}
     assert by_method["scratch"] == []
     assert by_method["token"] in (["bert-base"], ["given"])
     # Each teacher scores the text for itself.
     token = [run for run in made.runs if run.method == "token" and run.samples == 320]
-    assert len({made.shard_targets(run)[0] for run in token}) == 2
+    assert len({made.shards.targets(run)[0] for run in token}) == 2
 
 
 def test_parts_end_with_the_split_or_the_pool() -> None:
     study = changed("corpus.part_size", 100)
     study["corpus"]["validation"] = 150
     made = plan(study)
-    assert [made.part_rows("train", part) for part in range(4)] == [100, 100, 100, 20]
-    assert [made.part_rows("validation", part) for part in range(2)] == [100, 50]
-    assert [made.corpus.first("train", part) for part in range(2)] == [0, 100]
+    assert [made.pool.rows("train", part) for part in range(4)] == [100, 100, 100, 20]
+    assert [made.pool.rows("validation", part) for part in range(2)] == [100, 50]
+    assert [corpus_of(made).first(part) for part in range(2)] == [0, 100]
 
 
 def test_a_larger_pool_and_other_training_change_no_text() -> None:
     before = plan(config())
     after = plan(changed("corpus.pool", 400))
-    assert after.corpus.text_spec == before.corpus.text_spec
-    assert plan(changed("train.epochs", 9)).corpus.text_spec == before.corpus.text_spec
+    assert corpus_of(after).text_spec == corpus_of(before).text_spec
+    assert corpus_of(plan(changed("train.epochs", 9))).text_spec == corpus_of(before).text_spec
 
 
 def test_another_mask_masks_anew_but_cuts_no_chunks() -> None:
     before, after = plan(config()), plan(changed("corpus.mask", {"seed": 5}))
-    assert after.corpus.key == before.corpus.key
-    assert after.corpus.text_key != before.corpus.text_key
+    assert after.pool.key == before.pool.key
+    assert corpus_of(after).text_key != corpus_of(before).text_key
     longer = plan(changed("corpus.length", 20))
-    assert longer.corpus.key != before.corpus.key
+    assert longer.pool.key != before.pool.key
 
 
 def test_lengths_are_known_before_there_is_any_text() -> None:
@@ -174,7 +175,7 @@ def test_lengths_are_known_before_there_is_any_text() -> None:
     study["task"] = "causal-lm"
     made = plan(study)
     assert made.study.mask is None
-    assert made.corpus.read_length == 31
+    assert corpus_of(made).chunk.read == 31
     assert read_lengths(made, "bert-base", 0).answer == 30
     masked = read_lengths(plan(config()), "bert-base", 0)
     assert (masked.prompt, masked.answer, masked.measured) == (28, 4, True)
@@ -182,20 +183,20 @@ def test_lengths_are_known_before_there_is_any_text() -> None:
 
 def test_scratch_is_what_learns_without_soft_targets() -> None:
     made = plan(config())
-    assert made.answer_spec()["corpus_methods"] == ["pretrain", "scratch"]
-    assert made.run_record(made.runs[0])["corpus"] == "wikitext"
+    assert made.outputs.answer_spec()["corpus_methods"] == ["pretrain", "scratch"]
+    assert made.training.record(made.runs[0])["corpus"] == "wikitext"
     # Methods of a corpus are compared at equal chunks: none is set apart.
-    assert all("corpus" not in entry for entry in made.collect_spec()["methods"].values())
+    assert all("corpus" not in entry for entry in made.outputs.table_spec()["methods"].values())
 
 
 def test_evaluation_asks_nothing_and_says_how_chunks_are_masked() -> None:
     made = plan(config())
-    spec = made.evaluate_spec("bert-base")
+    spec = made.evaluation.spec("bert-base")
     assert "generated_instructions" not in spec
     assert spec["mask"]["share"] == 0.15
     assert spec["reference"] is None
     assert spec["written"] is False
-    (key, *_) = made.architectures
-    speed = made.efficiency_spec(key)
+    (key, *_) = made.efficiency.by_key
+    speed = made.efficiency.spec(key)
     assert (speed["batch"], speed["length"], speed["scored"]) == (1, 32, 4)
     assert "new_tokens" not in speed

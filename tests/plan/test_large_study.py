@@ -1,4 +1,4 @@
-"""The study of docs/scale.md: its page says what its plan says."""
+"""The study of docs/explanation/scale.md: its page says what its plan says."""
 
 import re
 from dataclasses import replace
@@ -37,7 +37,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, floa
     """Totals by stage, which no machine changes but for seconds and memory."""
     root = tmp_path_factory.mktemp("large")
     plan = Plan(parse_study(yaml.safe_load((PROJECT / "studies/large.yaml").read_text())))
-    folder = (root / plan.model_manifest("smollm2-135m-instruct")).parent
+    folder = (root / plan.sources.manifest("smollm2-135m-instruct")).parent
     folder.mkdir(parents=True)
     BASE.save_pretrained(folder)
     tiny.tokenizer().save_pretrained(folder)
@@ -50,7 +50,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, floa
 
 
 def test_the_page_says_what_the_plan_says(stages: dict[str, dict[str, float]]) -> None:
-    page = (PROJECT / "docs" / "scale.md").read_text()
+    page = (PROJECT / "docs/explanation/scale.md").read_text()
     row = r"^\| ([a-z ]+) \| ([\d,]+) \| ([\d.e+]+|–) \| (?:(\S+) (TB|PB)|–) \|"
     told = {name: rest for name, *rest in re.findall(row, page, re.M)}
     assert set(told) == set(stages)

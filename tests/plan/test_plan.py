@@ -9,7 +9,10 @@ from distill.config.checks.checks import parse_study
 from distill.contracts.run import Run
 from distill.core.errors import UserError
 from distill.core.keys import pool_order
-from distill.plan.study import Plan, run_table
+from distill.plan.runs import run_table
+from distill.plan.study import Plan
+from distill.plan.teachers import Teachers
+from pools import prompts_of
 
 
 def plan(**changes: Any) -> Plan:
@@ -24,21 +27,25 @@ def plan(**changes: Any) -> Plan:
 
 def results(made: Plan) -> dict[str, Any]:
     """Everything that a study stores, with its spec, its training rows and its inputs."""
-    found: dict[str, Any] = dict(made.stored_specs())
+    found: dict[str, Any] = dict(made.outputs.stored_specs())
     for run in made.runs:
         if run.samples:
-            found[made.shard(run)] = (made.shard_rows(run), made.shard_texts(run))
-        found[made.student_file(run, "initial")] = made.initial_student(run.student)
+            found[made.shards.file(run)] = (made.rows.of(run), made.shards.texts(run))
+        found[made.training.file(run, "initial")] = made.students.file(run.student)
     return found
 
 
 def prompts(made: Plan) -> dict[str, Any]:
     found: dict[str, Any] = {}
+    pool = prompts_of(made)
     for split, parts in (("test", 2), ("validation", 1), ("train", 4)):
         for part in range(parts):
-            path = made.prompts_part(split, part)
-            found[path] = (made.filter_spec(split, part), made.earlier_parts(split, part))
-            found[path + " raw"] = made.raw_spec(split, part)
+            path = pool.part(split, part)
+            found[path] = (
+                pool.filter_spec(split, part),
+                pool.earlier_parts(split, part),
+            )
+            found[path + " raw"] = pool.raw_spec(split, part)
     return found
 
 
@@ -116,7 +123,7 @@ def test_shards_of_one_draw_begin_alike() -> None:
     made = plan()
     for draw in (0, 1):
         small, large = (
-            made.shard_rows(run)
+            made.rows.of(run)
             for run in made.runs
             if run.student == "small" and run.draw == draw and run.samples
         )
@@ -128,10 +135,8 @@ def test_parts_hold_the_rows_of_their_shard() -> None:
     made = plan()
     for run in made.runs:
         if run.samples:
-            parts = {
-                made.text_part(run.teacher, "train", row // 16) for row in made.shard_rows(run)
-            }
-            assert set(made.shard_texts(run)) == parts
+            parts = {made.text.part(run.teacher, "train", row // 16) for row in made.rows.of(run)}
+            assert set(made.shards.texts(run)) == parts
 
 
 def test_the_order_of_free_entries_changes_nothing() -> None:
@@ -170,19 +175,27 @@ def test_what_changes_the_text_changes_every_result_of_it(changes: dict[str, Any
 
 def test_held_out_parts_come_first_and_do_not_depend_on_runs() -> None:
     made = plan()
-    assert [made.part_rows("test", part) for part in made.held_out_parts("test")] == [16, 4]
-    assert [made.part_rows("validation", part) for part in made.held_out_parts("validation")] == [8]
-    slices = [made.raw_spec("test", 0), made.raw_spec("test", 1), made.raw_spec("validation", 0)]
-    slices += [made.raw_spec("train", 0), made.raw_spec("train", 1)]
+    pool = prompts_of(made)
+    assert [pool.rows("test", part) for part in pool.parts("test")] == [16, 4]
+    assert [pool.rows("validation", part) for part in pool.parts("validation")] == [8]
+    slices = [
+        pool.raw_spec("test", 0),
+        pool.raw_spec("test", 1),
+        pool.raw_spec("validation", 0),
+    ]
+    slices += [pool.raw_spec("train", 0), pool.raw_spec("train", 1)]
     assert [spec["slice"] for spec in slices] == [0, 1, 2, 3, 4]
-    assert made.earlier_parts("test", 0) == []
-    held_out = [made.prompts_part("test", 0), made.prompts_part("test", 1)]
-    held_out.append(made.prompts_part("validation", 0))
-    assert made.earlier_parts("validation", 0) == held_out[:2]
-    assert made.earlier_parts("train", 1) == [*held_out, made.prompts_part("train", 0)]
+    assert pool.earlier_parts("test", 0) == []
+    held_out = [pool.part("test", 0), pool.part("test", 1)]
+    held_out.append(pool.part("validation", 0))
+    assert pool.earlier_parts("validation", 0) == held_out[:2]
+    assert pool.earlier_parts("train", 1) == [
+        *held_out,
+        pool.part("train", 0),
+    ]
     other = plan(runs=[BLOCK | {"samples": [1], "draws": [7]}])
     assert prompts(other) == prompts(made)
-    assert made.held_out_text("big", "test") == other.held_out_text("big", "test")
+    assert made.text.held_out("big", "test") == other.text.held_out("big", "test")
 
 
 def test_equal_architectures_are_timed_once() -> None:
@@ -192,10 +205,10 @@ def test_equal_architectures_are_timed_once() -> None:
                             "config": tiny.study()["students"]["fresh"]["config"]}},
         runs=[BLOCK | {"students": ["small", "small-again", "fresh", "again"]}],
     )  # fmt: skip
-    assert len(made.architectures) == 3  # the teacher, the cut one, the random one
-    assert made.efficiency("students", "fresh") == made.efficiency("students", "again")
-    assert made.initial_student("fresh") != made.initial_student("again")
-    assert made.initial_student("small") == made.initial_student("small-again")
+    assert len(made.efficiency.by_key) == 3  # the teacher, the cut one, the random one
+    assert made.efficiency.of("students", "fresh") == made.efficiency.of("students", "again")
+    assert made.students.file("fresh") != made.students.file("again")
+    assert made.students.file("small") == made.students.file("small-again")
 
 
 def test_only_a_run_with_a_live_teacher_depends_on_its_model() -> None:
@@ -206,21 +219,25 @@ def test_only_a_run_with_a_live_teacher_depends_on_its_model() -> None:
     config["teachers"]["own"] = {"trained": {"student": "fresh", "teacher": "big", "method": "gkd", "samples": 16}}  # fmt: skip  # noqa: E501
     config["runs"][0] |= {"methods": ["sft", "gkd", "tuned"], "teachers": ["big", "own"]}
     made = Plan(parse_study(config))
-    (trained,) = made.trained_runs
+    (trained,) = made.teachers.trained_runs
     assert trained.cache == "live"
-    for run in (*made.runs, trained, made.search_run("rate")):
+    for run in (*made.runs, trained, made.searches.run("rate")):
         live = run.method in ("gkd", "tuned")
-        spec = made.train_spec(run)
-        assert ("teacher" in spec) == live == (run.cache == "live") == bool(made.train_teacher(run))
+        spec = made.training.spec(run)
+        assert (
+            ("teacher" in spec) == live == (run.cache == "live") == bool(made.training.teacher(run))
+        )
         if run.samples:
             assert ("on_policy" in spec["method"]) == live
-            assert "/raw/none/" in made.shard(run)
+            assert "/raw/none/" in made.shards.file(run)
         if live:
-            assert made.train_teacher(run) == [made.model_of("teachers", run.teacher)]
-            assert spec["teacher"]["model"] == made.model_spec(run.teacher)
-    assert made.search_spec("rate")["teacher"] == made.train_spec(trained)["teacher"]
-    other = made.train_spec(next(r for r in made.runs if r.method == "gkd" and r.teacher == "own"))
-    assert other["teacher"]["model"]["trained"] == made.train_spec(trained)
+            assert made.training.teacher(run) == [made.teachers.file(run.teacher)]
+            assert spec["teacher"]["model"] == made.teachers.spec(run.teacher)
+    assert made.searches.spec("rate")["teacher"] == made.training.spec(trained)["teacher"]
+    other = made.training.spec(
+        next(r for r in made.runs if r.method == "gkd" and r.teacher == "own")
+    )
+    assert other["teacher"]["model"]["trained"] == made.training.spec(trained)
 
 
 def curated(**changes: Any) -> Plan:
@@ -272,37 +289,37 @@ def test_a_curation_reads_more_parts_than_its_rows_fill() -> None:
     made = curated()
     for run in made.runs:
         if run.samples:
-            places = made.shard_rows(run)
+            places = made.rows.of(run)
             need = {"raw": run.samples, "clean": 2 * run.samples, "noisy": run.samples}
             assert len(places) == need[run.curation]
-            parts = [made.text_part("big", "train", part) for part in made.shard_parts(run)]
-            assert made.candidate_texts(run) == parts
-            losses = made.curation_losses(run)
+            parts = [made.text.part("big", "train", part) for part in made.rows.parts(run)]
+            assert made.curations.texts(run) == parts
+            losses = made.curations.losses(run)
             if run.curation == "clean":
                 # The cut points come from the first part, in every draw.
-                assert losses[0] == made.loss_part("big", "train", 0)
-                assert len(losses) == len({0, *made.shard_parts(run)})
+                assert losses[0] == made.losses.part("big", "train", 0)
+                assert len(losses) == len({0, *made.rows.parts(run)})
             assert bool(losses) == (run.curation == "clean")
-            assert bool(made.donor_text(run)) == (run.curation == "noisy")
-            own = [made.curated(run)] if run.curation != "raw" else parts
-            assert made.shard_texts(run) == own
-    assert len(made.all_decisions) == len(set(made.all_decisions)) == 2 * 2 * 2
+            assert bool(made.curations.donors(run)) == (run.curation == "noisy")
+            own = [made.curations.file(run)] if run.curation != "raw" else parts
+            assert made.shards.texts(run) == own
+    assert len(made.curations.all_decisions) == len(set(made.curations.all_decisions)) == 2 * 2 * 2
 
 
 def test_a_size_in_between_reads_no_new_part() -> None:
     made = curated()
     runs = [run for run in made.runs if run.curation == "clean" and run.draw == 1]
     small, large = sorted(runs, key=lambda run: run.samples)
-    assert made.shard_rows(large)[: len(made.shard_rows(small))] == made.shard_rows(small)
-    assert set(made.candidate_texts(small)) <= set(made.candidate_texts(large))
-    assert set(made.curation_losses(small)) <= set(made.curation_losses(large))
+    assert made.rows.of(large)[: len(made.rows.of(small))] == made.rows.of(small)
+    assert set(made.curations.texts(small)) <= set(made.curations.texts(large))
+    assert set(made.curations.losses(small)) <= set(made.curations.losses(large))
 
 
 def test_a_surplus_changes_no_spec() -> None:
     before, after = curated(), curated(clean={"surplus": 3.0})
-    assert dict(before.stored_specs()) == dict(after.stored_specs())
+    assert dict(before.outputs.stored_specs()) == dict(after.outputs.stored_specs())
     sizes = [
-        sum(len(made.shard_rows(run)) for run in made.runs if run.curation == "clean")
+        sum(len(made.rows.of(run)) for run in made.runs if run.curation == "clean")
         for made in (before, after)
     ]
     assert sizes[1] == 1.5 * sizes[0]
@@ -323,20 +340,20 @@ def test_gpus_are_of_training_and_of_a_spread_teacher() -> None:
     config["students"]["small"]["gpus"] = 2
     config["runs"] = [block]
     after = Plan(parse_study(config))
-    (maker,) = after.trained_runs
-    assert after.gpus(maker) == 4
-    assert after.train_spec(maker) == before.train_spec(maker) | {"gpus": 4}
+    (maker,) = after.teachers.trained_runs
+    assert after.training.gpus(maker) == 4
+    assert after.training.spec(maker) == before.training.spec(maker) | {"gpus": 4}
     for run in after.runs:
         several = run.student == "small" and run.samples
-        assert after.gpus(run) == (2 if several else 1)
-        spec = after.train_spec(run)
-        assert spec.pop("gpus", 1) == after.gpus(run)
+        assert after.training.gpus(run) == (2 if several else 1)
+        spec = after.training.spec(run)
+        assert spec.pop("gpus", 1) == after.training.gpus(run)
         if run.teacher == "wide":
-            assert spec == before.train_spec(run)
-    assert [after.teacher_gpus(name) for name in ("big", "own", "wide")] == [1, 1, 2]
-    assert after.text_key("wide") == before.text_key("wide")
-    assert after.scorer_key("wide") == before.scorer_key("wide")
-    assert after.student_keys == before.student_keys
+            assert spec == before.training.spec(run)
+    assert [after.teachers.gpus(name) for name in ("big", "own", "wide")] == [1, 1, 2]
+    assert after.text.key("wide") == before.text.key("wide")
+    assert after.scorers.key("wide") == before.scorers.key("wide")
+    assert after.students.by_key == before.students.by_key
 
 
 def test_several_gpus_and_a_spread_live_teacher_exclude_each_other() -> None:
@@ -355,20 +372,20 @@ def test_what_runs_share_is_worked_out_once_and_told_apart_by_its_names(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made, calls = plan(), list[str]()
-    plain = Plan.model_spec
+    plain = Teachers.spec
 
-    def counted(self: Plan, teacher: str) -> dict[str, Any]:
+    def counted(self: Teachers, teacher: str) -> dict[str, Any]:
         calls.append(teacher)
         return plain(self, teacher)
 
-    monkeypatch.setattr(Plan, "model_spec", counted)
-    assert made.text_spec("big") == made.text_spec("big")
+    monkeypatch.setattr(Teachers, "spec", counted)
+    assert made.text.spec("big") == made.text.spec("big")
     assert calls == ["big"]
-    assert made.text_key("big") != made.text_key("calm")
-    assert made.student_spec("small") != made.student_spec("fresh")
+    assert made.text.key("big") != made.text.key("calm")
+    assert made.students.spec("small") != made.students.spec("fresh")
     other = plan()
-    assert other.text_spec("big") is not made.text_spec("big")
-    assert other.text_spec("big") == made.text_spec("big")
+    assert other.text.spec("big") is not made.text.spec("big")
+    assert other.text.spec("big") == made.text.spec("big")
 
 
 def test_what_is_asked_for_first_changes_nothing() -> None:
@@ -381,8 +398,8 @@ def test_what_is_asked_for_first_changes_nothing() -> None:
          "samples": [16]}
     )  # fmt: skip
     study = parse_study(config)
-    wanted, made = Plan(study).targets_spec("big", "own"), Plan(study)
-    assert "hidden" in made.cache_spec("big", "own")
-    assert made.targets_spec("big", "own") == wanted
-    made.formatting_spec()["system"] = "changed"
-    assert made.formatting_spec() == Plan(study).formatting_spec()
+    wanted, made = Plan(study).targets.spec("big", "own"), Plan(study)
+    assert "hidden" in made.targets.full_spec("big", "own")
+    assert made.targets.spec("big", "own") == wanted
+    made.pool.formatting["system"] = "changed"
+    assert made.pool.formatting == Plan(study).pool.formatting

@@ -79,9 +79,9 @@ def _dry_run(project: Path, change: Callable[[Any], Any] = lambda config: None) 
 def test_a_student_becomes_a_teacher(finished: Path) -> None:
     plan = _plan(finished)
     table = pd.read_parquet(finished / RESULTS / "runs.parquet")
-    run = plan.trained_run("own")
+    run = plan.teachers.trained_run("own")
     assert run is not None
-    training = json.loads((finished / plan.student_file(run, "training.json")).read_text())
+    training = json.loads((finished / plan.training.file(run, "training.json")).read_text())
     teachers = json.loads((finished / RESULTS / "references.json").read_text())["teachers"]
     own, given = teachers["own"], teachers["gpt2-xl"]
     assert own["train_flops"] == training["train_flops"] > 0
@@ -104,9 +104,9 @@ def test_a_student_becomes_a_teacher(finished: Path) -> None:
     assert max(abs(item["z"]) for item in identity) < 4
     # The unlisted run left a student, but no row.
     assert "sft" not in set(table["method"])
-    assert not (finished / plan.student_file(run, "metrics.json")).exists()
-    weights = (finished / plan.student_file(run, "model.safetensors")).read_bytes()
-    initial = finished / plan.initial_student("gpt2")
+    assert not (finished / plan.training.file(run, "metrics.json")).exists()
+    weights = (finished / plan.training.file(run, "model.safetensors")).read_bytes()
+    initial = finished / plan.students.file("gpt2")
     assert weights != (initial.parent / "model.safetensors").read_bytes()
 
 
@@ -126,7 +126,7 @@ def test_a_student_learns_without_a_teacher(finished: Path) -> None:
     assert large[:8] == small
     plan = _plan(finished)
     run = next(run for run in plan.runs if run.method == "scratch")
-    card = (finished / plan.student_file(run, "README.md")).read_text()
+    card = (finished / plan.training.file(run, "README.md")).read_text()
     assert f"after {run.samples} chunks of books" in card
 
 

@@ -1,6 +1,6 @@
 """How many examples the tests of generated input look at.
 
-The same ones in every run; `HYPOTHESIS_PROFILE=search pytest tests/test_hostile_*.py` looks at
+The same ones in every run; `HYPOTHESIS_PROFILE=search pytest tests/hostile` looks at
 others each time, and at 50 times as many.
 """
 

@@ -13,7 +13,8 @@ from distill.core.checksums import tokenizer_sha256
 from distill.core.parquet import read_rows, write_rows
 from distill.data.shards import build_shard
 from distill.models.head_extraction import extract_head
-from distill.plan.study import Plan, targets_of
+from distill.plan.runs import targets_of
+from distill.plan.study import Plan
 from distill.targets.caching import cache_part
 from distill.targets.layers import fit_projection, layers_part
 from distill.teacher.scoring import score_part
@@ -58,7 +59,7 @@ def run_of(study: Plan, seed: int = 0) -> Run:
 
 def spec_of(study: Plan, seed: int = 0) -> dict[str, Any]:
     """What its trained student depends on."""
-    return study.train_spec(run_of(study, seed))
+    return study.training.spec(run_of(study, seed))
 
 
 @dataclass

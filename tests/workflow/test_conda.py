@@ -14,8 +14,8 @@ import pytest
 
 import environments
 import miniature
-import write_container
 from distill.core.files import read_json
+from distill.workflow.container import DEFINITION, definition
 
 pytestmark = [
     pytest.mark.workflow,
@@ -39,8 +39,8 @@ ENDS = {"plot_figures": 1, "write_report": 1, "write_provenance": 1}
 
 def test_the_containers_definition_is_what_snakemake_generates(tmp_path: Path) -> None:
     project = miniature.copy_project(tmp_path / "project")
-    written = (miniature.ROOT / write_container.DEFINITION).read_text()
-    assert write_container.definition(project) == written, "run make container"
+    written = (miniature.ROOT / DEFINITION).read_text()
+    assert definition(project) == written, "run make container"
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Curations in the workflow: what a finished study holds, and what a change reruns."""
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 import yaml
 
 import miniature
+import program
 from distill.config.checks.checks import parse_study
 from distill.plan.study import Plan
 
@@ -100,7 +100,7 @@ def test_the_shards_hold_what_was_kept_and_say_what_was_not(finished: Path) -> N
     )
     assert (entry["read"], entry["kept"], entry["samples"]) == (len(decisions), 12, 12)
     assert sum(entry["dropped"].values()) == len(dropped)
-    assert len(plan.shard_parts(next(run for run in plan.runs if run.curation == "likely"))) == 2
+    assert len(plan.rows.parts(next(run for run in plan.runs if run.curation == "likely"))) == 2
 
 
 def test_corrupted_rows_are_trained_on_beside_clean_ones(finished: Path) -> None:
@@ -175,8 +175,7 @@ def test_too_few_rows_are_one_sentence_and_leave_nothing(moved: Path) -> None:
 
 def test_what_a_removed_curation_left_is_listed(moved: Path) -> None:
     miniature.edit(moved, lambda config: config["runs"][0].update(curations=["raw"]))
-    command = ["python", "scripts/list_unused.py", "--configfile", miniature.CONFIG]
-    listed = subprocess.run(command, cwd=moved, capture_output=True, text=True, check=True).stdout
+    listed = program.distill("unused", miniature.CONFIG, cwd=moved).stdout
     for kind in ("text", "decisions"):
         assert f"curated/gpt2-xl/noisy/draw0/n8.{kind}.parquet" in listed
     assert "likely" not in listed

@@ -91,7 +91,7 @@ def test_a_file_of_any_name_is_read(project: Path) -> None:
     config: dict[str, Any] = dict(miniature.read_config(project))
     config["sources"]["alpaca"]["path"] = ODD
     (project / "odd.yaml").write_text(yaml.safe_dump(config, allow_unicode=True))
-    rows = Plan(parse_study(config)).data_rows("alpaca")
+    rows = Plan(parse_study(config)).sources.rows("alpaca")
     miniature.snakemake(project, "--configfile", "odd.yaml", "--", rows)
     assert len(read_rows(project / rows)) == len(miniature.alpaca_rows())
     assert not list(project.rglob("owned*"))

@@ -73,10 +73,10 @@ def test_questions_are_split_by_shares_and_answered_by_the_csvs_own_answers(
     plan = _plan(asked, miniature.QA, monkeypatch)
     given = read_text_rows(asked / "studies/data/accounting_qa.csv")
     answers = {row["question"]: row["answer"] for row in given}
-    prompts = plan.study.prompts
+    prompts = plan.pool.settings
     assert (prompts.pool, prompts.validation, prompts.test) == (54, 54, 54)
     splits = {
-        split: read_rows(asked / plan.text_part("tutor", split, 0))
+        split: read_rows(asked / plan.text.part("tutor", split, 0))
         for split in ("test", "validation", "train")
     }
     seen: set[str] = set()
@@ -98,9 +98,9 @@ def test_the_teacher_is_fine_tuned_on_the_training_split_first(
     table = _table(asked, plan.study.study)
     assert list(table["method"]) == ["none", "searched"]
     assert list(table["samples"]) == [0, 54]
-    run = plan.trained_run("tutor")
+    run = plan.teachers.trained_run("tutor")
     assert run is not None
-    made = read_json(asked / plan.student_file(run, "training.json"))
+    made = read_json(asked / plan.training.file(run, "training.json"))
     losses = [entry["loss"] for entry in made["validation"]]
     assert min(losses) < losses[0]
     tutor = read_json(asked / plan.results / "references.json")["teachers"]["tutor"]
@@ -118,9 +118,9 @@ def test_the_dual_loss_has_both_terms_at_the_weights_that_the_search_found(
 ) -> None:
     plan = _plan(asked, miniature.QA, monkeypatch)
     (run,) = [run for run in plan.runs if run.samples]
-    best = read_json(asked / plan.search_file("weights"))
+    best = read_json(asked / plan.searches.file("weights"))
     assert len(best["trials"]) == 2
-    record = read_json(asked / plan.student_file(run, "training.json"))
+    record = read_json(asked / plan.training.file(run, "training.json"))
     found = record["settings"]
     assert found == best["settings"]
     assert set(found) == {"method.ce", "method.forward_kl", "train.learning_rate"}
@@ -128,9 +128,9 @@ def test_the_dual_loss_has_both_terms_at_the_weights_that_the_search_found(
     terms = zip(record["terms"]["ce"], record["terms"]["forward_kl"], strict=True)
     wanted = [alpha * ce + beta * 0.7**2 * kl for ce, kl in terms]
     assert record["losses"] == pytest.approx(wanted, rel=1e-3)
-    (row, *_) = read_rows(asked / plan.shard(run))
+    (row, *_) = read_rows(asked / plan.shards.file(run))
     assert row["target_tokens"] == len(row["prompt_ids"]) + len(row["response_ids"]) - 1
-    assert list((asked / plan.student_file(run, "tensorboard")).glob("events*"))
+    assert list((asked / plan.training.file(run, "tensorboard")).glob("events*"))
 
 
 def test_bleu_is_of_sampled_answers_on_both_splits(
@@ -139,12 +139,12 @@ def test_bleu_is_of_sampled_answers_on_both_splits(
     plan = _plan(asked, miniature.QA, monkeypatch)
     table = _table(asked, plan.study.study).set_index("method")
     for run in plan.runs:
-        file = asked / plan.student_file(run, "responses.jsonl")
+        file = asked / plan.training.file(run, "responses.jsonl")
         answers = [json.loads(line) for line in file.read_text().splitlines()]
         for name, column in (("reference", "bleu"), ("validation", "bleu_validation")):
             own = [answer for answer in answers if answer["set"] == name]
             split = {"reference": "test"}.get(name, name)
-            rows = {row["id"]: row for row in read_rows(asked / plan.text_part("tutor", split, 0))}
+            rows = {row["id"]: row for row in read_rows(asked / plan.text.part("tutor", split, 0))}
             assert [answer["id"] for answer in own] == list(rows)[:24]
             found = text_similarity(
                 [rows[answer["id"]]["reference"] for answer in own],
@@ -194,20 +194,20 @@ def test_a_four_bit_teacher_of_another_tokenizer_teaches(
     table = _table(adapted, plan.study.study)
     assert sorted(table["method"]) == ["kd", "none"]
     run = _run(plan, "kd")
-    (entry,) = read_json(adapted / plan.shard_manifest(run)[0])["teachers"]
+    (entry,) = read_json(adapted / plan.shards.manifest(run)[0])["teachers"]
     assert entry["quantisation"] == "nf4"
     theirs, own = (
         tokenizer_sha256(AutoTokenizer.from_pretrained((adapted / path).parent))
-        for path in (plan.model_of("teachers", "mistral"), plan.student_file(run, "config.json"))
+        for path in (plan.teachers.file("mistral"), plan.training.file(run, "config.json"))
     )
     assert entry["tokenizer_sha256"] == theirs != own
     assert table["kl_teacher"].isna().all()  # across vocabularies there is no KL per token
-    record = read_json(adapted / plan.student_file(run, "training.json"))
+    record = read_json(adapted / plan.training.file(run, "training.json"))
     assert set(record["terms"]) == {"uld", "ce"}
     assert record["terms"]["ce"][-1] < record["terms"]["ce"][0]
     assert record["precision"] == "bf16"
-    quantised = read_json(adapted / plan.efficiency("teachers", "mistral"))
-    folder = (adapted / plan.model_of("teachers", "mistral")).parent
+    quantised = read_json(adapted / plan.efficiency.of("teachers", "mistral"))
+    folder = (adapted / plan.teachers.file("mistral")).parent
     whole = sum(tensor.nbytes for tensor in load_file(folder / "model.safetensors").values())
     assert quantised["size_mb"] < 0.4 * whole / 1024**2
     _memory_is_measured(table, adapted, plan)
@@ -227,9 +227,9 @@ def test_two_teachers_at_once_and_layer_by_layer(adapted: Path, tmp_path: Path) 
     miniature.edit(project, change, miniature.DOLLY)
     plan = Plan(parse_study(dict(miniature.read_config(project, miniature.DOLLY))))
     kd, layers = _run(plan, "kd"), _run(plan, "layer-wise")
-    wanted = [plan.student_file(run, "training.json") for run in (kd, layers)]
+    wanted = [plan.training.file(run, "training.json") for run in (kd, layers)]
     miniature.snakemake(project, *wanted, "--configfile", miniature.DOLLY)
-    manifest = read_json(project / plan.shard_manifest(kd)[0])
+    manifest = read_json(project / plan.shards.manifest(kd)[0])
     assert [entry["teacher"] for entry in manifest["teachers"]] == ["instruct", "mistral"]
     assert {entry["quantisation"] for entry in manifest["teachers"]} == {"nf4"}
     assert len({json.dumps(entry["model"]) for entry in manifest["teachers"]}) == 2
@@ -244,9 +244,9 @@ def test_adapters_move_only_linear_layers_and_are_merged(
 ) -> None:
     plan = _plan(adapted, miniature.DOLLY, monkeypatch)
     run = _run(plan, "kd")
-    folder = (adapted / plan.student_file(run, "model.safetensors")).parent
+    folder = (adapted / plan.training.file(run, "model.safetensors")).parent
     assert not list(folder.glob("adapter*"))
-    before = load_file((adapted / plan.initial_student("phi-2")).parent / "model.safetensors")
+    before = load_file((adapted / plan.students.file("phi-2")).parent / "model.safetensors")
     after = load_file(folder / "model.safetensors")
     assert set(before) == set(after)
     moved = {name for name in before if not torch.equal(before[name], after[name])}
@@ -261,7 +261,7 @@ def test_adapters_move_only_linear_layers_and_are_merged(
 
 def test_contexts_are_part_of_the_prompt(adapted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = _plan(adapted, miniature.DOLLY, monkeypatch)
-    rows = read_rows([adapted / plan.text_part("mistral", split, 0) for split in ("train", "test")])
+    rows = read_rows([adapted / plan.text.part("mistral", split, 0) for split in ("train", "test")])
     words, kinds = tiny.tokenizer(chat=False), set()
     for row in rows:
         text = words.decode(row["prompt_ids"])

@@ -183,7 +183,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
         planned = miniature.dry_run(project)
         without = miniature.snakemake(project, *call, ok=False)
         assert not (project / "resources").exists()
-        part = Plan(parse_study(config)).served_part("far", "train", 0)
+        part = Plan(parse_study(config)).served.part("far", "train", 0)
         with _llama_cpp(project / "models/served.gguf", ports[0]):
             patch.setenv("FAR_KEY", WRONG)
             wrong = miniature.snakemake(project, *call, "--", part, ok=False)
@@ -249,7 +249,7 @@ def test_served_teachers_reach_the_report(study: Study) -> None:
     ]
     assert references["teachers"] == {}
     assert "the FLOPs of near" in (results / "report.html").read_text()
-    answers = read_rows(study.project / study.plan.served_part("near", "train", 0))
+    answers = read_rows(study.project / study.plan.served.part("near", "train", 0))
     assert len({answer["response"] for answer in answers}) > 12  # sampled, not greedy
     assert {answer["finish_reason"] for answer in answers} == {"stop", "length"}
 
@@ -259,8 +259,8 @@ def test_log_probs_of_llama_cpp_are_the_models_own(study: Study) -> None:
     model = load_model(study.project / "models/served", precision="fp32", sequence=256)
     tokenizer = load_tokenizer(study.project / "models/served")
     special = {word for word, token in tokenizer.added_tokens_decoder.items() if token.special}
-    rows = read_rows(study.project / study.plan.text_part("far", "train", 0))
-    answers = read_rows(study.project / study.plan.served_part("far", "train", 0))
+    rows = read_rows(study.project / study.plan.text.part("far", "train", 0))
+    answers = read_rows(study.project / study.plan.served.part("far", "train", 0))
     assert {row["finish_reason"] for row in rows} == {"stop", "length"}
     for row, answer in zip(rows, answers, strict=True):
         ids = row["response_ids"]

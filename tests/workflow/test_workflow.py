@@ -16,6 +16,7 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import miniature
+import program
 import tiny
 from distill.answers.runs.benchmarks import BENCHMARKS
 from distill.config.checks.checks import parse_study
@@ -280,7 +281,7 @@ def test_amortised_teacher_cost_adds_up_to_what_was_spent(finished: Path) -> Non
     ]
     rows = pd.concat(texts)
     plan = Plan(_study(finished))
-    used = {row for run in plan.runs for row in plan.shard_rows(run)}
+    used = {row for run in plan.runs for row in plan.rows.of(run)}
     spent = rows[rows["row"].isin(used)]["teacher_flops"].sum()
     assert table["teacher_flops_amortised"].sum() == pytest.approx(spent)
 
@@ -316,7 +317,7 @@ def test_running_the_same_study_again_elsewhere_gives_the_same_students(
     shutil.copy2(finished / miniature.CONFIG, again / miniature.CONFIG)
     plan = Plan(_study(finished))
     wanted = [
-        plan.student_file(run, "metrics.json")
+        plan.training.file(run, "metrics.json")
         for run in plan.runs
         if (run.method, run.samples, run.draw) in {("sft", 8, 1), ("kd", 16, 0), ("rkl", 16, 0)}
     ]
@@ -373,7 +374,7 @@ def test_a_student_with_another_tokenizer_learns_by_aligned_spans(moved: Path) -
     miniature.edit(moved, change)
     plan = Plan(_study(moved))
     (run,) = (run for run in plan.runs if run.samples)
-    record, metrics = (plan.student_file(run, f"{name}.json") for name in ("training", "metrics"))
+    record, metrics = (plan.training.file(run, f"{name}.json") for name in ("training", "metrics"))
     miniature.snakemake(moved, metrics, "--configfile", miniature.CONFIG)
     made = json.loads((moved / record).read_text())
     assert made["spec"]["method"]["spans"] == 1.0
@@ -776,12 +777,11 @@ def test_a_killed_run_leaves_no_job_behind_and_goes_on(moved: Path) -> None:
 
 def test_unused_results_are_listed_and_deleted_on_request(moved: Path) -> None:
     miniature.edit(moved, lambda config: config["runs"].pop())
-    command = ["python", "scripts/list_unused.py", "--configfile", miniature.CONFIG]
-    listed = subprocess.run(command, cwd=moved, capture_output=True, text=True, check=True).stdout
+    listed = program.distill("unused", miniature.CONFIG, cwd=moved).stdout
     assert "students/gpt2/gpt2-xl/half" in listed
     assert "students/gpt2/gpt2-xl/gkd" in listed
     assert "in 2 places" in listed
-    subprocess.run([*command, "--delete"], cwd=moved, capture_output=True, check=True)
+    assert program.distill("unused", miniature.CONFIG, "--delete", cwd=moved).returncode == 0
     assert not list(moved.glob(f"results/{STUDY}/students/gpt2/gpt2-xl/half/*/*/*/n8"))
     assert "train_student" not in miniature.dry_run(moved)
 
@@ -806,13 +806,13 @@ def test_a_damaged_file_is_named_and_mended_by_deleting_it(moved: Path) -> None:
     """A shard, a student, and a part of the text; what does not depend on them stays."""
     plan = Plan(_study(moved))
     run = next(run for run in plan.runs if (run.method, run.samples, run.draw) == ("sft", 16, 0))
-    other = moved / plan.student_file(plan.runs[0], "model.safetensors")
-    before, record = other.read_bytes(), moved / plan.student_file(run, "metrics.json")
+    other = moved / plan.training.file(plan.runs[0], "model.safetensors")
+    before, record = other.read_bytes(), moved / plan.training.file(run, "metrics.json")
     measured = json.loads(record.read_text())
-    part = moved / plan.held_out_text(run.teacher, "test")[0]
+    part = moved / plan.text.held_out(run.teacher, "test")[0]
     for damaged, keep_time in (
-        (moved / plan.shard(run), True),
-        (moved / plan.student_file(run, "model.safetensors"), True),
+        (moved / plan.shards.file(run), True),
+        (moved / plan.training.file(run, "model.safetensors"), True),
         (part, True),
     ):
         content = _damage(damaged, keep_time)
@@ -838,8 +838,8 @@ def test_a_full_or_read_only_disk_is_told_and_the_study_goes_on_when_mended(
 ) -> None:
     plan, results = Plan(_study(moved)), moved / "results"
     run = next(run for run in plan.runs if (run.method, run.samples, run.draw) == ("sft", 8, 1))
-    model = moved / plan.student_file(run, "model.safetensors")
-    other = moved / plan.student_file(plan.runs[0], "model.safetensors")
+    model = moved / plan.training.file(run, "model.safetensors")
+    other = moved / plan.training.file(plan.runs[0], "model.safetensors")
     weights, before = model.read_bytes(), other.read_bytes()
     results.rename(moved / "aside")
     disk("size=200m", results)

@@ -339,10 +339,10 @@ def test_a_read_only_folder_is_named_before_the_first_job(
     check_writable([tmp_path, tmp_path / "none"])
     assert list(tmp_path.iterdir()) == []
     folder = disk("ro")
-    with pytest.raises(SystemExit, match=f"^Error: {folder} cannot be written, as its disk is rea"):
+    with pytest.raises(UserError, match=f"^{folder} cannot be written, as its disk is rea"):
         check_writable([tmp_path, folder])
     full = disk("size=4k,nr_inodes=1")
-    with pytest.raises(SystemExit, match=f"^Error: no space is left on the disk that holds {full}"):
+    with pytest.raises(UserError, match=f"^no space is left on the disk that holds {full}"):
         check_writable([full])
 
 
@@ -381,7 +381,7 @@ def test_a_log_that_cannot_be_written_hides_nothing(tmp_path: Path) -> None:
 
 
 def test_each_fault_of_the_page_has_its_tests() -> None:
-    text = (DOCS / "faults.md").read_text(encoding="utf-8")
+    text = (DOCS / "reference/faults.md").read_text(encoding="utf-8")
     rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in text.splitlines() if line[:2] == "| "]
     rows = [row for row in rows if row[0].strip() != "fault"]
     assert len(rows) > 25
@@ -389,9 +389,9 @@ def test_each_fault_of_the_page_has_its_tests() -> None:
         assert fault.strip()
         assert seen.strip()
         assert remedy.strip()
-        named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", tests)
+        named = re.findall(r"`(\w+/test_\w+\.py)::(test_\w+)`", tests)
         assert named, fault
         assert len(named) == tests.count("`") / 2, fault
         for file, test in named:
-            source = (Path(__file__).parent / file).read_text(encoding="utf-8")
+            source = (DOCS.parent / "tests" / file).read_text(encoding="utf-8")
             assert f"def {test}(" in source, (fault, test)

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
+import program
 from distill.core.errors import UserError
 from distill.core.files import read_json, write_json
 from distill.runtime.environment import git_revision
 from distill.workflow.provenance import FILE, Verdict, describe, verify
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "verify_results.py"
 SPEC = {"config": {"study": "small"}, "runs": [{"student": "s", "seed": 3}]}
 
 
@@ -156,15 +156,15 @@ def test_a_lost_or_damaged_record_is_one_sentence(
 
 def test_the_program_says_how_many_and_fails_where_something_differs(results: Path) -> None:
     def run(*folders: Path) -> tuple[int, str]:
-        command = [sys.executable, str(SCRIPT), *map(str, folders)]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = program.distill("verify", *folders)
         return done.returncode, done.stdout + done.stderr
 
     whole = f"{results}: 9 of 9 files are as written (7 results, 2 of models and data)\n"
     assert run(results) == (0, whole)
     (results / "report.html").write_text("other")
+    assert run(results)[0] == 1
     code, printed = run(results, results.parent)
-    assert code == 1
+    assert code == 2
     assert "report.html: is not what the study wrote" in printed
     assert "8 of 9 files are as written (7 results, 2" in printed
     assert f"Error: {results.parent} holds no provenance.json" in printed

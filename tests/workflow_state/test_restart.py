@@ -205,7 +205,7 @@ def test_what_a_finished_job_kept_goes_when_snakemake_has_noted_its_end(
     plan = _plan(tmp_path)
     monkeypatch.chdir(tmp_path)
     noted, unnoted, unfinished = (
-        Path(plan.student_file(run, "resume")) for run in plan.runs[:3]
+        Path(plan.training.file(run, "resume")) for run in plan.runs[:3]
     )  # fmt: skip
     for resume in (noted, unnoted, unfinished):
         _dated(resume / "tag.txt", 0)

@@ -79,11 +79,9 @@ def test_limits_that_would_leave_jobs_out_of_an_array_are_told() -> None:
     check_array_limits("generate_text", 10_000, 10_000)
     check_array_limits(None, 50, 4)
     check_array_limits("", 50, 4)
-    with pytest.raises(
-        SystemExit, match=r"^Error: jobs is limited to 50, .* set it to 10000, or send"
-    ):
+    with pytest.raises(UserError, match=r"^jobs is limited to 50, .* set it to 10000, or send"):
         check_array_limits("generate_text", 50, 10_000)
-    with pytest.raises(SystemExit, match=r"^Error: resources device is limited to 4, "):
+    with pytest.raises(UserError, match=r"^resources device is limited to 4, "):
         check_array_limits("generate_text", None, 4)
 
 
@@ -95,7 +93,7 @@ def test_an_array_whose_jobs_ask_for_different_numbers_of_gpus_is_told() -> None
     check_array_gpus(None, plan)
     check_array_gpus("", plan)
     check_array_gpus("generate_text", Plan(parse_study(tiny.study())))
-    with pytest.raises(SystemExit, match=r"^Error: config: teachers: .*calm 1, wide 2.*send no"):
+    with pytest.raises(UserError, match=r"^config: teachers: .*calm 1, wide 2.*send no"):
         check_array_gpus("generate_text", plan)
 
 
@@ -105,7 +103,7 @@ def test_missing_packages_are_told_before_the_first_job(monkeypatch: pytest.Monk
     check_table_reader()
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "torch" else name)
     check_packages(own_table=True)
-    with pytest.raises(SystemExit, match=r"Error: torch cannot be imported .* or add --use-conda"):
+    with pytest.raises(UserError, match=r"^torch cannot be imported .* or add --use-conda"):
         check_packages(own_table=False)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match="run pip install pandas pyarrow"):
@@ -152,7 +150,7 @@ def test_a_damaged_file_is_told_before_what_was_made_from_it_is_removed(
     monkeypatch.chdir(tmp_path)
     plan = teaching.plan({"ce": 1.0})
     run = next(run for run in plan.runs if run.samples)
-    shard, model = Path(plan.shard(run)), Path(plan.student_file(run, "model.safetensors"))
+    shard, model = Path(plan.shards.file(run)), Path(plan.training.file(run, "model.safetensors"))
     metrics = model.with_name("metrics.json")
     check_changed_files(plan)  # nothing is there yet
     write_rows(shard, [{"a": 1}], pa.schema({"a": pa.int64()}))

@@ -4,18 +4,16 @@ Each measured student spends the budget on data, as far as its law reaches; wher
 size and data exists, sizes in between compete too. Lowest expected loss wins.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from distill.ask.choices import MAX_FACTOR, Unit
 from distill.ask.costs import MEASURES, Prices
-from distill.ask.study import Group, NoLaw, Study, joined
-from distill.ask.subject import MAX_FACTOR, Subject, find_subject, point_answer
+from distill.ask.study import Group, NoLaw, Refusal, Study, joined
+from distill.ask.subject import Subject, find_subject, point_answer
 from distill.core.errors import UserError
 
-Unit = Literal["flops", "hours", "money"]
-UNITS: tuple[Unit, ...] = ("flops", "hours", "money")
-SCOPES = ("all", "training")
 _SIZES_BETWEEN = 201
 
 
@@ -70,8 +68,8 @@ def ask_best(
         `capped` and `apart`: its interval lies clear of the best's) and left_out: sentences.
 
     Raises:
-        UserError: The budget is not positive, money has no price, or no student can be answered
-            for.
+        UserError: The budget is not positive, or money has no price.
+        Refusal: No student can be answered for.
     """
     if not (np.isfinite(budget) and budget > 0):
         raise UserError("give a positive budget")
@@ -93,7 +91,7 @@ def ask_best(
         if between is not None:
             ranked.append(between)
     if not ranked:
-        raise UserError("; ".join(joined(left_out)))
+        raise Refusal("; ".join(joined(left_out)))
     ranked.sort(key=lambda answer: answer["loss"]["value"])
     best = ranked[0]["loss"]
     for answer in ranked:

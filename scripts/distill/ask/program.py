@@ -1,76 +1,27 @@
-"""The command line of asking a finished study: its options, and the answer to what was given."""
+"""The answer to a question to a finished study, as JSON and in words."""
 
 import argparse
 import math
 from typing import Any
 
 from distill.ask import budget, study, subject, words
+from distill.ask.choices import GROUP_KEYS, UNITS
 from distill.ask.costs import Prices
 from distill.core.errors import UserError
-from distill.core.files import read_json
-
-
-def parser(description: str | None) -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    wanted = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    wanted.add_argument("study", help="folder of a finished study, results/<study>")
-    questions = wanted.add_subparsers(dest="question", required=True)
-
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--json", action="store_true", help="print JSON")
-
-    narrowed = argparse.ArgumentParser(add_help=False)
-    for name in ("method", "teacher", "cache", "curation", "init", "group"):
-        narrowed.add_argument(f"--{name}", help=f"only this {name} (default: all that were run)")
-    for name, metavar, text in (
-        ("epochs", "E", "tokens seen over unique ones (default: as most runs)"),
-        ("price-hour", "X", "money for an hour of this machine"),
-        ("price-million-tokens", "X", "money for a million teacher tokens; hours then free"),
-    ):  # fmt: skip
-        narrowed.add_argument(f"--{name}", type=float, metavar=metavar, help=text)
-    beyond = "warn beyond this factor of extrapolation (default %(default)g)"
-    narrowed.add_argument("--max-factor", type=float, default=subject.MAX_FACTOR, help=beyond)
-
-    who = argparse.ArgumentParser(add_help=False)
-    student = who.add_mutually_exclusive_group(required=True)
-    student.add_argument("--student", help="a student of the study")
-    student.add_argument("--params", type=float, metavar="N", help="parameters of any student")
-    who.add_argument("--non-embedding", action="store_true", help="N counts no embeddings")
-
-    parents = [shared, narrowed, who]
-    loss = questions.add_parser("loss", parents=parents, help="expected loss and what it costs")
-    data = loss.add_mutually_exclusive_group(required=True)
-    data.add_argument("--samples", type=float, metavar="n", help="teacher responses to train on")
-    data.add_argument("--tokens", type=float, metavar="D", help="unique training tokens")
-
-    samples = questions.add_parser("samples", parents=parents, help="samples that a loss takes")
-    target = samples.add_mutually_exclusive_group(required=True)
-    target.add_argument("--loss", type=float, metavar="L", help="nats per token")
-    target.add_argument("--perplexity", type=float, metavar="P", help="exp(loss)")
-
-    best = questions.add_parser("best", parents=[shared, narrowed],
-                                help="best student and data for a budget")  # fmt: skip
-    limit = best.add_mutually_exclusive_group(required=True)
-    for unit in ("flops", "hours", "money"):
-        limit.add_argument(f"--budget-{unit}", type=float, metavar="X")
-    paid = "what FLOPs and hours pay for (default: all, the teacher included)"
-    best.add_argument("--count", choices=budget.SCOPES, default="all", help=paid)
-
-    laws = questions.add_parser("laws", parents=[shared], help="which laws there are")
-    laws.add_argument("--best", action="store_true", help="only the best of each group")
-    return wanted
 
 
 def answer(given: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """The answer as JSON and in words.
 
+    Args:
+        given: The options of `distill ask`.
+
     Raises:
-        UserError: The question has no answer; the text says why.
+        Refusal: The study has no answer to the question.
+        UserError: An option is wrong, or a file of the study.
     """
     if given.question == "laws":
-        document = read_json(f"{given.study}/laws.json")
+        document = study.read_document(given.study)
         if given.best:
             document = {**document, "laws": [law for law in document["laws"] if law["best"]]}
         return document, words.laws_text(document)
@@ -82,12 +33,12 @@ def answer(given: argparse.Namespace) -> tuple[dict[str, Any], str]:
             raise UserError(f"--{name.replace('_', '-')} must be a positive number")
     finished = study.read_study(given.study)
     prices = Prices(given.price_hour, given.price_million_tokens)
-    wanted = {key: getattr(given, key) for key in study.GROUP_KEYS}
+    wanted = {key: getattr(given, key) for key in GROUP_KEYS}
     groups = study.pick_groups(finished, wanted, getattr(given, "student", None))
     if given.question == "best":
         (unit, limit), *_ = [
             (unit, value)
-            for unit in budget.UNITS
+            for unit in UNITS
             if (value := getattr(given, f"budget_{unit}")) is not None
         ]
         found = budget.ask_best(
@@ -129,6 +80,6 @@ def _of_groups(
             refused.append(reason)
     sentences = study.joined(refused)
     if not answers:
-        raise UserError("; ".join(sentences))
+        raise study.Refusal("; ".join(sentences))
     document = {"schema": 1, "question": given.question, "answers": answers, "refused": sentences}
     return document, "\n".join([*texts, *sentences])

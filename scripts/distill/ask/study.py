@@ -10,16 +10,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from distill.ask.choices import GROUP_KEYS
 from distill.ask.costs import MEASURES, Rates, student_rates
 from distill.core.errors import UserError
 from distill.core.files import read_json
 from distill.core.parquet import read_frame
 from distill.laws.fitted import FittedLaw
 
-GROUP_KEYS = ("teacher", "method", "cache", "curation", "init", "group")
+_OF_A_LAW = ("name", "target", "selected", "best", "range", "state", "coefficients")
+"""Keys of a law's record that are read here."""
 
 
-class NoLaw(UserError):
+class Refusal(UserError):
+    """The study has no answer to a question."""
+
+
+class NoLaw(Refusal):
     """No law determines the answer.
 
     Args:
@@ -117,11 +123,33 @@ def read_study(folder: str | Path) -> Study:
     if not (path / "runs.parquet").is_file():
         raise UserError(f"{path / 'runs.parquet'} is missing; run the study first")
     references = path / "references.json"
-    return make_study(
-        read_frame(path / "runs.parquet"),
-        read_json(path / "laws.json"),
-        read_json(references) if references.is_file() else None,
+    runs, document = read_frame(path / "runs.parquet"), read_document(path)
+    teachers = read_json(references) if references.is_file() else {}
+    if not (isinstance(teachers, dict) and isinstance(teachers.get("teachers", {}), dict)):
+        raise _another_kind(references)
+    return make_study(runs, document, teachers)
+
+
+def read_document(folder: str | Path) -> dict[str, Any]:
+    """Read laws.json of a study.
+
+    Raises:
+        UserError: It is missing, damaged, or a record of another kind.
+    """
+    path = Path(folder) / "laws.json"
+    document = read_json(path)
+    laws, refused = (
+        document.get(key) if isinstance(document, dict) else None for key in ("laws", "refused")
     )
+    if not (isinstance(laws, list) and isinstance(refused, list)) or not all(
+        isinstance(law, dict) and law.keys() >= set(_OF_A_LAW) for law in laws
+    ):
+        raise _another_kind(path)
+    return dict(document)
+
+
+def _another_kind(path: Path) -> UserError:
+    return UserError(f"{path} is a record of another kind; delete it and run the workflow again")
 
 
 def make_study(

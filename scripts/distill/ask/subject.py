@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from distill.ask.choices import GROUP_KEYS, MAX_FACTOR
 from distill.ask.costs import Prices, Rates, rates_between
-from distill.ask.study import GROUP_KEYS, Group, NoLaw, Study
+from distill.ask.study import Group, NoLaw, Study
 from distill.core.errors import UserError
 from distill.laws.fitted import FittedLaw, Predictions
 
-MAX_FACTOR = 4.0
-"""How far outside the fitted range an answer goes without a warning."""
 SAME_LEVEL = 1.2
 """Runs of one size differ by up to this factor in tokens: within it nothing is extrapolated."""
 _REACH = 1e6

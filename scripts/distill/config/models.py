@@ -118,9 +118,14 @@ class Teacher(Section):
         return self.source is not None or self.trained is not None
 
     @property
+    def text_tokenizer(self) -> str | None:
+        """Model source of its text's tokens, if these are not those of its model."""
+        return self.server.tokenizer if self.server else None
+
+    @property
     def has_tokens(self) -> bool:
         """Whether its text comes with token ids."""
-        return self.has_model or (self.server is not None and self.server.tokenizer is not None)
+        return self.has_model or self.text_tokenizer is not None
 
     @property
     def origin(self) -> Literal["model", "data", "server"]:

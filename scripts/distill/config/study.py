@@ -1,12 +1,13 @@
 """The study's config as typed models: what a key means, what it may hold, what it defaults to.
 
-`python scripts/write_schema.py` writes the JSON schema for editors and the table in the docs
+`distill reference` writes the JSON schema for editors and the table in the docs
 from these models.
 """
 
 import math
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import Field
@@ -53,10 +54,7 @@ class Study(Section):
         description="`instruction`: answers to prompts; `causal-lm`, `masked-lm`: the text of a corpus",
     )
     sources: dict[Name, Source]
-    prompts: Prompts = Field(
-        default=None,  # type: ignore[assignment]
-        description="What is asked, for instruction; a corpus fills it in with its rows",
-    )
+    prompts: Prompts | None = Field(None, description="What is asked, for instruction")
     corpus: Corpus | None = Field(
         None, description="What is read, for causal-lm and masked-lm: in place of prompts"
     )
@@ -77,25 +75,30 @@ class Study(Section):
 
     @checked(mode="after")
     def _one_pool(self) -> "Study":
-        asked: Prompts | None = self.prompts
         if self.task == "instruction":
             if self.corpus is not None:
                 raise ValueError(
                     "corpus goes with task causal-lm or masked-lm; set one, or remove it"
                 )
-            if asked is None:
+            if self.prompts is None:
                 raise ValueError("prompts is missing; it says what the teacher is asked")
             if self.evaluate.reference is None:
                 raise ValueError("evaluate.reference is missing; it names a text that judges all")
             return self
         if self.corpus is None:
             raise ValueError(f"corpus is missing; task {self.task} says there what text is learned")
-        if asked is not None and asked != self.corpus.rows:
+        if self.prompts is not None and self.prompts != self.corpus.rows:
             raise ValueError(f"prompts goes with task instruction; {self.task} has corpus alone")
         if self.task == "causal-lm" and self.corpus.mask is not None:
             raise ValueError("corpus.mask goes with task masked-lm; remove it")
-        object.__setattr__(self, "prompts", self.corpus.rows)
         return self
+
+    @cached_property
+    def rows(self) -> Prompts:
+        """Settings of the pool of rows: the prompts, or a corpus in their place."""
+        rows = self.corpus.rows if self.corpus else self.prompts
+        assert rows is not None  # `_one_pool` has refused a study without both
+        return rows
 
     @property
     def mask(self) -> Mask | None:

@@ -88,10 +88,10 @@ def read_models(plan: Plan, root: str | Path = ".") -> Models:
     Raises:
         UserError: A model is not in place, or its FLOPs are not counted.
     """
-    study, prompts = plan.study, plan.study.prompts
+    study, prompts = plan.study, plan.pool.settings
 
     def folder(source: str) -> Path:
-        manifest = Path(root, plan.model_manifest(source))
+        manifest = Path(root, plan.sources.manifest(source))
         if not manifest.is_file():
             raise UserError(f"{manifest} is missing; run the rule plan, which fetches it first")
         return manifest.parent
@@ -109,7 +109,7 @@ def read_models(plan: Plan, root: str | Path = ".") -> Models:
     trained = {name: own.student for name in used if (own := study.teachers[name].trained)}
     students, saved = {}, {}
     for name in dict.fromkeys([*needed_students(plan), *trained.values()]):
-        spec, place = plan.student_spec(name), folder(study.students[name].source)
+        spec, place = plan.students.spec(name), folder(study.students[name].source)
         students[name] = saved[name] = read_architecture(place, spec)
         if "vocabulary" in spec:
             saved[name] = read_architecture(place, spec, saved=True)
@@ -117,14 +117,14 @@ def read_models(plan: Plan, root: str | Path = ".") -> Models:
     for name in used:
         source = origin(name)
         if source is None:
-            for words in plan.words_of(name) if name in names else []:
+            for words in plan.text.tokenizer(name) if name in names else []:
                 place = Path(root, words).parent
-                template[name] = template_tokens(place, plan.formatting_spec())
+                template[name] = template_tokens(place, plan.pool.formatting)
             continue
         given = saved[trained[name]] if name in trained else read_architecture(folder(source))
         teachers[name] = given
         if name in names:
-            template[name] = template_tokens(folder(source), plan.formatting_spec())
+            template[name] = template_tokens(folder(source), plan.pool.formatting)
         if prompts.template == "chat" or (prompts.source == "magpie" and name == prompts.teacher):
             prefix[name] = prefix_tokens(folder(source), prompts.system)
     return Models(teachers, students, saved, template, prefix)

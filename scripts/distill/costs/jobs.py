@@ -32,6 +32,7 @@ from distill.costs.work import (
     updates_of,
 )
 from distill.plan.needed import needed_runs, needed_searches, needed_texts
+from distill.plan.prompts import PromptPool
 from distill.plan.study import Plan
 
 STAGES = (
@@ -172,20 +173,21 @@ class Forecast:
     def _prompts(self) -> None:
         """Prompts: every held-out part, and train parts up to the last that is read."""
         self.prompts_measured = True
-        if self.study.corpus is not None:  # cut once, for all
-            self._add("prompts", self.plan.near_duplicates, seconds=self.machine.analysis_start)
+        pool = self.plan.pool
+        if not isinstance(pool, PromptPool):  # a corpus is cut once, for all
+            self._add("prompts", pool.near_duplicates, seconds=self.machine.analysis_start)
             return
-        prompts, most = self.study.prompts, max((p for _, s, p in self.texts if s == "train"), default=-1)  # fmt: skip  # noqa: E501
+        prompts, most = pool.settings, max((p for _, s, p in self.texts if s == "train"), default=-1)  # fmt: skip  # noqa: E501
         parts = [("train", part) for part in range(most + 1)]
-        parts += [(s, p) for s in ("test", "validation") for p in self.plan.held_out_parts(s)]
-        kept = [self.root / self.plan.prompts_part(*part) for part in parts]
+        parts += [(s, p) for s in ("test", "validation") for p in pool.parts(s)]
+        kept = [self.root / pool.part(*part) for part in parts]
         made = [read_table(file, ["prompt_flops"])["prompt_flops"] for file in kept if file.is_file()]  # fmt: skip  # noqa: E501
         measured = [value for column in made for value in column.to_pylist()]
         self.prompts_measured = bool(measured)
         for split, part in parts:
             work, seconds, threads, memory = Work(), self.machine.analysis_start, 1, 0.0
-            rows = self.plan.part_rows(split, part)
-            if prompts.source == "magpie":
+            rows = pool.rows(split, part)
+            if pool.magpie:
                 name = prompts.teacher or ""
                 model, at = self.models.teachers[name], self._of(name)
                 entry, threads = self.study.teachers[name], at["threads"]
@@ -203,16 +205,17 @@ class Forecast:
                     model, entry.batch_size, prefix + prompts.max_tokens,
                     at["precision"], self.machine.runtime,
                 )  # fmt: skip
-            raw = self.plan.prompts_part(split, part, raw=True)
+            raw = pool.part(split, part, raw=True)
             self._add("prompts", raw, work=work, seconds=seconds, threads=threads, memory=memory)
-            self._add("prompts", self.plan.prompts_part(split, part),
+            self._add("prompts", pool.part(split, part),
                       seconds=self.machine.analysis_start)  # fmt: skip
 
     def _part_tokens(self, teacher: str, split: str, part: int) -> Rows:
         """How many rows of each (prompt, answer) a part has."""
         key = (teacher, split, part)
         if key not in self._parts:
-            first, rows = part * self.study.prompts.part_size, self.plan.part_rows(split, part)
+            pool = self.plan.pool
+            first, rows = part * pool.settings.part_size, pool.rows(split, part)
             numbers = range(first, first + rows) if split == "train" else [-1] * rows
             self._parts[key] = self.lengths[teacher].rows(numbers, float("inf"))
         return self._parts[key]
@@ -220,12 +223,12 @@ class Forecast:
     def _text(self, teacher: str, split: str, part: int) -> None:
         """One part of a teacher's text with its hidden states."""
         each, entry = self._part_tokens(teacher, split, part), self.study.teachers[teacher]
-        file = self.plan.text_part(teacher, split, part)
+        file = self.plan.text.part(teacher, split, part)
         disk = TEXT_BYTES * _tokens(each)
-        if not self.plan.writes(teacher):
+        if not self.plan.text.origin(teacher).writes:
             seconds = self.machine.analysis_start
             if self.served(teacher):
-                self._add("text", self.plan.served_part(teacher, split, part), seconds=seconds)
+                self._add("text", self.plan.served.part(teacher, split, part), seconds=seconds)
             self._add("text", file, seconds=seconds, disk=disk)
         else:
             model, at = self.models.teachers[teacher], self._of(teacher)
@@ -240,13 +243,13 @@ class Forecast:
                 disk=disk + 2 * model.width * _scored(each, "answer"),
                 memory=decoding_memory(model, size, longest, at["precision"], self.machine.runtime),
             )  # fmt: skip
-        if split == "test" and self.plan.has_model(teacher):
+        if split == "test" and self.plan.teachers.has_model(teacher):
             self._states(teacher, teacher, "answer", split, part)
             self._head(teacher)
 
     def served(self, teacher: str) -> bool:
         """Whether a server writes a teacher's text."""
-        return self.study.teachers[teacher].server is not None
+        return self.plan.text.origin(teacher).kind == "server"
 
     def _losses(self, teacher: str, part: int) -> None:
         """A teacher's own loss on each answer of a part, from its hidden states."""
@@ -256,14 +259,14 @@ class Forecast:
         self._states(teacher, teacher, "answer", "train", part)
         self._head(teacher)
         work = Work(0.0, model.flops.head_per_token * tokens)
-        self._add("soft targets", self.plan.loss_part(teacher, "train", part), work=work,
+        self._add("soft targets", self.plan.losses.part(teacher, "train", part), work=work,
                   seconds=self.machine.start + self._seconds("score", model, work, **at),
                   threads=at["threads"], disk=LOSS_BYTES * each.total(),
                   memory=self._cache_memory([teacher], tokens))  # fmt: skip
 
     def _states(self, text: str, scorer: str, tokens: str, split: str, part: int) -> None:
         """A scoring pass, unless the states fell out of generation."""
-        file = self.plan.states(text, scorer, tokens, split, part)
+        file = self.plan.scorers.states(text, scorer, tokens, split, part)
         if "/own/" in file:
             return
         each, model, at = self._part_tokens(text, split, part), self.models.teachers[scorer], self._of(scorer)  # fmt: skip  # noqa: E501
@@ -279,7 +282,8 @@ class Forecast:
     def _head(self, teacher: str) -> None:
         model = self.models.teachers[teacher]
         size = SINGLE * model.width * model.vocabulary
-        self._add("soft targets", self.plan.head(teacher), seconds=self.machine.start, disk=size,
+        head = self.plan.scorers.head(teacher)
+        self._add("soft targets", head, seconds=self.machine.start, disk=size,
                   memory=self.machine.runtime + self._weights(teacher) + size)  # fmt: skip
 
     def _cache(self, teacher: str, cache: str, part: int) -> float:
@@ -291,9 +295,9 @@ class Forecast:
 
     def _targets(self, teacher: str, cache: str, part: int) -> float:
         entry, plan = self.study.caches[cache], self.plan
-        if not plan.has_model(teacher):
+        if not plan.teachers.has_model(teacher):
             return self._served_cache(teacher, cache, part)
-        names = list(plan.cache_teachers(teacher, cache))
+        names = list(plan.targets.teachers(teacher, cache))
         each = self._part_tokens(teacher, "train", part)
         tokens, model = _scored(each, entry.tokens), self.models.teachers[names[0]]
         at = self._of(teacher)
@@ -301,14 +305,14 @@ class Forecast:
             self._states(teacher, name, entry.tokens, "train", part)
             self._head(name)
         size = cache_bytes_per_token(entry.model_dump(), model.width, model.vocabulary)
-        manifest = f"{plan.cache_folder(teacher, cache)}/manifest.json"
+        manifest = plan.targets.manifest(teacher, cache)
         self._add("soft targets", manifest, seconds=self.machine.start)
         if entry.scheme != "final_hidden":
             work = Work(0.0, sum(self.models.teachers[n].flops.head_per_token for n in names) * tokens)  # fmt: skip  # noqa: E501
             spec = entry.model_dump(exclude={"teachers", "hidden", "tokens"})
             seconds = self._seconds("score", model, work, **at)
             seconds += tokens * self.machine.encoding(spec, model.vocabulary, at["threads"])
-            self._add("soft targets", plan.cache_part(teacher, cache, "train", part), work=work,
+            self._add("soft targets", plan.targets.part(teacher, cache, "train", part), work=work,
                       seconds=self.machine.start + seconds, threads=at["threads"],
                       disk=size * tokens, memory=self._cache_memory(names, tokens))  # fmt: skip
         if entry.hidden:
@@ -320,9 +324,9 @@ class Forecast:
                 "seconds": self.machine.start + self._seconds("score", model, work, **at),
                 "memory": self.machine.runtime + self._weights(teacher),
             }  # fmt: skip
-            for file in plan.layers_projection(teacher, cache):
+            for file in plan.layers.projection(teacher, cache):
                 self._add("soft targets", file, **cost)
-            self._add("soft targets", plan.layers_part(teacher, cache, "train", part), **cost,
+            self._add("soft targets", plan.layers.part(teacher, cache, "train", part), **cost,
                       disk=extra * tokens)  # fmt: skip
             size += extra
         return size
@@ -332,9 +336,9 @@ class Forecast:
         entry, plan, seconds = self.study.caches[cache], self.plan, self.machine.start
         size = cache_bytes_per_token(entry.model_dump(), 0, 2**17)  # ids of 4 bytes
         tokens = _scored(self._part_tokens(teacher, "train", part), entry.tokens)
-        manifest = f"{plan.cache_folder(teacher, cache)}/manifest.json"
+        manifest = plan.targets.manifest(teacher, cache)
         self._add("soft targets", manifest, seconds=seconds)
-        self._add("soft targets", plan.cache_part(teacher, cache, "train", part), seconds=seconds,
+        self._add("soft targets", plan.targets.part(teacher, cache, "train", part), seconds=seconds,
                   disk=size * tokens)  # fmt: skip
         return size
 
@@ -346,7 +350,7 @@ class Forecast:
 
     def _student(self, run: Run) -> None:
         """A student before training."""
-        file, model = self.plan.initial_student(run.student), self.models.students[run.student]
+        file, model = self.plan.students.file(run.student), self.models.students[run.student]
         student, whole = self.study.students[run.student], list[int]()
         if student.init != "random":  # the model that it comes from is read whole
             whole = [self.models.saved[run.student].params]
@@ -357,7 +361,7 @@ class Forecast:
 
     def _lengths(self, run: Run, limit: float = float("inf")) -> Rows:
         """How many rows of each (prompt, answer) a run trains on."""
-        key = f"{self.plan.shard(run)} {limit}"
+        key = f"{self.plan.shards.file(run)} {limit}"
         if key not in self._row_lengths:
             made = shard_lengths(self.plan, run, self.lengths[run.teacher], limit, self.root)
             self._row_lengths[key] = made
@@ -366,30 +370,32 @@ class Forecast:
     def _card(self, run: Run) -> None:
         """The card of a shard's folder, which is promised for runs of the run table."""
         if run in self.plan.listed:
-            card = str(Path(self.plan.shard(run)).parents[1] / "README.md")
-            self._add("students", card, seconds=self.machine.analysis_start)
+            self._add("students", self.plan.shards.card(run), seconds=self.machine.analysis_start)
 
     def _shard(self, run: Run) -> None:
         if not run.samples:
             return
         self._card(run)
         each = self._lengths(run)
-        if self.plan.corpus_of(run) is not None:
-            self._add("students", self.plan.shard(run), seconds=self.machine.start,
+        if self.plan.corpora.of(run) is not None:
+            self._add("students", self.plan.shards.file(run), seconds=self.machine.start,
                       disk=TEXT_BYTES * _tokens(each))  # fmt: skip
             return
-        if self.plan.curation(run):
-            for part in (0, *self.plan.shard_parts(run)) if self.plan.curation_losses(run) else ():
+        if self.plan.rows.curation(run):
+            for part in (0, *self.plan.rows.parts(run)) if self.plan.curations.losses(run) else ():
                 self._losses(run.teacher, part)
-            self._add("students", self.plan.curated(run), self.plan.curated(run, "decisions"),
+            curations = self.plan.curations
+            self._add("students", curations.file(run), curations.file(run, "decisions"),
                       seconds=self.machine.analysis_start,
                       disk=TEXT_BYTES * _tokens(each))  # fmt: skip
         size, tokens = 0.0, "answer"
         if run.cached != NO_CACHE:
             tokens = self.study.caches[run.cache].tokens
-            size = max(self._cache(run.teacher, run.cache, p) for p in self.plan.shard_parts(run))
+            size = max(self._cache(run.teacher, run.cache, p) for p in self.plan.rows.parts(run))
         disk = TEXT_BYTES * _tokens(each) + size * _scored(each, tokens)
-        self._add("students", self.plan.shard(run), seconds=self.machine.analysis_start, disk=disk)
+        self._add(
+            "students", self.plan.shards.file(run), seconds=self.machine.analysis_start, disk=disk
+        )
 
     def training(self, run: Run, processes: int = 1) -> dict[str, Any]:
         """What training a run takes: updates, tokens, work (a live teacher's apart), seconds and
@@ -401,7 +407,7 @@ class Forecast:
                     "threads": 1, "memory": memory, "checkpoint": 0}  # fmt: skip
         settings, method = self._train_of(run.method), self.study.method_of(run.method)
         train, each = settings.model_dump(), self._lengths(run, settings.max_length)
-        heads = [self.models.teachers[run.teacher]] if self.plan.train_heads(run) else []
+        heads = [self.models.teachers[run.teacher]] if self.plan.training.heads(run) else []
         head = sum(own.width * own.vocabulary for own in heads)
         losses = method.model_dump() | {"soft": [name for name in method.weights if name != "ce"]}
         work, updates = training_work(model.flops, each, losses, train, head), updates_of(run.samples, train)  # fmt: skip  # noqa: E501
@@ -442,17 +448,17 @@ class Forecast:
         """Whether a run's tokens are those of text that exists, or of chunks of one length."""
         if run.cache == LIVE:
             return False
-        return self.plan.corpus_of(run) is not None or self.lengths[run.teacher].measured
+        return self.plan.corpora.of(run) is not None or self.lengths[run.teacher].measured
 
     def _validation(self, run: Run, model: Architecture, at: Mapping[str, Any]) -> float:
         """Seconds of one look at the validation text."""
         lengths = self.lengths[run.teacher]
         one = forward_work(model.flops, lengths.prompt + lengths.answer, lengths.answer)
-        return self._seconds("score", model, one * self.study.prompts.validation, **at)
+        return self._seconds("score", model, one * self.study.rows.validation, **at)
 
     def _search(self, name: str) -> None:
         """All trials to their end; pruning makes it cheaper."""
-        run, search = self.plan.search_run(name), self.study.searches[name]
+        run, search = self.plan.searches.run(name), self.study.searches[name]
         self._student(run)
         self._shard(run)
         cost, model = self.training(run), self.models.students[run.student]
@@ -460,7 +466,7 @@ class Forecast:
               "threads": cost["threads"]}  # fmt: skip
         looks = self._train_of(run.method).epochs * self._validation(run, model, at)
         work = (cost["work"] + cost["asked"]) * search.trials
-        self._add("searches", self.plan.search_file(name), work=work,
+        self._add("searches", self.plan.searches.file(name), work=work,
                   seconds=self.machine.start + search.trials * (cost["seconds"] + looks),
                   threads=cost["threads"], memory=cost["memory"])  # fmt: skip
 
@@ -468,18 +474,19 @@ class Forecast:
         """Work, seconds and peak memory of judging a model."""
         entry, lengths, at = self.study.evaluate, self.lengths[teacher], self._judged
         scored = forward_work(model.flops, lengths.prompt + lengths.answer, lengths.answer)
-        scored = scored * self.study.prompts.test
+        scored = scored * self.study.rows.test
         passage = 0
         if entry.reference is not None:
             passage = entry.reference.max_tokens
             scored += forward_work(model.flops, passage, passage) * entry.reference.passages
-        if self.study.mask is not None:  # a pass per token of a chunk
-            one = forward_work(model.flops, self.plan.corpus.read_length, 1)
-            scored += one * (entry.pseudo_chunks * self.plan.corpus.settings.length)
+        chunk = self.plan.pool.chunk
+        if self.study.mask is not None and chunk is not None:  # a pass per token of a chunk
+            one = forward_work(model.flops, chunk.read, 1)
+            scored += one * (entry.pseudo_chunks * chunk.length)
         theirs, memory = Work(), 0.0
-        if self.plan.has_model(teacher):
+        if self.plan.teachers.has_model(teacher):
             own = self.models.teachers[teacher]
-            tokens = lengths.answer * self.study.prompts.test
+            tokens = lengths.answer * self.study.rows.test
             theirs = Work(0.0, own.flops.head_per_token * tokens)
             memory = SINGLE * own.width * own.vocabulary + 4 * own.width * tokens
         seconds = self._seconds("score", model, scored + theirs, **at)
@@ -487,19 +494,19 @@ class Forecast:
         positions = entry.batch_size * max(passage, lengths.answer)
         base = self.machine.runtime + memory
         peak = base + size * (model.params + positions * model.vocabulary)
-        if self.study.corpus is not None:  # nothing is asked
+        if not self.plan.pool.asks:
             return scored + theirs, seconds, peak
         compared = 0
-        source = self.study.sources.get(self.study.prompts.source)
+        source = self.study.sources.get(self.study.rows.source)
         if source is not None and "response" in (source.fields or {}):
-            compared = min(entry.reference_answers, self.study.prompts.test)
+            compared = min(entry.reference_answers, self.study.rows.test)
         asked = INSTRUCTIONS + entry.generated_instructions + entry.qualitative
         drawn, most = entry.answers, entry.instruction_tokens
         together = drawn.batch_size if drawn else AT_ONCE
         answers = generation_work(model.flops, lengths.prompt, most) * asked
         if drawn:
             if compared and drawn.validation:
-                compared += min(entry.reference_answers, self.study.prompts.validation)
+                compared += min(entry.reference_answers, self.study.rows.validation)
             most = max(most, drawn.max_tokens)
         tokens = drawn.max_tokens if drawn else most
         answers += generation_work(model.flops, lengths.prompt, tokens) * compared
@@ -515,10 +522,10 @@ class Forecast:
         """Training of one run, and evaluation unless it only makes a teacher."""
         model, saved = self.models.students[run.student], self.models.saved[run.student]
         plan, listed = self.plan, run in self.plan.listed
-        cost = self.training(run, plan.gpus(run))
+        cost = self.training(run, plan.training.gpus(run))
         trained = self._add(
-            "training", plan.student_file(run, "training.json"),
-            plan.student_file(run, "model.safetensors"),
+            "training", plan.training.file(run, "training.json"),
+            plan.training.file(run, "model.safetensors"),
             work=cost["work"] + cost["asked"], seconds=self.machine.start + cost["seconds"],
             threads=cost["threads"], disk=student_bytes(saved), memory=cost["memory"],
         )  # fmt: skip
@@ -526,7 +533,7 @@ class Forecast:
         if listed:
             work, seconds, memory = self._evaluation(saved, run.teacher)
             judged = self._add(
-                "evaluation", plan.student_file(run, "metrics.json"), work=work, memory=memory,
+                "evaluation", plan.training.file(run, "metrics.json"), work=work, memory=memory,
                 seconds=self.machine.start + seconds, threads=self._judged["threads"],
             )  # fmt: skip
         self.rows.append(
@@ -541,7 +548,7 @@ class Forecast:
                 "train_seconds": cost["seconds"], "train_job_seconds": trained.seconds,
                 "evaluate_job_seconds": judged.seconds if judged else 0.0,
                 "checkpoint_bytes": cost["checkpoint"], "student_bytes": student_bytes(saved),
-                "shard_bytes": round(self.jobs[plan.shard(run)].disk) if run.samples else 0,
+                "shard_bytes": round(self.jobs[plan.shards.file(run)].disk) if run.samples else 0,
                 "train_memory_bytes": round(cost["memory"]),
                 "evaluate_memory_bytes": round(judged.memory) if judged else 0,
                 "trained": trained.done, "evaluated": judged is not None and judged.done,
@@ -552,31 +559,31 @@ class Forecast:
     def _references(self) -> None:
         """Teachers' own metrics, speed of each architecture, and the aggregates."""
         entry, plan = self.study.evaluate, self.plan
-        for name in plan.model_teachers:
+        for name in plan.teachers.models:
             work, seconds, memory = self._evaluation(self.models.teachers[name], name)
-            self._add("evaluation", plan.teacher_metrics(name), work=work,
+            self._add("evaluation", plan.evaluation.teacher_file(name), work=work,
                       seconds=self.machine.start + seconds, threads=entry.threads, memory=memory)  # fmt: skip  # noqa: E501
-        for key, (kind, name) in plan.architectures.items():
-            made = plan.trained_run(name) if kind == "teachers" else None
+        for key, (kind, name) in plan.efficiency.by_key.items():
+            made = plan.teachers.trained_run(name) if kind == "teachers" else None
             if made is not None:  # what is timed is the student before training
                 kind, name = "students", made.student
             model = (self.models.teachers if kind == "teachers" else self.models.students)[name]
             work, timed = generation_work(model.flops, 32, entry.latency_tokens), "single"
-            if self.study.mask is not None:
-                length = self.plan.corpus.read_length
-                work = forward_work(model.flops, length, length) * entry.latency_batch
+            chunk = plan.pool.chunk
+            if self.study.mask is not None and chunk is not None:
+                work = forward_work(model.flops, chunk.read, chunk.read) * entry.latency_batch
                 timed = "score"
             work = work * (entry.latency_repeats + 1)
             at = {"precision": self._judged["precision"], "threads": entry.latency_threads}
             seconds = self.machine.start + self._seconds(timed, model, work, **at)
-            self._add("latency", f"{plan.results}/efficiency/{key}.json", work=work,
+            self._add("latency", plan.efficiency.file(key), work=work,
                       seconds=seconds, threads=entry.latency_threads,
                       memory=self.machine.runtime + SINGLE * model.params)  # fmt: skip
 
     def _results(self, figures: Sequence[str]) -> None:
         """Table, answers, figures and report: little but their imports."""
         names = ["runs.parquet", "laws.json", "answers.json", "report.html"]
-        if self.study.corpus is None:
+        if self.plan.pool.asks:
             names.insert(0, "near_duplicates.json")
         for name in (*names, *(f"figures/{figure}.svg" for figure in figures)):
             file = f"{self.plan.results}/{name}"

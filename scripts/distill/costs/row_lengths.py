@@ -29,13 +29,12 @@ def read_lengths(plan: Plan, teacher: str, template: int, root: str | Path = "."
     A data set's answers have no limit of their own but `train.max_length`. Chunks of a corpus are
     all alike; of a masked one, the answer is what is to be found and the prompt all else.
     """
-    if plan.study.corpus is not None:
-        scored = plan.corpus.scored
-        return Lengths(plan.corpus.read_length - scored, scored, measured=True)
-    entry, prompts = plan.study.teachers[teacher], plan.study.prompts
+    if (chunk := plan.pool.chunk) is not None:
+        return Lengths(chunk.read - chunk.scored, chunk.scored, measured=True)
+    entry, prompts = plan.study.teachers[teacher], plan.pool.settings
     known: dict[int, tuple[int, int]] = {}
     for name, split, part in needed_texts(plan):
-        file = Path(root, plan.text_part(name, split, part))
+        file = Path(root, plan.text.part(name, split, part))
         if (name, split) == (teacher, "train") and file.is_file():
             known |= {row: (a, b) for row, a, b in _read(file) if a is not None and b is not None}
     if known:
@@ -65,12 +64,12 @@ def shard_lengths(
         limit: Longest row, in tokens.
         root: Where results lie.
     """
-    if plan.corpus_of(run) is not None:
+    if plan.corpora.of(run) is not None:
         tokens = plan.study.method_of(run.method).corpus_tokens
         return Counter({(1.0, min(tokens, limit - 1)): run.samples})
-    if plan.curation(run) and plan.study.corpus is None:
-        file = Path(root, plan.curated(run))
+    if plan.rows.curation(run) and plan.pool.asks:
+        file = Path(root, plan.curations.file(run))
         if file.is_file():
             chosen = ((float(a or 0), float(b or 0)) for _, a, b in _read(file))
             return Counter((a, max(0.0, min(b, limit - a))) for a, b in chosen)
-    return lengths.rows(plan.shard_rows(run)[: run.samples], limit)
+    return lengths.rows(plan.rows.of(run)[: run.samples], limit)

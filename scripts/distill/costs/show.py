@@ -10,7 +10,6 @@ from distill.contracts.run import LIVE
 from distill.core.files import write_json, write_text
 from distill.costs.jobs import STAGES, Forecast, Job
 from distill.costs.work import makespan
-from distill.plan.benchmarks import BenchmarkPlan
 
 ALONE = ("latency",)
 """Stages whose jobs run one at a time."""
@@ -143,18 +142,18 @@ def notes_of(forecast: Forecast) -> list[str]:
             f"No text of {', '.join(limits)} exists yet: tokens (≤) are the config's limits, so "
             "FLOPs, time and disk are too high; plan again once the first part is written."
         )
-    if forecast.study.prompts.source == "magpie" and not forecast.prompts_measured:
+    if forecast.study.rows.source == "magpie" and not forecast.prompts_measured:
         found.append("Half of the prompts that the teacher begins are taken to be closed in time.")
     if served := sorted({name for name, _, _ in forecast.texts if forecast.served(name)}):
         found.append(
             f"Waiting for the server of {', '.join(served)} is not counted, nor its price."
         )
-    if forecast.plan.trained_runs:
+    if forecast.plan.teachers.trained_runs:
         found.append(
             "Wall time lacks what waits until the study has trained a teacher: its text and all "
             "that learns from it."
         )
-    if any(forecast.plan.curation(run) for run in forecast.runs if run.samples):
+    if any(forecast.plan.rows.curation(run) for run in forecast.runs if run.samples):
         found.append("Until a curation has chosen, as many of its first candidates stand for it.")
     if any(run.cache == LIVE for run in forecast.runs):
         found.append("Answers that students write are taken to be as long as on_policy allows.")
@@ -162,7 +161,7 @@ def notes_of(forecast: Forecast) -> list[str]:
         found.append("Searches count every trial to its end; pruning makes them cheaper.")
     if any(forecast.study.train_of(run.method).early_stopping for run in forecast.runs if run.samples):  # fmt: skip  # noqa: E501
         found.append("Early stopping is counted as if it never stopped.")
-    if jobs := len(BenchmarkPlan(forecast.plan).files):
+    if jobs := len(forecast.plan.benchmarks.files):
         found.append(
             f"{jobs} scores on benchmarks are not counted: their documents are not read before."
         )

@@ -2,8 +2,7 @@
 
 Whether a document is held out depends on its own text and the seed, never on how much a study
 trains on; the order within a split is that hash too, so the first chunks of a corpus are a random
-sample of its documents. A chunk is a row of text as a teacher's answer is: its prompt is the token
-before it, its answer all of it (or, masked, what is to be found), and no teacher was paid for it.
+sample of its documents. The answer of a masked chunk is what is to be found.
 """
 
 import hashlib
@@ -17,7 +16,6 @@ import pyarrow as pa
 from datasketch import MinHash, MinHashLSH
 from tqdm import tqdm
 
-from distill.contracts.energy import Energy
 from distill.contracts.schemas import CHUNK_SCHEMA, MASKED_SCHEMA, TEXT_SCHEMA
 from distill.core.checksums import tokenizer_sha256
 from distill.core.errors import UserError
@@ -30,15 +28,13 @@ from distill.core.parquet import (
     write_rows,
     write_table,
 )
-from distill.data.corpus_shards import chunks
+from distill.data.chunks import chunk_row, chunks, tokenised
 from distill.data.near_duplicates import PERMUTATIONS, jaccard, shingles
 from distill.models.masking import Special, mask_chunk
 from distill.models.tokenizers import load_tokenizer
 
 HELD_OUT = ("test", "validation")
 SPLITS = (*HELD_OUT, "train")
-_AT_ONCE = 1000
-"""Documents tokenised in one call."""
 _GROUP = 4096
 """Chunks of a file that are read together."""
 
@@ -105,20 +101,6 @@ def drop_resembling(
     return kept, worst
 
 
-def document_end(tokenizer: Any) -> int:
-    """The token that ends a document in the stream: EOS, or what a masked model separates by."""
-    end = tokenizer.eos_token_id
-    return int(tokenizer.sep_token_id if end is None else end)
-
-
-def _stream(tokenizer: Any, documents: Sequence[str]) -> Iterable[list[int]]:
-    end = document_end(tokenizer)
-    for first in range(0, len(documents), _AT_ONCE):
-        batch = list(documents[first : first + _AT_ONCE])
-        for ids in tokenizer(batch, add_special_tokens=False, verbose=False).input_ids:
-            yield [*ids, end]
-
-
 def chunk_corpus(
     texts: Mapping[str, Sequence[str]],
     tokenizer: Any,
@@ -160,8 +142,8 @@ def chunk_corpus(
     }
     digest = tokenizer_sha256(tokenizer)
     for name in SPLITS:
-        stream = _stream(tokenizer, documents[name])
-        cut = [np.asarray(chunk, dtype=np.int32) for chunk in chunks(stream, spec["length"])]
+        stream = chunks(tokenised(tokenizer, documents[name]), spec["length"])
+        cut = [np.asarray(chunk, dtype=np.int32) for chunk in stream]
         table = pa.table({"ids": pa.array(cut, CHUNK_SCHEMA.field("ids").type)}, CHUNK_SCHEMA)
         table = table.replace_schema_metadata({"tokenizer_sha256": digest})
         write_table(out[name], table, row_group_size=_GROUP)
@@ -200,14 +182,10 @@ def take_chunks(
         raise UserError(f"{file} was cut by another tokenizer; delete it and run again")
     mask = spec["mask"]
     special = Special.of(tokenizer, "the corpus") if mask else None
-    end = document_end(tokenizer)
-    start = end if tokenizer.bos_token_id is None else tokenizer.bos_token_id
     made = []
     for number, ids in enumerate(_read_chunks(file, first, rows), first):
-        row = _row(f"{split}-{number:07d}", number, ids, tokenizer, end)
-        if special is None:
-            row |= {"prompt_ids": [start], "response_ids": ids}
-        else:
+        row = chunk_row(f"{split}-{number:07d}", number, ids, tokenizer)
+        if special is not None:
             chunk = mask_chunk(row["id"], ids, special, mask)
             row |= {"prompt_ids": chunk.prompt, "response_ids": chunk.answer}
             row["positions"] = chunk.positions
@@ -223,21 +201,6 @@ def _read_chunks(file: str | Path, first: int, rows: int) -> list[list[int]]:
     table = read_groups(file, list(groups), ["ids"])
     found: list[list[int]] = table["ids"].slice(first - groups[0] * _GROUP, rows).to_pylist()
     return found
-
-
-def _row(name: str, number: int, ids: list[int], tokenizer: Any, end: int) -> dict[str, Any]:
-    return {
-        "id": name,
-        "row": number,
-        "prompt": "",
-        "context": None,
-        "response": tokenizer.decode(ids, skip_special_tokens=True),
-        "reference": None,
-        "finish_reason": "stop" if ids[-1] == end else "length",
-        "teacher_flops": 0.0,
-        "teacher_seconds": 0.0,
-        **Energy().columns("teacher_"),
-    }
 
 
 def _too_few(split: str, wanted: int, there: int, length: int) -> str:

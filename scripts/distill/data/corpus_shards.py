@@ -5,18 +5,18 @@ tokens that is cut into chunks of equal length: n chunks are exactly n times as 
 the first chunks of a larger n are those of a smaller one.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from distill.contracts.energy import Energy
 from distill.contracts.schemas import TEXT_SCHEMA
 from distill.core.checksums import tokenizer_sha256
 from distill.core.errors import UserError
 from distill.core.files import write_json
 from distill.core.keys import pool_order
 from distill.core.parquet import read_rows, write_rows
+from distill.data.chunks import chunk_row, chunks, document_end, tokenised
 from distill.models.tokenizers import load_tokenizer
 
 
@@ -34,17 +34,6 @@ def training_documents(
     """
     kept = {row["text"].strip() for row in reference}
     return list(dict.fromkeys(row["text"] for row in rows if row["text"].strip() not in kept))
-
-
-def chunks(documents: Iterable[Sequence[int]], tokens: int) -> Iterable[list[int]]:
-    """Cut the stream of documents into chunks of `tokens` tokens; what is left over is dropped."""
-    held: list[int] = []
-    for document in documents:
-        held += document
-        whole = len(held) // tokens * tokens
-        for start in range(0, whole, tokens):
-            yield held[start : start + tokens]
-        held = held[whole:]
 
 
 def build_corpus_shard(
@@ -72,43 +61,26 @@ def build_corpus_shard(
     corpus, samples = spec["corpus"], spec["samples"]
     texts = training_documents(rows, reference[: corpus["passages"]])
     order = pool_order(spec["draw"], len(texts), spec.get("order_seed", 0))
-    end = tokenizer.eos_token_id
-    start = end if tokenizer.bos_token_id is None else tokenizer.bos_token_id
-    stream = (
-        [*tokenizer(texts[number], add_special_tokens=False).input_ids, end] for number in order
-    )
-    cut = list(islice(chunks(stream, corpus["tokens"]), samples))
+    documents = [texts[number] for number in order]
+    cut = list(islice(chunks(tokenised(tokenizer, documents), corpus["tokens"]), samples))
     if len(cut) < samples:
         raise UserError(
             f"{out}: the {len(texts)} documents of the corpus that may be trained on make "
             f"{len(cut)} chunks of {corpus['tokens']} tokens, but {samples} are asked for; lower "
             "samples or corpus_tokens, or name a larger corpus"
         )
-    made = [
-        {
-            "id": f"chunk-{number:07d}",
-            "row": None,  # it is no row of the pool, whose costs are split by row
-            "prompt": "",
-            "context": None,
-            "response": tokenizer.decode(ids, skip_special_tokens=True),
-            "reference": None,
-            "prompt_ids": [start],
-            "response_ids": ids,
-            "finish_reason": "stop" if ids[-1] == end else "length",
-            "teacher_flops": 0.0,
-            "teacher_seconds": 0.0,
-            **Energy().columns("teacher_"),
-        }
-        for number, ids in enumerate(cut)
+    # A chunk is no row of the pool, whose costs are split by row.
+    rows_of_text = [
+        chunk_row(f"chunk-{number:07d}", None, ids, tokenizer) for number, ids in enumerate(cut)
     ]
     digest = tokenizer_sha256(tokenizer)
-    write_rows(out, made, TEXT_SCHEMA, spec=spec, tokenizer_sha256=digest)
+    write_rows(out, rows_of_text, TEXT_SCHEMA, spec=spec, tokenizer_sha256=digest)
     record = {
         "schema": 1,
         "spec": spec,
         "rows": samples,
         "tokens": samples * corpus["tokens"],
-        "document_ends": sum(ids.count(end) for ids in cut),
+        "document_ends": sum(ids.count(document_end(tokenizer)) for ids in cut),
         "documents": len(texts),
         "cache": None,
     }

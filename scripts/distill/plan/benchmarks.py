@@ -1,34 +1,49 @@
-"""Benchmarks of a study: who is judged on which task, where scores lie, what they depend on."""
+"""Benchmarks of a study: who is evaluated on which task, where scores lie, what they depend on."""
 
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
+from distill.config.study import Study
 from distill.contracts.run import Run
-from distill.plan.study import Plan, block_runs
+from distill.plan.evaluation import Evaluation
+from distill.plan.keys import Part, Spec
+from distill.plan.runs import block_runs, results_folder
+from distill.plan.targets import Scorers
+from distill.plan.teachers import Teachers
+from distill.plan.training import Training
 
 
-class BenchmarkPlan:
-    """Paths, specs and inputs of a study's benchmarks; a function of the config alone.
+class Benchmarks(Part):
+    """Scores on tasks of lm-evaluation-harness.
 
-    Each model and task has a file of its own, so that another task costs no more than itself.
+    Each model and task has its own file, so that another task costs no more than itself.
     """
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self.defined = plan.study.evaluate.benchmarks
+    def __init__(
+        self,
+        study: Study,
+        runs: list[Run],
+        teacher_models: Teachers,
+        scorers: Scorers,
+        training: Training,
+        evaluation: Evaluation,
+    ) -> None:
+        super().__init__()
+        self.study, self.runs, self.models = study, runs, teacher_models
+        self.scorers, self.training, self.evaluation = scorers, training, evaluation
+        self.defined = study.evaluate.benchmarks
 
     @cached_property
     def of_run(self) -> dict[Run, list[str]]:
         """Tasks of each run's student: those of all blocks that hold the run, in the config's
         order."""
-        found: dict[Run, set[str]] = {run: set() for run in self.plan.runs}
-        for block in self.plan.study.runs if self.defined else ():
+        tasks: dict[Run, set[str]] = {run: set() for run in self.runs}
+        for block in self.study.runs if self.defined else ():
             named = self.defined if block.benchmarks is None else block.benchmarks
-            for run in block_runs(self.plan.study, block):
-                found[run].update(named)
-        return {run: [name for name in self.defined if name in found[run]] for run in found}
+            for run in block_runs(self.study, block):
+                tasks[run].update(named)
+        return {run: [name for name in self.defined if name in tasks[run]] for run in tasks}
 
     @cached_property
     def students(self) -> list[tuple[Run, str]]:
@@ -37,27 +52,27 @@ class BenchmarkPlan:
 
     @cached_property
     def teachers(self) -> list[tuple[str, str]]:
-        """Teacher and task of every teacher's score: what one of its students is judged on."""
+        """Teacher and task of every teacher's score: the tasks of its students."""
         pairs = dict.fromkeys((run.teacher, task) for run, task in self.students)
-        return [pair for pair in pairs if self.plan.has_model(pair[0])]
+        return [pair for pair in pairs if self.models.has_model(pair[0])]
 
     @cached_property
     def tasks(self) -> list[str]:
-        """Tasks that some run is judged on, in the config's order."""
+        """Tasks that some run is evaluated on, in the config's order."""
         used = {task for _, task in self.students}
         return [name for name in self.defined if name in used]
 
     def prepared(self, task: str) -> str:
         """The file that is written when a task's data are at hand."""
-        return f"{self.plan.results}/benchmarks/{task}.json"
+        return f"{results_folder(self.study)}/benchmarks/{task}.json"
 
     def student_file(self, run: Run, task: str) -> str:
         """A student's score."""
-        return self.plan.student_file(run, f"benchmarks/{task}.json")
+        return self.training.file(run, f"benchmarks/{task}.json")
 
     def teacher_file(self, teacher: str, task: str) -> str:
         """A teacher's score."""
-        return f"{self.plan.results}/teachers/{teacher}/benchmarks/{task}.json"
+        return self.evaluation.teacher_file(teacher, f"benchmarks/{task}.json")
 
     @cached_property
     def files(self) -> list[str]:
@@ -65,41 +80,41 @@ class BenchmarkPlan:
         files = [self.student_file(*pair) for pair in self.students]
         return files + [self.teacher_file(*pair) for pair in self.teachers]
 
-    def own_files(self, task: str) -> list[str]:
-        """Files of the folder that holds a task of one's own."""
+    def task_files(self, task: str) -> list[str]:
+        """Files of the folder that holds a task of the user."""
         folder = self.defined[task].include
         if folder is None:
             return []
-        found = (path for path in Path(folder).rglob("*") if path.is_file())
-        return sorted(str(path) for path in found if "__pycache__" not in path.parts)
+        paths = (path for path in Path(folder).rglob("*") if path.is_file())
+        return sorted(str(path) for path in paths if "__pycache__" not in path.parts)
 
-    def task_spec(self, task: str) -> dict[str, Any]:
+    def task_spec(self, task: str) -> Spec:
         """What a task depends on beyond its files."""
         return {"task": task, **self.defined[task].model_dump()}
 
-    def _model_spec(self, task: str) -> dict[str, Any]:
-        entry = self.plan.study.evaluate
+    def _model_spec(self, task: str) -> Spec:
+        entry = self.study.evaluate
         names = ("batch_size", "precision", "threads")
         return self.task_spec(task) | {name: getattr(entry, name) for name in names}
 
-    def student_spec(self, run: Run, task: str) -> dict[str, Any]:
+    def student_spec(self, run: Run, task: str) -> Spec:
         """What a student's score depends on."""
-        return self._model_spec(task) | {"run": self.plan.train_spec(run)}
+        return self._model_spec(task) | {"run": self.training.spec(run)}
 
-    def teacher_spec(self, teacher: str, task: str) -> dict[str, Any]:
+    def teacher_spec(self, teacher: str, task: str) -> Spec:
         """What a teacher's score depends on."""
-        return self._model_spec(task) | {"scorer": self.plan.scorer_spec(teacher)}
+        return self._model_spec(task) | {"scorer": self.scorers.spec(teacher)}
 
-    def collect_spec(self) -> dict[str, Any]:
-        """What the runs table needs to know of `files`; nothing where no benchmark is named."""
+    def table_spec(self) -> Spec:
+        """What the runs table needs to know of `files`; nothing without benchmarks."""
         if not self.tasks:
             return {}
-        places = {run: place for place, run in enumerate(self.plan.runs)}
+        places = {run: place for place, run in enumerate(self.runs)}
         runs = [[places[run], task] for run, task in self.students]
         teachers = [list(pair) for pair in self.teachers]
         return {"benchmarks": {"tasks": self.tasks, "runs": runs, "teachers": teachers}}
 
-    def stored_specs(self) -> Iterator[tuple[str, dict[str, Any]]]:
+    def stored_specs(self) -> Iterator[tuple[str, Spec]]:
         """Every record, with the spec that it must hold."""
         for task in self.tasks:
             yield self.prepared(task), self.task_spec(task)

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from distill.plan.benchmarks import BenchmarkPlan
-from distill.plan.study import RESOURCES, Plan
+from distill.plan.keys import RESOURCES
+from distill.plan.study import Plan
 
 
 def _below(folder: Path) -> Iterable[Path]:
@@ -18,22 +18,23 @@ def unused_folders(plan: Plan) -> list[Path]:
     studies: it is listed only if no study passed as a plan names it, so pass them all.
     """
     students = Path(plan.results) / "students"
-    named = {students / run.folder for run in (*plan.runs, *plan.trained_runs)}
+    named = {students / run.folder for run in (*plan.runs, *plan.teachers.trained_runs)}
     found = {path.parent for path in students.rglob("training.json")}
     found |= {path.parent for path in students.rglob("metrics.json")}
     unused = sorted(found - named)
     shards = Path(plan.results) / "shards"
-    used = {Path(shard) for shard in plan.shards}
-    used |= {Path(plan.shard(run)) for run in plan.trained_runs}
+    used = {Path(shard) for shard in plan.shards.files}
+    used |= {Path(plan.shards.file(run)) for run in plan.teachers.trained_runs}
     unused += sorted(path for path in shards.rglob("n*.parquet") if path not in used)
-    curated, kept = Path(plan.results) / "curated", {*plan.all_decisions, *plan.all_curated}
+    curated = Path(plan.results) / "curated"
+    kept = {*plan.curations.all_decisions, *plan.curations.files}
     unused += sorted(path for path in curated.rglob("n*.parquet") if str(path) not in kept)
     unused += sorted(
         path
         for path in (Path(plan.results) / "efficiency").glob("*.json")
-        if str(path) not in plan.efficiencies
+        if str(path) not in plan.efficiency.files
     )
-    benchmarks = BenchmarkPlan(plan)
+    benchmarks = plan.benchmarks
     scores = {*benchmarks.files, *(benchmarks.prepared(task) for task in benchmarks.tasks)}
     unused += sorted(
         path
@@ -47,21 +48,18 @@ def unused_resources(plans: Iterable[Plan]) -> list[Path]:
     """Shared work that none of the studies names."""
     kept: set[Path] = set()
     for plan in plans:
-        kept |= {Path(RESOURCES, "models", key) for key in plan.model_sources}
-        kept |= {Path(RESOURCES, "data", key) for key in plan.data_sources}
-        if plan.study.corpus is not None:
-            kept |= {Path(plan.near_duplicates).parent}
-        else:
-            kept |= {Path(RESOURCES, "prompts", plan.prompts_key)}
+        kept |= {Path(RESOURCES, "models", key) for key in plan.sources.models}
+        kept |= {Path(RESOURCES, "data", key) for key in plan.sources.data}
+        kept.add(Path(plan.pool.folder))
         kept |= {
-            Path(RESOURCES, kind, key) for kind in ("text", "states") for key in plan.text_keys
+            Path(RESOURCES, kind, key) for kind in ("text", "states") for key in plan.text.by_key
         }
-        kept |= {Path(RESOURCES, "served", key) for key in plan.served_keys}
-        kept |= {Path(RESOURCES, "caches", *key) for key in plan.cache_keys}
-        kept |= {Path(RESOURCES, "layers", *key) for key in plan.layers_keys}
-        kept |= {Path(RESOURCES, "losses", *key) for key in plan.loss_keys}
-        kept |= {Path(RESOURCES, "heads", f"{key}.safetensors") for key in plan.scorer_keys}
-        kept |= {Path(RESOURCES, "students", key) for key in plan.student_keys}
+        kept |= {Path(RESOURCES, "served", key) for key in plan.served.by_key}
+        kept |= {Path(RESOURCES, "caches", *key) for key in plan.targets.by_key}
+        kept |= {Path(RESOURCES, "layers", *key) for key in plan.layers.by_key}
+        kept |= {Path(RESOURCES, "losses", *key) for key in plan.losses.by_key}
+        kept |= {Path(RESOURCES, "heads", f"{key}.safetensors") for key in plan.scorers.by_key}
+        kept |= {Path(RESOURCES, "students", key) for key in plan.students.by_key}
     present = [
         path
         for kind in Path(RESOURCES).glob("*")

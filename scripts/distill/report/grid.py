@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from distill.ask.choices import MAX_FACTOR
 from distill.ask.costs import MEASURES, TEACHER_RATES, rates_between
 from distill.ask.study import Group, NoLaw, Study, joined
-from distill.ask.subject import MAX_FACTOR, SAME_LEVEL, Subject, find_subject, judged_error
+from distill.ask.subject import SAME_LEVEL, Subject, find_subject, judged_error
 
 Array = NDArray[np.float64]
 CURVES = ("value", "low", "high", "run_low", "run_high")

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from distill.core.errors import UserError
+
 _SENTENCES = {
     errno.ENOSPC: "no space is left on the disk that holds {place}; free some",
     errno.EDQUOT: "the quota of the disk that holds {place} is used up; free some space",
@@ -55,7 +57,7 @@ def check_writable(folders: Iterable[str | Path]) -> None:
     """Write and remove a file in each folder that is there, so that a job need not find out.
 
     Raises:
-        SystemExit: A folder cannot be written.
+        UserError: A folder cannot be written.
     """
     for folder in map(Path, folders):
         if not folder.is_dir():
@@ -64,7 +66,7 @@ def check_writable(folders: Iterable[str | Path]) -> None:
         try:
             probe.write_bytes(b"x" * 4096)
         except OSError as error:
-            raise SystemExit(f"Error: {disk_error(error, folder.resolve()) or error}") from None
+            raise UserError(disk_error(error, folder.resolve()) or str(error)) from None
         finally:
             with suppress(OSError):
                 probe.unlink()

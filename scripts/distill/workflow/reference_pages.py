@@ -79,11 +79,11 @@ def page_text() -> str:
         "",
         "One config file is one study. Unknown keys, names that lead nowhere and impossible",
         "combinations are refused before the first job. For completion in an editor, put",
-        "`# yaml-language-server: $schema=docs/config.schema.json` on the first line.",
+        "`# yaml-language-server: $schema=docs/reference/config.schema.json` on the first line.",
         "",
         "Top level: `study` (a name: letters, digits, `_`, `-`, `.`), `task` (`instruction`: the",
         "models answer `prompts`; `causal-lm`, `masked-lm`: they read a `corpus` instead), and the",
-        "sections below. This page is written by `python scripts/write_schema.py`.",
+        "sections below. This page is written by `distill reference`.",
     ]
     for section, model in _SECTIONS.items():
         definition = definitions[model]
@@ -121,7 +121,7 @@ def table_text() -> str:
         "`energy_kwh_estimated`, `energy_from` (measured, or estimated if any part is) and",
         "`energy_watts_per_cpu`, the watts that the estimate assumed.",
         "",
-        "This page is written by `python scripts/write_schema.py`.",
+        "This page is written by `distill reference`.",
         "",
         "| column | meaning | |",
         "|---|---|---|",
@@ -141,7 +141,7 @@ def sound_pairs_text() -> str:
         "",
         "Pairs that are not in the table are refused before the first job, with the remedy. Losses",
         "are keys of a method, schemes those of a cache; temperatures are relative to q, the",
-        "teacher's sampling distribution. This page comes from `python scripts/write_schema.py`.",
+        "teacher's sampling distribution. This page comes from `distill reference`.",
         "",
         table(),
     ]

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TextIO
 
 from distill.core.errors import UserError
+from distill.plan.keys import RESOURCES
 from distill.plan.needed import needed_runs
-from distill.plan.study import RESOURCES, Plan
+from distill.plan.study import Plan
 from distill.workflow.snakemake_state import is_incomplete
 
 BUSY = (
@@ -109,8 +110,8 @@ def mend_files(folders: Iterable[str]) -> str:
 
 def source_files(plan: Plan) -> dict[str, list[str]]:
     """The user's files that a study reads, by the config's key that names them."""
-    names = {*plan.model_sources.values(), *plan.data_sources.values()}
-    return {f"sources.{name}.path": plan.local_files(name) for name in sorted(names)}
+    names = {*plan.sources.models.values(), *plan.sources.data.values()}
+    return {f"sources.{name}.path": plan.sources.local_files(name) for name in sorted(names)}
 
 
 def check_file_times(files: Mapping[str, Sequence[str]]) -> None:
@@ -135,8 +136,8 @@ def check_file_times(files: Mapping[str, Sequence[str]]) -> None:
 def clear_resumes(plan: Plan) -> None:
     """Remove what finished jobs kept in case that the workflow died before it noted their end."""
     for run in needed_runs(plan):
-        if _is_noted(plan.student_file(run, "training.json")):
-            shutil.rmtree(plan.student_file(run, "resume"), ignore_errors=True)
+        if _is_noted(plan.training.file(run, "training.json")):
+            shutil.rmtree(plan.training.file(run, "resume"), ignore_errors=True)
     for answers in Path(RESOURCES, "served").glob("*/*.resume.jsonl"):
         if _is_noted(str(answers).removesuffix(".resume.jsonl") + ".parquet"):
             answers.unlink()

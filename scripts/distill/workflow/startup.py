@@ -1,23 +1,101 @@
-"""Checks before the first job: local files, resource limits, stored specs."""
+"""Checks before the first job: config, local files, packages, resource limits, stored specs.
+
+`load_study` and `check_start` run all of them, for the workflow and for `distill check`.
+"""
 
 import importlib.util
 import json
 import os
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any
 
+from distill.config.checks.checks import parse_study
+from distill.config.own_table import TableStudy
 from distill.config.study import raw_rows_needed
 from distill.config.text import Corpus
 from distill.core.errors import UserError
 from distill.core.text_files import pick_fields, read_text_rows
-from distill.plan.benchmarks import BenchmarkPlan
 from distill.plan.needed import needed_texts
 from distill.plan.study import Plan
+from distill.runtime.disk import check_writable
+from distill.workflow.restart import check_file_times, source_files
 from distill.workflow.snakemake_state import has_metadata
 
 ENOUGH = 10_000
 """More jobs than a study has ready at once."""
+
+
+def load_study(
+    config: dict[str, Any],
+    parse_table: Callable[[dict[str, Any]], TableStudy],
+    *,
+    starts_jobs: bool = True,
+    resources: Mapping[str, Any] | None = None,
+) -> Plan | TableStudy:
+    """Check a config, the files that it names, and finished results.
+
+    Args:
+        config: As read from YAML; paths in it are relative to the working directory.
+        parse_table: Checks the config of a table of one's own, and the table; it needs pandas,
+            which is imported for such a study only.
+        starts_jobs: False in the process of a job, which reads the config again: the checks that
+            read files are left out.
+        resources: Snakemake's limits of resources; None where Snakemake does not run.
+
+    Returns:
+        The study's plan, or the study of a table.
+
+    Raises:
+        UserError: One sentence per mistake.
+    """
+    if "runs_table" in config:
+        check_table_reader()
+        table = parse_table(config)
+        check_file_times({"runs_table.path": [table.runs_table.path]})
+        return table
+    plan = Plan(parse_study(config))
+    check_local_files(plan)
+    if starts_jobs:
+        check_cells(plan)
+        check_row_counts(plan)
+        check_reference(plan)
+        check_corpora(plan)
+        check_benchmarks(plan)
+        if resources is not None:
+            check_device_limit(resources)
+        check_stored_specs(plan)
+        check_file_times(source_files(plan))
+        check_changed_files(plan)
+    return plan
+
+
+def check_folders(study: Plan | TableStudy, dry_run: bool = False) -> None:
+    """Check that the folders that a run writes to can be written, as far as they exist.
+
+    Raises:
+        UserError: One cannot.
+    """
+    written = [] if dry_run else ["logs", "resources", "results", study.results]
+    check_writable([".", ".snakemake", *written])  # Snakemake writes to these two in any case
+
+
+def check_start(study: Plan | TableStudy, deployment: Container[str] = ()) -> None:
+    """Check what jobs need beside files: packages, the benchmarks' harness, keys of servers.
+
+    Args:
+        study: Of `load_study`.
+        deployment: Snakemake's methods of software deployment; with one, jobs bring packages.
+
+    Raises:
+        UserError: Something is missing.
+    """
+    environments = bool(deployment)
+    if not environments:
+        check_packages(isinstance(study, TableStudy))
+    if not isinstance(study, TableStudy):
+        check_harness(study, environments)
+        check_server_keys(study)
 
 
 def check_local_files(plan: Plan) -> None:
@@ -59,14 +137,9 @@ def check_row_counts(plan: Plan) -> None:
     Raises:
         UserError: It is too small, or malformed.
     """
-    prompts = plan.study.prompts
-    source = plan.study.sources.get(prompts.source)
-    if (
-        plan.study.corpus is not None
-        or source is None
-        or source.path is None
-        or source.path.endswith(".parquet")
-    ):
+    prompts = plan.pool.settings
+    source = plan.study.sources.get(prompts.source) if plan.pool.asks else None
+    if source is None or source.path is None or source.path.endswith(".parquet"):
         return
     rows, need = len(read_text_rows(Path(source.path))), raw_rows_needed(prompts)
     if rows < need:
@@ -110,8 +183,8 @@ def check_corpora(plan: Plan) -> None:
     if plan.study.corpus is not None:
         _check_corpus(plan, plan.study.corpus)
     largest: dict[tuple[str, int], int] = {}
-    for run in (*plan.runs, *plan.trained_runs):
-        if name := plan.corpus_of(run):
+    for run in (*plan.runs, *plan.teachers.trained_runs):
+        if name := plan.corpora.of(run):
             key = name, plan.study.method_of(run.method).corpus_tokens
             largest[key] = max(run.samples, largest.get(key, 0))
     for (name, tokens), samples in largest.items():
@@ -137,10 +210,10 @@ def check_benchmarks(plan: Plan) -> None:
     Raises:
         UserError: One is missing.
     """
-    benchmarks = BenchmarkPlan(plan)
+    benchmarks = plan.benchmarks
     for task in benchmarks.tasks:
         folder = benchmarks.defined[task].include
-        if folder is not None and not benchmarks.own_files(task):
+        if folder is not None and not benchmarks.task_files(task):
             raise UserError(
                 f"config: evaluate.benchmarks.{task}.include: the folder {folder} is missing or "
                 "empty; name the folder that holds the task's YAML file"
@@ -162,12 +235,12 @@ def check_image(image: str, deployment: Container[str]) -> None:
     if "conda" not in deployment:
         raise UserError(
             "the image's packages are in its conda environments; say --software-deployment-method "
-            "conda apptainer (docs/cluster.md)"
+            "conda apptainer (docs/guide/cluster.md)"
         )
     if not Path(image).exists():
         raise UserError(
             f"the image {image} does not exist; build it with apptainer build envs/container.sif "
-            "envs/container.def (docs/cluster.md)"
+            "envs/container.def (docs/guide/cluster.md)"
         )
 
 
@@ -175,12 +248,12 @@ def check_packages(own_table: bool) -> None:
     """Check that jobs find what they compute with where they bring no environments of their own.
 
     Raises:
-        SystemExit: Something is missing.
+        UserError: Something is missing.
     """
     names = ("scipy", "matplotlib") if own_table else ("torch", "transformers", "scipy")
     if missing := [name for name in names if importlib.util.find_spec(name) is None]:
-        raise SystemExit(
-            f"Error: {' and '.join(missing)} cannot be imported by Snakemake's Python; run pip "
+        raise UserError(
+            f"{' and '.join(missing)} cannot be imported by Snakemake's Python; run pip "
             "install -r envs/requirements.txt, or add --use-conda"
         )
 
@@ -193,13 +266,13 @@ def check_harness(plan: Plan, environments: bool) -> None:
         environments: Whether each rule brings its own environment (conda).
 
     Raises:
-        SystemExit: It is missing.
+        UserError: It is missing.
     """
-    if environments or all(_holds(*record) for record in BenchmarkPlan(plan).stored_specs()):
+    if environments or all(_holds(*record) for record in plan.benchmarks.stored_specs()):
         return
     if importlib.util.find_spec("lm_eval") is None:
-        raise SystemExit(
-            "Error: config: evaluate.benchmarks needs lm-evaluation-harness, which is not installed"
+        raise UserError(
+            "config: evaluate.benchmarks needs lm-evaluation-harness, which is not installed"
             " here; run pip install -r envs/requirements-harness.txt, or add --use-conda"
         )
 
@@ -222,15 +295,15 @@ def check_server_keys(plan: Plan) -> None:
     """Check, where answers of a server are still to be asked for, that its API key is at hand.
 
     Raises:
-        SystemExit: The environment variable that the config names is not set.
+        UserError: The environment variable that the config names is not set.
     """
     for teacher, split, part in needed_texts(plan):
         server = plan.study.teachers[teacher].server
-        if server is None or Path(plan.served_part(teacher, split, part)).is_file():
+        if server is None or Path(plan.served.part(teacher, split, part)).is_file():
             continue
         if server.key_variable is not None and not os.environ.get(server.key_variable):
-            raise SystemExit(
-                f"Error: config: teachers.{teacher}.server.key_variable: the environment variable "
+            raise UserError(
+                f"config: teachers.{teacher}.server.key_variable: the environment variable "
                 f"{server.key_variable} is not set; export the API key in it"
             )
 
@@ -281,13 +354,14 @@ def check_array_gpus(arrays: str | None, plan: Plan) -> None:
         plan: The study's plan.
 
     Raises:
-        SystemExit: Teachers are spread over different numbers of GPUs.
+        UserError: Teachers are spread over different numbers of GPUs.
     """
-    gpus = {name: plan.teacher_gpus(name) for name in plan.study.teachers if plan.has_model(name)}
+    names = [name for name in plan.study.teachers if plan.teachers.has_model(name)]
+    gpus = {name: plan.teachers.gpus(name) for name in names}
     if arrays and len(set(gpus.values())) > 1:
         told = ", ".join(f"{name} {number}" for name, number in gpus.items())
-        raise SystemExit(
-            f"Error: config: teachers: their gpus differ ({told}), and all jobs of an array get "
+        raise UserError(
+            f"config: teachers: their gpus differ ({told}), and all jobs of an array get "
             'those of its first one; send no arrays: --slurm-array-jobs ""'
         )
 
@@ -301,12 +375,12 @@ def check_array_limits(arrays: str | None, jobs: int | None, devices: int) -> No
         devices: The limit of the resource `device`.
 
     Raises:
-        SystemExit: One of both limits is low.
+        UserError: One of both limits is low.
     """
     for name, limit in (("jobs", jobs), ("resources device", devices)):
         if arrays and limit is not None and limit < ENOUGH:
-            raise SystemExit(
-                f"Error: {name} is limited to {limit}, and what this keeps out of an array is "
+            raise UserError(
+                f"{name} is limited to {limit}, and what this keeps out of an array is "
                 f'never submitted; set it to {ENOUGH}, or send no arrays: slurm-array-jobs: ""'
             )
 
@@ -330,7 +404,7 @@ def check_stored_specs(plan: Plan) -> None:
         UserError: A result was made with other settings and Snakemake would not notice.
     """
     stale = []
-    for path, spec in (*plan.stored_specs(), *BenchmarkPlan(plan).stored_specs()):
+    for path, spec in (*plan.outputs.stored_specs(), *plan.benchmarks.stored_specs()):
         if Path(path).is_file() and not has_metadata(path) and not _holds(path, spec):
             stale.append(path)
     if stale:
@@ -356,10 +430,10 @@ def check_changed_files(plan: Plan) -> None:
         UserError: Such a file is damaged.
     """
     shards, models = set[Path](), set[Path]()
-    for run in (*plan.runs, *plan.trained_runs):
-        model = Path(plan.student_file(run, "model.safetensors"))
-        if run.samples and _newer(Path(plan.shard(run)), model):
-            shards.add(Path(plan.shard(run)))
+    for run in (*plan.runs, *plan.teachers.trained_runs):
+        model = Path(plan.training.file(run, "model.safetensors"))
+        if run.samples and _newer(Path(plan.shards.file(run)), model):
+            shards.add(Path(plan.shards.file(run)))
         if _newer(model, model.with_name("metrics.json")):
             models.add(model.parent)
     if shards or models:  # rarely: the imports take as long as all other checks

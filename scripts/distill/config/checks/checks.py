@@ -59,7 +59,7 @@ def _problems(study: Study) -> list[str]:
 
     found += _part_problems(study)
     found += corpus_problems(study)
-    prompts = study.prompts
+    prompts = study.rows
     if study.corpus is None and prompts.source != MAGPIE:
         source("prompts.source", prompts.source, data=True)
         given = study.sources.get(prompts.source)
@@ -287,7 +287,7 @@ def _learns_corpus(study: Study, name: str) -> bool:
 
 def _pool_problems(study: Study, block: Block, where: str) -> list[str]:
     """Sizes beyond the pool of prompts, which only runs on a teacher's text draw from."""
-    prompts, largest = study.prompts, max(block.samples)
+    prompts, largest = study.rows, max(block.samples)
     section = "prompts" if study.corpus is None else "corpus"
     limit, setting = prompts.pool, f"{section}.pool"
     if any(block.draws) and prompts.draw_pool is not None:
@@ -417,7 +417,7 @@ def _block_problems(study: Study, block: Block, where: str, gpus: int = 1) -> li
                     f"methods.{name}: nothing would train the output head of {student}, which "
                     "begins at random; add ce, or embedding: {head: teacher}"
                 )
-        if study.train_of(name).early_stopping and not study.prompts.validation:
+        if study.train_of(name).early_stopping and not study.rows.validation:
             found.append(
                 f"methods.{name}: early stopping needs held-out validation prompts; set "
                 "prompts.validation, e.g. to 100"
@@ -505,9 +505,9 @@ def _search_problems(study: Study, name: str, search: Search) -> list[str]:
     elif search.cache is not None:
         found += _soft_problems(study, search.teacher, method, search.method, search.cache)
     found += _live_problems(study, [search.teacher], [search.student], method, search.method)
-    limit = study.prompts.pool
+    limit = study.rows.pool
     if search.draw:
-        limit = study.prompts.draw_pool or limit
+        limit = study.rows.draw_pool or limit
     if search.draw and limit > MOST_ROWS:
         section = "prompts" if study.corpus is None else "corpus"
         found.append(
@@ -517,7 +517,7 @@ def _search_problems(study: Study, name: str, search: Search) -> list[str]:
         found.append(
             f"{where}.samples: {search.samples} is larger than the pool of {limit} prompts"
         )
-    if not study.prompts.validation:
+    if not study.rows.validation:
         found.append(f"{where}: a search needs prompts.validation, e.g. 100 held-out prompts")
     if "method.spans" in search.space and not method.spans:
         found.append(

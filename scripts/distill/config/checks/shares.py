@@ -71,7 +71,7 @@ def _counts(
         counted: Splits that are given as counts.
         cut: Whether the config names a part size.
     """
-    prompts = study.prompts
+    prompts = study.rows
     told = ", ".join(f"{key}: {100 * share:g}%" for key, share in shares.items())
     if min(shares.values()) == 0:
         raise UserError(f"config: prompts: {told}; a share must be above 0%, or left out")
@@ -109,7 +109,7 @@ def _counts(
 
 def _rows(study: Study) -> int:
     """Rows of the prompts' source: of a local file those that are short enough, else as stated."""
-    name, source = study.prompts.source, study.sources.get(study.prompts.source)
+    name, source = study.rows.source, study.sources.get(study.rows.source)
     if source is None or not source.is_data:
         raise UserError(f"config: prompts.source: there is no data set {name!r} under sources")
     if source.path is None or source.path.endswith(".parquet"):
@@ -119,4 +119,4 @@ def _rows(study: Study) -> int:
     if not Path(source.path).is_file():
         raise UserError(f"config: sources.{name}.path: the file {source.path} does not exist")
     words = (prompt_words(row, source.fields or {}) for row in read_text_rows(Path(source.path)))
-    return sum(number <= study.prompts.max_tokens for number in words)
+    return sum(number <= study.rows.max_tokens for number in words)

@@ -1,0 +1,14 @@
+"""The sub-commands: one line each, in the order of `distill --help`."""
+
+from distill.cli import ask, check, container, plan, reference, unused, verify
+from distill.cli.command import Command
+
+COMMANDS: dict[str, Command] = {
+    "check": check.COMMAND,
+    "plan": plan.COMMAND,
+    "ask": ask.COMMAND,
+    "verify": verify.COMMAND,
+    "unused": unused.COMMAND,
+    "reference": reference.COMMAND,
+    "container": container.COMMAND,
+}

@@ -1,0 +1,67 @@
+"""The chunker of all text that no teacher wrote: documents as one stream of tokens, cut evenly.
+
+The corpus of a whole study and the corpora of single methods differ in which documents they take
+and in what order; from there on both are cut here, and a chunk becomes a row of text as a teacher's
+answer is: its prompt is the token before it, its answer all of it, and no teacher was paid for it.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from distill.contracts.energy import Energy
+
+_AT_ONCE = 1000
+"""Documents tokenised in one call."""
+
+
+def document_end(tokenizer: Any) -> int:
+    """The token that ends a document in the stream: EOS, or what a masked model separates by."""
+    end = tokenizer.eos_token_id
+    return int(tokenizer.sep_token_id if end is None else end)
+
+
+def tokenised(tokenizer: Any, documents: Sequence[str]) -> Iterator[list[int]]:
+    """Tokens of each document, its end included."""
+    end = document_end(tokenizer)
+    for first in range(0, len(documents), _AT_ONCE):
+        batch = list(documents[first : first + _AT_ONCE])
+        for ids in tokenizer(batch, add_special_tokens=False, verbose=False).input_ids:
+            yield [*ids, end]
+
+
+def chunks(documents: Iterable[Sequence[int]], tokens: int) -> Iterator[list[int]]:
+    """Cut the stream of documents into chunks of `tokens` tokens; what is left over is dropped."""
+    rest: list[int] = []
+    for document in documents:
+        rest += document
+        whole = len(rest) // tokens * tokens
+        for start in range(0, whole, tokens):
+            yield rest[start : start + tokens]
+        rest = rest[whole:]
+
+
+def chunk_row(name: str, row: int | None, ids: list[int], tokenizer: Any) -> dict[str, Any]:
+    """A chunk as a row of text.
+
+    Args:
+        name: Its id.
+        row: Its row of the pool, if it is one.
+        ids: Its tokens.
+        tokenizer: Of those tokens. The token before a chunk is its BOS, or the end of a document
+            where it has no BOS.
+    """
+    end = document_end(tokenizer)
+    return {
+        "id": name,
+        "row": row,
+        "prompt": "",
+        "context": None,
+        "response": tokenizer.decode(ids, skip_special_tokens=True),
+        "reference": None,
+        "prompt_ids": [end if tokenizer.bos_token_id is None else tokenizer.bos_token_id],
+        "response_ids": ids,
+        "finish_reason": "stop" if ids[-1] == end else "length",
+        "teacher_flops": 0.0,
+        "teacher_seconds": 0.0,
+        **Energy().columns("teacher_"),
+    }

@@ -1,0 +1,159 @@
+"""Where a teacher's text comes from: its model, a data set, a server, or the study's corpus."""
+
+from typing import Protocol
+
+from distill.config.models import Teacher
+from distill.config.server import Server
+from distill.core.keys import digest, slug
+from distill.plan.corpus import CorpusPool
+from distill.plan.keys import Spec, stem
+from distill.plan.pool import Pool
+from distill.plan.served import Served
+from distill.plan.sources import Sources
+from distill.plan.teachers import Teachers
+
+NOT_DECODING = {"source", "text", "trained", "server", "pretraining_tokens", "gpus"}
+"""Keys of a teacher that do not change what its model writes."""
+
+
+class Origin(Protocol):
+    """What the plan knows of a text by where it comes from."""
+
+    kind: str
+    """`model`, `data`, `server` or `corpus`."""
+    sampled: bool = False
+    """Whether the text is drawn from the teacher's own distribution."""
+    log_probs: bool = False
+    """Whether log-probabilities of the likeliest tokens come with the text."""
+    tokenizer: str | None = None
+    """Model source of its tokens, if these are not those of the teacher's model."""
+    counted: bool = True
+    """Whether the FLOPs that were spent on it are known."""
+    scorer: Spec | None = None
+    """What the log-probabilities depend on where no model here gives them."""
+
+    @property
+    def spec(self) -> Spec:
+        """What the text depends on."""
+
+    @property
+    def key(self) -> str:
+        """Folder name of the text."""
+
+    @property
+    def writes(self) -> bool:
+        """Whether the teacher's model writes the text here, so that hidden states come with it."""
+        return self.kind == "model"
+
+
+class FromModel(Origin):
+    """The teacher's model answers the prompts here."""
+
+    kind, sampled = "model", True
+
+    def __init__(self, name: str, entry: Teacher, pool: Pool, teachers: Teachers) -> None:
+        self.name, self.entry, self.pool, self.teachers = name, entry, pool, teachers
+
+    @property
+    def spec(self) -> Spec:
+        """What the text depends on: the model and how it is decoded."""
+        return {
+            "prompts": self.pool.spec,
+            "model": self.teachers.spec(self.name),
+            "formatting": self.pool.formatting,
+            "decoding": self.entry.model_dump(exclude=NOT_DECODING),
+        }
+
+    @property
+    def key(self) -> str:
+        """Folder name of the text, after the model."""
+        return f"{self.teachers.stem(self.name)}-{digest(self.spec)}"
+
+
+class FromData(Origin):
+    """A data set has answers to its prompts."""
+
+    kind = "data"
+
+    def __init__(
+        self, name: str, text: str, pool: Pool, sources: Sources, teachers: Teachers
+    ) -> None:
+        self.name, self.text, self.pool = name, text, pool
+        self.sources, self.teachers = sources, teachers
+
+    @property
+    def spec(self) -> Spec:
+        """What the text depends on: the data set, and the model whose tokens it has."""
+        spec: Spec = {"prompts": self.pool.spec, "text": self.sources.spec(self.text)}
+        if self.teachers.has_model(self.name):
+            spec["model"] = self.teachers.spec(self.name)
+            spec["formatting"] = self.pool.formatting
+        return spec
+
+    @property
+    def key(self) -> str:
+        """Folder name of the text, after the data set."""
+        return f"{stem(slug(self.text))}-{digest(self.spec)}"
+
+
+class FromServer(Origin):
+    """A server answers the prompts."""
+
+    kind, sampled = "server", True
+
+    def __init__(
+        self, name: str, server: Server, served: Served, sources: Sources, teachers: Teachers
+    ) -> None:
+        self.name, self.server, self.served = name, server, served
+        self.sources, self.teachers = sources, teachers
+        self.log_probs = server.top_logprobs > 0
+        self.tokenizer = server.tokenizer or None
+        self.counted = server.params is not None
+        model = {"model": server.model, "revision": server.revision}
+        self.scorer = {"model": model, "quantisation": None}
+
+    @property
+    def spec(self) -> Spec:
+        """What the text depends on: the answers, what they cost, and whose tokens it has."""
+        spec = self.served.spec(self.name) | {"params": self.server.params}
+        if self.tokenizer:
+            spec["tokenizer"] = self.sources.spec(self.tokenizer)
+        has_model = self.teachers.has_model(self.name)
+        return spec | ({"model": self.teachers.spec(self.name)} if has_model else {})
+
+    @property
+    def key(self) -> str:
+        """Folder name of the text, after the served model."""
+        return f"{stem(slug(self.server.model))}-{digest(self.spec)}"
+
+
+class FromCorpus(Origin):
+    """All teachers read the text of the study's corpus."""
+
+    kind = "corpus"
+
+    def __init__(self, pool: CorpusPool) -> None:
+        self.pool = pool
+
+    @property
+    def spec(self) -> Spec:
+        """What the text depends on: the chunks, and how they are masked."""
+        return self.pool.text_spec
+
+    @property
+    def key(self) -> str:
+        """Folder name of the text, after the corpus."""
+        return self.pool.text_key
+
+
+def origin_of(
+    name: str, entry: Teacher, pool: Pool, sources: Sources, teachers: Teachers, served: Served
+) -> Origin:
+    """Where the text of a teacher comes from."""
+    if isinstance(pool, CorpusPool):
+        return FromCorpus(pool)
+    if entry.server is not None:
+        return FromServer(name, entry.server, served, sources, teachers)
+    if entry.text is not None:
+        return FromData(name, entry.text, pool, sources, teachers)
+    return FromModel(name, entry, pool, teachers)

@@ -1,0 +1,118 @@
+"""Prompts of a study: candidates in parts, each filtered against the parts before it."""
+
+import math
+from functools import cached_property
+
+from distill.config.study import Study, raw_part_size
+from distill.config.text import Prompts
+from distill.contracts.run import MAGPIE
+from distill.core.keys import digest, slug
+from distill.plan.keys import RESOURCES, Spec, part_name
+from distill.plan.pool import Pool
+from distill.plan.runs import results_folder
+from distill.plan.sources import Sources
+
+
+class PromptPool(Pool):
+    """Prompts that the teachers answer."""
+
+    asks, corpus, chunk = True, None, None
+
+    def __init__(self, study: Study, prompts: Prompts, sources: Sources) -> None:
+        self.study, self.settings, self.sources = study, prompts, sources
+
+    @property
+    def magpie(self) -> bool:
+        """Whether a teacher writes the prompts; else they are those of a data set."""
+        return self.settings.source == MAGPIE
+
+    @cached_property
+    def spec(self) -> Spec:
+        """What the prompts depend on: pool sizes do not matter, as parts are made in order."""
+        prompts = self.settings
+        common = ("source", "test", "validation", "part_size", "surplus", "max_tokens")
+        spec = {key: getattr(prompts, key) for key in (*common, "near_duplicate", "seed")}
+        if self.magpie:
+            teacher = self.study.teachers[prompts.teacher or ""]
+            spec["temperature"], spec["top_p"] = prompts.temperature, prompts.top_p
+            spec["model"] = self.sources.spec(teacher.source or "")
+            spec["batch_size"], spec["threads"] = teacher.batch_size, teacher.threads
+            spec["precision"] = teacher.precision
+            spec["quantisation"], spec["device_map"] = teacher.quantisation, teacher.device_map
+            # A data set's prompts have no system turn; Magpie's are written after it.
+            spec["system"] = prompts.system
+        else:
+            spec["source"] = self.sources.spec(prompts.source)
+        return spec
+
+    @cached_property
+    def key(self) -> str:
+        """Folder name of the prompts."""
+        name = MAGPIE if self.magpie else slug(self.settings.source)
+        return f"{name}-{digest(self.spec)}"
+
+    @property
+    def folder(self) -> str:
+        """Where the prompts lie."""
+        return f"{RESOURCES}/prompts/{self.key}"
+
+    @property
+    def near_duplicates(self) -> str:
+        """The study's own check of its test prompts."""
+        return f"{results_folder(self.study)}/near_duplicates.json"
+
+    @property
+    def formatting(self) -> Spec:
+        """How a prompt becomes a model's input."""
+        prompts = self.settings
+        spec: Spec = {"template": prompts.template, "system": prompts.system}
+        return spec | ({"with_context": prompts.with_context} if prompts.with_context else {})
+
+    def part(self, split: str, part: int, raw: bool = False) -> str:
+        """A part of the prompts, before (raw candidates) or after the filter."""
+        return f"{self.folder}/{'raw/' if raw else ''}{part_name(split, part)}"
+
+    def rows(self, split: str, part: int) -> int:
+        """Rows of a part: train parts, as many as are asked for, are all whole."""
+        prompts = self.settings
+        left = {"test": prompts.test, "validation": prompts.validation}
+        size = prompts.part_size
+        return min(size, left[split] - part * size) if split in left else size
+
+    def earlier_parts(self, split: str, part: int) -> list[str]:
+        """Filtered parts that a part's prompts must not resemble: held-out and earlier ones."""
+        earlier = [("test", number) for number in self.parts("test")]
+        earlier += [("validation", number) for number in self.parts("validation")]
+        if split == "train":
+            earlier += [("train", number) for number in range(part)]
+        else:
+            earlier = earlier[: earlier.index((split, part))]
+        return [self.part(*item) for item in earlier]
+
+    def filter_spec(self, split: str, part: int) -> Spec:
+        """What a filtered part depends on beyond its inputs."""
+        prompts = self.settings
+        return {
+            "split": split,
+            "part": part,
+            "first": part * prompts.part_size,
+            "rows": self.rows(split, part),
+            "near_duplicate": prompts.near_duplicate,
+            "seed": prompts.seed,
+        }
+
+    def raw_spec(self, split: str, part: int) -> Spec:
+        """What a part of candidates depends on beyond its inputs."""
+        prompts = self.settings
+        # Parts of a data set are slices of one order: test first, then validation, then train.
+        offset = {"test": 0, "validation": len(self.parts("test"))}
+        offset["train"] = offset["validation"] + len(self.parts("validation"))
+        spec = {
+            "split": split,
+            "part": part,
+            "slice": offset[split] + part,
+            "candidates": raw_part_size(prompts),
+        }
+        if self.magpie:  # as many as asked for; a data set has slices of one size
+            spec["candidates"] = math.ceil(self.rows(split, part) * prompts.surplus)
+        return spec | {key: self.spec[key] for key in sorted(self.spec)}

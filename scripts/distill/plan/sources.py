@@ -1,0 +1,75 @@
+"""Sources of a study: the models and the data that it fetches."""
+
+from functools import cached_property
+from pathlib import Path
+
+from distill.config.study import Study
+from distill.core.keys import digest, slug
+from distill.plan.keys import RESOURCES, Part, Spec, cached, plain
+
+MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+"""Files of a local model that are read."""
+
+
+class Sources(Part):
+    """Where models and data lie, and what their files depend on."""
+
+    def __init__(self, study: Study) -> None:
+        super().__init__()
+        self.study = study
+
+    @cached
+    def spec(self, name: str) -> Spec:
+        """What a source's files depend on."""
+        source = self.study.sources[name]
+        dump: Spec = plain(source.model_dump(exclude_none=True, exclude_defaults=True))
+        return dump
+
+    @cached
+    def key(self, name: str) -> str:
+        """Folder name of a source's files: readable, and unique to its spec."""
+        source = self.study.sources[name]
+        origin = source.wheel or source.hub or Path(source.path or "").name
+        return f"{slug(origin)}-{digest(self.spec(name))}"
+
+    @cached_property
+    def models(self) -> dict[str, str]:
+        """Source name of each model, by key."""
+        teachers = self.study.teachers.values()
+        names = [teacher.source for teacher in teachers if teacher.source]
+        names += [student.source for student in self.study.students.values()]
+        names += [teacher.text_tokenizer for teacher in teachers if teacher.text_tokenizer]
+        names += [self.study.corpus.tokenizer] if self.study.corpus else []
+        return {self.key(name): name for name in names}
+
+    @cached_property
+    def data(self) -> dict[str, str]:
+        """Source name of each data set, by key."""
+        names = [name for name, source in self.study.sources.items() if source.is_data]
+        return {self.key(name): name for name in names}
+
+    @cached
+    def manifest(self, name: str) -> str:
+        """The file that is written when a model is in place; the model lies beside it."""
+        return f"{RESOURCES}/models/{self.key(name)}/manifest.json"
+
+    @cached
+    def rows(self, name: str) -> str:
+        """A data set's rows."""
+        return f"{RESOURCES}/data/{self.key(name)}/rows.parquet"
+
+    @property
+    def reference(self) -> list[str]:
+        """Rows of the reference text's data set; none without one."""
+        entry = self.study.evaluate.reference
+        return [self.rows(entry.source)] if entry else []
+
+    def local_files(self, name: str) -> list[str]:
+        """Local files that a source reads, so that a changed file is noticed."""
+        source = self.study.sources[name]
+        if source.path is None:
+            return []
+        if source.is_data:
+            return [source.path]
+        folder = Path(source.path)
+        return sorted(str(file) for pattern in MODEL_FILES for file in folder.glob(pattern))

@@ -1,0 +1,240 @@
+"""Soft targets: hidden states of the teachers on their text, and what caches keep of them."""
+
+from functools import cached_property
+
+from distill.config.study import Study
+from distill.core.keys import digest, slug
+from distill.plan.keys import RESOURCES, Part, Spec, cached, part_name
+from distill.plan.pool import Pool
+from distill.plan.teachers import Teachers
+from distill.plan.text import Text
+
+
+class Scorers(Part):
+    """Models of teachers as they are run on text: heads, final hidden states, losses."""
+
+    def __init__(self, study: Study, pool: Pool, teachers: Teachers, text: Text) -> None:
+        super().__init__()
+        self.study, self.pool, self.teachers, self.text = study, pool, teachers, text
+
+    @cached
+    def spec(self, teacher: str) -> Spec:
+        """What a teacher's hidden states depend on beyond the text."""
+        entry, remote = self.study.teachers[teacher], self.text.origin(teacher).scorer
+        if remote is not None and not entry.has_model:
+            return remote
+        spec = {"model": self.teachers.spec(teacher)}
+        names = ("precision", "quantisation", "device_map", "threads")
+        return spec | {name: getattr(entry, name) for name in names}
+
+    @cached
+    def key(self, teacher: str) -> str:
+        """Name of a teacher's model as it is run."""
+        return f"{self.teachers.stem(teacher)}-{digest(self.spec(teacher))}"
+
+    @cached_property
+    def by_key(self) -> dict[str, str]:
+        """A teacher of each scorer."""
+        names = [name for name in self.study.teachers if self.teachers.has_model(name)]
+        return {self.key(name): name for name in names}
+
+    @cached
+    def distribution(self, teacher: str) -> Spec:
+        """The sampling distribution q of a teacher, given its hidden states."""
+        entry = self.study.teachers[teacher]
+        return {name: getattr(entry, name) for name in ("temperature", "top_k", "top_p")}
+
+    @cached
+    def head(self, teacher: str) -> str:
+        """The teacher's saved output head."""
+        return f"{RESOURCES}/heads/{self.key(teacher)}.safetensors"
+
+    def states(self, text: str, scorer: str, tokens: str, split: str, part: int) -> str:
+        """Final hidden states of the teacher `scorer` on a part of the text of the teacher `text`.
+
+        A teacher's own text comes with them: they are what it was drawn from.
+        """
+        own = text == scorer and tokens == "answer" and self.text.origin(text).writes
+        folder = "own" if own else f"{self.key(scorer)}-{tokens}"
+        return f"{RESOURCES}/states/{self.text.key(text)}/{folder}/{part_name(split, part)}"
+
+    @cached
+    def test_states(self, teacher: str) -> list[str]:
+        """The teacher's final hidden states on its test text; none without a model."""
+        if not self.teachers.has_model(teacher):
+            return []
+        parts = self.pool.parts("test")
+        return [self.states(teacher, teacher, "answer", "test", part) for part in parts]
+
+
+class Losses(Part):
+    """Teachers' own losses on each answer of their text, which curations choose by."""
+
+    def __init__(self, study: Study, teachers: Teachers, text: Text, scorers: Scorers) -> None:
+        super().__init__()
+        self.study, self.teachers, self.text, self.scorers = study, teachers, text, scorers
+
+    @cached
+    def spec(self, teacher: str) -> Spec:
+        """What the losses depend on."""
+        return {
+            "text": self.text.spec(teacher),
+            "scorer": self.scorers.spec(teacher),
+            "temperature": self.study.teachers[teacher].temperature,
+        }
+
+    @cached
+    def key(self, teacher: str) -> str:
+        """Folder name of the losses."""
+        return f"loss-{digest(self.spec(teacher))}"
+
+    @cached_property
+    def by_key(self) -> dict[tuple[str, str], str]:
+        """Teacher by text key and loss key."""
+        names = [name for name in self.study.teachers if self.teachers.has_model(name)]
+        return {(self.text.key(name), self.key(name)): name for name in names}
+
+    def part(self, teacher: str, split: str, part: int) -> str:
+        """The losses on a part of the text."""
+        folder = f"{RESOURCES}/losses/{self.text.key(teacher)}/{self.key(teacher)}"
+        return f"{folder}/{part_name(split, part)}"
+
+
+class Layers(Part):
+    """Stored hidden states of chosen layers, beside a cache."""
+
+    def __init__(self, study: Study, teachers: Teachers, text: Text, scorers: Scorers) -> None:
+        super().__init__()
+        self.study, self.teachers, self.text, self.scorers = study, teachers, text, scorers
+
+    @cached
+    def spec(self, teacher: str, cache: str) -> Spec:
+        """What the stored states depend on."""
+        entry = self.study.caches[cache]
+        chosen = entry.hidden.model_dump() if entry.hidden else {}
+        return {
+            "text": self.text.spec(teacher),
+            "scorer": self.scorers.spec(teacher),
+            "tokens": entry.tokens,
+            **chosen,
+        }
+
+    @cached
+    def key(self, teacher: str, cache: str) -> str:
+        """Folder name of the stored states."""
+        return f"layers-{digest(self.spec(teacher, cache))}"
+
+    @cached_property
+    def by_key(self) -> dict[tuple[str, str], tuple[str, str]]:
+        """Teacher and cache by text key and layers key."""
+        return {
+            (self.text.key(teacher), self.key(teacher, cache)): (teacher, cache)
+            for teacher in self.study.teachers
+            for cache, entry in self.study.caches.items()
+            if self.teachers.has_model(teacher) and entry.hidden
+        }
+
+    @cached
+    def folder(self, teacher: str, cache: str) -> str:
+        """Where the stored states lie."""
+        return f"{RESOURCES}/layers/{self.text.key(teacher)}/{self.key(teacher, cache)}"
+
+    def part(self, teacher: str, cache: str, split: str, part: int) -> str:
+        """The stored states on a part of the text."""
+        return f"{self.folder(teacher, cache)}/{part_name(split, part)}"
+
+    def projection(self, teacher: str, cache: str) -> list[str]:
+        """The fitted projection of the states, if there is one."""
+        entry = self.study.caches[cache].hidden
+        if entry is None or entry.projection != "pca":
+            return []
+        return [f"{self.folder(teacher, cache)}/projection.safetensors"]
+
+
+class Targets(Part):
+    """Soft targets on the teachers' text, as caches keep them."""
+
+    def __init__(
+        self, study: Study, teachers: Teachers, text: Text, scorers: Scorers, layers: Layers
+    ) -> None:
+        super().__init__()
+        self.study, self.models, self.text = study, teachers, text
+        self.scorers, self.layers = scorers, layers
+
+    @cached
+    def teachers(self, teacher: str, cache: str) -> dict[str, float]:
+        """The teachers whose mixture a cache holds, with weights that sum to 1."""
+        weights = self.study.caches[cache].teachers or {teacher: 1.0}
+        return {name: weight / sum(weights.values()) for name, weight in sorted(weights.items())}
+
+    @cached
+    def spec(self, teacher: str, cache: str) -> Spec:
+        """What the distributions in a cache on a teacher's text depend on."""
+        entry = self.study.caches[cache]
+        spec: Spec = {
+            "text": self.text.spec(teacher),
+            **entry.model_dump(exclude={"teachers", "hidden"}),
+            "scorers": [
+                {**self.scorers.spec(name), **self.scorers.distribution(name), "weight": weight}
+                for name, weight in self.teachers(teacher, cache).items()
+            ],
+        }
+        if not entry.systematic:
+            del spec["systematic"]
+        return spec
+
+    @cached
+    def full_spec(self, teacher: str, cache: str) -> Spec:
+        """What a cache depends on: its distributions and, if it has any, its stored layers."""
+        spec = self.spec(teacher, cache)
+        if self.study.caches[cache].hidden is not None:
+            spec["hidden"] = self.layers.spec(teacher, cache)
+        return spec
+
+    @cached
+    def key(self, teacher: str, cache: str) -> str:
+        """Folder name of a cache's distributions."""
+        return f"{slug(self.study.caches[cache].scheme)}-{digest(self.spec(teacher, cache))}"
+
+    @cached_property
+    def by_key(self) -> dict[tuple[str, str], tuple[str, str]]:
+        """Teacher and cache by text key and cache key."""
+        return {
+            (self.text.key(teacher), self.key(teacher, cache)): (teacher, cache)
+            for teacher in self.study.teachers
+            for cache in self.study.caches
+            if self.models.has_model(teacher) or self.text.origin(teacher).log_probs
+        }
+
+    @cached
+    def folder(self, teacher: str, cache: str) -> str:
+        """Where a cache lies."""
+        return f"{RESOURCES}/caches/{self.text.key(teacher)}/{self.key(teacher, cache)}"
+
+    @cached
+    def manifest(self, teacher: str, cache: str) -> str:
+        """Whose soft targets a cache holds, and in which tokens."""
+        return f"{self.folder(teacher, cache)}/manifest.json"
+
+    def tokenizers(self, teacher: str, cache: str) -> list[str]:
+        """Files beside the tokenizers of a cache's teachers."""
+        names = self.teachers(teacher, cache)
+        return [file for name in names for file in self.text.tokenizer(name)]
+
+    def states(self, teacher: str, cache: str, split: str, part: int) -> list[str]:
+        """Hidden states of each teacher of a cache on a part of the text."""
+        tokens = self.study.caches[cache].tokens
+        return [
+            self.scorers.states(teacher, name, tokens, split, part)
+            for name in self.teachers(teacher, cache)
+        ]
+
+    def heads(self, teacher: str, cache: str) -> list[str]:
+        """Output head of each teacher of a cache."""
+        return [self.scorers.head(name) for name in self.teachers(teacher, cache)]
+
+    def part(self, teacher: str, cache: str, split: str, part: int) -> str:
+        """Soft targets of a part of the text; for final_hidden the hidden states themselves."""
+        if self.study.caches[cache].scheme == "final_hidden":
+            return self.states(teacher, cache, split, part)[0]
+        return f"{self.folder(teacher, cache)}/{part_name(split, part)}"
