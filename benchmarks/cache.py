@@ -29,7 +29,7 @@ from distill.models.tokenizers import load_tokenizer
 from distill.plan.study import Plan
 from distill.runtime.cpu import set_up_cpu
 from distill.targets.format import bytes_per_token
-from distill.training.run import build_trainer
+from distill.training.build import build_trainer
 from prepared import FOLDER, ROOT, snakemake
 from rows import Row
 

@@ -166,3 +166,10 @@ def test_every_rule_has_log_conda_resources_and_code() -> None:
 def test_every_script_has_a_digest() -> None:
     digests = CodeDigests(ROOT / "scripts")
     assert len({digests.of(path) for path in ADAPTERS}) == len(ADAPTERS)
+
+
+def test_a_data_file_beside_the_code_is_part_of_a_digest() -> None:
+    rules = "\n".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
+    files = list((ROOT / "scripts/distill").rglob("*.json"))
+    assert files
+    assert [path for path in files if f'"{path.relative_to(ROOT)}"' not in rules] == []

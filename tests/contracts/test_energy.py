@@ -19,7 +19,7 @@ from distill.contracts.energy import (
     sum_energy,
 )
 from distill.contracts.schemas import energy_fields
-from distill.models.heads import head_of
+from distill.models.head_extraction import head_of
 from distill.runtime import meter
 from distill.runtime.meter import Counter, Meter, Rapl, gpu_counter, processor_time, readable_zones
 from distill.targets.caching import cache_targets
@@ -95,7 +95,7 @@ def test_on_this_machine_time_that_is_waited_costs_nothing() -> None:
     worked, spent = read.lap(), time.process_time() - began
     assert waited.kwh is not None
     assert worked.kwh is not None
-    assert waited.kwh < 0.1 * WATTS_PER_CPU / JOULES_PER_KWH
+    assert waited.kwh < worked.kwh / 2
     assert 0.1 <= worked.kwh * JOULES_PER_KWH / WATTS_PER_CPU <= spent
 
 

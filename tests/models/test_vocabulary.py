@@ -18,7 +18,7 @@ from distill.evaluation.held_out import score_examples
 from distill.models.building import build_student
 from distill.models.decoding import Decoding
 from distill.models.flops import count_parameters
-from distill.models.heads import final_hidden, head_of
+from distill.models.head_extraction import final_hidden, head_of
 from distill.models.rows import Example
 from distill.models.vocabulary import (
     Vocabulary,

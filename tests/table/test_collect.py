@@ -9,11 +9,10 @@ import pytest
 
 from distill.contracts.columns import COLUMNS
 from distill.contracts.run import Run
-from distill.contracts.schemas import energy_fields
+from distill.contracts.schemas import DECISIONS_SCHEMA, energy_fields
 from distill.core.errors import UserError
 from distill.core.files import sha256_of
 from distill.core.parquet import read_rows, write_rows
-from distill.data.curation import DECISIONS_SCHEMA
 from distill.evaluation.instructions import Instruction
 from distill.stats.tokens import mcnemar
 from distill.table.collect import (

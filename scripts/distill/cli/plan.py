@@ -52,7 +52,7 @@ def _run(options: argparse.Namespace) -> Outcome:
 
         from distill.core.files import read_json
         from distill.plan.figures import figures_of
-        from distill.runtime.imports import leave_out
+        from distill.runtime.job import leave_out
 
         leave_out("peft")  # and with it bitsandbytes, which complains on stderr
         from distill.costs.estimate import estimate

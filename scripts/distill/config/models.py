@@ -24,6 +24,7 @@ from distill.config.values import (
     TeacherName,
     Threads,
 )
+from distill.contracts.dialects.all import DIALECTS
 
 
 class Trained(Section):
@@ -111,7 +112,7 @@ class Teacher(Section):
         local = {"batch_size", "precision", "quantisation", "device_map", "gpus", "threads"}
         if not self.has_model and (given := sorted(local & self.model_fields_set)):
             raise ValueError(f"{given[0]} is the server's own affair; remove it")
-        if self.top_k and server.software == "openai":
+        if self.top_k and not DIALECTS[server.software].takes_top_k:
             raise ValueError("top_k is no field of OpenAI's; remove it, or name the software")
         if server.top_logprobs and (self.temperature != 1 or self.top_k or self.top_p < 1):
             raise ValueError(

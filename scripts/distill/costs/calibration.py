@@ -28,7 +28,8 @@ from transformers import (
 )
 
 from distill.costs.work import Machine, Probe, Speed
-from distill.models.decoding import Decoding, pick
+from distill.models.decoding import Decoding
+from distill.models.drawing import pick
 from distill.models.encoding import collate
 from distill.models.flops import FlopModel
 from distill.models.heads import OutputHead, state_bytes

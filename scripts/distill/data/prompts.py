@@ -2,11 +2,13 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from distill.contracts.energy import energy_of
-from distill.contracts.schemas import RAW_SCHEMA
+from distill.contracts.energy import Energy, energy_of
+from distill.contracts.schemas import PROMPT_SCHEMA, RAW_SCHEMA
 from distill.core.errors import UserError
+from distill.core.parquet import read_metadata, read_rows, write_rows
 from distill.data.near_duplicates import _text, drop_near_duplicates
 
 
@@ -82,3 +84,32 @@ def filter_part(
         }
         for number, row in enumerate(kept[: spec["rows"]])
     ]
+
+
+def slice_part(rows: str | Path, out: str | Path, spec: dict[str, Any], source: str) -> None:
+    """Take one raw part of a data set's prompts, at no cost; see `slice_rows`.
+
+    Args:
+        rows: The data set.
+        out: The part, rows of `RAW_SCHEMA`.
+        spec: As of `slice_rows`; stored in the part.
+        source: The data set's name, for messages.
+    """
+    cost = {"flops": 0.0, "seconds": 0.0, **Energy().columns()}
+    write_rows(out, slice_rows(read_rows(rows), spec, source), RAW_SCHEMA, spec=spec, cost=cost)
+
+
+def keep_part(
+    raw: str | Path, earlier: Sequence[str | Path], out: str | Path, spec: dict[str, Any]
+) -> None:
+    """Drop near-duplicates from one raw part and keep its number of prompts; see `filter_part`.
+
+    Args:
+        raw: The raw part, with what writing it cost.
+        earlier: Kept parts of all held-out and earlier prompts.
+        out: The kept part, rows of `PROMPT_SCHEMA`.
+        spec: As of `filter_part`; stored in the part.
+    """
+    cost = read_metadata(raw, "cost")
+    kept = filter_part(read_rows(raw), read_rows(earlier), spec, cost)
+    write_rows(out, kept, PROMPT_SCHEMA, spec=spec)

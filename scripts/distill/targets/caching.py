@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,11 +10,13 @@ from tqdm import tqdm
 
 from distill.contracts.energy import energy_of, sum_energy
 from distill.core.errors import UserError
+from distill.core.parquet import read_rows, write_rows
 from distill.models.decoding import Decoding
-from distill.models.heads import OutputHead, hidden_states, teacher_log_q
+from distill.models.heads import OutputHead, hidden_states, load_head, teacher_log_q
+from distill.runtime.device import device
 from distill.runtime.meter import Meter
 from distill.targets.encoding import encode_targets, mix_log_q
-from distill.targets.format import scheme_of
+from distill.targets.format import scheme_of, target_schema
 
 BLOCK = 512  # tokens at once: enough for the head's matrix product, 100 MB of log q at 49,152 words
 
@@ -91,3 +94,26 @@ def cache_targets(
             row["seconds"] += spent
             row |= sum_energy([energy, *(energy_of(rows[number]) for rows in states)]).columns()
     return made
+
+
+def cache_part(
+    states: Sequence[str | Path],
+    heads: Sequence[str | Path],
+    out: str | Path,
+    spec: dict[str, Any],
+) -> None:
+    """Make the soft targets of one part of a text from its teachers' final hidden states.
+
+    Args:
+        states: Per teacher its states on the part.
+        heads: Per teacher its output head.
+        out: The part of the cache, rows of `target_schema`.
+        spec: As of `cache_targets`; stored in the part.
+
+    Raises:
+        UserError: As `cache_targets`.
+    """
+    opened = [load_head(path, device()) for path in heads]
+    rows = cache_targets([read_rows(path) for path in states], opened, spec)
+    vocabulary = max(len(head.weight) for head in opened)
+    write_rows(out, rows, target_schema(scheme_of(spec)), spec=spec, vocabulary=vocabulary)

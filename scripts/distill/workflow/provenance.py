@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.core.errors import UserError
-from distill.core.files import read_json
+from distill.core.files import read_json, write_json
 from distill.runtime.environment import git_revision, versions
 
 FILE = "provenance.json"
@@ -157,3 +157,21 @@ def _difference(folder: Path, name: str, digest: str, verb: str) -> str | None:
     if not path.is_file():
         return f"{name}: is missing"
     return None if sha256_of(path) == digest else f"{name}: is not what the study {verb}"
+
+
+def write_provenance(
+    out: str | Path,
+    spec: Mapping[str, Any],
+    outputs: Iterable[str | Path],
+    records: Iterable[str | Path],
+    manifests: Iterable[str | Path],
+    data: Iterable[str | Path],
+) -> None:
+    """Write where the study's results come from; see `describe`.
+
+    Args:
+        out: provenance.json, in the study's results.
+        spec, outputs, records, manifests, data: As of `describe`.
+    """
+    files = [[Path(file) for file in group] for group in (outputs, records, manifests, data)]
+    write_json(out, describe(Path(out).parent, spec, *files))
