@@ -11,11 +11,11 @@ import torch
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from distill.contracts.divergences import DIVERGENCES, PARAMETERS
 from distill.models.forward import BLOCK_ROWS, chunk_rows
 from distill.training import losses
 from distill.training.losses import (
-    DIVERGENCES,
-    WITH_PARAMETER,
+    FUNCTIONS,
     coarse_divergence,
     coarse_uld,
     cross_entropy,
@@ -33,7 +33,9 @@ from distill.training.losses import (
 
 Loss = Callable[..., tuple[torch.Tensor, torch.Tensor]]
 
-# Divergences as one would write them, of probabilities, for autograd to differentiate.
+# Divergences as one would write them, of probabilities, for autograd to differentiate; a parameter
+# is TENTH.
+TENTH = 0.1
 PLAIN: dict[str, Callable[..., torch.Tensor]] = {
     "forward_kl": lambda p, s: (torch.xlogy(p, p) - p * s.log()).sum(-1),
     "reverse_kl": lambda p, s: (s * (s / p).log()).sum(-1),
@@ -45,12 +47,12 @@ PLAIN: dict[str, Callable[..., torch.Tensor]] = {
     "skew_kl": lambda p, s: PLAIN["forward_kl"](p, 0.1 * p + 0.9 * s),
 }
 NAMES = sorted(PLAIN)
-PARAMETERS = {"jsd": {"beta": 0.1}, "skew_kl": {"alpha": 0.1}}
 
 
 def bound(name: str) -> losses.Divergence:
     """A divergence as a loss takes it."""
-    return partial(DIVERGENCES[name], **PARAMETERS.get(name, {}))
+    parameter = DIVERGENCES[name].parameter
+    return partial(FUNCTIONS[name], **({parameter.name: TENTH} if parameter else {}))
 
 
 def of(*probabilities: float) -> torch.Tensor:
@@ -526,19 +528,49 @@ def test_divergences_leave_their_arguments_alone_and_vanish_at_equality(name: st
     torch.testing.assert_close(centred, torch.zeros_like(centred))
 
 
-def test_the_table_of_divergences_says_which_take_a_parameter() -> None:
-    assert set(DIVERGENCES) == set(NAMES)
-    for name, function in DIVERGENCES.items():
-        takes = len(inspect.signature(function).parameters) == 3
-        assert takes == (name in WITH_PARAMETER) == (name in PARAMETERS)
+def test_each_row_of_the_table_has_its_function_and_a_plain_formula() -> None:
+    assert set(DIVERGENCES) == set(FUNCTIONS) == set(NAMES)
+    for name, row in DIVERGENCES.items():
+        arguments = ["log_p", "log_s"] + ([row.parameter.name] if row.parameter else [])
+        assert FUNCTIONS[name].__name__ == name
+        assert list(inspect.signature(FUNCTIONS[name]).parameters) == arguments
+    keys = [parameter.key for parameter in PARAMETERS]
+    assert len({*keys, *DIVERGENCES}) == len(keys) + len(DIVERGENCES)
+
+
+@each_divergence
+def test_a_row_says_where_a_divergence_is_infinite(name: str) -> None:
+    row, log_p = DIVERGENCES[name], of(0.6, 0.4, 0.0).log()
+    parameter = row.parameter
+    for value in [0.0, TENTH, 1.0] if parameter else [None]:
+        settings = {} if parameter is None else {parameter.key: value}
+        arguments = {} if parameter is None else {parameter.name: value}
+        distance = FUNCTIONS[name](log_p, STUDENT.log(), **arguments)[0]
+        assert bool(distance.isinf()) == row.infinite_with(settings)
+
+
+@each_divergence
+def test_a_row_says_which_divergence_sampled_targets_leave_unbiased(name: str) -> None:
+    """Linear in p up to a constant: gradients at the student of two teachers mix as they do."""
+    other = of(0.1, 0.1, 0.8)
+
+    def slope(p: torch.Tensor) -> torch.Tensor:
+        s = STUDENT.clone().requires_grad_()
+        PLAIN[name](p, s).sum().backward()
+        assert s.grad is not None
+        return s.grad
+
+    mixed = 0.3 * slope(TEACHER) + 0.7 * slope(other)
+    alike = torch.allclose(slope(0.3 * TEACHER + 0.7 * other), mixed)
+    assert alike == DIVERGENCES[name].linear
 
 
 def test_a_divergence_s_ends_are_the_kls() -> None:
     log_s = LOGITS.log_softmax(-1)
     for ours, theirs in (
-        (jsd(LOG_P, log_s, 0.0), DIVERGENCES["forward_kl"](LOG_P, log_s)),
+        (jsd(LOG_P, log_s, 0.0), FUNCTIONS["forward_kl"](LOG_P, log_s)),
         (jsd(LOG_P, log_s, 1.0), reverse_kl(LOG_P, log_s)),
-        (skew_kl(LOG_P, log_s, 0.0), DIVERGENCES["forward_kl"](LOG_P, log_s)),
+        (skew_kl(LOG_P, log_s, 0.0), FUNCTIONS["forward_kl"](LOG_P, log_s)),
         (skew_kl(LOG_P, log_s, 1.0), (torch.zeros(ROWS).double(), torch.zeros_like(log_s))),
     ):
         torch.testing.assert_close(ours, theirs)

@@ -6,6 +6,7 @@ from typing import Any
 from distill.config.checks.soundness import table
 from distill.config.study import Study
 from distill.contracts.columns import COLUMNS, MEASURED, NULL_IN, NULLABLE
+from distill.contracts.divergences import DIVERGENCES, Divergence
 from distill.contracts.energy import WATTS_PER_CPU
 
 _SECTIONS = {
@@ -144,5 +145,24 @@ def sound_pairs_text() -> str:
         "teacher's sampling distribution. This page comes from `distill reference`.",
         "",
         table(),
+        "## Divergences",
+        "",
+        "Of the student's distribution s from the teacher's p, both at the method's temperature.",
+        "",
+        "| key | divergence | definition | unit | source |",
+        "|---|---|---|---|---|",
+        *map(_divergence_line, DIVERGENCES.values()),
     ]
-    return "\n".join(lines)
+    return "\n".join(lines) + "\n"
+
+
+_SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+
+
+def _divergence_line(row: Divergence) -> str:
+    keys = f"`{row.name}`"
+    if number := row.parameter:
+        limits = ", ".join(f"{_SIGNS[sign]} {limit:g}" for sign, limit in number.limits.items())
+        keys += f", `{number.key}` ({limits}; default {number.default:g})"
+    cells = (keys, row.meaning, row.definition, row.unit, row.source)
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
