@@ -5,7 +5,7 @@ from typing import Any
 
 from distill.config.checks.soundness import table
 from distill.config.study import Study
-from distill.contracts.columns import COLUMNS, MEASURED, NULL_IN, NULLABLE
+from distill.contracts.columns import COLUMNS
 from distill.contracts.divergences import DIVERGENCES, Divergence
 from distill.contracts.energy import WATTS_PER_CPU
 
@@ -124,14 +124,13 @@ def table_text() -> str:
         "",
         "This page is written by `distill reference`.",
         "",
-        "| column | meaning | |",
-        "|---|---|---|",
+        "| column | meaning | unit | |",
+        "|---|---|---|---|",
     ]
-    for name, meaning in COLUMNS.items():
-        marks = ["MEASURED"] * (name in MEASURED) + ["may be null"] * (name in NULLABLE)
-        tasks = [task for task, own in NULL_IN.items() if name in own and name not in NULLABLE]
-        marks += [f"null in {' and '.join(tasks)}"] if tasks else []
-        lines.append(f"| `{name}` | {meaning} | {', '.join(marks)} |")
+    for row in COLUMNS.values():
+        marks = ["MEASURED"] * row.measured + ["may be null"] * row.nullable
+        marks += [f"null in {' and '.join(row.null_in)}"] * (not row.nullable and row.null_in != ())
+        lines.append(f"| `{row.name}` | {row.meaning} | {row.unit} | {', '.join(marks)} |")
     return "\n".join(lines) + "\n"
 
 

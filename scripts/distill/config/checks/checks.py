@@ -16,7 +16,7 @@ from distill.config.reading import check_plain, sentence, validate
 from distill.config.study import Block, Study, raw_rows_needed
 from distill.config.training import Search, Train
 from distill.config.values import MOST_ROWS
-from distill.contracts.columns import COLUMNS, NULL_IN, TEXTS
+from distill.contracts.columns import COLUMNS
 from distill.contracts.run import LIVE, MAGPIE, NO_CACHE, RAW
 from distill.core.display import short_name
 from distill.core.errors import UserError
@@ -176,7 +176,8 @@ def _problems(study: Study) -> list[str]:
 
 def _cost_problems(study: Study) -> list[str]:
     """Columns that a cost names but no run of the study could have a number in."""
-    own = [name for name in COLUMNS if name not in (*TEXTS, *NULL_IN[study.task])]
+    rows = COLUMNS.values()
+    own = [row.name for row in rows if not row.text and study.task not in row.null_in]
     return [
         _unknown("evaluate.cost", name, dict.fromkeys(own), "column of numbers")
         for name in study.evaluate.cost or {}
