@@ -17,7 +17,13 @@ from distill.core.errors import UserError
 from distill.core.files import altered, read_json, replacing, sha256_of, write_json
 from distill.core.parquet import write_table
 from distill.table.benchmarks import add_benchmarks
-from distill.table.references import add_training, curation_counts, qualitative_samples, references
+from distill.table.references import (
+    DummyResults,
+    add_training,
+    curation_counts,
+    qualitative_samples,
+    references,
+)
 from distill.table.teacher_costs import known_sum, teacher_costs
 
 _NEEDED = {
@@ -214,6 +220,7 @@ def collect(
     searches: Sequence[str],
     trained: Sequence[str],
     benchmarks: Sequence[str],
+    dummy_results: DummyResults,
     out: Mapping[str, str],
 ) -> None:
     """Read all records of a study and write its runs table, references and samples.
@@ -237,6 +244,7 @@ def collect(
         searches: best.json per search, in the order of spec's searches.
         trained: training.json per teacher that the study trains.
         benchmarks: Scores on benchmarks.
+        dummy_results: See `distill.table.references.references`.
         out: Paths of runs (Parquet), csv, references and samples (JSON).
     """
     runs = [Run(*values) for values in spec["runs"]]
@@ -262,7 +270,8 @@ def collect(
         caches,
         {run: None if place is None else decisions[place] for run, place in chosen.items()},
     )
-    beside = references(records, judged, speed_of, read_json(near_duplicates), table, spec["study"])
+    duplicates, study = read_json(near_duplicates), spec["study"]
+    beside = references(records, judged, speed_of, duplicates, table, study, dummy_results)
     beside["warnings"] += [
         f"the FLOPs of {name}'s text are not in the totals, as server.params is not stated"
         for name in spec.get("uncounted", [])
