@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from distill.contracts.columns import COLUMNS
+from distill.contracts.columns import COLUMNS, keys_in
 from distill.contracts.run import Run
 from distill.contracts.schemas import energy_fields
 from distill.core.errors import UserError
@@ -226,6 +226,8 @@ RECORD: dict[str, Any] = {
     "reference": {"loss": 3.0, "bits_per_byte": 1.2},
     "instructions": {"fixed": {"rate": 0.2, "low": 0.1, "high": 0.3}, "large": {"rate": 0.25}},
 }  # fmt: skip
+for name in ("model", "training", "heldout"):  # columns that no test here is about
+    RECORD[name] = dict.fromkeys(keys_in(name), 0.5) | RECORD[name]
 SPEED = {"tokens_per_second": 100.0, "tokens_per_second_median": 101.0, "ttft_ms": 2.0,
          "peak_memory_mb": 9.0, "flops_per_token": 2000}  # fmt: skip
 SPEC = {"study": "demo", "task": "instruction", "init": {"small": "cut"}, "weights": WEIGHTS}
