@@ -17,6 +17,7 @@ class Parameter:
         name: Argument of the divergence's function.
         key: Key of a method that sets it.
         default: Its value where the method does not set it.
+        example: Another value, for the documentation.
         limits: Its range, as constraints of a pydantic field: ge, gt, le, lt.
         meaning: Description of the key.
         infinite_at: Value at which the divergence is infinite where p = 0; None for no such value.
@@ -25,6 +26,7 @@ class Parameter:
     name: str
     key: str
     default: float
+    example: float
     limits: Mapping[str, float]
     meaning: str
     infinite_at: float | None = None
@@ -38,6 +40,7 @@ class Divergence:
         name: Key of a method that holds its weight, and name of its function.
         meaning: What it measures, in a few words.
         source: Paper, or name and paper.
+        paper: Its address.
         definition: As a formula of p and s, and m if it has a mixture.
         formula: The same as short as the report writes it, of q and s; may hold the parameter and
             `rest`, 1 minus the parameter, as fields of `str.format`.
@@ -50,6 +53,7 @@ class Divergence:
     name: str
     meaning: str
     source: str
+    paper: str
     definition: str
     formula: str
     unit: str = "nats"
@@ -78,6 +82,7 @@ DIVERGENCES = {
             name="forward_kl",
             meaning="KL(teacher || student)",
             source="Hinton 2015",
+            paper="https://arxiv.org/abs/1503.02531",
             definition="KL(p ‖ s)",
             formula="KL(q ‖ s)",
             linear=True,
@@ -86,6 +91,7 @@ DIVERGENCES = {
             name="reverse_kl",
             meaning="KL(student || teacher)",
             source="MiniLLM, Gu 2024",
+            paper="https://arxiv.org/abs/2306.08543",
             definition="KL(s ‖ p)",
             formula="KL(s ‖ q)",
             infinite=True,
@@ -94,16 +100,18 @@ DIVERGENCES = {
             name="jsd",
             meaning="Generalised Jensen-Shannon divergence",
             source="GKD, Agarwal 2024",
+            paper="https://arxiv.org/abs/2306.13649",
             definition="β KL(p ‖ m) + (1 − β) KL(s ‖ m), m = β p + (1 − β) s",
             formula="JSD(q, s; β = {beta:g})",
             parameter=Parameter(
-                "beta", "jsd_beta", 0.5, {"ge": 0, "le": 1}, "Its beta", infinite_at=1.0
+                "beta", "jsd_beta", 0.5, 0.1, {"ge": 0, "le": 1}, "Its beta", infinite_at=1.0
             ),
         ),
         Divergence(
             name="total_variation",
             meaning="Total variation",
             source="f-distill, Wen 2023",
+            paper="https://arxiv.org/abs/2307.15190",
             definition="½ Σ |p − s|",
             formula="TV(q, s)",
             unit="difference of probability",
@@ -112,12 +120,14 @@ DIVERGENCES = {
             name="skew_kl",
             meaning="KL(teacher || mixture of teacher and student)",
             source="DistiLLM, Ko 2024",
+            paper="https://arxiv.org/abs/2402.03898",
             definition="KL(p ‖ α p + (1 − α) s)",
             formula="KL(q ‖ {alpha:g} q + {rest:g} s)",
             parameter=Parameter(
                 "alpha",
                 "skew_alpha",
                 0.1,
+                0.3,
                 {"ge": 0, "lt": 1},
                 "The teacher's share of that mixture",
             ),

@@ -163,5 +163,5 @@ def _divergence_line(row: Divergence) -> str:
     if number := row.parameter:
         limits = ", ".join(f"{_SIGNS[sign]} {limit:g}" for sign, limit in number.limits.items())
         keys += f", `{number.key}` ({limits}; default {number.default:g})"
-    cells = (keys, row.meaning, row.definition, row.unit, row.source)
+    cells = (keys, row.meaning, row.definition, row.unit, f"[{row.source}]({row.paper})")
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
