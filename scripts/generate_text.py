@@ -28,6 +28,6 @@ with job(snakemake):
     with memory_hint(f"answering {at_once} prompts at once", smaller_batch(name)):
         rows, states = generate_text(model, tokenizer, prompts, spec)
     digest = tokenizer_sha256(tokenizer)
-    used = job_peak() | meter.total().record()
+    used = job_peak() | meter.total().energy.record()
     write_rows(snakemake.output.states, states, STATES_SCHEMA, spec=spec, job=used)
     write_rows(snakemake.output.part, rows, TEXT_SCHEMA, spec=spec, tokenizer_sha256=digest)

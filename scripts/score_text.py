@@ -16,5 +16,5 @@ with job(snakemake), memory_hint("scoring a text", SMALLER_TEACHER):
     rows, model = open_scoring(files.text, files.model, spec)
     meter = Meter()
     states = score_text(model, rows, snakemake.params.tokens)
-    used = job_peak() | meter.total().record()
+    used = job_peak() | meter.total().energy.record()
     write_rows(snakemake.output.part, states, STATES_SCHEMA, spec=spec, job=used)

@@ -9,7 +9,7 @@ import pytest
 
 from distill.contracts.columns import COLUMNS, keys_in
 from distill.contracts.run import Run
-from distill.contracts.schemas import energy_fields
+from distill.contracts.schemas import cost_fields
 from distill.core.errors import UserError
 from distill.core.files import sha256_of
 from distill.core.parquet import read_rows, write_rows
@@ -28,9 +28,7 @@ from distill.table.teacher_costs import teacher_costs
 SCHEMA = pa.schema(
     [
         ("row", pa.int64()),
-        ("teacher_flops", pa.float64()),
-        ("teacher_seconds", pa.float64()),
-        *energy_fields("teacher_"),
+        *cost_fields("teacher_"),
     ]
 )
 WEIGHTS = {"perplexity": 0.5, "pass_rate": 0.3, "tokens_per_second": 0.2}
@@ -106,10 +104,8 @@ def test_soft_targets_are_shared_by_the_runs_of_their_cache(
     tmp_path: Path, layer_kwh: float | None
 ) -> None:
     schema = SCHEMA
-    for name in ("target_flops", "target_seconds", "layer_flops", "layer_seconds"):
-        schema = schema.append(pa.field(name, pa.float64()))
     for prefix in ("target_", "layer_"):
-        for field in energy_fields(prefix):
+        for field in cost_fields(prefix):
             schema = schema.append(pa.field(*field))
     rows: list[dict[str, Any]] = [
         {"row": row, "teacher_flops": 1.0, "teacher_seconds": 1.0, "target_flops": 10.0**row}

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from distill.contracts.energy import energy_of
+from distill.contracts.costs import cost_of
 from distill.contracts.schemas import RAW_SCHEMA
 from distill.core.errors import UserError
 from distill.data.near_duplicates import _text, drop_near_duplicates
@@ -56,8 +56,7 @@ def filter_part(
         raw: Candidates.
         earlier: Kept prompts of all held-out and earlier parts.
         spec: Holds split, part, rows and near_duplicate.
-        cost: What writing all candidates took, rejected ones included: flops, seconds, kwh and
-            kwh_estimated.
+        cost: Columns of the cost of writing all candidates, rejected ones included.
 
     Raises:
         UserError: Too few candidates are left.
@@ -68,7 +67,7 @@ def filter_part(
             f"{spec['split']} part {spec['part']}: {len(kept)} of {len(raw)} candidate prompts are "
             f"no near-duplicates but {spec['rows']} are needed; raise prompts.surplus"
         )
-    first, energy = spec["first"], energy_of(cost) / spec["rows"]
+    first, share = spec["first"], cost_of(cost) / spec["rows"]
     return [
         {
             "id": f"{spec['split']}-{first + number:07d}",
@@ -76,9 +75,7 @@ def filter_part(
             "prompt": row["prompt"],
             "context": row["context"],
             "reference": row["response"],
-            "prompt_flops": cost["flops"] / spec["rows"],
-            "prompt_seconds": cost["seconds"] / spec["rows"],
-            **energy.columns("prompt_"),
+            **share.columns("prompt_"),
         }
         for number, row in enumerate(kept[: spec["rows"]])
     ]

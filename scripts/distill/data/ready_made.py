@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from distill.contracts.energy import Energy
+from distill.contracts.costs import FREE
 from distill.core.errors import UserError
 from distill.models.formatting import encoder
 
@@ -57,8 +57,8 @@ def ready_made_text(
                 "id": row["id"], "row": row["row"], "prompt": row["prompt"],
                 "context": row["context"], "response": response,
                 "reference": row["reference"], "prompt_ids": ids[0],
-                "response_ids": ids[1], "finish_reason": reason, "teacher_flops": 0.0,
-                "teacher_seconds": 0.0, **Energy().columns("teacher_"),
+                "response_ids": ids[1], "finish_reason": reason,
+                **FREE.columns("teacher_"),
             }
         )  # fmt: skip
     return rows

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from distill.contracts.energy import Energy, energy_of
+from distill.contracts.costs import FREE, Cost, cost_of
 from distill.core.completeness import check_some_text, count_empty
 from distill.core.errors import UserError
 from distill.core.noise import row_uniforms
@@ -38,8 +38,7 @@ def synthesise_prompts(
             system.
 
     Returns:
-        `candidates` raw prompts, and the cost of all turns, discarded ones included: flops,
-        seconds, kwh and kwh_estimated.
+        `candidates` raw prompts, and columns of the cost of all turns, discarded ones included.
 
     Raises:
         UserError: Hardly any turn is closed within max_tokens.
@@ -80,8 +79,7 @@ def synthesise_prompts(
             bar.update(min(len(kept), spec["candidates"]) - bar.n)
             made += sum(len(new) for new, _ in turns)
             bar.set_postfix_str(f"{made / (time.perf_counter() - start):.0f} tokens/s")
-    cost = {"flops": flops, "seconds": time.perf_counter() - start, **meter.total().columns()}
-    return kept[: spec["candidates"]], cost
+    return kept[: spec["candidates"]], (Cost(flops) + meter.total()).columns()
 
 
 def generate_text(
@@ -123,25 +121,22 @@ def generate_text(
             noise = np.stack(
                 [row_uniforms(prompts[row]["id"], decoding["seed"], steps) for row in batch]
             )
-            began = time.perf_counter()
             states = torch.empty(len(batch), steps, width, dtype=torch.bfloat16)
             answers = sample_batch(
                 model, [encoded[row] for row in batch], stop_ids=stops, max_new_tokens=steps,
                 decoding=distribution, uniforms=noise, states=states,
             )  # fmt: skip
-            seconds = (time.perf_counter() - began) / len(batch)
-            energy = meter.lap() / len(batch)
+            share = meter.lap() / len(batch)
             for row, (new, reason), state in zip(batch, answers, states, strict=True):
                 source = prompts[row]
                 kept[row] = {
                     "id": source["id"],
                     "tokens": len(new),
                     "hidden": state_bytes(state[: len(new)]),
-                    "flops": 0.0,
-                    "seconds": 0.0,
-                    **Energy().columns(),
+                    **FREE.columns(),
                 }
                 body = new[:-1] if reason == "stop" else new
+                own = Cost(flop_model.generation(len(encoded[row]), len(new)))
                 done[row] = {
                     "id": source["id"],
                     "row": source["row"],
@@ -152,10 +147,7 @@ def generate_text(
                     "prompt_ids": encoded[row],
                     "response_ids": new,
                     "finish_reason": reason,
-                    "teacher_flops": source["prompt_flops"]
-                    + flop_model.generation(len(encoded[row]), len(new)),
-                    "teacher_seconds": source["prompt_seconds"] + seconds,
-                    **(energy_of(source, "prompt_") + energy).columns("teacher_"),
+                    **(cost_of(source, "prompt_") + own + share).columns("teacher_"),
                 }
             made += sum(len(new) for new, _ in answers)
             bar.update(len(batch))

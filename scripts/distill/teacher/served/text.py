@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from distill.contracts.energy import UNKNOWN, Energy
+from distill.contracts.costs import FREE, cost_of, unmetered
 from distill.core.errors import UserError
 from distill.models.formatting import encoder, turn_end
 from distill.targets.encoding import quantised
@@ -41,15 +41,14 @@ def served_text(
     for row in prompts:
         answer = found[row["id"]]
         tokens = answer["prompt_tokens"] + answer["tokens"]
+        served = unmetered(2 * (spec["params"] or 0.0) * tokens, answer["seconds"])
         rows.append(
             {
                 "id": row["id"], "row": row["row"], "prompt": row["prompt"],
                 "context": row["context"], "response": answer["response"],
                 "reference": row["reference"], "prompt_ids": None, "response_ids": None,
                 "finish_reason": answer["finish_reason"],
-                "teacher_flops": row["prompt_flops"] + 2 * (spec["params"] or 0.0) * tokens,
-                "teacher_seconds": row["prompt_seconds"] + answer["seconds"],
-                **UNKNOWN.columns("teacher_"),
+                **(cost_of(row, "prompt_") + served).columns("teacher_"),
             }
         )  # fmt: skip
         if encode is not None:
@@ -159,9 +158,7 @@ def served_targets(
                 "log_p": quantised(np.minimum(logs, 0), scheme).tobytes(),
                 "tail_mass": tail.astype("<f2").tobytes(),
                 "entropy": np.full((tokens, 1), math.nan, "<f2").tobytes(),
-                "flops": 0.0,
-                "seconds": 0.0,
-                **Energy().columns(),
+                **FREE.columns(),
             }
         )
     return rows
