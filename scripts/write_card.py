@@ -1,6 +1,6 @@
 """Write the data-set card of a folder of shards."""
 
-from distill.data.shards import write_card
+from distill.data.cards import write_card
 from distill.runtime.job import job
 
 with job(snakemake):

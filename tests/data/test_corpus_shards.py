@@ -11,10 +11,10 @@ from distill.contracts.schemas import TEXT_SCHEMA
 from distill.core.checksums import tokenizer_sha256
 from distill.core.errors import UserError
 from distill.core.parquet import read_metadata, read_rows
+from distill.data.cards import write_corpus_card
 from distill.data.corpus_shards import (
     build_corpus_shard,
     training_documents,
-    write_corpus_card,
 )
 from distill.models.encoding import encode_rows
 

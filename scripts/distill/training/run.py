@@ -14,9 +14,10 @@ import torch
 from transformers import AutoConfig, EarlyStoppingCallback, PrinterCallback, TrainingArguments
 
 from distill.contracts.energy import Energy
+from distill.core.cards import render_card
 from distill.core.checksums import SAFE, check_files, list_files, tokenizer_sha256
 from distill.core.errors import UserError
-from distill.core.files import read_json, write_json, write_text
+from distill.core.files import read_json, write_json
 from distill.core.parquet import check_table, read_metadata, read_rows
 from distill.models.encoding import OTHER_TOKENS, collate, encode_rows
 from distill.models.flops import FlopModel, training_passes
@@ -42,21 +43,6 @@ from distill.training.objective import Objective
 from distill.training.on_policy import LiveTeacher, counted, live_targets
 from distill.training.spans import Aligner
 from distill.training.trainer import PROJECTIONS, DistillationTrainer
-
-CARD = """---
-library_name: transformers
-pipeline_tag: {pipeline}
-tags: [distillation]
----
-# {student} after {samples} {learned}
-
-A student of the study `{study}`: initialisation `{init}`, method `{method}`, draw {draw}, seed
-{seed}. It was trained for measuring scaling laws, not for use.
-
-    {auto_class}.from_pretrained(".")
-
-`training.json` says how it was made, `metrics.json` how it did.
-"""
 
 
 def _saving(train: dict[str, Any], keep: bool) -> dict[str, Any]:
@@ -550,7 +536,7 @@ def train_student(
         "pipeline": "fill-mask" if masked else "text-generation",
         "auto_class": "AutoModelForMaskedLM" if masked else "AutoModelForCausalLM",
     }
-    write_text(finished / "README.md", CARD.format(**run, **words))
+    render_card("student", finished / "README.md", **run, **words)
     write_json(finished / RECORD, record | {"files": list_files(finished)})
     for checkpoint in resume.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
