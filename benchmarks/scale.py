@@ -83,6 +83,7 @@ def make_results(runs: int) -> None:
     import numpy as np
     import pyarrow as pa
 
+    from distill.contracts.columns import keys_in
     from distill.core.files import sha256_of
     from distill.core.parquet import write_rows
     from distill.evaluation.instructions import instruction_sets
@@ -111,7 +112,7 @@ def make_results(runs: int) -> None:
         return found
 
     def held_out(gap: float) -> dict[str, Any]:
-        return {
+        return dict.fromkeys(keys_in("heldout"), 0.5) | {
             "unseen_token_share": 0.1, "loss": FLOOR + gap, "loss_stderr": 0.02,
             "loss_teacher": FLOOR, "perplexity": math.exp(FLOOR + gap), "bits_per_byte": gap / 3,
             "kl_teacher": gap, "kl_floor": 0.0, "top1_agreement": math.exp(-gap / 4),
@@ -217,6 +218,7 @@ def plan_step(runs: int) -> None:
 
 def collect_step(runs: int) -> None:
     """Rule collect_runs."""
+    from distill.evaluation.instructions import dummy_results
     from distill.table.collect import collect
 
     plan = _plan(runs)
@@ -235,6 +237,7 @@ def collect_step(runs: int) -> None:
         searches=[],
         trained=[],
         benchmarks=[],
+        dummy_results=dummy_results,
         out={
             "runs": f"{plan.results}/runs.parquet", "csv": f"{plan.results}/runs.csv",
             "references": f"{plan.results}/references.json",

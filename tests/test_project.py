@@ -13,10 +13,12 @@ from distill.cli.commands import COMMANDS
 from distill.cli.pages import pages
 from distill.config.checks.study import parse_study
 from distill.config.reading import check_yaml
-from distill.contracts.columns import COLUMNS, MEASURED, NULLABLE
+from distill.config.study import Study
+from distill.contracts.columns import COLUMNS
 from distill.contracts.figures import FIGURES, TRAITS
 from distill.figures.figure import Section, find_figure
 from distill.plan.study import Plan
+from distill.report.page import COST_TABLES, RUN_TABLES
 from distill.workflow.digest import CodeDigests
 from miniature import ROOT
 
@@ -118,8 +120,12 @@ def test_the_pages_and_the_schema_say_what_the_code_says() -> None:
         )
 
 
-def test_measured_and_nullable_columns_exist() -> None:
-    assert set(MEASURED) | set(NULLABLE) <= set(COLUMNS)
+def test_columns_name_tasks_and_tables_that_exist() -> None:
+    tasks = set(get_args(Study.model_fields["task"].annotation))
+    tables = {*RUN_TABLES, *COST_TABLES, "Students"}
+    assert {task for column in COLUMNS.values() for task in column.null_in} <= tasks
+    assert {title for column in COLUMNS.values() for title in column.groups} == tables
+    assert len({column.path for column in COLUMNS.values()}) == len(COLUMNS)
 
 
 @pytest.mark.parametrize("path", ["config.yaml", *map(str, sorted(ROOT.glob("studies/*.yaml")))])

@@ -33,7 +33,7 @@ def cut_problems(study: Study, teachers: list[str], method: Method, name: str) -
     """A divergence that cut distributions make infinite."""
     scorers = [study.teachers[teacher] for teacher in teachers]
     cut = any(scorer.top_k or scorer.top_p < 1 for scorer in scorers)
-    if cut and (method.reverse_kl or (method.jsd and method.jsd_beta == 1)):
+    if cut and method.infinite_at_zero:
         return [
             f"methods.{name}: KL(student || teacher) is infinite where top_k or top_p cut the "
             f"teacher's distribution; use another loss, or a teacher without a cut"

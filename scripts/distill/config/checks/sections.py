@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from distill.config.checks.learning import corpus_method_problems, train_problems
 from distill.config.checks.names import unknown
 from distill.config.study import Study, raw_rows_needed
-from distill.contracts.columns import COLUMNS, NULL_IN, TEXTS
+from distill.contracts.columns import COLUMNS
 from distill.contracts.run import LIVE, MAGPIE, NO_CACHE, RAW, UNTRAINED
 
 
@@ -98,7 +98,8 @@ def evaluation_problems(study: Study) -> Iterator[str]:
                 f"evaluate.reference.passages: {reference.passages} are asked for but "
                 f"{reference.source} has {source.rows} rows"
             )
-    columns = [name for name in COLUMNS if name not in (*TEXTS, *NULL_IN[study.task])]
+    rows = COLUMNS.values()
+    columns = [row.name for row in rows if not row.text and study.task not in row.null_in]
     for name in study.evaluate.cost or {}:
         if name not in columns:
             yield unknown("evaluate.cost", name, dict.fromkeys(columns), "column of numbers")
