@@ -13,7 +13,6 @@ from distill.config.checks.study import parse_study
 from distill.config.own_table import TableStudy
 from distill.config.reading import check_yaml
 from distill.config.study import Study
-from distill.contracts.divergences import DIVERGENCES
 from distill.table.own_table import parse_table_study
 from miniature import ROOT
 
@@ -122,11 +121,7 @@ def _sections(model: type[BaseModel], mark: str) -> Iterator[tuple[str, type[Bas
 SECTIONS = {
     mark: model for study in (Study, TableStudy) for mark, model in _sections(study, "") if mark
 }
-EXAMPLES = yaml.safe_load((ROOT / "docs/reference/examples.yaml").read_text(encoding="utf-8"))
-ROWS: dict[str, float] = {}  # the rows of divergences hold the examples of their keys
-for row in DIVERGENCES.values():
-    ROWS |= {row.name: 1.0} | ({row.parameter.key: row.parameter.example} if row.parameter else {})
-EXAMPLES["methods"] = {"ce": EXAMPLES["methods"]["ce"], **ROWS, **EXAMPLES["methods"]}
+EXAMPLES = read_examples()
 
 
 def test_every_key_of_a_config_has_an_example() -> None:

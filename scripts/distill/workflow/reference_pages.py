@@ -90,10 +90,21 @@ def _flow(value: Any) -> str:
     return text.removesuffix("\n...\n").strip()
 
 
+def read_examples() -> dict[str, dict[str, Any]]:
+    """One value of each key of a config, by section; divergences have theirs in their rows."""
+    examples: dict[str, dict[str, Any]] = yaml.safe_load(EXAMPLES.read_text(encoding="utf-8"))
+    rows: dict[str, Any] = {}
+    for row in DIVERGENCES.values():
+        rows |= {row.name: 1.0}
+        rows |= {row.parameter.key: row.parameter.example} if row.parameter else {}
+    hard = {"ce": examples["methods"].pop("ce")}
+    return examples | {"methods": {**hard, **rows, **examples["methods"]}}
+
+
 def page_text() -> str:
     """The page that lists every key."""
     definitions = Study.model_json_schema()["$defs"] | TableStudy.model_json_schema()["$defs"]
-    examples = yaml.safe_load(EXAMPLES.read_text(encoding="utf-8"))
+    examples = read_examples()
     lines = [
         "# Every key of a config",
         "",
