@@ -14,6 +14,7 @@ from distill.config.own_table import TableStudy
 from distill.config.reading import check_yaml
 from distill.config.study import Study
 from distill.table.own_table import parse_table_study
+from distill.workflow.reference_pages import read_examples
 from miniature import ROOT
 
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "benchmarks/README.md"])
