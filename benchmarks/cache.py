@@ -18,7 +18,7 @@ import torch
 import yaml
 
 from alternate import Once, Side, alternate, median
-from distill.config.checks.checks import parse_study
+from distill.config.checks.study import parse_study
 from distill.contracts.run import Run
 from distill.core.parquet import read_rows
 from distill.models.decoding import Decoding
@@ -29,7 +29,7 @@ from distill.models.tokenizers import load_tokenizer
 from distill.plan.study import Plan
 from distill.runtime.cpu import set_up_cpu
 from distill.targets.format import bytes_per_token
-from distill.training.run import build_trainer
+from distill.training.build import build_trainer
 from prepared import FOLDER, ROOT, snakemake
 from rows import Row
 

@@ -15,7 +15,8 @@ from alternate import Once, Side, alternate, median, ratios
 from distill.models.decoding import Decoding
 from distill.models.flops import FlopModel
 from distill.models.formatting import encoder, turn_end
-from distill.models.heads import head_of, hidden_states, teacher_log_q
+from distill.models.head_extraction import head_of
+from distill.models.heads import hidden_states, teacher_log_q
 from distill.models.opening import dtype_of, load_model, resolve_precision
 from distill.models.tokenizers import load_tokenizer
 from distill.runtime.cpu import set_up_cpu

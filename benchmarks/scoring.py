@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from alternate import Once, Side, alternate, median, ratios
-from distill.models.heads import head_of
+from distill.models.head_extraction import head_of
 from distill.models.opening import dtype_of, load_model, resolve_precision
 from distill.models.rows import padded, read_ids
 from distill.models.tokenizers import load_tokenizer

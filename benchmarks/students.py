@@ -19,7 +19,7 @@ from distill.models.opening import dtype_of
 from distill.models.tokenizers import load_tokenizer
 from distill.runtime.cpu import set_up_cpu
 from distill.runtime.memory import memory_now, peak_memory, reset_peak
-from distill.training.run import build_trainer
+from distill.training.build import build_trainer
 
 THREADS = 2
 

@@ -13,7 +13,8 @@ import torch
 import prepared
 from alternate import Side, alternate, median
 from distill.runtime.cpu import set_up_cpu
-from distill.training.run import build_trainer, counted_work
+from distill.training.build import build_trainer
+from distill.training.run import counted_work
 from peak import gemm_peak
 from rows import Row, middle
 

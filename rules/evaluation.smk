@@ -1,6 +1,9 @@
 """Measure students, teachers and architectures."""
 
-INSTRUCTIONS = "scripts/distill/evaluation/instructions_50.json"
+INSTRUCTIONS = [
+    "scripts/distill/evaluation/instructions_50.json",
+    "scripts/distill/evaluation/instruction_wordings.json",
+]
 
 
 rule evaluate_student:
@@ -27,7 +30,7 @@ rule evaluate_student:
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         spec=lambda wildcards: PLAN.evaluation.run_spec(run_of(wildcards)),
-        code=code("evaluate_model", INSTRUCTIONS),
+        code=code("evaluate_model", *INSTRUCTIONS),
     script:
         "../scripts/evaluate_model.py"
 
@@ -57,7 +60,7 @@ rule evaluate_teacher:
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         spec=lambda wildcards: PLAN.evaluation.spec(wildcards.teacher),
-        code=code("evaluate_model", INSTRUCTIONS),
+        code=code("evaluate_model", *INSTRUCTIONS),
     script:
         "../scripts/evaluate_model.py"
 

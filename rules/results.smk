@@ -77,6 +77,7 @@ rule plot_figures:
         runtime=10,
     params:
         code=code("plot_figures"),
+        figures_code=figures_code(),
     script:
         "../scripts/plot_figures.py"
 
@@ -90,6 +91,7 @@ rule write_report:
         answers=f"{RESULTS}/answers.json",
         samples=[] if OWN_TABLE else f"{RESULTS}/samples.json",
         figures=[f"{RESULTS}/figures/{figure}.svg" for figure in FIGURES],
+        numbers=[f"{RESULTS}/figures/{figure}.csv" for figure in FIGURES],
     output:
         report=report(f"{RESULTS}/report.html", category="Report"),
     log:
@@ -109,6 +111,7 @@ rule write_report:
             ],
             *[f"report/{figure}.rst" for figure in FIGURES],
         ),
+        figures_code=figures_code(),
     script:
         "../scripts/write_report.py"
 

@@ -4,13 +4,14 @@ from distill.data.shards import build_shard
 from distill.runtime.job import job
 
 with job(snakemake):
+    files = snakemake.input
     build_shard(
-        list(snakemake.input.texts),
-        snakemake.params.rows,
-        snakemake.params.spec,
-        snakemake.output.shard,
-        targets=list(snakemake.input.targets),
-        layers=list(snakemake.input.layers),
-        manifest=snakemake.input.manifest[0] if snakemake.input.manifest else None,
-        decisions=snakemake.input.decisions[0] if snakemake.input.decisions else None,
+        texts=list(files.texts),
+        rows=snakemake.params.rows,
+        spec=snakemake.params.spec,
+        out=snakemake.output.shard,
+        targets=list(files.targets),
+        layers=list(files.layers),
+        manifest=files.manifest[0] if files.manifest else None,
+        decisions=files.decisions[0] if files.decisions else None,
     )

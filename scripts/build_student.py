@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
-from distill.runtime.imports import quick_imports
-from distill.runtime.job import job
+from distill.runtime.model_job import model_job
 
-with job(snakemake):
-    with quick_imports():
-        from distill.models.building import build_student
-    folder = Path(snakemake.input.model).parent
-    texts = list(snakemake.input.vocabulary)
-    build_student(snakemake.params.spec, folder, snakemake.output.manifest, texts)
+with model_job(snakemake, threads=None) as run:
+    from distill.models.building import build_student
+
+    run(
+        build_student,
+        spec=snakemake.params.spec,
+        source_dir=Path(snakemake.input.model).parent,
+        manifest=snakemake.output.manifest,
+        texts=list(snakemake.input.vocabulary),
+    )

@@ -4,14 +4,13 @@ from distill.data.curation import curate_files
 from distill.runtime.job import job
 
 with job(snakemake):
-    files = snakemake.input
     curate_files(
-        list(files.texts),
-        snakemake.params.rows,
-        snakemake.params.spec,
-        snakemake.params.name,
+        texts=list(snakemake.input.texts),
+        places=snakemake.params.rows,
+        spec=snakemake.params.spec,
+        name=snakemake.params.name,
         text=snakemake.output.text,
         decisions=snakemake.output.decisions,
-        losses=list(files.losses),
-        donors=list(files.donors),
+        losses=list(snakemake.input.losses),
+        donors=list(snakemake.input.donors),
     )

@@ -1,12 +1,14 @@
 """Fit the principal directions of a teacher's layers on the first training part."""
 
-from distill.models.opening import open_scoring
-from distill.runtime.job import job
-from distill.runtime.out_of_memory import SMALLER_TEACHER, memory_hint
-from distill.targets.layers import fit_pca, layer_states, save_projection
+from distill.runtime.model_job import model_job
 
-with job(snakemake), memory_hint("scoring a text", SMALLER_TEACHER):
-    files, spec = snakemake.input, snakemake.params.spec
-    rows, model = open_scoring(files.text, files.model[0], spec["scorer"])
-    states = layer_states(model, rows, spec["layers"], spec["tokens"])
-    save_projection(fit_pca(states, spec["width"]), snakemake.output.projection)
+with model_job(snakemake, threads=snakemake.params.spec["scorer"]["threads"]) as run:
+    from distill.targets.layers import fit_projection
+
+    run(
+        fit_projection,
+        text=snakemake.input.text,
+        model=snakemake.input.model[0],
+        out=snakemake.output.projection,
+        spec=snakemake.params.spec,
+    )

@@ -3,10 +3,11 @@
 from distill.runtime.job import job
 
 with job(snakemake):
-    from distill.config.checks.checks import parse_study
-    from distill.costs.estimate import estimate
-    from distill.plan.study import Plan
+    from distill.costs.estimate import print_estimate
 
-    params = snakemake.params
-    plan = Plan(parse_study(params.study))
-    print(estimate(plan, params.figures, params.cores, snakemake.resources.device))
+    print_estimate(
+        study=snakemake.params.study,
+        figures=snakemake.params.figures,
+        cores=snakemake.params.cores,
+        device=snakemake.resources.device,
+    )

@@ -5,4 +5,4 @@ from distill.runtime.job import job
 with job(snakemake):
     from distill.evaluation.benchmarks import prepare_benchmark
 
-    prepare_benchmark(snakemake.params.spec, snakemake.output.record)
+    prepare_benchmark(spec=snakemake.params.spec, out=snakemake.output.record)

@@ -1,12 +1,14 @@
 """Score a student or a teacher on a benchmark."""
 
-from distill.runtime.job import job
+from distill.runtime.model_job import model_job
 
-with job(snakemake):
+# The harness needs what quick imports leave out.
+with model_job(snakemake, threads=snakemake.params.spec["threads"], quick=False) as run:
     from distill.evaluation.benchmarks import run_benchmark
-    from distill.runtime.out_of_memory import memory_hint
 
-    spec = snakemake.params.spec
-    what = f"scoring {spec['batch_size']} documents at once"
-    with memory_hint(what, "lower evaluate.batch_size"):
-        run_benchmark(snakemake.input.model, spec, snakemake.output.record)
+    run(
+        run_benchmark,
+        model_file=snakemake.input.model,
+        spec=snakemake.params.spec,
+        out=snakemake.output.record,
+    )

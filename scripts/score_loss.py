@@ -1,15 +1,15 @@
 """The teacher's own mean loss on each answer of one part of a text."""
 
-from distill.core.parquet import read_rows, write_rows
-from distill.models.heads import load_head
-from distill.runtime.cpu import set_up_cpu
-from distill.runtime.device import device
-from distill.runtime.job import job
-from distill.teacher.answer_loss import LOSS_SCHEMA, answer_losses
+from distill.runtime.model_job import model_job
 
-with job(snakemake):
-    spec, files = snakemake.params.spec, snakemake.input
-    set_up_cpu(spec["scorer"]["threads"])
-    head = load_head(files.head, device())
-    rows = answer_losses(read_rows(files.text), read_rows(files.states), head, spec["temperature"])
-    write_rows(snakemake.output.part, rows, LOSS_SCHEMA, spec=spec)
+with model_job(snakemake, threads=snakemake.params.spec["scorer"]["threads"]) as run:
+    from distill.teacher.answer_loss import score_answers
+
+    run(
+        score_answers,
+        text=snakemake.input.text,
+        states=snakemake.input.states,
+        head=snakemake.input.head,
+        out=snakemake.output.part,
+        spec=snakemake.params.spec,
+    )

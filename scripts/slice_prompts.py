@@ -1,13 +1,12 @@
 """Take one raw part of a data set's prompts."""
 
-from distill.contracts.energy import Energy
-from distill.contracts.schemas import RAW_SCHEMA
-from distill.core.parquet import read_rows, write_rows
-from distill.data.prompts import slice_rows
+from distill.data.prompts import slice_part
 from distill.runtime.job import job
 
 with job(snakemake):
-    spec = snakemake.params.spec
-    rows = slice_rows(read_rows(snakemake.input.rows), spec, snakemake.params.source)
-    cost = {"flops": 0.0, "seconds": 0.0, **Energy().columns()}
-    write_rows(snakemake.output.part, rows, RAW_SCHEMA, spec=spec, cost=cost)
+    slice_part(
+        rows=snakemake.input.rows,
+        out=snakemake.output.part,
+        spec=snakemake.params.spec,
+        source=snakemake.params.source,
+    )

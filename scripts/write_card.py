@@ -1,8 +1,11 @@
 """Write the data-set card of a folder of shards."""
 
-from distill.data.shards import write_card
+from distill.data.cards import write_card
 from distill.runtime.job import job
 
 with job(snakemake):
-    records = list(snakemake.input.records)
-    write_card(**snakemake.params.spec, out=snakemake.output.card, records=records)
+    write_card(
+        **snakemake.params.spec,
+        out=snakemake.output.card,
+        records=list(snakemake.input.records),
+    )

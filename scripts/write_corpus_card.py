@@ -1,6 +1,6 @@
 """Write the data-set card of a folder of shards of a corpus."""
 
-from distill.data.corpus_shards import write_corpus_card
+from distill.data.cards import write_corpus_card
 from distill.runtime.job import job
 
 with job(snakemake):

@@ -1,15 +1,14 @@
 """Write where the study's results come from."""
 
-from pathlib import Path
-
-from distill.core.files import write_json
 from distill.runtime.job import job
-from distill.workflow.provenance import describe
+from distill.workflow.provenance import write_provenance
 
 with job(snakemake):
-    files, out = snakemake.input, Path(snakemake.output.record)
-    groups = [
-        [Path(file) for file in group]
-        for group in (files.outputs, files.records, files.manifests, files.data)
-    ]
-    write_json(out, describe(out.parent, snakemake.params.spec, *groups))
+    write_provenance(
+        out=snakemake.output.record,
+        spec=snakemake.params.spec,
+        outputs=list(snakemake.input.outputs),
+        records=list(snakemake.input.records),
+        manifests=list(snakemake.input.manifests),
+        data=list(snakemake.input.data),
+    )

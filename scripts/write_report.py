@@ -2,21 +2,18 @@
 
 from pathlib import Path
 
-from distill.core.files import read_json
-from distill.core.parquet import read_frame
-from distill.report.page import write_report
+from distill.report.job import report_study
 from distill.runtime.job import job
 
 with job(snakemake):
-    files, texts = snakemake.input, Path(snakemake.scriptdir).parent / "report"
-    write_report(
-        read_frame(files.runs),
-        read_json(files.references),
-        read_json(files.answers),
-        read_json(files.samples) if files.samples else None,
-        Path(files.figures[0]).parent,
-        texts,
-        texts / "report.html.j2",
-        snakemake.output.report,
-        read_json(files.laws),
+    files = snakemake.input
+    report_study(
+        runs=files.runs,
+        references=files.references,
+        answers=files.answers,
+        laws=files.laws,
+        samples=files.samples if files.samples else None,
+        figures=list(files.figures),
+        texts=Path(snakemake.scriptdir).parent / "report",
+        out=snakemake.output.report,
     )

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import tiny
-from distill.config.checks.checks import parse_study
+from distill.config.checks.study import parse_study
 from distill.contracts.schemas import TEXT_SCHEMA
 from distill.core.files import read_json
 from distill.core.parquet import write_rows
@@ -342,14 +342,15 @@ def test_calibration_measures_each_speed_once(monkeypatch: pytest.MonkeyPatch) -
         assert 1e5 < first.head < 1e15
     spec = {"scheme": "top_k", "k": 4, "draws": None, "log_p": False, "bits": 8,
             "temperatures": [], "seed": 0}  # fmt: skip
-    assert 0 < made.encoding(spec, 300, 1) == made.encoding(spec, 300, 1) < 1
-    assert len(made.encodings) == 1
-    assert 0 < calibration.optimiser_seconds(1) < 1e-6
-    assert 0 < calibration.update_seconds() < 5
+    few = made.encoding(spec, 300, 1)
+    assert 0 < few == made.encoding(spec, 300, 1) < made.encoding(spec, 50_000, 1)
+    assert len(made.encodings) == 2
+    assert 0 < calibration.optimiser_seconds(1) < calibration.update_seconds()
     assert torch.get_num_threads() == 1
 
 
 def test_a_starting_job_is_timed() -> None:
     seconds, held = calibration.start_of_job("json")
-    assert 0 < seconds < 30
-    assert 1e6 < held < 1e9
+    more_seconds, more_held = calibration.start_of_job("pandas")
+    assert 0 < seconds < more_seconds
+    assert 0 < held < more_held

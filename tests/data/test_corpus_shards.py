@@ -11,11 +11,8 @@ from distill.contracts.schemas import TEXT_SCHEMA
 from distill.core.checksums import tokenizer_sha256
 from distill.core.errors import UserError
 from distill.core.parquet import read_metadata, read_rows
-from distill.data.corpus_shards import (
-    build_corpus_shard,
-    training_documents,
-    write_corpus_card,
-)
+from distill.data.cards import write_corpus_card
+from distill.data.corpus_shards import build_corpus_shard, training_documents
 from distill.models.encoding import encode_rows
 
 TEXTS = [f"{number}: {tiny.SENTENCES[number % 5]}" * (1 + number % 4) for number in range(40)]

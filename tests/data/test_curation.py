@@ -16,9 +16,10 @@ from distill.core.errors import UserError
 from distill.core.files import read_json
 from distill.core.keys import pool_order
 from distill.core.parquet import read_metadata, read_rows, write_rows
+from distill.data.cards import write_card
 from distill.data.curation import choose, corrupted, curate, curate_files, loss_cuts
 from distill.data.near_duplicates import jaccard, shingles
-from distill.data.shards import build_shard, write_card
+from distill.data.shards import build_shard
 
 WORDS = ("river", "mill", "gull", "boat", "lamp", "oven", "bread", "poem", "sky", "rain")
 

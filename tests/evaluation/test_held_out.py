@@ -22,15 +22,8 @@ from distill.evaluation.held_out import (
 from distill.evaluation.instructions import Instruction
 from distill.evaluation.text_metrics import text_similarity
 from distill.models.decoding import Decoding, log_q
-from distill.models.heads import (
-    OutputHead,
-    final_hidden,
-    head_of,
-    hidden_states,
-    load_head,
-    save_head,
-    teacher_log_q,
-)
+from distill.models.head_extraction import final_hidden, head_of
+from distill.models.heads import OutputHead, hidden_states, load_head, save_head, teacher_log_q
 from distill.models.rows import Example
 from distill.stats.tokens import expected_calibration_error, token_mean, unigram_entropy
 from distill.teacher.scoring import score_text

@@ -5,7 +5,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from distill.figures.catalogue import OF_LAWS, drawable, figure_table
 from distill.laws.fitted import FittedLaw, find_laws
 from distill.laws.runs import (
     laws_in,
@@ -16,9 +15,11 @@ from distill.laws.runs import (
     typical_inputs,
 )
 from distill.table.own_points import own_table
+from drawing import drawable, table_of
 from figure_study import SAMPLES, STUDENTS, make_references, make_study, study_laws
 
 pytestmark = pytest.mark.slow  # fits many laws
+OF_LAWS = ("law_curves", "size_curves", "residuals", "exponents", "judged")
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def laws() -> list[FittedLaw]:
 
 def drawn(name: str, document: dict[str, Any] | None = None) -> pd.DataFrame:
     """A figure's table as its CSV holds it."""
-    table = figure_table(name, make_study(), make_references(), document or study_laws())
+    table = table_of(name, make_study(), make_references(), document or study_laws())
     return pd.read_csv(io.StringIO(table.to_csv(index=False)), keep_default_na=True)
 
 
@@ -161,11 +162,11 @@ def test_without_laws_there_is_nothing(name: str) -> None:
     one = runs[runs["student"] == "w64"]
     nothing: list[dict[str, Any] | None] = [None, {"laws": []}]
     for laws in nothing:
-        assert figure_table(name, one, make_references(), laws).empty
+        assert table_of(name, one, make_references(), laws).empty
         assert not drawable(name, one, make_references(), laws)
     assert drawable(name, runs, make_references(), study_laws())
     few = runs[["student", "method", "samples", "loss"]]
-    assert figure_table(name, few, None, None).empty
+    assert table_of(name, few, None, None).empty
 
 
 def test_the_gap_drawn_is_the_gap_that_laws_are_fitted_to() -> None:

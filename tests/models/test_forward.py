@@ -10,7 +10,7 @@ import tiny
 from distill.models.attention import GROUPED
 from distill.models.flops import FlopModel
 from distill.models.forward import fills_masks, head_inputs, is_masked, packs, run_model
-from distill.models.heads import final_hidden, head_of
+from distill.models.head_extraction import final_hidden, head_of
 
 MASKED = {
     "bert": {},

@@ -13,7 +13,8 @@ from transformers.generation import (
 import tiny
 from distill.core.noise import row_uniforms
 from distill.models import decoding
-from distill.models.decoding import Decoding, invert, log_q, pick
+from distill.models.decoding import Decoding, log_q
+from distill.models.drawing import invert, pick
 from distill.models.sampling import sample_batch
 
 GREEDY = Decoding(temperature=0.0)

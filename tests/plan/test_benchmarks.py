@@ -10,7 +10,7 @@ import tiny
 from distill.answers.answer import Answer
 from distill.answers.measured import Measured
 from distill.answers.runs import benchmarks
-from distill.config.checks.checks import parse_study
+from distill.config.checks.study import parse_study
 from distill.contracts.columns import benchmark_columns
 from distill.contracts.run import Run
 from distill.core.errors import UserError

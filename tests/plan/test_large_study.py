@@ -9,7 +9,7 @@ import yaml
 from transformers import LlamaConfig
 
 import tiny
-from distill.config.checks.checks import parse_study
+from distill.config.checks.study import parse_study
 from distill.costs.architectures import read_models
 from distill.costs.jobs import Forecast
 from distill.costs.show import summarise

@@ -7,14 +7,15 @@ import pytest
 
 from distill.answers.runs.questions import OF_ALL, OF_SAMPLES
 from distill.contracts.columns import COLUMNS, MEASURED
+from distill.contracts.figures import FIGURES
 from distill.contracts.run import Run
 from distill.core.display import visible
 from distill.core.errors import UserError
-from distill.figures.catalogue import FIGURES, drawable
 from distill.report import page as report_page
 from distill.report.page import write_report
 from distill.stats.intervals import number
 from distill.table.benchmarks import benchmark_summary, with_benchmarks
+from drawing import draw_all, drawable
 from report_page import REPORT, answers_of, make_report
 from synthetic_runs import COLUMNS as TABLE_COLUMNS
 from synthetic_runs import EVIL, make_references, make_runs, make_samples
@@ -239,7 +240,14 @@ def test_a_missing_figure_is_named(tmp_path: Path) -> None:
     template = REPORT / "report.html.j2"
     with pytest.raises(UserError, match=r"perplexity\.svg"):
         write_report(
-            make_runs(), None, answers, None, tmp_path, REPORT, template, tmp_path / "out.html"
+            make_runs(),
+            None,
+            answers,
+            None,
+            [tmp_path / "perplexity.svg"],
+            REPORT,
+            template,
+            tmp_path / "out.html",
         )
 
 
@@ -258,13 +266,14 @@ def test_quality_per_kwh_stands_beside_its_front(tmp_path: Path, pictures: Path)
     runs, references = make_runs(caches=("top64", "hidden")), make_references()
     answers = answers_of(runs, references, questions=[*OF_SAMPLES, *OF_ALL])
     out, template = tmp_path / "report.html", REPORT / "report.html.j2"
-    write_report(runs, references, answers, None, pictures, REPORT, template, out)
+    drawn = sorted(pictures.glob("*.svg"))
+    write_report(runs, references, answers, None, drawn, REPORT, template, out)
     page = out.read_text(encoding="utf-8")
     costs = page[page.index("What it cost") : page.index("What this study may not claim")]
-    assert costs.index('id="figure-pareto_energy"') < costs.index("<h3>Quality per kWh</h3>")
+    assert costs.index('id="figure-pareto"') < costs.index("<h3>Quality per kWh</h3>")
     assert "quality per kWh, estimated" in costs
     assert "How much quality does a kWh give?" in page
-    assert page.count('id="figure-pareto_energy"') == 1
+    assert page.count('id="figure-pareto"') == 1
     # A cell by hand: layers-2 · sft at n = 64, from unigram 6.4 nats to the teacher's 0.95.
     cell = runs[(runs["student"] == "layers-2") & (runs["method"] == "sft")]
     cell = cell[cell["samples"] == 64]
@@ -278,9 +287,11 @@ def test_a_study_without_energy_has_no_such_section(tmp_path: Path, pictures: Pa
     references = make_references()
     answers = answers_of(runs, references, questions=[*OF_SAMPLES, *OF_ALL])
     out, template = tmp_path / "report.html", REPORT / "report.html.j2"
-    write_report(runs, references, answers, None, pictures, REPORT, template, out)
+    drawn = draw_all(tmp_path, runs, references)
+    write_report(runs, references, answers, None, drawn, REPORT, template, out)
     page = out.read_text(encoding="utf-8")
-    assert "figure-pareto_energy" not in page
+    assert "kWh" not in (tmp_path / "pareto.csv").read_text()
+    assert 'id="figure-pareto"' in page
     assert "<h3>Quality per kWh</h3>" not in page
     assert "Cannot tell, because column total_kwh_amortised is empty" in page
 

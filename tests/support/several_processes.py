@@ -11,7 +11,7 @@ import torch
 
 from distill.core.errors import UserError
 from distill.runtime.cpu import set_up_cpu
-from distill.training.run import build_trainer
+from distill.training.build import build_trainer
 
 
 def join() -> int:

@@ -5,24 +5,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import tiny
-from distill.config.checks.checks import parse_study
+from distill.config.checks.study import parse_study
 from distill.contracts.run import NO_CACHE, RAW, Run
-from distill.contracts.schemas import MASKED_SCHEMA, STATES_SCHEMA, TEXT_SCHEMA
+from distill.contracts.schemas import MASKED_SCHEMA, TEXT_SCHEMA
 from distill.core.checksums import tokenizer_sha256
 from distill.core.parquet import read_rows, write_rows
 from distill.data.shards import build_shard
-from distill.models.heads import head_of, load_head, save_head
+from distill.models.head_extraction import extract_head
 from distill.plan.runs import targets_of
 from distill.plan.study import Plan
-from distill.targets.caching import cache_targets
-from distill.targets.format import scheme_of, target_schema
-from distill.targets.layers import LAYERS_SCHEMA, fit_pca, layer_states, score_layers
-from distill.teacher.scoring import score_text
-
-CPU = torch.device("cpu")
+from distill.targets.caching import cache_part
+from distill.targets.layers import fit_projection, layers_part
+from distill.teacher.scoring import score_part
 
 
 def plan(
@@ -35,7 +30,8 @@ def plan(
     """The plan of a study with one student, teacher, method and cache, checked as any config."""
     config = tiny.study()
     config["prompts"]["template"] = "{prompt}"
-    config["teachers"] = {"big": {"source": "base", **(teacher or {})}, "other": {"source": "base"}}
+    exact = {"source": "base", "precision": "fp32"}
+    config["teachers"] = {"big": exact | (teacher or {}), "other": exact}
     config["students"] = {"small": {"init": "cut", "source": "base", "layers": 2}}
     if method.get("spans"):
         config["sources"]["words"] = {"path": "models/words"}
@@ -102,36 +98,36 @@ def teach(
     The teacher's tokenizer is handed on to a method that aligns tokenizers alone.
     """
     text = write_text(folder / "text.parquet", rows, words)
-    made = Files(folder / "shard" / "n.parquet")
+    files = Files(folder / "shard" / "n.parquet")
     if held_out:
-        made.validation = [write_text(folder / "validation.parquet", held_out, words)]
+        files.validation = [write_text(folder / "validation.parquet", held_out, words)]
+    cache, model = spec.get("cache"), folder / "teacher" / "config.json"
+    if cache:
+        tiny.save(model.parent, teacher, words)
     if aligned:
-        made.teacher = folder / "teacher"
-        words.save_pretrained(made.teacher)
-    cache = spec.get("cache")
+        files.teacher = model.parent
+        words.save_pretrained(model.parent)
     targets: list[Path] = []
     layers: list[Path] = []
     if cache:
-        head, targets = folder / "head.safetensors", [folder / "targets.parquet"]
-        save_head(head_of(teacher), head)
-        states = score_text(teacher, rows, cache["tokens"])
+        scorer = cache["scorers"][0]
+        head, states = folder / "head.safetensors", folder / "states.parquet"
+        extract_head(model, head, scorer)
+        score_part(text, model, states, scorer, cache["tokens"])
         if cache["scheme"] == "final_hidden":
-            made.heads = [head]
-            write_rows(targets[0], states, STATES_SCHEMA, spec={})
+            files.heads, targets = [head], [states]
         else:
-            soft = cache_targets([states], [load_head(head, CPU)], cache)
-            schema = target_schema(scheme_of(cache))
-            size = len(teacher.get_output_embeddings().weight)
-            write_rows(targets[0], soft, schema, spec={}, vocabulary=size)
+            targets = [folder / "targets.parquet"]
+            cache_part([states], [head], targets[0], cache)
     if cache and cache.get("hidden"):
-        kept, layers, projection = cache["hidden"], [folder / "layers.parquet"], None
-        if kept["projection"] == "pca":
-            wide = layer_states(teacher, rows, kept["layers"], kept["tokens"])
-            projection = fit_pca(wide, kept["width"])
-        write_rows(layers[0], score_layers(teacher, rows, kept, projection), LAYERS_SCHEMA, spec={})
+        chosen, layers, projection = cache["hidden"], [folder / "layers.parquet"], None
+        if chosen["projection"] == "pca":
+            projection = folder / "projection.safetensors"
+            fit_projection(text, model, projection, chosen)
+        layers_part(text, model, projection, layers[0], chosen)
     order = [row["row"] for row in rows]
-    build_shard([text], order, spec, made.shard, targets=targets, layers=layers)
-    return made
+    build_shard([text], order, spec, files.shard, targets=targets, layers=layers)
+    return files
 
 
 def ask(
@@ -143,9 +139,9 @@ def ask(
     held_out: Sequence[dict[str, Any]] = (),
 ) -> Files:
     """The same with the teacher itself in place of a cache."""
-    made = teach(folder, spec["shard"], None, words, rows, held_out)
-    made.teacher = tiny.save(folder / "teacher", teacher, words)
-    return made
+    files = teach(folder, spec["shard"], None, words, rows, held_out)
+    files.teacher = tiny.save(folder / "teacher", teacher, words)
+    return files
 
 
 def shard_rows(files: Files) -> list[dict[str, Any]]:

@@ -124,10 +124,17 @@ def test_teachers_that_scored_different_rows_are_refused() -> None:
             cache_targets([states, other], [head(0), head(1)], given)
 
 
+def saved(folder: Path, words: Any) -> Path:
+    """A file beside a saved tokenizer."""
+    words.save_pretrained(folder)
+    return folder / "config.json"
+
+
 def test_the_manifest_says_whose_targets_they_are(tmp_path: Path, chat: Any) -> None:
     given = spec("sampled", 0.7, 1.0, weights=(1.0, 3.0), seed=4)
     out = tmp_path / "cache" / "manifest.json"
-    write_manifest([chat, chat], ["big", "other"], given, out)
+    model = saved(tmp_path / "chat", chat)
+    write_manifest([model, model], ["big", "other"], given, out)
     record = read_json(out)
     assert record["schema"] == 1
     kept = {"scheme": "sampled", "k": None, "draws": 9, "log_p": True, "bits": 8, "seed": 4}
@@ -147,10 +154,11 @@ def test_teachers_with_different_tokenizers_cannot_be_mixed(
     tmp_path: Path, chat: Any, plain: Any
 ) -> None:
     given, out = spec("dense", 1.0, 1.0, weights=(1.0, 1.0)), tmp_path / "manifest.json"
+    models = [saved(tmp_path / "chat", chat), saved(tmp_path / "plain", plain)]
     with pytest.raises(UserError, match=r"big, other .* different tokenizers.* mix teachers with"):
-        write_manifest([chat, plain], ["big", "other"], given, out)
+        write_manifest(models, ["big", "other"], given, out)
     assert not out.exists()
     assert tokenizer_sha256(chat) != tokenizer_sha256(plain)
-    write_manifest([plain], ["big"], spec("dense", 1.0), out)
+    write_manifest(models[1:], ["big"], spec("dense", 1.0), out)
     empty = hashlib.sha256(b"").hexdigest()
     assert read_json(out)["teachers"][0]["chat_template_sha256"] == empty

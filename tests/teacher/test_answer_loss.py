@@ -4,9 +4,10 @@ import pytest
 import torch
 
 import tiny
+from distill.contracts.schemas import LOSS_SCHEMA
 from distill.core.errors import UserError
-from distill.models.heads import head_of
-from distill.teacher.answer_loss import LOSS_SCHEMA, answer_losses
+from distill.models.head_extraction import head_of
+from distill.teacher.answer_loss import answer_losses
 from distill.teacher.scoring import score_text
 
 

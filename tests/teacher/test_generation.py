@@ -14,10 +14,12 @@ from distill.core.noise import row_uniforms
 from distill.core.parquet import read_metadata, read_rows, write_rows
 from distill.data.ready_made import ready_made_text
 from distill.data.shards import build_shard
-from distill.models.decoding import Decoding, pick
+from distill.models.decoding import Decoding
+from distill.models.drawing import pick
 from distill.models.flops import FlopModel, count_parameters, model_size_mb
 from distill.models.formatting import encoder
-from distill.models.heads import final_hidden, head_of, hidden_states, teacher_log_q
+from distill.models.head_extraction import final_hidden, head_of
+from distill.models.heads import hidden_states, teacher_log_q
 from distill.models.opening import check_tokens, load_model, load_teacher
 from distill.models.tokenizers import load_tokenizer
 from distill.teacher import generation

@@ -10,10 +10,9 @@ from distill.models import rows as row_batches
 from distill.models.attention import GROUPED
 from distill.models.decoding import Decoding
 from distill.models.flops import FlopModel
+from distill.models.head_extraction import final_hidden, head_of
 from distill.models.heads import (
     OutputHead,
-    final_hidden,
-    head_of,
     hidden_states,
     load_head,
     save_head,

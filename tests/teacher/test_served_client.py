@@ -3,7 +3,6 @@
 import json
 import logging
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -228,12 +227,10 @@ def test_a_reply_without_end_is_given_up(tmp_path: Path) -> None:
 
 
 def test_a_reply_that_trickles_is_given_up_in_time(tmp_path: Path) -> None:
-    """Each byte comes in time, but the last never would."""
-    with trickle(seconds=0.05) as url:
-        begun = time.monotonic()
-        with pytest.raises(UserError, match=r"gave no answer in time; raise server\.timeout"):
-            ask(tmp_path, url, rows=1, timeout=0.5, retries=1)
-        assert time.monotonic() - begun < 5
+    """Each byte comes in time. A client that waits for the last one raises another error."""
+    sentence = r"gave no answer in time; raise server\.timeout"
+    with trickle(seconds=0.05) as url, pytest.raises(UserError, match=sentence):
+        ask(tmp_path, url, rows=1, timeout=0.5, retries=1)
 
 
 def test_damaged_answers_of_a_killed_job_are_named(tmp_path: Path) -> None:

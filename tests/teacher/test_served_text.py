@@ -2,12 +2,15 @@
 
 import json
 import math
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 
+from distill.config.server import Server
+from distill.contracts.dialects import all as all_dialects
 from distill.core.errors import UserError
 from distill.data.shards import _cache_record
 from distill.evaluation.held_out import held_out_metrics
@@ -15,9 +18,10 @@ from distill.models.formatting import encoder
 from distill.models.rows import Example
 from distill.targets.encoding import encode_targets
 from distill.targets.format import decode_targets, scheme_of
+from distill.teacher.served.log_probs import served_targets
 from distill.teacher.served.replies import check_draws, read_answer
 from distill.teacher.served.request import request_of, row_seed
-from distill.teacher.served.text import served_targets, served_text
+from distill.teacher.served.text import served_text
 from scripted_server import Position, chat, llama_cpp_logprobs, vllm_logprobs
 
 FORMATTING: dict[str, Any] = {"template": "chat", "system": None}
@@ -85,6 +89,18 @@ def test_log_probs_are_asked_for_with_their_ids() -> None:
     assert "return_tokens_as_token_ids" not in request_of(PROMPT, spec("llama.cpp", 5))[1]
 
 
+def test_every_dialect_of_the_folder_can_be_named_in_a_config() -> None:
+    folder = Path(all_dialects.__file__).parent
+    files = {path.stem for path in folder.glob("*.py")} - {"__init__", "all", "dialect"}
+    modules = {name.replace(".", "_"): dialect for name, dialect in all_dialects.DIALECTS.items()}
+    assert modules.keys() == files
+    for name, dialect in modules.items():
+        assert dialect.whole_distribution.__module__ == f"distill.contracts.dialects.{name}"
+        assert bool(dialect.log_probs) <= bool(dialect.token_id)
+    allowed = Server.model_fields["software"].annotation
+    assert get_args(allowed) == tuple(all_dialects.DIALECTS)
+
+
 def test_seeds_differ_by_row_and_setting() -> None:
     seeds = {row_seed(f"train-{row}", seed) for row in range(50) for seed in range(3)}
     assert len(seeds) == 150
@@ -130,7 +146,7 @@ def test_the_likeliest_tokens_are_read_whatever_was_drawn(software: str) -> None
         (None, "it has no log-probabilities"),
         ({"content": None}, "it has no log-probabilities"),
         ({"content": [{"token": "a", "logprob": -1.0, "top_logprobs": []}]}, "without token ids"),
-        ({"content": [{"id": 3, "logprob": 0.5}]}, "a log-probability is 0.5"),
+        ({"content": [{"token": "token_id:3", "logprob": 0.5}]}, "a log-probability is 0.5"),
         ({"content": [{"id": 3, "logprob": None}]}, "logprobs.content.0.logprob: input should be"),
     ],
 )

@@ -14,7 +14,7 @@ import tiny
 import training_cases
 from distill.core.errors import UserError
 from distill.runtime.processes import ProcessKilledError
-from distill.training import run
+from distill.training import build
 from distill.training.checkpoints import prepare_folder
 from distill.training.launch import launch_training
 from distill.training.micro_batch import fitting_micro_batch, halved, mark_running, micro_batch
@@ -143,9 +143,9 @@ def test_a_job_that_sees_several_gpus_does_not_enlarge_its_batches(
 
     train = training_cases.spec(batch_size=8, micro_batch_size=2)["train"]
     given = (train, "fp32", 0, tmp_path, False, 1, False)
-    assert run._arguments(*given).train_batch_size == 2
-    monkeypatch.setattr(run, "TrainingArguments", FourSeen)
-    seen = run._arguments(*given)
+    assert build._arguments(*given).train_batch_size == 2
+    monkeypatch.setattr(build, "TrainingArguments", FourSeen)
+    seen = build._arguments(*given)
     assert (seen.n_gpu, seen.train_batch_size, seen.gradient_accumulation_steps) == (1, 2, 4)
 
 
@@ -153,7 +153,7 @@ def test_a_job_that_sees_several_gpus_does_not_enlarge_its_batches(
 def test_batches_are_copied_to_a_gpu_while_it_computes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr(run, "device", lambda: torch.device(kind))
-    found = run._arguments(training_cases.spec()["train"], "fp32", 0, tmp_path, False, 1, False)
+    monkeypatch.setattr(build, "device", lambda: torch.device(kind))
+    found = build._arguments(training_cases.spec()["train"], "fp32", 0, tmp_path, False, 1, False)
     assert found.dataloader_pin_memory == (kind == "cuda")
     assert found.accelerator_config.non_blocking == (kind == "cuda")

@@ -21,8 +21,9 @@ from distill.models.attention import GROUPED
 from distill.models.decoding import Decoding
 from distill.models.flops import FlopModel
 from distill.models.sampling import sample_batch
+from distill.training.build import build_trainer
 from distill.training.on_policy import LiveTeacher, own_answers
-from distill.training.run import build_trainer, train_student
+from distill.training.run import train_student
 from distill.training.search import search_settings
 from distill.training.trainer import DistillationTrainer
 from objective_cases import divergence, softmax

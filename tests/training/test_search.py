@@ -15,7 +15,8 @@ import tiny
 from distill.core.errors import UserError
 from distill.core.files import read_json
 from distill.training import search
-from distill.training.run import build_trainer, train_student
+from distill.training.build import build_trainer
+from distill.training.run import train_student
 from distill.training.search import search_settings
 from distill.training.trainer import DistillationTrainer
 

@@ -25,7 +25,8 @@ from distill.evaluation.answering import answer_prompts
 from distill.evaluation.held_out import held_out, score_examples
 from distill.models.decoding import Decoding
 from distill.models.encoding import encode_rows
-from distill.models.heads import head_of, load_head, save_head
+from distill.models.head_extraction import head_of
+from distill.models.heads import load_head, save_head
 from distill.models.opening import load_model
 from distill.models.rows import Example
 from distill.models.sampling import sample_batch

@@ -91,6 +91,51 @@ def test_what_plans_checks_or_tells_a_study_reruns_no_heavy_job(script: str) -> 
     assert not rooms & {"laws", "figures", "report", "table", "answers", "ask"}
 
 
+WRITES = {"generate_text", "synthesise_prompts"}
+SCORES = {"score_text", "fit_projection", "score_layers"}
+TRAINS = {"train_student", "search_settings"}
+HEADS = {"save_head", "cache_targets", "score_loss"}
+MODEL_JOBS = WRITES | SCORES | TRAINS | HEADS | {"evaluate_model", "measure_efficiency"}
+OTHER_JOBS = {"ask_server", "take_answers", "take_log_probs", "build_shard", "build_corpus_shard"}
+RERUN = {
+    "models/attention": MODEL_JOBS - {"cache_targets", "score_loss"},
+    "models/forward": MODEL_JOBS - {"cache_targets", "score_loss"},
+    "models/flops": MODEL_JOBS - HEADS,
+    "models/sampling": WRITES | TRAINS | {"evaluate_model"},
+    "models/drawing": WRITES | TRAINS | {"evaluate_model"},
+    "models/head_extraction": WRITES | TRAINS | {"save_head", "score_text"},
+    "models/heads": WRITES | TRAINS | HEADS | {"score_text", "evaluate_model"},
+    "targets/caching": {"cache_targets"},
+    "targets/encoding": {"cache_targets", "take_log_probs"},
+    "targets/layers": {"fit_projection", "score_layers"} | TRAINS,
+    "teacher/generation": WRITES,
+    "teacher/scoring": {"score_text"},
+    "teacher/answer_loss": {"score_loss"},
+    "teacher/served/request": {"ask_server"},
+    "teacher/served/text": {"take_answers"},
+    "teacher/served/log_probs": {"take_log_probs"},
+    "contracts/dialects/vllm": {"ask_server"},
+    "training/losses": TRAINS,
+    "training/objective": TRAINS,
+    "training/search": {"search_settings"},
+    "evaluation/held_out": {"evaluate_model"},
+    "evaluation/latency": {"measure_efficiency"},
+    "data/corpus_shards": {"build_corpus_shard"},
+    "data/cards": set[str](),
+}
+"""Jobs with a model or a teacher's data that an edit of a module reruns."""
+
+
+@pytest.mark.parametrize("module", RERUN)
+def test_an_edit_reruns_the_jobs_whose_results_it_may_change_alone(module: str) -> None:
+    digests, file = CodeDigests(SCRIPTS), SCRIPTS / "distill" / f"{module}.py"
+    scripts = MODEL_JOBS | OTHER_JOBS
+    assert file.is_file()
+    assert {
+        script for script in scripts if file in digests.closure(SCRIPTS / f"{script}.py")
+    } == RERUN[module]
+
+
 def test_a_file_that_changes_is_described_anew(tmp_path: Path) -> None:
     before = digest_of(tmp_path, {})
     memory = (tmp_path / "memory.json").read_text()

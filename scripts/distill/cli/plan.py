@@ -51,14 +51,16 @@ def _run(options: argparse.Namespace) -> Outcome:
         _fetch(path, [file for file in manifests if not Path(file).is_file()])
 
         from distill.core.files import read_json
-        from distill.figures.catalogue import FIGURES
-        from distill.runtime.imports import leave_out
+        from distill.plan.figures import figures_of
+        from distill.runtime.job import leave_out
 
         leave_out("peft")  # and with it bitsandbytes, which complains on stderr
         from distill.costs.estimate import estimate
 
         device = options.device or _profile()["resources"]["device"]
-        text = estimate(plan, list(FIGURES), options.cores or os.cpu_count() or 1, device)
+        text = estimate(
+            plan, figures_of(plan.study, plan.runs), options.cores or os.cpu_count() or 1, device
+        )
         return Outcome(read_json(Path(plan.results) / "plan.json"), text.rstrip("\n"))
 
 

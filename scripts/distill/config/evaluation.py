@@ -8,6 +8,7 @@ from pydantic import model_validator as checked
 
 from distill.config.values import (
     PRECISION,
+    DataSource,
     LocalPath,
     Name,
     NotNegative,
@@ -22,7 +23,7 @@ from distill.config.values import (
 class Reference(Section):
     """A fixed text that no teacher of the study wrote, to judge teachers and students alike."""
 
-    source: Name = Field(description="Data source with a text field")
+    source: DataSource = Field(description="Data source with a text field")
     passages: Positive = Field(100, description="How many passages, the first of the file")
     max_tokens: Positive = Field(256, description="Each passage is cut to this many tokens")
 

@@ -2,10 +2,19 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, create_model
 from pydantic import model_validator as checked
 
-from distill.config.values import Name, NotNegative, Positive, Section, Weight
+from distill.config.values import (
+    DataSource,
+    NotNegative,
+    Positive,
+    SearchName,
+    Section,
+    TeacherName,
+    Weight,
+)
+from distill.contracts.divergences import DIVERGENCES
 
 
 class LayerStates(Section):
@@ -55,7 +64,7 @@ class Cache(Section):
     tokens: Literal["answer", "all"] = Field(
         "answer", description="Positions scored: those of the answer, or the prompt's too"
     )
-    teachers: dict[Name, Annotated[float, Field(gt=0)]] = Field(
+    teachers: dict[TeacherName, Annotated[float, Field(gt=0)]] = Field(
         default_factory=dict,
         description="Weights of several teachers whose mixture is the target; each scores the run's text (default: the run's own teacher)",
     )
@@ -127,23 +136,27 @@ CHUNK = 64
 """Tokens per chunk of a corpus unless a method says otherwise."""
 
 
-class Method(Section):
+class _HardLoss(Section):
+    ce: Weight = Field(0.0, description="Cross-entropy on the text's answer tokens")
+
+
+def _divergence_fields() -> dict[str, Any]:
+    """Per divergence its weight and, if it has one, its parameter."""
+    fields: dict[str, Any] = {}
+    for row in DIVERGENCES.values():
+        fields[row.name] = (Weight, Field(0.0, description=f"{row.meaning} ({row.source})"))
+        if number := row.parameter:
+            kind = Annotated[float, Field(**number.limits)]
+            fields[number.key] = (kind, Field(number.default, description=number.meaning))
+    return fields
+
+
+_Divergences: Any = create_model("_Divergences", __base__=_HardLoss, **_divergence_fields())
+
+
+class Method(_Divergences):
     """A weighted sum of losses, each averaged over its own tokens."""
 
-    ce: Weight = Field(0.0, description="Cross-entropy on the text's answer tokens")
-    forward_kl: Weight = Field(0.0, description="KL(teacher || student) (Hinton 2015)")
-    reverse_kl: Weight = Field(0.0, description="KL(student || teacher) (MiniLLM, Gu 2024)")
-    jsd: Weight = Field(
-        0.0, description="Generalised Jensen-Shannon divergence (GKD, Agarwal 2024)"
-    )
-    jsd_beta: Annotated[float, Field(ge=0, le=1)] = Field(0.5, description="Its beta")
-    total_variation: Weight = Field(0.0, description="Total variation (f-distill, Wen 2023)")
-    skew_kl: Weight = Field(
-        0.0, description="KL(teacher || mixture of teacher and student) (DistiLLM, Ko 2024)"
-    )
-    skew_alpha: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.1, description="The teacher's share of that mixture"
-    )
     uld: Weight = Field(
         0.0,
         description="Universal logit distillation (Boizard 2024), for students with another tokenizer",
@@ -164,7 +177,7 @@ class Method(Section):
     on_policy: OnPolicy | None = Field(
         None, description="Use a live teacher, on the student's own answers too"
     )
-    corpus: Name | None = Field(
+    corpus: DataSource | None = Field(
         None,
         description="Train without a teacher: data source with a text field, whose chunks take the place of responses; goes with ce alone",
     )
@@ -174,7 +187,7 @@ class Method(Section):
     train: dict[str, Any] = Field(
         default_factory=dict, description="Entries of `train` that differ for this method"
     )
-    search: Name | None = Field(
+    search: SearchName | None = Field(
         None, description="Take method and settings from the best trial of this search"
     )
 
@@ -228,10 +241,16 @@ class Method(Section):
         return found + [name for name in ("hidden", "embedding") if getattr(self, name)]
 
     @property
+    def infinite_at_zero(self) -> bool:
+        """Whether it is infinite where the teacher rules out a token."""
+        values = self.model_dump()
+        rows = (DIVERGENCES[name] for name in self.soft if name in DIVERGENCES)
+        return any(row.infinite_with(values) for row in rows)
+
+    @property
     def reads_cache(self) -> bool:
         """Whether its soft targets come from a cache, rather than from a live teacher."""
         return bool(self.soft) and self.on_policy is None
 
 
-DIVERGENCES = ("forward_kl", "reverse_kl", "jsd", "total_variation", "skew_kl")
 LOSSES = ("ce", *DIVERGENCES, "uld", "spans")

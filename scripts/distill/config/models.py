@@ -9,28 +9,35 @@ from distill.config.families import closed_form
 from distill.config.server import Server
 from distill.config.values import (
     PRECISION,
-    Name,
+    CacheName,
+    CurationName,
+    DataSource,
+    MethodName,
+    ModelSource,
     NotNegative,
     Positive,
     Precision,
     Probability,
     Samples,
     Section,
+    StudentName,
+    TeacherName,
     Threads,
 )
+from distill.contracts.dialects.all import DIALECTS
 
 
 class Trained(Section):
     """The run of this study whose student a teacher is; it need not be listed under `runs`."""
 
-    student: Name = Field(description="Which student becomes the teacher")
-    teacher: Name | None = Field(
+    student: StudentName = Field(description="Which student becomes the teacher")
+    teacher: TeacherName | None = Field(
         None,
         description="Whose text it learns; with a method that trains on a corpus, whose text judges it (default: the teacher's own)",
     )
-    method: Name = Field(description="How it learns")
-    cache: Name | None = Field(None, description="Its soft targets, if the method needs them")
-    curation: Name = Field("raw", description="Which rows it learns")
+    method: MethodName = Field(description="How it learns")
+    cache: CacheName | None = Field(None, description="Its soft targets, if the method needs them")
+    curation: CurationName = Field("raw", description="Which rows it learns")
     samples: Samples = Field(description="How many")
     draw: NotNegative = Field(0, description="In which order of the pool")
     seed: NotNegative = Field(0, description="Optimiser noise")
@@ -40,13 +47,13 @@ class Teacher(Section):
     """A sampling distribution: a model at a temperature, here or on a server. Or ready-made text of a
     data source, with a model to score it or without."""
 
-    source: Name | None = Field(
+    source: ModelSource | None = Field(
         None, description="Model source; without `text` it writes the responses"
     )
     trained: Trained | None = Field(
         None, description="Instead of `source`: a student that this study trains"
     )
-    text: Name | None = Field(
+    text: DataSource | None = Field(
         None,
         description="Data source with a response field: its own responses are the text, and the model (if any) only scores them",
     )
@@ -105,7 +112,7 @@ class Teacher(Section):
         local = {"batch_size", "precision", "quantisation", "device_map", "gpus", "threads"}
         if not self.has_model and (given := sorted(local & self.model_fields_set)):
             raise ValueError(f"{given[0]} is the server's own affair; remove it")
-        if self.top_k and server.software == "openai":
+        if self.top_k and not DIALECTS[server.software].takes_top_k:
             raise ValueError("top_k is no field of OpenAI's; remove it, or name the software")
         if server.top_logprobs and (self.temperature != 1 or self.top_k or self.top_p < 1):
             raise ValueError(
@@ -142,7 +149,7 @@ class VocabularySize(Section):
     """A smaller vocabulary for a student: the most frequent ids, and one class for all others."""
 
     size: Annotated[int, Field(gt=1)] = Field(description="Ids kept, special ones included")
-    teacher: Name = Field(
+    teacher: TeacherName = Field(
         description="Ids are counted in this teacher's text for the validation prompts"
     )
 
@@ -153,7 +160,7 @@ class Student(Section):
     init: Literal["cut", "pretrained", "random"] = Field(
         description="How it starts: `cut` (layers of a model), `pretrained` (a model as it is) or `random`"
     )
-    source: Name = Field(
+    source: ModelSource = Field(
         description="Model source: layers (cut), weights (pretrained), tokenizer and default architecture (random)"
     )
     layers: Positive | None = Field(None, description="cut: how many evenly spaced layers to keep")

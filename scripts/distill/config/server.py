@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, JsonValue
 from pydantic import model_validator as checked
 
-from distill.config.values import Section
+from distill.config.values import Section, TokenizerSource
+from distill.contracts.dialects.all import DIALECTS
 
 OWN_FIELDS = {
     "model", "messages", "prompt", "temperature", "top_p", "top_k", "max_tokens", "seed",
@@ -29,13 +30,13 @@ class Server(Section):
     revision: str | None = Field(
         None, description="What else tells the model apart, where several have one name"
     )
-    software: Literal["vllm", "sglang", "llama.cpp", "transformers", "openai"] = Field(
+    software: Literal[tuple(DIALECTS)] = Field(  # type: ignore[valid-type]
         description="How its own cuts and penalties are turned off, and token ids asked for; `openai`: OpenAI, or another server of whose fields only OpenAI's are used"
     )
     key_variable: str | None = Field(
         None, description="Environment variable that holds the API key (never the key itself)"
     )
-    tokenizer: str | None = Field(
+    tokenizer: TokenizerSource | None = Field(
         None,
         description="Model source that has the served model's tokenizer and chat template; without it the text has no tokens, and no soft targets",
     )
@@ -100,7 +101,7 @@ class Server(Section):
         return self
 
 
-GIVES_IDS = ("vllm", "llama.cpp")
+GIVES_IDS = tuple(name for name, dialect in DIALECTS.items() if dialect.token_id)
 """Software that names the token ids of its log-probabilities."""
 _SECRET = re.compile(
     r"api.?key|authori[sz]ation|password|passwd|secret|(access|auth).?token|^token$", re.I

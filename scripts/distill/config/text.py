@@ -10,16 +10,19 @@ from distill.config.values import (
     MOST_PARTS,
     MOST_ROWS,
     MOST_SAMPLES,
+    DataSource,
     HeldOut,
     LocalPath,
-    Name,
+    ModelSource,
     NotNegative,
     Positive,
     Probability,
+    PromptSource,
     Rows,
     Samples,
     Section,
     Sha256,
+    TeacherName,
     Tested,
 )
 from distill.contracts.run import MAGPIE
@@ -99,8 +102,10 @@ def _check_parts(pool: int, part_size: int) -> None:
 class Prompts(Section):
     """The prompts, in fixed-size parts of one seeded order; size n is always a prefix."""
 
-    source: str = Field(MAGPIE, description="`magpie` (the teacher writes them) or a data source")
-    teacher: Name | None = Field(None, description="Teacher that writes Magpie prompts")
+    source: PromptSource = Field(
+        MAGPIE, description="`magpie` (the teacher writes them) or a data source"
+    )
+    teacher: TeacherName | None = Field(None, description="Teacher that writes Magpie prompts")
     template: str = Field(
         "chat",
         description="`chat` (the tokenizer's own), `alpaca`, or a text with {prompt} and optionally {context}",
@@ -185,8 +190,8 @@ class Corpus(Section):
     """Text that models learn as it stands, in place of prompts and responses: documents, split by
     a hash of each, in chunks of equal length. A sample is a chunk."""
 
-    source: Name = Field(description="Data source with a text field, a document a row")
-    tokenizer: Name = Field(
+    source: DataSource = Field(description="Data source with a text field, a document a row")
+    tokenizer: ModelSource = Field(
         description="Model source whose tokenizer cuts the chunks; every teacher and student must have it"
     )
     length: Annotated[int, Field(gt=1)] = Field(
@@ -203,10 +208,10 @@ class Corpus(Section):
         0.02,
         description="Share of the documents kept for test, and as many for validation if asked",
     )
-    test_source: Name | None = Field(
+    test_source: DataSource | None = Field(
         None, description="Data source that is the test text instead of such a share"
     )
-    validation_source: Name | None = Field(
+    validation_source: DataSource | None = Field(
         None, description="Data source that is the validation text instead of such a share"
     )
     draw_pool: Rows | None = Field(

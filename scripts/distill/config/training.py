@@ -7,12 +7,15 @@ from pydantic import model_validator as checked
 
 from distill.config.values import (
     PRECISION,
-    Name,
+    CacheName,
+    MethodName,
     NotNegative,
     Positive,
     Precision,
     Samples,
     Section,
+    StudentName,
+    TeacherName,
     Threads,
 )
 
@@ -120,10 +123,10 @@ class Search(Section):
     It minimises unweighted cross-entropy at temperature 1 on validation answers.
     """
 
-    student: Name = Field(description="Student that the trials train")
-    teacher: Name = Field(description="Teacher whose text it learns")
-    method: Name = Field(description="The method whose settings are searched")
-    cache: Name | None = Field(None, description="Its soft targets")
+    student: StudentName = Field(description="Student that the trials train")
+    teacher: TeacherName = Field(description="Teacher whose text it learns")
+    method: MethodName = Field(description="The method whose settings are searched")
+    cache: CacheName | None = Field(None, description="Its soft targets")
     samples: Samples = Field(description="Size of the training set of each trial")
     draw: NotNegative = Field(0, description="Draw of that training set")
     space: dict[str, Range] = Field(

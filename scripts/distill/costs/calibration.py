@@ -28,7 +28,8 @@ from transformers import (
 )
 
 from distill.costs.work import Machine, Probe, Speed
-from distill.models.decoding import Decoding, pick
+from distill.models.decoding import Decoding
+from distill.models.drawing import pick
 from distill.models.encoding import collate
 from distill.models.flops import FlopModel
 from distill.models.heads import OutputHead, state_bytes
@@ -311,7 +312,7 @@ class Calibration:
         """This machine."""
         start, held = self._timed(lambda: start_of_job("distill.training.run"))
         analysis, _ = self._timed(
-            lambda: start_of_job("distill.figures.canvas, distill.table.collect")
+            lambda: start_of_job("distill.figures.draw, distill.table.collect")
         )
         return Machine(
             speed=self.speed,

@@ -3,7 +3,9 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from distill.config.checks.study import parse_study
 from distill.costs.architectures import read_models
 from distill.costs.calibration import Calibration
 from distill.costs.jobs import Forecast
@@ -30,3 +32,13 @@ def estimate(plan: Plan, figures: Sequence[str], cores: int, device: int) -> str
     forecast = Forecast(plan, models, lengths, calibration.machine, figures)
     both = [cores, os.cpu_count() or 1]
     return write_plan(forecast, calibration.record(), both, device, Path(plan.results))
+
+
+def print_estimate(study: dict[str, Any], figures: Sequence[str], cores: int, device: int) -> None:
+    """Print what a study will cost on this machine; see `estimate`.
+
+    Args:
+        study: The config.
+        figures, cores, device: As of `estimate`.
+    """
+    print(estimate(Plan(parse_study(study)), figures, cores, device))

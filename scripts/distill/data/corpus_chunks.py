@@ -16,19 +16,25 @@ import pyarrow as pa
 from datasketch import MinHash, MinHashLSH
 from tqdm import tqdm
 
-from distill.contracts.schemas import MASKED_SCHEMA, TEXT_SCHEMA
+from distill.contracts.schemas import CHUNK_SCHEMA, MASKED_SCHEMA, TEXT_SCHEMA
 from distill.core.checksums import tokenizer_sha256
 from distill.core.errors import UserError
 from distill.core.files import write_json
-from distill.core.parquet import count_rows, read_groups, read_schema, write_rows, write_table
+from distill.core.parquet import (
+    count_rows,
+    read_groups,
+    read_rows,
+    read_schema,
+    write_rows,
+    write_table,
+)
 from distill.data.chunks import chunk_row, chunks, tokenised
 from distill.data.near_duplicates import PERMUTATIONS, jaccard, shingles
 from distill.models.masking import Special, mask_chunk
+from distill.models.tokenizers import load_tokenizer
 
 HELD_OUT = ("test", "validation")
 SPLITS = (*HELD_OUT, "train")
-CHUNK_SCHEMA = pa.schema([("ids", pa.list_(pa.int32()))])
-"""All whole chunks of a split, in order: the tokens of each."""
 _GROUP = 4096
 """Chunks of a file that are read together."""
 
@@ -202,3 +208,42 @@ def _too_few(split: str, wanted: int, there: int, length: int) -> str:
     if split == "train":
         return f"{asked}; set pool to {there} or less (shares of it follow), or lower length"
     return f"{asked}; lower {split}, or raise held_out, or name a larger {split}_source"
+
+
+def chunk_files(
+    texts: Sequence[str | Path],
+    model: str | Path,
+    spec: Mapping[str, Any],
+    out: Mapping[str, str | Path],
+) -> None:
+    """Cut a corpus into chunks of equal length; see `chunk_corpus`.
+
+    Args:
+        texts: Rows of text of each split that `spec` names under texts, in that order.
+        model: A file in the directory that has the study's tokenizer.
+        spec: As of `chunk_corpus`.
+        out: As of `chunk_corpus`.
+    """
+    by_split = {
+        split: [row["text"] for row in read_rows(path)]
+        for split, path in zip(spec["texts"], texts, strict=True)
+    }
+    chunk_corpus(by_split, load_tokenizer(Path(model).parent), spec, out)
+
+
+def take_part(
+    file: str | Path,
+    model: str | Path,
+    spec: Mapping[str, Any],
+    split: str,
+    first: int,
+    rows: int,
+    out: str | Path,
+) -> None:
+    """Write one part of a corpus's chunks as rows of text; see `take_chunks`.
+
+    Args:
+        model: A file in the directory that has the study's tokenizer.
+        file, spec, split, first, rows, out: As of `take_chunks`.
+    """
+    take_chunks(file, load_tokenizer(Path(model).parent), spec, split, first, rows, out)

@@ -13,32 +13,11 @@ from typing import Any
 from distill.contracts.schemas import TEXT_SCHEMA
 from distill.core.checksums import tokenizer_sha256
 from distill.core.errors import UserError
-from distill.core.files import write_json, write_text
+from distill.core.files import write_json
 from distill.core.keys import pool_order
-from distill.core.parquet import write_rows
+from distill.core.parquet import read_rows, write_rows
 from distill.data.chunks import chunk_row, chunks, document_end, tokenised
-
-CARD = """---
-license: other
-task_categories: [text-generation]
----
-# Chunks of {corpus}, {tokens} tokens each
-
-Training sets of the study `{study}` that no teacher wrote. `draw0/n64.parquet` holds the first 64
-chunks; a larger n of the same draw begins with the same chunks; another draw permutes the
-documents. Documents that serve as reference text are left out, and so are repeats of a document.
-
-    datasets.load_dataset("parquet", data_files="draw0/n64.parquet", split="train")
-
-| column | meaning |
-|---|---|
-| id | the chunk's place in the stream |
-| response, response_ids | the text to learn and its tokens; a document ends with EOS |
-| prompt_ids | the one token before it: BOS, or EOS where the tokenizer has no BOS |
-| finish_reason | `stop` if the chunk ends with a document, else `length` |
-
-The other columns are those of teacher text, empty here.
-"""
+from distill.models.tokenizers import load_tokenizer
 
 
 def training_documents(
@@ -108,6 +87,21 @@ def build_corpus_shard(
     write_json(Path(out).with_suffix(".json"), record)
 
 
-def write_corpus_card(study: str, corpus: str, tokens: int, out: str | Path) -> None:
-    """Write the data-set card of a folder of shards of a corpus."""
-    write_text(out, CARD.format(study=study, corpus=corpus, tokens=tokens))
+def build_shard_of_corpus(
+    corpus: str | Path,
+    reference: str | Path,
+    model: str | Path,
+    out: str | Path,
+    spec: dict[str, Any],
+) -> None:
+    """Cut the chunks of a corpus that one student reads; see `build_corpus_shard`.
+
+    Args:
+        corpus: Rows of the corpus.
+        reference: Rows of the reference text's data set.
+        model: A file in the directory of the student's source.
+        out: `….parquet`; the record is `….json`.
+        spec: As of `build_corpus_shard`.
+    """
+    tokenizer = load_tokenizer(Path(model).parent)
+    build_corpus_shard(read_rows(corpus), read_rows(reference), tokenizer, spec, out)

@@ -14,34 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 from distill.config.curation import FILTERS
-from distill.contracts.energy import Energy, energy_of
-from distill.contracts.schemas import energy_fields
+from distill.contracts.costs import FREE, cost_of
+from distill.contracts.schemas import DECISIONS_SCHEMA
 from distill.core.errors import UserError
 from distill.core.parquet import plain_schema, read_metadata, read_rows, write_rows
 from distill.data.near_duplicates import drop_near_duplicates
 
 Row = dict[str, Any]
-DECISIONS_SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("row", pa.int64()),
-        ("dropped", pa.string()),
-        ("corrupted", pa.bool_()),
-        ("teacher_loss", pa.float64()),
-        ("teacher_flops", pa.float64()),
-        ("teacher_seconds", pa.float64()),
-        *energy_fields("teacher_"),
-        ("filter_flops", pa.float64()),
-        ("filter_seconds", pa.float64()),
-        *energy_fields("filter_"),
-    ]
-)
-"""Per row read: why it was dropped (null where kept), whether its answer was changed, the teacher's
-own loss in nats per token (null where not asked for), the costs of writing it and of that loss."""
 
 
 def choose(
@@ -236,12 +218,8 @@ def curate(
                 "dropped": reason,
                 "corrupted": spoilt is not None,
                 "teacher_loss": scored["loss"] if scored else None,
-                "teacher_flops": row["teacher_flops"],
-                "teacher_seconds": row["teacher_seconds"],
-                **energy_of(row, "teacher_").columns("teacher_"),
-                "filter_flops": scored["flops"] if scored else 0.0,
-                "filter_seconds": scored["seconds"] if scored else 0.0,
-                **(energy_of(scored) if scored else Energy()).columns("filter_"),
+                **cost_of(row, "teacher_").columns("teacher_"),
+                **(cost_of(scored) if scored else FREE).columns("filter_"),
             }
         )
     return kept, decisions, _record(decisions, cuts)

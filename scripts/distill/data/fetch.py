@@ -18,16 +18,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from distill.contracts.schemas import DATA_SCHEMA
 from distill.core.addresses import without_secrets
 from distill.core.checksums import READ, RECORDS, list_files
 from distill.core.display import listed
 from distill.core.errors import UserError
 from distill.core.files import link, sha256_of, write_json
 from distill.core.parquet import write_rows
-from distill.core.text_files import FIELDS, join_lines, pick_fields, read_text_rows
+from distill.core.text_files import join_lines, pick_fields, read_text_rows
 from distill.data.model_files import check_model_files
-
-DATA_SCHEMA = pa.schema([(name, pa.large_string()) for name in FIELDS])
 
 
 @contextmanager

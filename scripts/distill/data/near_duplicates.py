@@ -3,9 +3,13 @@
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from datasketch import MinHash, MinHashLSH
+
+from distill.core.files import write_json
+from distill.core.parquet import read_rows
 
 PERMUTATIONS = 128
 
@@ -86,3 +90,18 @@ def nearest_pairs(
         "worst_similarity": worst,
         "pairs": pairs,
     }
+
+
+def check_near_duplicates(
+    test: Sequence[str | Path], train: Sequence[str | Path], threshold: float, out: str | Path
+) -> None:
+    """Compare every test prompt with every training prompt, and write what `nearest_pairs` says.
+
+    Args:
+        test: Parts of the test prompts.
+        train: Parts of the training prompts.
+        threshold: Similarity from which on a pair is listed.
+        out: The report, JSON.
+    """
+    report = nearest_pairs(read_rows(test), read_rows(train), threshold)
+    write_json(out, {"schema": 1, **report})

@@ -2,11 +2,13 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from distill.contracts.energy import energy_of
-from distill.contracts.schemas import RAW_SCHEMA
+from distill.contracts.costs import FREE, cost_of
+from distill.contracts.schemas import PROMPT_SCHEMA, RAW_SCHEMA
 from distill.core.errors import UserError
+from distill.core.parquet import read_metadata, read_rows, write_rows
 from distill.data.near_duplicates import _text, drop_near_duplicates
 
 
@@ -56,8 +58,7 @@ def filter_part(
         raw: Candidates.
         earlier: Kept prompts of all held-out and earlier parts.
         spec: Holds split, part, rows and near_duplicate.
-        cost: What writing all candidates took, rejected ones included: flops, seconds, kwh and
-            kwh_estimated.
+        cost: Columns of the cost of writing all candidates, rejected ones included.
 
     Raises:
         UserError: Too few candidates are left.
@@ -68,7 +69,7 @@ def filter_part(
             f"{spec['split']} part {spec['part']}: {len(kept)} of {len(raw)} candidate prompts are "
             f"no near-duplicates but {spec['rows']} are needed; raise prompts.surplus"
         )
-    first, energy = spec["first"], energy_of(cost) / spec["rows"]
+    first, share = spec["first"], cost_of(cost) / spec["rows"]
     return [
         {
             "id": f"{spec['split']}-{first + number:07d}",
@@ -76,9 +77,36 @@ def filter_part(
             "prompt": row["prompt"],
             "context": row["context"],
             "reference": row["response"],
-            "prompt_flops": cost["flops"] / spec["rows"],
-            "prompt_seconds": cost["seconds"] / spec["rows"],
-            **energy.columns("prompt_"),
+            **share.columns("prompt_"),
         }
         for number, row in enumerate(kept[: spec["rows"]])
     ]
+
+
+def slice_part(rows: str | Path, out: str | Path, spec: dict[str, Any], source: str) -> None:
+    """Take one raw part of a data set's prompts, at no cost; see `slice_rows`.
+
+    Args:
+        rows: The data set.
+        out: The part, rows of `RAW_SCHEMA`.
+        spec: As of `slice_rows`; stored in the part.
+        source: The data set's name, for messages.
+    """
+    candidates = slice_rows(read_rows(rows), spec, source)
+    write_rows(out, candidates, RAW_SCHEMA, spec=spec, cost=FREE.columns())
+
+
+def keep_part(
+    raw: str | Path, earlier: Sequence[str | Path], out: str | Path, spec: dict[str, Any]
+) -> None:
+    """Drop near-duplicates from one raw part and keep its number of prompts; see `filter_part`.
+
+    Args:
+        raw: The raw part, with what writing it cost.
+        earlier: Kept parts of all held-out and earlier prompts.
+        out: The kept part, rows of `PROMPT_SCHEMA`.
+        spec: As of `filter_part`; stored in the part.
+    """
+    cost = read_metadata(raw, "cost")
+    kept = filter_part(read_rows(raw), read_rows(earlier), spec, cost)
+    write_rows(out, kept, PROMPT_SCHEMA, spec=spec)

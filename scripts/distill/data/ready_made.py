@@ -1,11 +1,16 @@
 """Text rows from a data set's own responses, without the library that runs models."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from distill.contracts.energy import Energy
+from distill.contracts.costs import FREE
+from distill.contracts.schemas import TEXT_SCHEMA
+from distill.core.checksums import tokenizer_sha256
 from distill.core.errors import UserError
+from distill.core.parquet import read_rows, write_rows
 from distill.models.formatting import encoder
+from distill.models.tokenizers import context_of, load_tokenizer
 
 
 def ready_made_text(
@@ -57,8 +62,31 @@ def ready_made_text(
                 "id": row["id"], "row": row["row"], "prompt": row["prompt"],
                 "context": row["context"], "response": response,
                 "reference": row["reference"], "prompt_ids": ids[0],
-                "response_ids": ids[1], "finish_reason": reason, "teacher_flops": 0.0,
-                "teacher_seconds": 0.0, **Energy().columns("teacher_"),
+                "response_ids": ids[1], "finish_reason": reason,
+                **FREE.columns("teacher_"),
             }
         )  # fmt: skip
     return rows
+
+
+def take_text(
+    prompts: str | Path,
+    model: str | Path | None,
+    out: str | Path,
+    spec: dict[str, Any],
+    teacher: str,
+) -> None:
+    """Take over a data set's own answers to one part of the prompts; see `ready_made_text`.
+
+    Args:
+        prompts: The part of the prompts.
+        model: A file in the directory of the teacher that is to score the text; None without one.
+        out: The text, rows of `TEXT_SCHEMA`.
+        spec: formatting, with a model; stored in the text.
+        teacher: The teacher's name, for errors.
+    """
+    folder = Path(model).parent if model else None
+    tokenizer, context = (load_tokenizer(folder), context_of(folder)) if folder else (None, None)
+    rows = ready_made_text(read_rows(prompts), teacher, tokenizer, spec.get("formatting"), context)
+    digest = tokenizer_sha256(tokenizer) if tokenizer else None
+    write_rows(out, rows, TEXT_SCHEMA, spec=spec, tokenizer_sha256=digest)

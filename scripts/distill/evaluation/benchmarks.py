@@ -32,9 +32,9 @@ from distill.core.errors import UserError
 from distill.core.files import write_json
 from distill.models.opening import load_model, load_teacher, resolve_precision
 from distill.models.tokenizers import load_tokenizer
-from distill.runtime.cpu import set_up_cpu
 from distill.runtime.device import hardware
 from distill.runtime.environment import git_revision, versions
+from distill.runtime.out_of_memory import memory_hint
 
 evaluate.config.HF_EVALUATE_OFFLINE = True  # its metrics are programs on the hub
 RESAMPLES = 1000
@@ -190,33 +190,34 @@ def run_benchmark(model_file: str | Path, spec: dict[str, Any], out: str | Path)
 
     Args:
         model_file: A file in the model's directory.
-        spec: Of the task, see `load_task`, with limit and chat_template; batch_size, precision and
-            threads; and scorer, how a teacher is run (without it the model is a student).
+        spec: Of the task, see `load_task`, with limit and chat_template; batch_size, and
+            precision; and scorer, how a teacher is run (without it the model is a student).
         out: Output, JSON.
 
     Raises:
-        UserError: The task cannot be loaded, or the model cannot take it.
+        UserError: The task cannot be loaded, the model cannot take it, or memory ran out.
     """
-    start = time.perf_counter()
-    set_up_cpu(spec["threads"])
-    folder = Path(model_file).parent
-    precision, tokenizer = resolve_precision(spec["precision"]), load_tokenizer(folder)
-    config = AutoConfig.from_pretrained(folder, **SAFE)
-    context = getattr(config, "max_position_embeddings", None) or CONTEXT
-    if "scorer" in spec:
-        model = load_teacher(folder, spec["scorer"] | {"precision": precision}, sequence=context)
-    else:
-        model = load_model(folder, precision=precision, sequence=context)
-    record = {
-        "schema": 1,
-        "spec": spec,
-        **score_model(model, tokenizer, load_task(spec), spec, context),
-        "precision": precision,
-        "hardware": hardware(),
-        "versions": _versions(),
-        "git": git_revision(),
-        "seconds": time.perf_counter() - start,
-    }
+    what = f"scoring {spec['batch_size']} documents at once"
+    with memory_hint(what, "lower evaluate.batch_size"):
+        start, folder = time.perf_counter(), Path(model_file).parent
+        precision, tokenizer = resolve_precision(spec["precision"]), load_tokenizer(folder)
+        config = AutoConfig.from_pretrained(folder, **SAFE)
+        context = getattr(config, "max_position_embeddings", None) or CONTEXT
+        if "scorer" in spec:
+            settings = spec["scorer"] | {"precision": precision}
+            model = load_teacher(folder, settings, sequence=context)
+        else:
+            model = load_model(folder, precision=precision, sequence=context)
+        record = {
+            "schema": 1,
+            "spec": spec,
+            **score_model(model, tokenizer, load_task(spec), spec, context),
+            "precision": precision,
+            "hardware": hardware(),
+            "versions": _versions(),
+            "git": git_revision(),
+            "seconds": time.perf_counter() - start,
+        }
     logging.info("%s %s: %s", spec["task"], record["metric"], record["value"])
     write_json(out, plain(record))
 
@@ -257,15 +258,7 @@ def score_model(
         max_length=context,
         softmax_dtype="float32",  # else that of the weights: choices would tie in bf16
     )
-    for part in loaded.parts.values():
-        if part.OUTPUT_TYPE == "generate_until":
-            asked = normalize_gen_kwargs(part.config.generation_kwargs, lm.max_gen_toks)
-            if asked["max_gen_toks"] >= context:
-                raise UserError(
-                    f"{where}: the task may write {asked['max_gen_toks']} tokens, but the context "
-                    f"of {tokenizer.name_or_path} is {context}; leave it out for runs with this "
-                    "model (runs[].benchmarks), or include a task file with a smaller max_gen_toks"
-                )
+    _check_room(where, loaded, lm, context)
     found = simple_evaluate(
         model=lm,
         tasks=[loaded.whole],
@@ -302,6 +295,19 @@ def score_model(
         "results": found["results"],
         "config": found["config"],
     }
+
+
+def _check_room(where: str, loaded: Loaded, lm: HFLM, context: int) -> None:
+    """Check that the answers of a task's generation fit the model's context."""
+    for part in loaded.parts.values():
+        if part.OUTPUT_TYPE == "generate_until":
+            asked = normalize_gen_kwargs(part.config.generation_kwargs, lm.max_gen_toks)
+            if asked["max_gen_toks"] >= context:
+                raise UserError(
+                    f"{where}: the task may write {asked['max_gen_toks']} tokens, but the context "
+                    f"of {lm.tokenizer.name_or_path} is {context}; leave it out for runs with this "
+                    "model (runs[].benchmarks), or include a task file with a smaller max_gen_toks"
+                )
 
 
 def _metric_key(where: str, scores: Mapping[str, Any], wanted: str | None) -> str:

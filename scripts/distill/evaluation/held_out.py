@@ -9,7 +9,8 @@ import torch
 from tqdm import tqdm
 
 from distill.core.errors import UserError
-from distill.models.decoding import Decoding, likeliest, log_q
+from distill.models.decoding import Decoding, log_q
+from distill.models.drawing import likeliest
 from distill.models.encoding import collate, encode_rows
 from distill.models.forward import chunk_rows, run_model
 from distill.models.heads import OutputHead, hidden_states
@@ -84,6 +85,43 @@ def _score_rows(
     return {name: column.squeeze(1) for name, column in found.items()}
 
 
+def _score_tokens(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    states: torch.Tensor | None,
+    head: OutputHead | None,
+    decoding: Decoding | None,
+    vocabulary: Vocabulary | None,
+) -> dict[str, torch.Tensor]:
+    """The columns of `_score_rows` for all tokens of a batch, a block of them at a time.
+
+    Args:
+        logits: The judged model's, [tokens, vocabulary].
+        targets: int64 [tokens].
+        states: The teacher's final hidden states [tokens, width], or None.
+        head, decoding, vocabulary: As of `score_examples`.
+    """
+    names = ["nats", "confidence", "correct"]
+    if states is not None and head is not None and decoding is not None:
+        names += ["teacher_nats", "kl", "agree", "floor"]
+    columns = {name: torch.zeros(len(targets), device=logits.device) for name in names}
+    size = 2 * chunk_rows(logits)
+    for first in range(0, len(targets), 512):  # the head wants many rows, the softmax few
+        last = min(first + 512, len(targets))
+        theirs = None
+        if states is not None and head is not None:
+            theirs = head.logits(states[first:last].to(logits.device))
+        widest = max(logits.shape[1], 0 if theirs is None else theirs.shape[1])
+        room = logits.new_empty(3, min(size, 512), widest, dtype=torch.float32)
+        for start in range(first, last, size):
+            part = slice(start, min(start + size, last))
+            near = None if theirs is None else theirs[start - first : part.stop - first]
+            found = _score_rows(logits[part], targets[part, None], near, decoding, room, vocabulary)
+            for name, column in found.items():
+                columns[name][part] = column
+    return columns
+
+
 @torch.inference_mode()
 def score_examples(
     model: Any,
@@ -126,27 +164,8 @@ def score_examples(
         given = {name: inputs[name] for name in ("input_ids", "attention_mask")}
         logits = run_model(model, keep, **given).logits
         targets = inputs["shift_labels"][keep]
-        names = ["nats", "confidence", "correct"]
-        if teacher is not None and head is not None and decoding is not None:
-            names += ["teacher_nats", "kl", "agree", "floor"]
-        columns = {name: torch.zeros(len(targets), device=logits.device) for name in names}
         states = None if teacher is None else torch.cat([teacher[number] for number in batch])
-        size = 2 * chunk_rows(logits)
-        for first in range(0, len(targets), 512):  # the head wants many rows, the softmax few
-            last = min(first + 512, len(targets))
-            theirs = None
-            if states is not None and head is not None:
-                theirs = head.logits(states[first:last].to(logits.device))
-            widest = max(logits.shape[1], 0 if theirs is None else theirs.shape[1])
-            room = logits.new_empty(3, min(size, 512), widest, dtype=torch.float32)
-            for start in range(first, last, size):
-                part = slice(start, min(start + size, last))
-                near = None if theirs is None else theirs[start - first : part.stop - first]
-                found = _score_rows(
-                    logits[part], targets[part, None], near, decoding, room, vocabulary
-                )
-                for name, column in found.items():
-                    columns[name][part] = column
+        columns = _score_tokens(logits, targets, states, head, decoding, vocabulary)
         ends = torch.cumsum(keep.sum(1), 0).tolist()
         for place, number in enumerate(batch):
             own = slice(ends[place - 1] if place else 0, ends[place])

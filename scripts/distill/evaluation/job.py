@@ -4,6 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from distill.contracts.energy import Energy, energy_of, sum_energy
 from distill.contracts.schemas import MASKED_SCHEMA
 from distill.core.files import read_json, sha256_of, write_json, write_text
 from distill.core.parquet import read_metadata, read_rows, read_schema, read_table
+from distill.core.units import BYTES_PER_MB
 from distill.evaluation.answers import ask_model
 from distill.evaluation.corpus import evaluate_on_corpus
 from distill.evaluation.held_out import held_out, reference_metrics
@@ -21,15 +23,15 @@ from distill.models.opening import check_kind, load_model, load_teacher, resolve
 from distill.models.rows import read_ids
 from distill.models.tokenizers import load_tokenizer
 from distill.models.vocabulary import Vocabulary
-from distill.runtime.cpu import set_up_cpu
 from distill.runtime.device import hardware
 from distill.runtime.environment import git_revision, versions
+from distill.runtime.out_of_memory import memory_hint
 
 _FROM_TRAINING = (
     "updates", "tokens_seen", "tokens_unique", "train_flops", "train_seconds", "peak_memory_mb",
     "peak_memory_of",
 )  # fmt: skip
-_BYTES_PER_MB = 1024**2
+_REMEDY = "lower evaluate.batch_size (of instructions, evaluate.answers.batch_size)"
 
 
 def _saved_size_mb(model: Any, folder: Path) -> float:
@@ -46,7 +48,7 @@ def _saved_size_mb(model: Any, folder: Path) -> float:
                 for side in part.get_shape():
                     size *= side
                 total += size
-    return total / _BYTES_PER_MB
+    return total / BYTES_PER_MB
 
 
 def _served_nats(rows: Sequence[dict[str, Any]], served: Sequence[dict[str, Any]]) -> list[float]:
@@ -55,8 +57,102 @@ def _served_nats(rows: Sequence[dict[str, Any]], served: Sequence[dict[str, Any]
     return [-sum(given["log_p"][: len(row["response_ids"])]) for row, given in pairs]
 
 
-def judge(
-    model_file: str | Path,
+@dataclass(frozen=True)
+class _Subject:
+    """The model that is evaluated, opened."""
+
+    folder: Path
+    model: Any
+    tokenizer: Any
+    vocabulary: Vocabulary | None
+    precision: str
+
+    @classmethod
+    def opened(
+        cls,
+        model_file: str | Path,
+        rows: Sequence[dict[str, Any]],
+        spec: dict[str, Any],
+        is_teacher: bool,
+    ) -> "_Subject":
+        """Load the model for the longest of the held-out rows and reference passages."""
+        folder = Path(model_file).parent
+        tokenizer = load_tokenizer(folder)
+        precision = resolve_precision(spec["precision"])
+        longest = max(len(read_ids(row)) for row in rows)
+        if spec["reference"] is not None:
+            longest = max(longest, spec["reference"]["max_tokens"] + 1)
+        if is_teacher:
+            settings = spec["scorer"] | {"precision": precision}
+            model = load_teacher(folder, settings, sequence=longest)
+        else:
+            model = load_model(folder, precision=precision, sequence=longest)
+        check_kind(model.config, rows, str(folder))
+        return cls(folder, model, tokenizer, Vocabulary.load(folder), precision)
+
+    def record(self) -> dict[str, Any]:
+        """The model's size and identity."""
+        total, body = count_parameters(self.model)
+        size = _saved_size_mb(self.model, self.folder)
+        if self.vocabulary is not None:  # rows that repeat are one parameter, as tied tables are
+            repeated = self.vocabulary.repeated(self.model)
+            size, total = size * (1 - repeated / total), total - repeated
+        weights = sorted(self.folder.glob("*.safetensors"))
+        return {
+            "params": total,
+            "params_non_embedding": body,
+            "size_mb": size,
+            "architecture": self.model.config.architectures,
+            "sha256": {file.name: sha256_of(file) for file in weights},
+        }
+
+
+def _trained_types(
+    shard: str | Path, training: dict[str, Any], tokenizer: Any, formatting: dict[str, Any]
+) -> set[int]:
+    """Token ids that were targets in training."""
+    limit = training["spec"]["train"]["max_length"]
+    digest = read_metadata(shard, "tokenizer_sha256")
+    names = [name for name in read_schema(shard).names if name in MASKED_SCHEMA.names]
+    rows = read_table(shard, names).to_pylist()  # without the soft targets, which are large
+    examples = encode_rows(rows, tokenizer, formatting, digest, limit)
+    return {token for example in examples for token in example.answer}
+
+
+def _training_record(training: dict[str, Any]) -> dict[str, Any]:
+    """What metrics.json repeats of a student's training record."""
+    record = {name: training[name] for name in _FROM_TRAINING}
+    # Not of a student that was not trained.
+    record |= {name: training.get(name) for name in ("precision", *Energy().record())}
+    if "target_flops" in training:  # a live teacher's
+        record["target_flops"] = training["target_flops"]
+    return record
+
+
+def _passages(reference: str | Path | None, spec: dict[str, Any]) -> list[str]:
+    """The reference text; none without one."""
+    rows = read_rows(reference) if reference is not None else []
+    return [row["text"] for row in rows[: spec["reference"]["passages"]]] if rows else []
+
+
+def _scoring_job(states: Sequence[str | Path]) -> dict[str, Any]:
+    """Memory and energy of the jobs in which a teacher wrote or scored the held-out text."""
+    jobs = [read_metadata(path, "job") for path in states]
+    largest: dict[str, Any] = max(jobs, key=lambda job: float(job["peak_memory_mb"]))
+    return largest | sum_energy(energy_of(job, "energy_") for job in jobs).record()
+
+
+def _responses(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """How the held-out answers end, and how long they are."""
+    return {
+        "rows": len(rows),
+        "finished_share": sum(row["finish_reason"] == "stop" for row in rows) / len(rows),
+        "mean_tokens": sum(len(row["response_ids"] or []) for row in rows) / len(rows),
+    }
+
+
+def evaluate_model(
+    model: str | Path,
     texts: Sequence[str | Path],
     states: Sequence[str | Path],
     head: str | Path | None,
@@ -72,7 +168,7 @@ def judge(
     """Measure a model and write its record.
 
     Args:
-        model_file: A file in the model's directory.
+        model: A file in the model's directory.
         texts: The teacher's held-out text.
         states: The teacher's final hidden states on it, in the same order; none without a model.
         head: The teacher's output head; None without a model.
@@ -85,88 +181,50 @@ def judge(
         served: The server's answers that the text was taken from, where they tell its own loss.
         validation: Text for the validation prompts, of which as many are answered; none where the
             study does not ask for that.
+
+    Raises:
+        UserError: The text does not fit the model; a loss has no finite perplexity; memory ran out.
     """
-    start = time.perf_counter()
-    set_up_cpu(spec["threads"])
-    folder = Path(model_file).parent
-    rows = read_rows(texts)
-    tokenizer = load_tokenizer(folder)
-    precision = resolve_precision(spec["precision"])
-    longest = max(len(read_ids(row)) for row in rows)
-    if spec["reference"] is not None:
-        longest = max(longest, spec["reference"]["max_tokens"] + 1)
-    if training is None:
-        model = load_teacher(folder, spec["scorer"] | {"precision": precision}, sequence=longest)
+    with memory_hint(f"evaluating {spec['batch_size']} rows at once", _REMEDY):
+        start, rows = time.perf_counter(), read_rows(texts)
+        subject = _Subject.opened(model, rows, spec, is_teacher=training is None)
+        opened, tokenizer = subject.model, subject.tokenizer
+        made = read_json(training) if training is not None else None
+        trained: set[int] = set()
+        if shard is not None and made is not None:
+            trained = _trained_types(shard, made, tokenizer, spec["formatting"])
+        heldout = held_out(
+            opened, tokenizer, rows, read_rows(states),
+            load_head(head, opened.device) if head else None,
+            read_metadata(texts[0], "tokenizer_sha256"), trained, spec, subject.vocabulary,
+            _served_nats(rows, read_rows(served)) if served else [],
+        )  # fmt: skip
+        passages = _passages(reference, spec)
+        on_corpus, answers = "corpus" in spec["text"], list[dict[str, Any]]()
+        if on_corpus:
+            found = evaluate_on_corpus(opened, tokenizer, rows, passages, spec)
+        else:
+            tuned = read_rows(validation)[: spec["reference_answers"]] if validation else []
+            found, answers = ask_model(opened, tokenizer, rows, spec, tuned)
+            most, size = spec["reference"]["max_tokens"], spec["batch_size"]
+            found["reference"] = reference_metrics(opened, tokenizer, passages, most, size)
+        record: dict[str, Any] = {
+            "schema": 1,
+            "spec": spec,
+            "model": subject.record(),
+            "heldout": heldout,
+            **found,
+            "responses": None if on_corpus else _responses(rows),
+            "precision": subject.precision,
+            "hardware": hardware(),
+            "versions": versions(),
+            "git": git_revision(),
+            "evaluate_seconds": time.perf_counter() - start,
+        }
+    if made is None:
+        record["job"] = _scoring_job(states)
     else:
-        model = load_model(folder, precision=precision, sequence=longest)
-    vocabulary = Vocabulary.load(folder)
-    check_kind(model.config, rows, str(folder))
-    passages = []
-    if reference is not None:
-        passages = [row["text"] for row in read_rows(reference)[: spec["reference"]["passages"]]]
-    trained: set[int] = set()
-    made = read_json(training) if training is not None else None
-    if shard is not None and made is not None:
-        limit = made["spec"]["train"]["max_length"]
-        digest = read_metadata(shard, "tokenizer_sha256")
-        words = [name for name in read_schema(shard).names if name in MASKED_SCHEMA.names]
-        learned = read_table(shard, words).to_pylist()  # without the soft targets, which are large
-        examples = encode_rows(learned, tokenizer, spec["formatting"], digest, limit)
-        trained = {token for example in examples for token in example.answer}
-    heldout = held_out(
-        model, tokenizer, rows, read_rows(states), load_head(head, model.device) if head else None,
-        read_metadata(texts[0], "tokenizer_sha256"), trained, spec, vocabulary,
-        _served_nats(rows, read_rows(served)) if served else [],
-    )  # fmt: skip
-    on_corpus, answers = "corpus" in spec["text"], list[dict[str, Any]]()
-    if on_corpus:
-        found = evaluate_on_corpus(model, tokenizer, rows, passages, spec)
-    else:
-        tuned = read_rows(validation)[: spec["reference_answers"]] if validation else []
-        found, answers = ask_model(model, tokenizer, rows, spec, tuned)
-        most = spec["reference"]["max_tokens"]
-        found["reference"] = reference_metrics(model, tokenizer, passages, most, spec["batch_size"])
-    total, body = count_parameters(model)
-    size = _saved_size_mb(model, folder)
-    if vocabulary is not None:  # rows that repeat are one parameter, as tied tables are
-        repeated = vocabulary.repeated(model)
-        size, total = size * (1 - repeated / total), total - repeated
-    record: dict[str, Any] = {
-        "schema": 1,
-        "spec": spec,
-        "model": {
-            "params": total,
-            "params_non_embedding": body,
-            "size_mb": size,
-            "architecture": model.config.architectures,
-            "sha256": {file.name: sha256_of(file) for file in sorted(folder.glob("*.safetensors"))},
-        },
-        "heldout": heldout,
-        **found,
-        "responses": None
-        if on_corpus
-        else {
-            "rows": len(rows),
-            "finished_share": sum(row["finish_reason"] == "stop" for row in rows) / len(rows),
-            "mean_tokens": sum(len(row["response_ids"] or []) for row in rows) / len(rows),
-        },
-        "precision": precision,
-        "hardware": hardware(),
-        "versions": versions(),
-        "git": git_revision(),
-        "evaluate_seconds": time.perf_counter() - start,
-    }
-    if training is None:  # of what it wrote or scored to be judged here
-        jobs = [read_metadata(path, "job") for path in states]
-        record["job"] = max(jobs, key=lambda job: float(job["peak_memory_mb"]))
-        record["job"] |= sum_energy(energy_of(job, "energy_") for job in jobs).record()
-    if made is not None:
-        record["run"] = made["run"]
-        record["training"] = {name: made[name] for name in _FROM_TRAINING}
-        # Not of a student that was not trained.
-        record["training"] |= {name: made.get(name) for name in ("precision", *Energy().record())}
-        if "target_flops" in made:  # a live teacher's
-            record["training"]["target_flops"] = made["target_flops"]
+        record |= {"run": made["run"], "training": _training_record(made)}
     write_text(responses, "".join(json.dumps(answer) + "\n" for answer in answers))
     record["responses_sha256"] = sha256_of(responses)
     logging.info("loss %.4f in %.0f s", heldout["loss"], record["evaluate_seconds"])

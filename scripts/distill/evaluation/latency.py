@@ -18,10 +18,14 @@ from transformers import AutoConfig, DynamicCache
 
 from distill.core.checksums import check_files
 from distill.core.errors import UserError
+from distill.core.files import write_json
 from distill.core.units import BYTES_PER_MB
 from distill.models.flops import FlopModel, count_parameters, model_size_mb
 from distill.models.forward import model_class
-from distill.models.opening import quantised
+from distill.models.opening import quantised, resolve_precision
+from distill.runtime.device import device as machine_device
+from distill.runtime.device import hardware
+from distill.runtime.environment import versions
 from distill.runtime.memory import memory_now, peak_memory, reset_peak
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -104,11 +108,8 @@ def measure_efficiency(
         new_tokens=(new_tokens, 2), prompt_tokens=(prompt_tokens, 1), repeats=(repeats, 1),
         warmup=(warmup, 0),
     )  # fmt: skip
-    _check_context(
-        model_dir,
-        prompt_tokens + new_tokens,
-        f"a prompt of {prompt_tokens} and {new_tokens} new tokens exceed",
-    )
+    what = f"a prompt of {prompt_tokens} and {new_tokens} new tokens exceed"
+    _check_context(model_dir, prompt_tokens + new_tokens, what)
 
     def generate(model: Any) -> Timing:
         prompt = _prompt(model.config.vocab_size, (1, prompt_tokens), device)
@@ -367,3 +368,31 @@ def _device_name(device: str) -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def measure_architecture(model: str | Path, out: str | Path, spec: dict[str, Any]) -> None:
+    """Time an architecture alone on this machine and write its record.
+
+    Args:
+        model: A file in the model's directory.
+        out: The record, JSON.
+        spec: threads, precision, repeats and architecture; new_tokens, or length and scored (and
+            batch) for an encoder; stored in the record.
+
+    Raises:
+        UserError: As `measure_efficiency`.
+    """
+    measure = measure_encoder if "length" in spec else measure_efficiency
+    names = ("new_tokens", "batch", "length", "scored")
+    record = measure(
+        Path(model).parent,
+        **{name: spec[name] for name in names if name in spec},
+        repeats=spec["repeats"],
+        warmup=1,
+        threads=spec["threads"],
+        precision=resolve_precision(spec["precision"]),
+        device=machine_device().type,
+        quantisation=spec["architecture"].get("quantisation", "none"),
+    )
+    record = {"schema": 1, "spec": spec, **record, "hardware": hardware(), "versions": versions()}
+    write_json(out, record)

@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
+from distill.core.errors import UserError
 from distill.models.attention import GROUPED
 
 _MASKED = ("ForMaskedLM", "ForPreTraining")
@@ -170,3 +171,12 @@ BLOCK_ROWS = 512
 def chunk_rows(logits: torch.Tensor) -> int:
     """Rows of a vocabulary softmax worked on at once: few on CPU, to stay in its cache."""
     return 4 if logits.device.type == "cpu" else 2048
+
+
+def not_finite(model: Any, what: str) -> UserError:
+    """The error for a model whose outputs are NaN or infinite."""
+    name = getattr(model, "name_or_path", "") or "the model"
+    return UserError(
+        f"{name} gives {what} that are NaN or infinite; use precision fp32 or bf16 rather than "
+        "fp16, no quantisation, or another model if its weights are at fault"
+    )

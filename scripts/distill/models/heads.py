@@ -1,13 +1,10 @@
-"""Output heads: from final hidden states to a teacher's log-probabilities."""
+"""Saved output heads: from final hidden states to a teacher's log-probabilities."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from distill.core.errors import UserError
 from distill.models.decoding import Decoding, log_q
-from distill.models.forward import head_inputs
 from distill.models.tensors import load_tensors, save_tensors
 
 
@@ -28,39 +25,6 @@ class OutputHead:
         if self.scale != 1.0:
             logits = logits * self.scale
         return torch.tanh(logits / self.cap) * self.cap if self.cap else logits
-
-
-def head_of(model: Any) -> OutputHead:
-    """The output head of a language model: its matrix, and what else makes logits.
-
-    Raises:
-        UserError: The head is more than a matrix with optional bias, scale and soft cap: its
-            logits differ from the model's own.
-    """
-    module = model.get_output_embeddings()
-    config = model.config
-    scale = getattr(config, "logit_scale", None) or 1.0
-    if getattr(config, "logits_scaling", None):
-        scale = 1.0 / config.logits_scaling
-    cap = getattr(config, "final_logit_softcapping", None) or 0.0
-    head = OutputHead(module.weight.detach(), getattr(module, "bias", None), cap, scale)
-    ids = torch.arange(8, device=model.device).unsqueeze(0) % config.vocab_size
-    with torch.inference_mode():
-        own = model(input_ids=ids).logits[0]
-        ours = head.logits(final_hidden(model, ids, None)[0])
-    if not torch.allclose(own.float(), ours.float(), atol=1e-2, rtol=1e-2):
-        raise UserError(
-            f"the output head of {config.model_type} is more than a matrix, so soft targets "
-            "cannot be had from its hidden states; use another teacher architecture"
-        )
-    return head
-
-
-def final_hidden(model: Any, ids: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """What a language model hands to its output matrix: [batch, tokens, width]."""
-    return head_inputs(model, ids, mask, torch.ones_like(ids, dtype=torch.bool)).view(
-        *ids.shape, -1
-    )
 
 
 def save_head(head: OutputHead, path: str | Path) -> None:

@@ -16,7 +16,6 @@ from distill.models.attention import GROUPED
 from distill.models.forward import is_masked, model_class
 from distill.models.rows import read_ids
 from distill.models.tokenizers import load_tokenizer
-from distill.runtime.cpu import set_up_cpu
 from distill.runtime.device import device
 
 
@@ -151,13 +150,12 @@ def open_scoring(
     Args:
         text: The part.
         model_file: A file in the teacher's directory.
-        spec: Of the teacher: precision, quantisation, device_map and threads, which are set.
+        spec: Of the teacher: precision, quantisation and device_map.
 
     Raises:
         UserError: The text's tokens are not the teacher's, or exceed its context, or the teacher
             is of another kind than the text.
     """
-    set_up_cpu(spec["threads"])
     rows, folder = read_rows(text), Path(model_file).parent
     check_tokens(text, folder)
     check_kind(AutoConfig.from_pretrained(folder, **SAFE), rows, str(folder))

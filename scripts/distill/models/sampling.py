@@ -14,15 +14,16 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from distill.core.errors import UserError
 from distill.models.attention import GROUPED
-from distill.models.decoding import Decoding, pick
+from distill.models.decoding import Decoding
+from distill.models.drawing import pick
+from distill.models.forward import not_finite
 
 FinishReason = Literal["stop", "length"]
 
 
 @contextmanager
-def head_inputs(model: Any) -> Iterator[list[torch.Tensor]]:
+def _last_head_inputs(model: Any) -> Iterator[list[torch.Tensor]]:
     """Collect what enters a model's output head at the last position: [rows, width] each time."""
     entered: list[torch.Tensor] = []
     watch = model.get_output_embeddings().register_forward_pre_hook(
@@ -34,13 +35,38 @@ def head_inputs(model: Any) -> Iterator[list[torch.Tensor]]:
         watch.remove()
 
 
-def not_finite(model: Any, what: str) -> UserError:
-    """The error for a model whose outputs are NaN or infinite."""
-    name = getattr(model, "name_or_path", "") or "the model"
-    return UserError(
-        f"{name} gives {what} that are NaN or infinite; use precision fp32 or bf16 rather than "
-        "fp16, no quantisation, or another model if its weights are at fault"
-    )
+def _prompt_inputs(
+    model: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int
+) -> tuple[DynamicCache, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What a batch of prompts is read from: a cache, and the inputs that are not in it yet.
+
+    Returns:
+        The cache, which holds what all prompts begin with; ids and positions [rows, rest] of what
+        follows, padded on the left; the mask [rows, shared + rest].
+    """
+    rows, lengths = len(prompts), [len(prompt) for prompt in prompts]
+    shortest, longest = min(lengths), max(lengths)
+    # Padding lies between what is shared and the rest, where a sliding window would count it.
+    window = getattr(model.config, "sliding_window", None) or longest + max_new_tokens
+    shared = 0
+    if longest + max_new_tokens <= window:
+        while shared < shortest - 1 and len({prompt[shared] for prompt in prompts}) == 1:
+            shared += 1
+    cache = decoding_cache(model)
+    if shared:
+        prefix = torch.tensor([list(prompts[0][:shared])], device=model.device)
+        model(input_ids=prefix, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        cache.batch_repeat_interleave(rows)
+    width = longest - shared
+    ids = torch.zeros(rows, width, dtype=torch.long)
+    mask = torch.zeros(rows, shared + width, dtype=torch.long)
+    mask[:, :shared] = 1
+    for row, prompt in enumerate(prompts):
+        rest = torch.tensor(list(prompt[shared:]))
+        ids[row, width - len(rest) :] = rest
+        mask[row, shared + width - len(rest) :] = 1
+    positions = (mask.cumsum(-1) - 1).clamp_min(0)[:, shared:]
+    return cache, ids.to(model.device), mask.to(model.device), positions.to(model.device)
 
 
 @torch.inference_mode()
@@ -74,31 +100,8 @@ def sample_batch(
     Raises:
         UserError: The model's logits are NaN or infinite, so that no token could be drawn.
     """
-    device = model.device
-    rows = len(prompts)
-    lengths = [len(prompt) for prompt in prompts]
-    shortest, longest = min(lengths), max(lengths)
-    # Padding lies between what is shared and the rest, where a sliding window would count it.
-    window = getattr(model.config, "sliding_window", None) or longest + max_new_tokens
-    shared = 0
-    if longest + max_new_tokens <= window:
-        while shared < shortest - 1 and len({prompt[shared] for prompt in prompts}) == 1:
-            shared += 1
-    cache = decoding_cache(model)
-    if shared:
-        prefix = torch.tensor([list(prompts[0][:shared])], device=device)
-        model(input_ids=prefix, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        cache.batch_repeat_interleave(rows)
-    width = longest - shared
-    ids = torch.zeros(rows, width, dtype=torch.long)
-    mask = torch.zeros(rows, shared + width, dtype=torch.long)
-    mask[:, :shared] = 1
-    for row, prompt in enumerate(prompts):
-        rest = torch.tensor(list(prompt[shared:]))
-        ids[row, width - len(rest) :] = rest
-        mask[row, shared + width - len(rest) :] = 1
-    positions = (mask.cumsum(-1) - 1).clamp_min(0)[:, shared:].to(device)
-    ids, mask = ids.to(device), mask.to(device)
+    device, rows = model.device, len(prompts)
+    cache, ids, mask, positions = _prompt_inputs(model, prompts, max_new_tokens)
     noise = None if uniforms is None else torch.from_numpy(uniforms).to(device)
 
     made: list[list[int]] = [[] for _ in range(rows)]
@@ -106,7 +109,7 @@ def sample_batch(
     alive = torch.arange(rows, device=device)  # which row of `prompts` each row of the batch is
     running = torch.ones(rows, dtype=torch.bool, device=device)
     stops = torch.tensor(list(stop_ids), device=device)
-    with head_inputs(model) as entered:
+    with _last_head_inputs(model) as entered:
         for step in range(max_new_tokens):
             logits = model(
                 input_ids=ids,

@@ -8,7 +8,6 @@ from distill.answers.runs.questions import OF_SAMPLES
 from distill.laws.curves import label_of
 from distill.stats.intervals import number, percent
 
-LAW_FIGURES = ["law_curves", "size_curves", "judged", "exponents", "residuals"]
 FIRST = [advice.KEY, reach.KEY, predicted.KEY]
 """Questions whose answers open the section, in this order."""
 ELSEWHERE = {question.KEY for question in OF_SAMPLES}
@@ -57,7 +56,7 @@ def law_parts(laws: Mapping[str, Any] | None, answers: Mapping[str, Any]) -> dic
         answers: answers.json.
 
     Returns:
-        laws (see `law_section`) and law_figures; advice, the first answer to what to do next;
+        laws (see `law_section`); advice, the first answer to what to do next;
         open_questions, answers that tell something, and untold, those that cannot, both by
         question; claims, verdicts on what others claimed.
     """
@@ -76,7 +75,6 @@ def law_parts(laws: Mapping[str, Any] | None, answers: Mapping[str, Any]) -> dic
     untold = {heading: under(heading, True) for heading in headings}
     return {
         "laws": law_section(laws or {"laws": [], "refused": []}),
-        "law_figures": LAW_FIGURES,
         "advice": by_key.get(advice.KEY, []),
         "open_questions": {heading: found for heading, found in told.items() if found},
         "untold": {heading: _once(found) for heading, found in untold.items() if found},

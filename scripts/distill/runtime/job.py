@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -50,22 +50,36 @@ def end_with_workflow() -> None:
         os._exit(1)
 
 
+def leave_out(package: str) -> None:
+    """Make an optional package of a library look absent, if nothing has imported it yet."""
+    os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"  # that models need torch
+    sys.modules.setdefault(package, None)  # type: ignore[arg-type]
+
+
 @contextmanager
-def job(snakemake: Any) -> Iterator[Any]:
-    """Run a job's work: yields Snakemake's job object, logs to its log file.
+def job(snakemake: Any, without: Sequence[str] = ()) -> Iterator[None]:
+    """Run a job's work, one call of the library, and log to the job's log file.
 
     A UserError and what a disk refuses end the job with a sentence alone; another exception leaves
-    its traceback in the log and its last line on the terminal. Ctrl-C ends it without a word:
-    Snakemake has told.
+    its traceback in the log and its last line on the terminal. Ctrl-C ends it silently, as
+    Snakemake reports it.
+
+    Args:
+        snakemake: Snakemake's object of the job.
+        without: Optional packages that look absent to libraries imported within the block.
+            transformers' tokenizers import torch and are as good without; its Trainer imports
+            peft, and with it bitsandbytes and a compiler: four seconds, as long as all the rest.
     """
     end_with_workflow()
+    for package in without:
+        leave_out(package)
     ended: list[bool] = []
     atexit.register(_end_at_once, ended)  # before all others, so that it is called after them
     log = Path(str(snakemake.log[0]))
     logging.raiseExceptions = False  # a log that cannot be written must not hide why
     _open_log(log)
     try:
-        yield snakemake
+        yield
     except UserError as error:
         _fail(str(error))
     except KeyboardInterrupt:

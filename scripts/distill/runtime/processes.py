@@ -22,8 +22,7 @@ import psutil
 
 from distill.core.errors import UserError
 from distill.core.files import read_json, write_json
-from distill.runtime.imports import leave_out
-from distill.runtime.job import end_with_workflow
+from distill.runtime.job import end_with_workflow, leave_out
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -1,4 +1,4 @@
-"""Numbers with their spread: pooled standard deviations, 90 % intervals, and numbers in words."""
+"""Numbers with their spread: pooled standard deviations and 90 % intervals."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -6,43 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from scipy import stats
+
+from distill.core.quantities import number, percent  # noqa: F401
 
 LEVEL = 0.90
 """Coverage of the intervals (a share)."""
-
-
-def number(value: Any, digits: int = 3) -> str:
-    """Write a number for a reader: `digits` significant, thousands separated, 10ⁿ when extreme.
-
-    Whole numbers given as int are written in full; null becomes an en dash.
-    """
-    if value is None or value is pd.NA:
-        return "–"
-    if isinstance(value, (bool, np.bool_)):
-        return "yes" if value else "no"
-    if isinstance(value, (int, np.integer)):
-        return f"{value:,}".replace("-", "−")
-    value = float(value)
-    if math.isnan(value):
-        return "–"
-    if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
-    if value == 0:
-        return "0"
-    mantissa, power = f"{value:.{digits - 1}e}".split("e")
-    if not -3 <= int(power) < 7:
-        raised = str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-        return f"{mantissa} × 10{raised}".replace("-", "−")
-    rounded = float(f"{mantissa}e{power}")
-    return f"{rounded:,.{max(0, digits - 1 - int(power))}f}".replace("-", "−")
-
-
-def percent(share: float) -> str:
-    """Write a signed share as per cent, two significant digits."""
-    sign = "+" if share > 0 else ""
-    return f"{sign}{number(100 * share, 2)} %"
 
 
 def sizes_text(sizes: Iterable[int]) -> str:

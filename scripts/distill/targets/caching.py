@@ -1,19 +1,21 @@
 """Make a cache: soft targets of a part of the text, and the manifest that says whose they are."""
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from distill.contracts.energy import energy_of, sum_energy
+from distill.contracts.costs import Cost, cost_of, sum_costs
 from distill.core.errors import UserError
+from distill.core.parquet import read_rows, write_rows
 from distill.models.decoding import Decoding
-from distill.models.heads import OutputHead, hidden_states, teacher_log_q
+from distill.models.heads import OutputHead, hidden_states, load_head, teacher_log_q
+from distill.runtime.device import device
 from distill.runtime.meter import Meter
 from distill.targets.encoding import encode_targets, mix_log_q
-from distill.targets.format import scheme_of
+from distill.targets.format import scheme_of, target_schema
 
 BLOCK = 512  # tokens at once: enough for the head's matrix product, 100 MB of log q at 49,152 words
 
@@ -63,11 +65,10 @@ def cache_targets(
         for rows, head in zip(states, heads, strict=True)
     ]
     counts = [len(own) for own in read[0]]
-    cost = sum(2 * head.weight.numel() for head in heads)
+    head_flops = sum(2 * head.weight.numel() for head in heads)
     made: list[dict[str, Any]] = []
     meter = Meter()
     for block in tqdm(list(_blocks(counts)), desc="soft targets", mininterval=5, leave=False):
-        began = time.perf_counter()
         each = [
             teacher_log_q(head, torch.cat([own[number] for number in block]), decoding)
             for own, head, decoding in zip(read, heads, decodings(spec), strict=True)
@@ -82,12 +83,33 @@ def cache_targets(
                     "id": names[number],
                     "tokens": counts[number],
                     **encode_targets(own.cpu(), scheme, names[number]),
-                    "flops": cost * counts[number] + sum(rows[number]["flops"] for rows in states),
-                    "seconds": sum(rows[number]["seconds"] for rows in states),
                 }
             )
-        spent, energy = (time.perf_counter() - began) / len(block), meter.lap() / len(block)
+        share = meter.lap() / len(block)
         for row, number in zip(made[first:], block, strict=True):
-            row["seconds"] += spent
-            row |= sum_energy([energy, *(energy_of(rows[number]) for rows in states)]).columns()
+            scoring = sum_costs(cost_of(rows[number]) for rows in states)
+            row |= (Cost(head_flops * counts[number]) + scoring + share).columns()
     return made
+
+
+def cache_part(
+    states: Sequence[str | Path],
+    heads: Sequence[str | Path],
+    out: str | Path,
+    spec: dict[str, Any],
+) -> None:
+    """Make the soft targets of one part of a text from its teachers' final hidden states.
+
+    Args:
+        states: Per teacher its states on the part.
+        heads: Per teacher its output head.
+        out: The part of the cache, rows of `target_schema`.
+        spec: As of `cache_targets`; stored in the part.
+
+    Raises:
+        UserError: As `cache_targets`.
+    """
+    opened = [load_head(path, device()) for path in heads]
+    rows = cache_targets([read_rows(path) for path in states], opened, spec)
+    vocabulary = max(len(head.weight) for head in opened)
+    write_rows(out, rows, target_schema(scheme_of(spec)), spec=spec, vocabulary=vocabulary)

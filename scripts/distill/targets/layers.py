@@ -5,37 +5,24 @@ Random projections keep angles and distances up to a factor (Johnson-Lindenstrau
 directions of largest variance of the first training part.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 
-from distill.contracts.schemas import energy_fields
+from distill.contracts.costs import Cost
+from distill.contracts.schemas import LAYERS_SCHEMA
 from distill.core.errors import UserError
+from distill.core.parquet import write_rows
 from distill.models.flops import FlopModel
-from distill.models.forward import fills_masks
+from distill.models.forward import fills_masks, not_finite
+from distill.models.opening import open_scoring
 from distill.models.rows import batches, padded, read_ids, scored_positions
-from distill.models.sampling import not_finite
 from distill.models.tensors import load_tensors, save_tensors
 from distill.runtime.meter import Meter
-
-LAYERS_SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("layers", pa.large_binary()),
-        ("scales", pa.large_binary()),
-        ("layer_flops", pa.float64()),
-        ("layer_seconds", pa.float64()),
-        *energy_fields("layer_"),
-    ]
-)
-"""Per row of text: `layers`, [tokens, layers, width] as int8 (bits 8) or bf16 (bits 16); `scales`,
-float32 [tokens, layers], by which int8 is multiplied (empty for bf16); FLOPs, seconds and energy of
-the forward pass."""
+from distill.runtime.out_of_memory import SMALLER_TEACHER, memory_hint
 
 
 @torch.inference_mode()
@@ -163,9 +150,9 @@ def score_layers(
         spec: layers, tokens, projection, width, bits and seed.
         projection: The fitted one for `pca`; else None.
     """
-    start, meter = time.perf_counter(), Meter()
+    meter = Meter()
     states = layer_states(model, rows, spec["layers"], spec["tokens"])
-    seconds, energy = (time.perf_counter() - start) / len(rows), meter.total() / len(rows)
+    share = meter.total() / len(rows)
     if spec["projection"] == "random":
         wide = states[0].shape[-1]
         projection = random_projection(wide, spec["width"], len(spec["layers"]), spec["seed"])
@@ -174,9 +161,53 @@ def score_layers(
         {
             "id": row["id"],
             **encode_layers(project(own, projection), spec["bits"]),
-            "layer_flops": float(flop_model.sequence_forward(len(read_ids(row)), 0)),
-            "layer_seconds": seconds,
-            **energy.columns("layer_"),
+            **(Cost(flop_model.sequence_forward(len(read_ids(row)), 0)) + share).columns("layer_"),
         }
         for row, own in zip(rows, states, strict=True)
     ]
+
+
+def fit_projection(
+    text: str | Path, model: str | Path, out: str | Path, spec: dict[str, Any]
+) -> None:
+    """Fit the principal directions of a teacher's layers on one part of a text.
+
+    Args:
+        text: The first training part.
+        model: A file in the teacher's directory.
+        out: The projection, safetensors.
+        spec: scorer (how the teacher is loaded), layers, tokens and width.
+
+    Raises:
+        UserError: As `open_scoring`, `layer_states` and `fit_pca`; memory ran out.
+    """
+    with memory_hint("scoring a text", SMALLER_TEACHER):
+        rows, opened = open_scoring(text, model, spec["scorer"])
+        states = layer_states(opened, rows, spec["layers"], spec["tokens"])
+        save_projection(fit_pca(states, spec["width"]), out)
+
+
+def layers_part(
+    text: str | Path,
+    model: str | Path,
+    projection: str | Path | None,
+    out: str | Path,
+    spec: dict[str, Any],
+) -> None:
+    """Save projected hidden states of chosen layers of a teacher on one part of a text.
+
+    Args:
+        text: The part of the text.
+        model: A file in the teacher's directory.
+        projection: The fitted one for `pca`; else None.
+        out: The states, rows of `LAYERS_SCHEMA`.
+        spec: scorer (how the teacher is loaded), and as of `score_layers`; stored in the output.
+
+    Raises:
+        UserError: As `open_scoring` and `layer_states`; memory ran out.
+    """
+    with memory_hint("scoring a text", SMALLER_TEACHER):
+        rows, opened = open_scoring(text, model, spec["scorer"])
+        fitted = load_projection(projection) if projection else None
+        states = score_layers(opened, rows, spec, fitted)
+    write_rows(out, states, LAYERS_SCHEMA, spec=spec)

@@ -8,16 +8,24 @@ from typing import Any
 from distill.core.checksums import tokenizer_sha256
 from distill.core.errors import UserError
 from distill.core.files import write_json
+from distill.models.tokenizers import load_tokenizer
 
 
 def write_manifest(
-    tokenizers: Sequence[Any], names: Sequence[str], spec: dict[str, Any], out: str | Path
+    models: Sequence[str | Path], names: Sequence[str], spec: dict[str, Any], out: str | Path
 ) -> None:
     """Write what a reader of a cache must know: whose targets they are, in which tokens.
+
+    Args:
+        models: Per teacher a file in the directory that has its tokenizer.
+        names: The teachers' names.
+        spec: Of the cache.
+        out: The manifest, JSON.
 
     Raises:
         UserError: The teachers of a mixture have different tokenizers.
     """
+    tokenizers = [load_tokenizer(Path(path).parent) for path in models]
     entries = [
         {
             "teacher": name,

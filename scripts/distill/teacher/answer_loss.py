@@ -1,31 +1,19 @@
 """A teacher's own loss on the answers of a text, from its hidden states, to choose rows by."""
 
-import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import torch
 
-from distill.contracts.energy import energy_of
-from distill.contracts.schemas import energy_fields
+from distill.contracts.costs import Cost, cost_of
+from distill.contracts.schemas import LOSS_SCHEMA
 from distill.core.errors import UserError
+from distill.core.parquet import read_rows, write_rows
 from distill.models.decoding import Decoding
-from distill.models.heads import OutputHead, hidden_states, teacher_log_q
+from distill.models.heads import OutputHead, hidden_states, load_head, teacher_log_q
+from distill.runtime.device import device
 from distill.runtime.meter import Meter
-
-LOSS_SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("tokens", pa.int32()),
-        ("loss", pa.float64()),
-        ("flops", pa.float64()),
-        ("seconds", pa.float64()),
-        *energy_fields(),
-    ]
-)
-"""Per row of text: its answer tokens, the teacher's mean loss on them in nats, and what it cost:
-the output head, and the scoring pass where the hidden states did not fall out of generation."""
 
 
 @torch.inference_mode()
@@ -61,18 +49,36 @@ def answer_losses(
                 f"the hidden states lack the answer {row['id']} as it stands; delete them and run "
                 "again"
             )
-        began = time.perf_counter()
         hidden = hidden_states(state["hidden"], head.weight.shape[1])
         logs = teacher_log_q(head, hidden, Decoding(temperature)).cpu()
         loss = -logs.gather(1, ids.unsqueeze(1)).double().mean()
+        head_pass = Cost(float(2 * head.weight.numel() * len(ids)))
         made.append(
             {
                 "id": row["id"],
                 "tokens": len(ids),
                 "loss": float(loss),
-                "flops": float(2 * head.weight.numel() * len(ids) + state["flops"]),
-                "seconds": time.perf_counter() - began + state["seconds"],
-                **(meter.lap() + energy_of(state)).columns(),
+                **(head_pass + cost_of(state) + meter.lap()).columns(),
             }
         )
     return made
+
+
+def score_answers(
+    text: str | Path, states: str | Path, head: str | Path, out: str | Path, spec: dict[str, Any]
+) -> None:
+    """Save a teacher's own mean loss on each answer of one part of a text.
+
+    Args:
+        text: The part of the text.
+        states: The teacher's final hidden states on its answers.
+        head: The teacher's output head.
+        out: The losses, rows of `LOSS_SCHEMA`.
+        spec: temperature; stored in the output.
+
+    Raises:
+        UserError: As `answer_losses`.
+    """
+    opened = load_head(head, device())
+    rows = answer_losses(read_rows(text), read_rows(states), opened, spec["temperature"])
+    write_rows(out, rows, LOSS_SCHEMA, spec=spec)

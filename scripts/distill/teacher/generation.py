@@ -4,22 +4,31 @@ import logging
 import math
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from distill.contracts.energy import Energy, energy_of
+from distill.contracts.costs import FREE, Cost, cost_of
+from distill.contracts.schemas import RAW_SCHEMA, STATES_SCHEMA, TEXT_SCHEMA
+from distill.core.checksums import tokenizer_sha256
 from distill.core.completeness import check_some_text, count_empty
 from distill.core.errors import UserError
 from distill.core.noise import row_uniforms
+from distill.core.parquet import read_rows, write_rows
 from distill.models.decoding import Decoding
 from distill.models.flops import FlopModel
 from distill.models.formatting import encoder, magpie_prefix, turn_end
-from distill.models.heads import head_of, state_bytes
+from distill.models.head_extraction import head_of
+from distill.models.heads import state_bytes
+from distill.models.opening import load_teacher
 from distill.models.sampling import sample_batch
+from distill.models.tokenizers import load_tokenizer
+from distill.runtime.memory import job_peak
 from distill.runtime.meter import Meter
+from distill.runtime.out_of_memory import memory_hint, smaller_batch
 
 
 def _bar(what: str, rows: int) -> Any:
@@ -38,8 +47,7 @@ def synthesise_prompts(
             system.
 
     Returns:
-        `candidates` raw prompts, and the cost of all turns, discarded ones included: flops,
-        seconds, kwh and kwh_estimated.
+        `candidates` raw prompts, and columns of the cost of all turns, discarded ones included.
 
     Raises:
         UserError: Hardly any turn is closed within max_tokens.
@@ -80,8 +88,30 @@ def synthesise_prompts(
             bar.update(min(len(kept), spec["candidates"]) - bar.n)
             made += sum(len(new) for new, _ in turns)
             bar.set_postfix_str(f"{made / (time.perf_counter() - start):.0f} tokens/s")
-    cost = {"flops": flops, "seconds": time.perf_counter() - start, **meter.total().columns()}
-    return kept[: spec["candidates"]], cost
+    return kept[: spec["candidates"]], (Cost(flops) + meter.total()).columns()
+
+
+def _states_row(name: str, new: list[int], states: torch.Tensor) -> dict[str, Any]:
+    """The row of `STATES_SCHEMA` of an answer; its states fell out of generation, at no cost."""
+    blob = state_bytes(states[: len(new)])
+    return {"id": name, "tokens": len(new), "hidden": blob, **FREE.columns()}
+
+
+def _text_row(
+    prompt: dict[str, Any],
+    prompt_ids: list[int],
+    new: list[int],
+    reason: str,
+    cost: Cost,
+) -> dict[str, Any]:
+    """The row of `TEXT_SCHEMA` of an answer, but for its response; costs include the prompt's."""
+    return {
+        **{name: prompt[name] for name in ("id", "row", "prompt", "context", "reference")},
+        "prompt_ids": prompt_ids,
+        "response_ids": new,
+        "finish_reason": reason,
+        **(cost_of(prompt, "prompt_") + cost).columns("teacher_"),
+    }
 
 
 def generate_text(
@@ -123,40 +153,18 @@ def generate_text(
             noise = np.stack(
                 [row_uniforms(prompts[row]["id"], decoding["seed"], steps) for row in batch]
             )
-            began = time.perf_counter()
             states = torch.empty(len(batch), steps, width, dtype=torch.bfloat16)
             answers = sample_batch(
                 model, [encoded[row] for row in batch], stop_ids=stops, max_new_tokens=steps,
                 decoding=distribution, uniforms=noise, states=states,
             )  # fmt: skip
-            seconds = (time.perf_counter() - began) / len(batch)
-            energy = meter.lap() / len(batch)
+            share = meter.lap() / len(batch)
             for row, (new, reason), state in zip(batch, answers, states, strict=True):
-                source = prompts[row]
-                kept[row] = {
-                    "id": source["id"],
-                    "tokens": len(new),
-                    "hidden": state_bytes(state[: len(new)]),
-                    "flops": 0.0,
-                    "seconds": 0.0,
-                    **Energy().columns(),
-                }
+                kept[row] = _states_row(prompts[row]["id"], new, state)
+                cost = Cost(flop_model.generation(len(encoded[row]), len(new))) + share
+                done[row] = _text_row(prompts[row], encoded[row], new, reason, cost)
                 body = new[:-1] if reason == "stop" else new
-                done[row] = {
-                    "id": source["id"],
-                    "row": source["row"],
-                    "prompt": source["prompt"],
-                    "context": source["context"],
-                    "response": tokenizer.decode(body, skip_special_tokens=True),
-                    "reference": source["reference"],
-                    "prompt_ids": encoded[row],
-                    "response_ids": new,
-                    "finish_reason": reason,
-                    "teacher_flops": source["prompt_flops"]
-                    + flop_model.generation(len(encoded[row]), len(new)),
-                    "teacher_seconds": source["prompt_seconds"] + seconds,
-                    **(energy_of(source, "prompt_") + energy).columns("teacher_"),
-                }
+                done[row]["response"] = tokenizer.decode(body, skip_special_tokens=True)
             made += sum(len(new) for new, _ in answers)
             bar.update(len(batch))
             bar.set_postfix_str(f"{made / (time.perf_counter() - start):.0f} tokens/s")
@@ -175,3 +183,58 @@ def longest_sequence(
     encode = encoder(tokenizer, **spec["formatting"])
     longest = max(len(encode(row["prompt"], row["context"])) for row in prompts)
     return longest + int(spec["decoding"]["max_tokens"])
+
+
+def synthesise_part(model: str | Path, out: str | Path, spec: dict[str, Any], teacher: str) -> None:
+    """Let a teacher write one raw part of the prompts (Magpie).
+
+    Args:
+        model: A file in the teacher's directory.
+        out: The part, rows of `RAW_SCHEMA`.
+        spec: As of `synthesise_prompts`, and how the teacher is loaded; stored in the part.
+        teacher: Its name in the config, for errors.
+
+    Raises:
+        UserError: As `synthesise_prompts`; memory ran out.
+    """
+    folder = Path(model).parent
+    opened = load_teacher(folder, spec, sequence=4 * spec["max_tokens"])
+    with memory_hint(f"writing {spec['batch_size']} prompts at once", smaller_batch(teacher)):
+        rows, cost = synthesise_prompts(opened, load_tokenizer(folder), spec)
+    write_rows(out, rows, RAW_SCHEMA, spec=spec, cost=cost)
+
+
+def generate_part(
+    prompts: str | Path,
+    model: str | Path,
+    text: str | Path,
+    states: str | Path,
+    spec: dict[str, Any],
+    teacher: str,
+) -> None:
+    """Let a teacher answer one part of the prompts; keep the hidden states behind its answers.
+
+    Args:
+        prompts: The part of the prompts.
+        model: A file in the teacher's directory.
+        text: Output, rows of `TEXT_SCHEMA`, written last.
+        states: Output, rows of `STATES_SCHEMA`, with the job's memory and energy.
+        spec: As of `generate_text`, and how the teacher is loaded; stored in both outputs.
+        teacher: Its name in the config, for errors.
+
+    Raises:
+        UserError: As `generate_text`; memory ran out; a prompt and its answer do not fit the
+            teacher's context.
+    """
+    asked, folder, decoding = read_rows(prompts), Path(model).parent, spec["decoding"]
+    tokenizer = load_tokenizer(folder)
+    length = longest_sequence(tokenizer, asked, spec)
+    opened = load_teacher(folder, decoding, sequence=length)
+    meter = Meter()
+    what = f"answering {decoding['batch_size']} prompts at once"
+    with memory_hint(what, smaller_batch(teacher)):
+        rows, hidden = generate_text(opened, tokenizer, asked, spec)
+    used = job_peak() | meter.total().energy.record()
+    write_rows(states, hidden, STATES_SCHEMA, spec=spec, job=used)
+    digest = tokenizer_sha256(tokenizer)
+    write_rows(text, rows, TEXT_SCHEMA, spec=spec, tokenizer_sha256=digest)

@@ -7,20 +7,26 @@ cost a KL of 2e-5 nats per token on SmolLM2-135M.
 """
 
 import inspect
-import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from distill.contracts.costs import Cost
+from distill.contracts.schemas import STATES_SCHEMA
+from distill.core.parquet import write_rows
 from distill.models.flops import FlopModel
-from distill.models.forward import fills_masks, head_inputs
-from distill.models.heads import head_of, state_bytes
+from distill.models.forward import fills_masks, head_inputs, not_finite
+from distill.models.head_extraction import head_of
+from distill.models.heads import state_bytes
+from distill.models.opening import open_scoring
 from distill.models.rows import batches, padded, read_ids, scored_positions
-from distill.models.sampling import not_finite
+from distill.runtime.memory import job_peak
 from distill.runtime.meter import Meter
+from distill.runtime.out_of_memory import SMALLER_TEACHER, memory_hint
 
 WORTH_SHARING = 8  # tokens that rows begin with: fewer save less than a second pass costs
 
@@ -85,7 +91,6 @@ def score_text(
     scored: dict[int, dict[str, Any]] = {}
     meter = Meter()
     for batch in batches(rows, batch_size, model.device):
-        start = time.perf_counter()
         ids, mask = padded([rows[number] for number in batch], model.device)
         where = [scored_positions(rows[number], tokens) for number in batch]
         keep = torch.zeros_like(ids, dtype=torch.bool)
@@ -94,7 +99,7 @@ def score_text(
         hidden = _kept_states(model, ids, mask, keep).split([len(own) for own in where])
         if not all(bool(own.isfinite().all()) for own in hidden):
             raise not_finite(model, "hidden states")
-        energy = meter.lap() / len(batch)
+        share = meter.lap() / len(batch)
         for number, own, positions in zip(batch, hidden, where, strict=True):
             kept, length = len(positions), len(read_ids(rows[number]))
             # The output matrix itself is not run here, but a masked model's layers before it are.
@@ -103,8 +108,29 @@ def score_text(
                 "id": rows[number]["id"],
                 "tokens": kept,
                 "hidden": state_bytes(own),
-                "flops": float(flops),
-                "seconds": (time.perf_counter() - start) / len(batch),
-                **energy.columns(),
+                **(Cost(float(flops)) + share).columns(),
             }
     return [scored[number] for number in range(len(rows))]
+
+
+def score_part(
+    text: str | Path, model: str | Path, out: str | Path, spec: dict[str, Any], tokens: str
+) -> None:
+    """Save a teacher's final hidden states on one part of a text that it did not write just now.
+
+    Args:
+        text: The part of the text.
+        model: A file in the teacher's directory.
+        out: The part's states, rows of `STATES_SCHEMA`, with the job's memory and energy.
+        spec: How the teacher is loaded; stored in the output.
+        tokens: `answer` or `all`: which positions.
+
+    Raises:
+        UserError: As `open_scoring` and `score_text`; memory ran out.
+    """
+    with memory_hint("scoring a text", SMALLER_TEACHER):
+        rows, opened = open_scoring(text, model, spec)
+        meter = Meter()
+        states = score_text(opened, rows, tokens)
+        used = job_peak() | meter.total().energy.record()
+    write_rows(out, states, STATES_SCHEMA, spec=spec, job=used)

@@ -1,16 +1,59 @@
 """Start the training of a student: in this process or in one to each GPU, with rows that fit."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from distill.core.errors import UserError
-from distill.core.files import read_json
+from distill.core.files import read_json, sha256_of
+from distill.core.keys import digest
 from distill.runtime.cpu import set_up_cpu
 from distill.runtime.processes import run_processes
 from distill.training.micro_batch import fitting_micro_batch
 from distill.training.run import train_student, with_settings
+
+
+def train_from_files(
+    initial: str | Path,
+    shard: str | Path | None,
+    out: str | Path,
+    spec: dict[str, Any],
+    run: dict[str, Any],
+    code: str,
+    heads: Sequence[str | Path] = (),
+    validation: Sequence[str | Path] = (),
+    best: str | Path | None = None,
+    teacher: str | Path | None = None,
+    attempt: int = 1,
+) -> None:
+    """Train one student on one shard; the n = 0 student is saved as it is.
+
+    Args:
+        initial: A file in the directory of the student before training.
+        code: Digest of the code: a checkpoint of other code, spec or data is cleared.
+        teacher: A file in the directory of the teacher's model, for spans or to be asked live.
+        attempt: As of `launch_training`.
+        shard, out, spec, run, heads, validation, best: As of `train_student`.
+
+    Raises:
+        UserError: As `launch_training`.
+    """
+    read = [path for path in (shard, *validation, best, teacher) if path is not None]
+    launch_training(
+        attempt,
+        initial=Path(initial).parent,
+        shard=shard,
+        out=out,
+        spec=spec,
+        run=run,
+        tag=digest([spec, code, [sha256_of(path) for path in read]]),
+        heads=list(heads),
+        validation=list(validation),
+        best=best,
+        teacher=Path(teacher).parent if teacher else None,
+    )
 
 
 def launch_training(attempt: int = 1, **given: Any) -> None:

@@ -22,7 +22,7 @@ from distill.models.decoding import Decoding
 from distill.models.encoding import collate
 from distill.models.flops import FlopModel, training_passes
 from distill.models.formatting import turn_end
-from distill.models.heads import final_hidden, head_of
+from distill.models.head_extraction import final_hidden, head_of
 from distill.models.opening import load_teacher
 from distill.models.rows import Example, scored_positions
 from distill.models.sampling import sample_batch

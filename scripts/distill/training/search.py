@@ -21,10 +21,12 @@ from optuna.trial import TrialState
 from transformers import TrainerCallback
 
 from distill.core.errors import UserError
-from distill.core.files import write_json
+from distill.core.files import sha256_of, write_json
+from distill.core.keys import digest
+from distill.training.build import build_trainer
 from distill.training.checkpoints import prepare_folder
 from distill.training.micro_batch import fitting_micro_batch, mark_running, micro_batch
-from distill.training.run import build_trainer, check_inputs, diverged, with_settings
+from distill.training.run import check_inputs, diverged, with_settings
 
 _DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -77,6 +79,90 @@ def _mend_journal(journal: Path) -> None:
         os.truncate(journal, journal.read_bytes().rfind(b"\n") + 1)
 
 
+def _open_study(journal: Path, startup_trials: int) -> optuna.Study:
+    """The search's study, with the trials that its journal holds; those left by a kill failed.
+
+    Raises:
+        UserError: The journal is damaged.
+    """
+    _mend_journal(journal)
+    try:
+        study = optuna.create_study(
+            storage=JournalStorage(JournalFileBackend(str(journal))), study_name="search",
+            direction="minimize", load_if_exists=True,
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=startup_trials),
+        )  # fmt: skip
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{journal} is damaged ({type(error).__name__}: {error}); delete {journal.parent} and "
+            "run the workflow again, which begins that search anew"
+        ) from None
+    for orphan in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+        study.tell(orphan.number, state=TrialState.FAIL)  # left by a killed job
+    return study
+
+
+def _finish_trial(
+    study: optuna.Study,
+    trial: optuna.Trial,
+    trainer: Any,
+    report: _Report,
+    stopping: Any,
+    start: float,
+) -> float:
+    """Tell the study how a trial ended; returns its loss."""
+    loss = math.inf
+    if not diverged(trainer.state):
+        loss = min(report.losses) if stopping else report.losses[-1]
+    trial.set_user_attr("seconds", time.perf_counter() - start)
+    trial.set_user_attr("energy", trainer.energy().columns("energy_"))
+    trial.set_user_attr("updates", trainer.state.global_step)
+    if report.pruned or not math.isfinite(loss):
+        study.tell(trial, state=TrialState.PRUNED)
+    else:
+        study.tell(trial, loss)
+    return loss
+
+
+def _record(study: optuna.Study, spec: dict[str, Any]) -> dict[str, Any]:
+    """The content of best.json.
+
+    Raises:
+        UserError: No trial ended with a finite loss.
+    """
+    trials = study.get_trials(deepcopy=False, states=_DONE)
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    if not complete:
+        raise UserError(
+            f"no trial of the search over {', '.join(spec['space'])} ended with a finite loss; "
+            "narrow its space, in particular the learning rate"
+        )
+    best = min(complete, key=lambda trial: (float(trial.value or 0.0), trial.number))
+    return {
+        "schema": 1,
+        "spec": spec,
+        "settings": best.params,
+        "loss": best.value,
+        "trials": [
+            {
+                "trial": number,
+                "pruned": trial.state == TrialState.PRUNED,
+                "loss": _least(
+                    [trial.value]
+                    if trial.value is not None and trial.state == TrialState.COMPLETE
+                    else trial.intermediate_values.values()
+                ),
+                "settings": trial.params,
+                "updates": trial.user_attrs["updates"],
+                "seconds": trial.user_attrs["seconds"],
+                **trial.user_attrs["energy"],
+                "best": trial.number == best.number,
+            }
+            for number, trial in enumerate(trials)
+        ],
+    }
+
+
 def search_settings(
     initial: str | Path,
     shard: str | Path,
@@ -108,27 +194,12 @@ def search_settings(
     """
     check_inputs(initial, shard)
     resume = prepare_folder(Path(out).parent, tag)
-    journal = resume / "journal.log"
-    _mend_journal(journal)
-    try:
-        study = optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(str(journal))), study_name="search",
-            direction="minimize", load_if_exists=True,
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=spec["startup_trials"]),
-        )  # fmt: skip
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{journal} is damaged ({type(error).__name__}: {error}); delete {resume} and run the "
-            "workflow again, which begins that search anew"
-        ) from None
-    for orphan in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-        study.tell(orphan.number, state=TrialState.FAIL)  # left by a killed job
+    study = _open_study(resume / "journal.log", spec["startup_trials"])
     while (done := len(study.get_trials(deepcopy=False, states=_DONE))) < spec["trials"]:
         study.sampler = _sampler(spec, done)
         trial = study.ask()
         settings = _suggest(trial, spec["space"], spec)
-        start = time.perf_counter()
-        report = _Report(trial)
+        start, report = time.perf_counter(), _Report(trial)
         with fitting_micro_batch(resume, tag, spec["train"], student, attempt=attempt) as rows:
             fewer = {"train.micro_batch_size": rows} if rows < micro_batch(spec["train"]) else {}
             trainer = build_trainer(
@@ -138,48 +209,42 @@ def search_settings(
             mark_running(resume)
             trainer.train()
         attempt = 1  # a mark left by the last try has been heeded
-        loss = math.inf
-        if not diverged(trainer.state):
-            loss = min(report.losses) if spec["train"]["early_stopping"] else report.losses[-1]
-        trial.set_user_attr("seconds", time.perf_counter() - start)
-        trial.set_user_attr("energy", trainer.energy().columns("energy_"))
-        trial.set_user_attr("updates", trainer.state.global_step)
-        if report.pruned or not math.isfinite(loss):
-            study.tell(trial, state=TrialState.PRUNED)
-        else:
-            study.tell(trial, loss)
+        stopping = spec["train"]["early_stopping"]
+        loss = _finish_trial(study, trial, trainer, report, stopping, start)
         logging.info("trial %d of %d: %s, loss %.4f", done + 1, spec["trials"], settings, loss)
-    trials = study.get_trials(deepcopy=False, states=_DONE)
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    if not complete:
-        raise UserError(
-            f"no trial of the search over {', '.join(spec['space'])} ended with a finite loss; "
-            "narrow its space, in particular the learning rate"
-        )
-    best = min(complete, key=lambda trial: (float(trial.value or 0.0), trial.number))
-    write_json(
+    write_json(out, _record(study, spec))
+
+
+def search_from_files(
+    initial: str | Path,
+    shard: str | Path,
+    out: str | Path,
+    spec: dict[str, Any],
+    student: str,
+    code: str,
+    heads: Sequence[str | Path],
+    validation: Sequence[str | Path],
+    teacher: str | Path | None = None,
+    attempt: int = 1,
+) -> None:
+    """Search the best settings of a method for one student and shard; see `search_settings`.
+
+    Args:
+        initial: A file in the directory of the student before training.
+        code: Digest of the code: a journal of other code, spec or data is cleared.
+        teacher: A file in the directory of the teacher's model, for spans or to be asked live.
+        shard, out, spec, student, heads, validation, attempt: As of `search_settings`.
+    """
+    read = [path for path in (shard, *validation, teacher) if path is not None]
+    search_settings(
+        Path(initial).parent,
+        shard,
         out,
-        {
-            "schema": 1,
-            "spec": spec,
-            "settings": best.params,
-            "loss": best.value,
-            "trials": [
-                {
-                    "trial": number,
-                    "pruned": trial.state == TrialState.PRUNED,
-                    "loss": _least(
-                        [trial.value]
-                        if trial.value is not None and trial.state == TrialState.COMPLETE
-                        else trial.intermediate_values.values()
-                    ),
-                    "settings": trial.params,
-                    "updates": trial.user_attrs["updates"],
-                    "seconds": trial.user_attrs["seconds"],
-                    **trial.user_attrs["energy"],
-                    "best": trial.number == best.number,
-                }
-                for number, trial in enumerate(trials)
-            ],
-        },
+        spec,
+        student,
+        tag=digest([spec, code, [sha256_of(path) for path in read]]),
+        heads=heads,
+        validation=validation,
+        teacher=Path(teacher).parent if teacher else None,
+        attempt=attempt,
     )

@@ -5,7 +5,6 @@ of what went in and what came out. Paths of outputs are relative to the record, 
 copied elsewhere can be checked there.
 """
 
-import hashlib
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,16 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from distill.core.errors import UserError
-from distill.core.files import read_json
+from distill.core.files import read_json, sha256_of, write_json
 from distill.runtime.environment import git_revision, versions
 
 FILE = "provenance.json"
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _different(found: Iterable[Any]) -> list[Any]:
@@ -157,3 +150,21 @@ def _difference(folder: Path, name: str, digest: str, verb: str) -> str | None:
     if not path.is_file():
         return f"{name}: is missing"
     return None if sha256_of(path) == digest else f"{name}: is not what the study {verb}"
+
+
+def write_provenance(
+    out: str | Path,
+    spec: Mapping[str, Any],
+    outputs: Iterable[str | Path],
+    records: Iterable[str | Path],
+    manifests: Iterable[str | Path],
+    data: Iterable[str | Path],
+) -> None:
+    """Write where the study's results come from; see `describe`.
+
+    Args:
+        out: provenance.json, in the study's results.
+        spec, outputs, records, manifests, data: As of `describe`.
+    """
+    files = [[Path(file) for file in group] for group in (outputs, records, manifests, data)]
+    write_json(out, describe(Path(out).parent, spec, *files))

@@ -4,6 +4,7 @@ The key comes from the environment variable that the config names and goes into 
 header alone. What a server says in an error may repeat it, so it is taken out of every message.
 """
 
+import hashlib
 import json
 import logging
 import os
@@ -20,10 +21,12 @@ import httpx2
 import openai
 from tqdm import tqdm
 
+from distill.contracts.schemas import ANSWERS_SCHEMA
 from distill.core.addresses import without_secrets
 from distill.core.completeness import check_some_text, count_empty
 from distill.core.errors import UserError
 from distill.core.files import write_text
+from distill.core.parquet import read_rows, write_rows
 from distill.teacher.served.replies import check_draws, read_answer
 from distill.teacher.served.request import request_of
 
@@ -278,3 +281,23 @@ def _report(done: Mapping[str, dict[str, Any]], teacher: str) -> None:
         reasons.count("length"), reasons.count("content_filter"),
         count_empty(list(done.values())),
     )  # fmt: skip
+
+
+def ask_part(
+    prompts: str | Path, server: str, out: str | Path, spec: dict[str, Any], code: str
+) -> None:
+    """Ask a server for the answers to one part of the prompts; see `ask_server`.
+
+    Args:
+        prompts: The part of the prompts.
+        server: Where the server is and how it is reached, a `Connection` as JSON: text does not
+            depend on it.
+        out: The answers, rows of `ANSWERS_SCHEMA`.
+        spec: server, formatting and decoding; stored with the answers.
+        code: Digest of the code: answers that other code asked for are asked for again.
+    """
+    resume = Path(out).with_suffix(".resume.jsonl")
+    tag = [spec, code, hashlib.sha256(Path(prompts).read_bytes()).hexdigest()]
+    connection = Connection(**json.loads(server))
+    answers = ask_server(read_rows(prompts), connection, spec, resume, json.dumps(tag))
+    write_rows(out, answers, ANSWERS_SCHEMA, spec=spec)

@@ -5,39 +5,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from pydantic import BaseModel, Field, ValidationError
 
+from distill.contracts.dialects.all import DIALECTS
+from distill.contracts.dialects.dialect import Dialect
 from distill.core.errors import UserError
 
-ANSWERS_SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("response", pa.large_string()),
-        ("finish_reason", pa.string()),
-        ("prompt_tokens", pa.int64()),
-        ("tokens", pa.int64()),
-        ("model", pa.string()),
-        ("ids", pa.list_(pa.int32())),
-        ("log_p", pa.list_(pa.float32())),
-        ("top_ids", pa.list_(pa.list_(pa.int32()))),
-        ("top_log_p", pa.list_(pa.list_(pa.float32()))),
-        ("seconds", pa.float64()),
-    ]
-)
-"""A server's answers. Tokens are counted by its `usage`; `model` is the name that it gives itself.
-Where log-probabilities are asked for: the drawn token of each position (llama.cpp leaves out those
-that begin a letter and do not end it) and log p of it in nats, and the likeliest tokens by falling
-probability (one fewer than asked for are sure to be the likeliest: vLLM puts the drawn token among
-them). `seconds` is the time until the answer over the
-requests under way at once."""
 FINISHED = ("stop", "length", "content_filter")
 
 
 class _Token(BaseModel):
     token: str = ""
     logprob: float
-    id: int | None = None  # llama.cpp's
+    id: int | None = None
 
 
 class _Position(_Token):
@@ -70,14 +50,12 @@ class _Reply(BaseModel):
     usage: _Usage
 
 
-def _id_of(token: _Token) -> int:
-    """A token's id: llama.cpp names it, vLLM writes it in the token's place."""
-    if token.id is not None:
-        return token.id
-    mark, _, number = token.token.partition("token_id:")
-    if mark or not number.isdigit():
+def _id_of(token: _Token, dialect: Dialect) -> int:
+    """A token's number in the vocabulary."""
+    number = dialect.token_id(token.token, token.id) if dialect.token_id else None
+    if number is None:
         raise ValueError("its log-probabilities come without token ids")
-    return int(number)
+    return number
 
 
 def read_answer(reply: Any, spec: dict[str, Any]) -> dict[str, Any]:
@@ -116,9 +94,10 @@ def read_answer(reply: Any, spec: dict[str, Any]) -> dict[str, Any]:
     if choice.logprobs is None or choice.logprobs.content is None:
         raise ValueError("it has no log-probabilities")
     answer |= {"ids": [], "log_p": [], "top_ids": [], "top_log_p": []}
+    dialect = DIALECTS[spec["server"]["software"]]
     for position in choice.logprobs.content:
-        drawn = _id_of(position)
-        known = {_id_of(token): token.logprob for token in position.top_logprobs}
+        drawn = _id_of(position, dialect)
+        known = {_id_of(token, dialect): token.logprob for token in position.top_logprobs}
         known |= {drawn: position.logprob}
         ranked = sorted(known.items(), key=lambda pair: (-pair[1], pair[0]))[:wanted]
         if not all(-math.inf < value <= 1e-4 for value in known.values()):

@@ -1,16 +1,13 @@
 """What a server is asked: one request per prompt, so that its answer is a draw from q.
 
-Servers cut and penalise by defaults of their own or of the model's generation config (vLLM and
-SGLang take over top-k, top-p and repetition penalty from the model; llama.cpp cuts at top-k 40,
-top-p .95, min-p .05; `transformers serve` decodes greedily unless told to sample). Each request
-therefore states the whole sampling distribution in its software's own fields.
+What servers do in their own ways is in `distill.contracts.dialects`.
 """
 
 import hashlib
-import json
 from types import SimpleNamespace
 from typing import Any
 
+from distill.contracts.dialects.all import DIALECTS
 from distill.models.formatting import encoder
 
 
@@ -44,36 +41,17 @@ def request_of(row: dict[str, Any], spec: dict[str, Any]) -> tuple[str, dict[str
         server applies; else `/completions` with the finished text.
     """
     server, decoding, formatting = spec["server"], spec["decoding"], spec["formatting"]
-    chat = formatting["template"] == "chat"
+    dialect, chat = DIALECTS[server["software"]], formatting["template"] == "chat"
     asked: Any = encoder(_AsAsked(), **formatting)(row["prompt"], row["context"])
     body: dict[str, Any] = {
         "model": server["model"],
         "messages" if chat else "prompt": asked,
-        # OpenAI's newer models refuse max_tokens in chats; others may not know its successor.
-        "max_completion_tokens" if chat and server["software"] == "openai" else "max_tokens": (
-            decoding["max_tokens"]
-        ),
+        dialect.chat_length if chat else "max_tokens": decoding["max_tokens"],
         "temperature": decoding["temperature"],
         "top_p": decoding["top_p"],
         "seed": row_seed(row["id"], decoding["seed"]),
+        **dialect.whole_distribution(decoding),
     }
-    body |= _whole_distribution(server["software"], decoding)
     if server["top_logprobs"]:
-        body |= {"logprobs": True, "top_logprobs": server["top_logprobs"]}
-        if server["software"] == "vllm":
-            body["return_tokens_as_token_ids"] = True
+        body |= {"logprobs": True, "top_logprobs": server["top_logprobs"], **dialect.log_probs}
     return "/chat/completions" if chat else "/completions", body | server["extra"]
-
-
-def _whole_distribution(software: str, decoding: dict[str, Any]) -> dict[str, Any]:
-    """Fields that turn off whatever a server would do to q by itself."""
-    top_k = decoding["top_k"]
-    if software in ("vllm", "sglang"):
-        return {"top_k": top_k or -1, "min_p": 0.0, "repetition_penalty": 1.0}
-    if software == "llama.cpp":  # samplers that are not named (min-p, penalties, …) do not act
-        return {"top_k": top_k, "samplers": ["temperature", "top_k", "top_p"]}
-    if software == "transformers":
-        names = ("temperature", "top_p", "top_k")
-        settings = {"do_sample": True, **{name: decoding[name] for name in names}}
-        return {"generation_config": json.dumps(settings)}
-    return {}

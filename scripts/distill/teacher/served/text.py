@@ -1,17 +1,17 @@
-"""A server's answers as a teacher's text, and their log-probabilities as soft targets."""
+"""A server's answers as a teacher's text."""
 
 import logging
-import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from distill.contracts.energy import UNKNOWN, Energy
+from distill.contracts.costs import cost_of, unmetered
+from distill.contracts.schemas import TEXT_SCHEMA
+from distill.core.checksums import tokenizer_sha256
 from distill.core.errors import UserError
+from distill.core.parquet import read_rows, write_rows
 from distill.models.formatting import encoder, turn_end
-from distill.targets.encoding import quantised
-from distill.targets.format import id_type, scheme_of
+from distill.models.tokenizers import load_tokenizer
 
 
 def served_text(
@@ -41,15 +41,14 @@ def served_text(
     for row in prompts:
         answer = found[row["id"]]
         tokens = answer["prompt_tokens"] + answer["tokens"]
+        served = unmetered(2 * (spec["params"] or 0.0) * tokens, answer["seconds"])
         rows.append(
             {
                 "id": row["id"], "row": row["row"], "prompt": row["prompt"],
                 "context": row["context"], "response": answer["response"],
                 "reference": row["reference"], "prompt_ids": None, "response_ids": None,
                 "finish_reason": answer["finish_reason"],
-                "teacher_flops": row["prompt_flops"] + 2 * (spec["params"] or 0.0) * tokens,
-                "teacher_seconds": row["prompt_seconds"] + answer["seconds"],
-                **UNKNOWN.columns("teacher_"),
+                **(cost_of(row, "prompt_") + served).columns("teacher_"),
             }
         )  # fmt: skip
         if encode is not None:
@@ -120,63 +119,25 @@ def _other_words(answer: dict[str, Any], name: str) -> UserError:
     )
 
 
-def served_targets(
-    text: Sequence[dict[str, Any]],
-    answers: Sequence[dict[str, Any]],
+def take_answers(
+    prompts: str | Path,
+    answers: str | Path,
+    model: str | Path | None,
+    out: str | Path,
     spec: dict[str, Any],
-    vocabulary: int,
-) -> list[dict[str, Any]]:
-    """Soft targets of a part, from the log-probabilities that came with its answers.
+    teacher: str,
+) -> None:
+    """Take a server's answers to one part of the prompts as text; see `served_text`.
 
     Args:
-        text: The part's text.
-        answers: Rows of `ANSWERS_SCHEMA` of the same part.
-        spec: The cache: top_k or top_k_tail with its settings.
-        vocabulary: Words of the tokenizer.
-
-    Returns:
-        Rows of `target_schema`, at no cost of their own. The entropy of q is not known: NaN.
-
-    Raises:
-        UserError: The server gave too few tokens, or one that the tokenizer does not have.
+        prompts: The part of the prompts.
+        answers: The server's answers to it.
+        model: A file in the directory that has the served model's tokenizer; None if unknown.
+        out: The text, rows of `TEXT_SCHEMA`.
+        spec: As of `served_text`; stored in the text.
+        teacher: The teacher's name, for errors.
     """
-    scheme, found = scheme_of(spec), {answer["id"]: answer for answer in answers}
-    kept = min(scheme.k, vocabulary)
-    rows = []
-    for row in text:
-        answer, tokens = found[row["id"]], len(row["response_ids"])
-        names, values = answer["top_ids"][:tokens], answer["top_log_p"][:tokens]
-        _check_likeliest(row["id"], names, kept, vocabulary)
-        shape = (tokens, kept)
-        ids = np.array([own[:kept] for own in names], np.int64).reshape(shape)
-        logs = np.array([own[:kept] for own in values], np.float32).reshape(shape)
-        tail = np.maximum(0, 1 - np.exp(logs, dtype=float).sum(1))
-        rows.append(
-            {
-                "id": row["id"],
-                "tokens": tokens,
-                "ids": ids.astype(id_type(vocabulary)).tobytes(),
-                "log_p": quantised(np.minimum(logs, 0), scheme).tobytes(),
-                "tail_mass": tail.astype("<f2").tobytes(),
-                "entropy": np.full((tokens, 1), math.nan, "<f2").tobytes(),
-                "flops": 0.0,
-                "seconds": 0.0,
-                **Energy().columns(),
-            }
-        )
-    return rows
-
-
-def _check_likeliest(row: str, top_ids: Sequence[Sequence[int]], kept: int, words: int) -> None:
-    """Check that each position of a row has as many of its likeliest tokens as are kept."""
-    for ids in top_ids:
-        if len(ids) < kept:
-            raise UserError(
-                f"{row}: the server gave {len(ids)} of the {kept} likeliest tokens that the cache "
-                "keeps; lower its k"
-            )
-        if max(ids[:kept]) >= words:
-            raise UserError(
-                f"{row}: the server names token {max(ids[:kept])} but the tokenizer named has only "
-                f"{words} tokens; name the served model's own (server.tokenizer)"
-            )
+    tokenizer = load_tokenizer(Path(model).parent) if model else None
+    rows = served_text(read_rows(prompts), read_rows(answers), spec, teacher, tokenizer)
+    digest = tokenizer_sha256(tokenizer) if tokenizer else None
+    write_rows(out, rows, TEXT_SCHEMA, spec=spec, tokenizer_sha256=digest)
