@@ -54,7 +54,7 @@ def spec(
     """The search's spec as the plan gives it."""
     asked = {"space": space, "trials": trials, "startup_trials": 2} | more
     settings = {"batch_size": 4, "epochs": 2} | (train or {})
-    return teaching.plan(METHOD, CACHE, settings, search=asked).search_spec("find")
+    return teaching.plan(METHOD, CACHE, settings, search=asked).searches.spec("find")
 
 
 def run(folder: Path, place: Any, asked: dict[str, Any], tag: str = "tag") -> dict[str, Any]:
