@@ -18,7 +18,7 @@ import torch
 import yaml
 
 from alternate import Once, Side, alternate, median
-from distill.config.checks.checks import parse_study
+from distill.config.checks.study import parse_study
 from distill.contracts.run import Run
 from distill.core.parquet import read_rows
 from distill.models.decoding import Decoding

@@ -12,7 +12,7 @@ import numpy as np
 
 import law_simulations
 from alternate import Once, Side, alternate, median, ratios
-from distill.answers.laws.collapse import REPLICATES, break_test
+from distill.laws.breaks import break_test
 from distill.laws.choice import Settings
 from distill.laws.fit import fit_laws
 from distill.laws.fitting import (
@@ -24,7 +24,8 @@ from distill.laws.fitting import (
     huber,
     starting_points,
 )
-from distill.laws.forms import LAWS, Array, Law
+from distill.laws.forms import LAWS
+from distill.laws.law import Array, Law
 from distill.laws.points import points_of
 from rows import Row, middle
 
@@ -100,7 +101,8 @@ def set_up_break() -> Once:
     points = points_of(law_simulations.table_of(_table()), "loss", "params", True)
 
     def work() -> dict[str, float]:
-        found = break_test(points, Settings(), REPLICATES)
+        laws = LAWS["loss"]
+        found = break_test(points, laws["chinchilla"], laws["broken_chinchilla"], Settings())
         assert not isinstance(found, str), found
         return {"p_value": found.p_value}
 
@@ -187,7 +189,7 @@ def measure() -> list[Row]:
             numbers={"fit": found["fit"]},
         ),
         Row(
-            what=f"{REPLICATES} simulated studies of {RUNS} runs, two laws refitted to each",
+            what=f"{Settings().replicates} simulated studies of {RUNS} runs, two laws fitted",
             against="the target alone, one core",
             value=f"{seconds['break']:.1f} s",
             target=f"≤ {SECONDS:.0f} s",

@@ -50,11 +50,11 @@ def _timed(
 
 def ours(divergence: str) -> Callable[[], Mapping[str, float]]:
     """Dense, from the teacher's logits as the peers have them."""
-    from distill.training.losses import DIVERGENCES, dense_divergence
+    from distill.training.losses import FUNCTIONS, dense_divergence
 
     student, teacher = _logits()
     weights = torch.full((TOKENS,), 1 / TOKENS)
-    measure: Any = DIVERGENCES[divergence]
+    measure: Any = FUNCTIONS[divergence]
     measure = partial(measure, beta=0.5) if divergence == "jsd" else measure
 
     def answer(rows: slice) -> torch.Tensor:
@@ -136,10 +136,10 @@ def _timed_head(
 
 def ours_with_head() -> Callable[[], Mapping[str, float]]:
     """JSD from hidden states, both output heads included."""
-    from distill.training.losses import DIVERGENCES, dense_divergence
+    from distill.training.losses import FUNCTIONS, dense_divergence
 
     own, theirs, head, their_head = _states()
-    measure: Any = partial(DIVERGENCES["jsd"], beta=0.5)
+    measure: Any = partial(FUNCTIONS["jsd"], beta=0.5)
     weights = torch.full((TOKENS,), 1 / TOKENS)
 
     def answer(rows: slice) -> torch.Tensor:

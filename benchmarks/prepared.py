@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from distill.config.checks.checks import parse_study
+from distill.config.checks.study import parse_study
 from distill.contracts.run import Run
 from distill.core.parquet import read_rows
 from distill.models.encoding import collate

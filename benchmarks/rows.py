@@ -14,8 +14,6 @@ from distill.runtime.device import hardware
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
-README = HERE.parent / "README.md"
-BEGIN, END = "<!-- figures of make bench -->", "<!-- end -->"
 PACKAGES = (
     "torch", "transformers", "accelerate", "snakemake", "trl", "xllamacpp", "torchtune",
     "liger-kernel", "numpy", "scipy",
@@ -113,16 +111,12 @@ def table(results: Mapping[str, Any], order: Sequence[str]) -> tuple[str, str]:
     return "\n".join(lines), "\n".join(remarks)
 
 
-def with_table(text: str, results: Mapping[str, Any], order: Sequence[str]) -> str:
-    """A README with the table between its marks."""
-    head, _, rest = text.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    return f"{head}{BEGIN}\n{table(results, order)[0]}\n{END}{tail}"
+def page(results: Mapping[str, Any], order: Sequence[str]) -> str:
+    """The page of results: the table and the remarks."""
+    lines, remarks = table(results, order)
+    return f"# Measured by `make bench`\n\n{lines}\n\n{remarks}\n"
 
 
 def write_tables(order: Sequence[str]) -> None:
-    """Put the table into README.md, and with its remarks into results.md."""
-    results = json.loads(RESULTS.read_text())
-    README.write_text(with_table(README.read_text(), results, order))
-    lines, remarks = table(results, order)
-    (HERE / "results.md").write_text(f"# Measured by `make bench`\n\n{lines}\n\n{remarks}\n")
+    """Write the page of results."""
+    (HERE / "results.md").write_text(page(json.loads(RESULTS.read_text()), order))

@@ -2,7 +2,7 @@
 
 Results are made up (a known law of size and data, with noise), the code is the study's own: the
 plan with its estimates, the runs table, laws, answers, figures and the report. Each step has a
-process of its own. The figure is docs/scale.svg and .png, the numbers docs/scale.csv.
+process of its own. The figure is docs/img/scale.svg and .png, the numbers docs/img/scale.csv.
 """
 
 import json
@@ -57,7 +57,7 @@ def study(runs: int) -> dict[str, Any]:
 
 
 def _plan(runs: int) -> Any:
-    from distill.config.checks.checks import parse_study
+    from distill.config.checks.study import parse_study
     from distill.plan.study import Plan
 
     return Plan(parse_study(json.loads(json.dumps(study(runs)))))
@@ -83,6 +83,7 @@ def make_results(runs: int) -> None:
     import numpy as np
     import pyarrow as pa
 
+    from distill.contracts.columns import keys_in
     from distill.core.files import sha256_of
     from distill.core.parquet import write_rows
     from distill.evaluation.instructions import instruction_sets
@@ -111,7 +112,7 @@ def make_results(runs: int) -> None:
         return found
 
     def held_out(gap: float) -> dict[str, Any]:
-        return {
+        return dict.fromkeys(keys_in("heldout"), 0.5) | {
             "unseen_token_share": 0.1, "loss": FLOOR + gap, "loss_stderr": 0.02,
             "loss_teacher": FLOOR, "perplexity": math.exp(FLOOR + gap), "bits_per_byte": gap / 3,
             "kl_teacher": gap, "kl_floor": 0.0, "top1_agreement": math.exp(-gap / 4),
@@ -177,9 +178,12 @@ def make_results(runs: int) -> None:
     _put(plan.pool.near_duplicates, near)
 
 
-def _figures() -> list[str]:
-    """Names of the figures of a study that trains students, as its rules list them."""
-    return sorted(file.stem for file in (PROJECT / "report").glob("*.rst"))
+def _figures(runs: int) -> list[str]:
+    """Names of the study's figures, as its rules list them."""
+    from distill.plan.figures import figures_of
+
+    plan = _plan(runs)
+    return figures_of(plan.study, plan.runs)
 
 
 def plan_step(runs: int) -> None:
@@ -206,7 +210,7 @@ def plan_step(runs: int) -> None:
     machine = Machine(lambda _: Speed(5e10, 5e10), lambda *_: 1e-4, lambda _: "fp32", 1e-9, 0.01,
                       5.0, 1.0, 5e8)  # fmt: skip
     forecast = Forecast(plan, Models(teachers, students, students, counts, counts),
-                        {"smollm2": Lengths(40.0, 64.0)}, machine, _figures())  # fmt: skip
+                        {"smollm2": Lengths(40.0, 64.0)}, machine, _figures(runs))  # fmt: skip
     calibration = {"seconds": 0.0, "threads": 1, "gemm_flops_per_s": {"fp32": 5e10},
                    "bf16_gains": False, "hardware": {"gpu": None, "cpu": "made up"}}  # fmt: skip
     write_plan(forecast, calibration, [2], 4, plan.results)
@@ -214,6 +218,7 @@ def plan_step(runs: int) -> None:
 
 def collect_step(runs: int) -> None:
     """Rule collect_runs."""
+    from distill.evaluation.instructions import dummy_results
     from distill.table.collect import collect
 
     plan = _plan(runs)
@@ -232,6 +237,7 @@ def collect_step(runs: int) -> None:
         searches=[],
         trained=[],
         benchmarks=[],
+        dummy_results=dummy_results,
         out={
             "runs": f"{plan.results}/runs.parquet", "csv": f"{plan.results}/runs.csv",
             "references": f"{plan.results}/references.json",
@@ -252,30 +258,32 @@ def laws_step(runs: int) -> None:
     from distill.core.files import write_json
     from distill.laws.choice import Settings
     from distill.laws.fit import fit_laws
-    from distill.laws.table import law_table
+    from distill.laws.runs import trained_rows
 
-    write_json("results/many/laws.json", fit_laws(law_table(*_table()), Settings()))
+    write_json("results/many/laws.json", fit_laws(trained_rows(*_table()), Settings()))
 
 
 def answers_step(runs: int) -> None:
     """Rule answer_questions."""
-    from distill.answers.all import answer_questions
+    from distill.answers.questions import answer_questions
     from distill.core.files import read_json, write_json
 
     laws = read_json("results/many/laws.json")
-    found = answer_questions(*_table(), laws, _plan(runs).answer_spec())
+    templates = PROJECT / "report/answers"
+    found = answer_questions(*_table(), laws, _plan(runs).outputs.answer_spec(), templates)
     write_json("results/many/answers.json", found)
 
 
 def figures_step(runs: int) -> None:
     """Rule plot_figures."""
     from distill.core.files import read_json
-    from distill.figures.canvas import draw_figure
+    from distill.figures.draw import draw_figure
+    from distill.figures.figure import Inputs
 
-    laws, (table, beside) = read_json("results/many/laws.json"), _table()
-    for name in _figures():
+    inputs = Inputs(*_table(), read_json("results/many/laws.json"))
+    for name in _figures(runs):
         files = [f"results/many/figures/{name}.{form}" for form in ("svg", "png", "csv")]
-        draw_figure(name, table, beside, *files, laws=laws)
+        draw_figure(name, inputs, *files)
 
 
 def report_step(runs: int) -> None:
@@ -289,7 +297,8 @@ def report_step(runs: int) -> None:
         read_json(folder / f"{name}.json") for name in ("answers", "samples", "laws")
     )
     page = texts / "report.html.j2"
-    write_report(table, beside, answers, samples, folder / "figures", texts, page,
+    figures = [folder / f"figures/{name}.svg" for name in _figures(runs)]
+    write_report(table, beside, answers, samples, figures, texts, page,
                  folder / "report.html", laws)  # fmt: skip
 
 
@@ -344,12 +353,13 @@ def _draw(table: Any) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from distill.figures.axes import value_ticks
-    from distill.figures.styles import GREY, OKABE_ITO, STYLE
+    from distill.figures.figure import GREY
+    from distill.figures.styles import OKABE_ITO, STYLE
+    from distill.figures.ticks import set_ticks
 
     with mpl.rc_context():
         mpl.rcdefaults()
-        mpl.rcParams.update(cast(Any, STYLE))
+        mpl.rcParams.update(cast(Any, STYLE | {"font.size": 9}))
         figure = Figure(figsize=(8.5, 4), layout="constrained")
         FigureCanvasAgg(figure)
         panels = figure.subplots(1, 2)
@@ -360,15 +370,15 @@ def _draw(table: Any) -> None:
                 own = table[table["step"] == step]
                 axes.plot(own["runs"], own[column], color=colour, marker="o", ms=4, label=step)
             axes.set(xscale="log", yscale="log", xlabel="runs", ylabel=label)
-            value_ticks(axes, log=True, axis="x")
-            value_ticks(axes, log=True)
+            set_ticks(axes.xaxis, "log")
+            set_ticks(axes.yaxis, "log")
         reach = (table["runs"].max() / 10, table["runs"].max())
         most = table["seconds"].max()
         panels[0].plot(reach, (most / 10, most), color=GREY, ls=":", label="proportional")
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=7)
         for form in ("svg", "png"):
             no_date = {"Date": None} if form == "svg" else {}
-            figure.savefig(PROJECT / f"docs/scale.{form}", dpi=150, metadata=no_date)
+            figure.savefig(PROJECT / f"docs/img/scale.{form}", dpi=150, metadata=no_date)
 
 
 def measure() -> list[Row]:
@@ -388,7 +398,7 @@ def measure() -> list[Row]:
             sizes[runs] = (folder / "results" / "many" / "report.html").stat().st_size / 1e6
             shutil.rmtree(folder)
             table = pd.DataFrame(found)
-            table.to_csv(PROJECT / "docs/scale.csv", index=False, float_format="%.2f")
+            table.to_csv(PROJECT / "docs/img/scale.csv", index=False, float_format="%.2f")
             _draw(table)
     return [_row(step, table[table["step"] == step], sizes) for step in STEPS]
 

@@ -3,35 +3,11 @@
 import json
 from pathlib import Path
 
+from distill.plan.figures import figures_of
 from distill.workflow.digest import CodeDigests, content_mark
 
 DIGESTS = CodeDigests(BASE / "scripts", Path(".snakemake/code_digests.json"))
-FIGURES = [
-    "law_curves",
-    "size_curves",
-    "judged",
-    "residuals",
-    "exponents",
-    "distillation_gap",
-    "pareto",
-    "pareto_energy",
-    "flops_split",
-    "curation_effect",
-]
-if not OWN_TABLE:
-    FIGURES += [
-        "perplexity",
-        "kl_gap",
-        "flops",
-        "cache_cost",
-        "search",
-        "calibration",
-        "pass_rate",
-        "combined",
-        "training_time",
-        "quality_speed",
-        "quality_size",
-    ]
+FIGURES = figures_of(PLAN) if OWN_TABLE else figures_of(PLAN.study, PLAN.runs)
 
 
 def code(script, *data):
@@ -39,6 +15,11 @@ def code(script, *data):
     return DIGESTS.of(
         BASE / "scripts" / f"{script}.py", *(BASE / file for file in data)
     )
+
+
+def figures_code():
+    """Digests of the modules of the study's figures, which jobs import by their names."""
+    return [code(f"distill/figures/{figure}") for figure in FIGURES]
 
 
 def final_files():

@@ -16,6 +16,7 @@ rule fit_laws:
         mem_mb=1000,
         runtime=30,
     params:
+        corpus_methods=OUTPUTS.answer_spec()["corpus_methods"],
         code=code("fit_laws"),
     script:
         "../scripts/fit_laws.py"
@@ -38,7 +39,13 @@ rule answer_questions:
         runtime=10,
     params:
         spec=OUTPUTS.answer_spec(),
-        code=code("answer_questions"),
+        code=code(
+            "answer_questions",
+            *[
+                str(file.relative_to(BASE))
+                for file in sorted(BASE.glob("report/answers/*.j2"))
+            ],
+        ),
     script:
         "../scripts/answer_questions.py"
 
@@ -70,6 +77,7 @@ rule plot_figures:
         runtime=10,
     params:
         code=code("plot_figures"),
+        figures_code=figures_code(),
     script:
         "../scripts/plot_figures.py"
 
@@ -83,6 +91,7 @@ rule write_report:
         answers=f"{RESULTS}/answers.json",
         samples=[] if OWN_TABLE else f"{RESULTS}/samples.json",
         figures=[f"{RESULTS}/figures/{figure}.svg" for figure in FIGURES],
+        numbers=[f"{RESULTS}/figures/{figure}.csv" for figure in FIGURES],
     output:
         report=report(f"{RESULTS}/report.html", category="Report"),
     log:
@@ -102,6 +111,7 @@ rule write_report:
             ],
             *[f"report/{figure}.rst" for figure in FIGURES],
         ),
+        figures_code=figures_code(),
     script:
         "../scripts/write_report.py"
 

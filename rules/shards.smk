@@ -95,7 +95,7 @@ rule write_corpus_card:
         runtime=5,
     params:
         spec=lambda wildcards: PLAN.corpora.card(wildcards.corpus),
-        code=code("write_corpus_card"),
+        code=code("write_corpus_card", "report/cards/corpus_shards.md.j2"),
     script:
         "../scripts/write_corpus_card.py"
 
@@ -119,6 +119,6 @@ rule write_card:
         spec=lambda wildcards: PLAN.shards.card_spec(
             wildcards.teacher, wildcards.curation, wildcards.cache
         ),
-        code=code("write_card"),
+        code=code("write_card", "report/cards/shards.md.j2"),
     script:
         "../scripts/write_card.py"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from distill.config.reading import check_yaml
 from distill.core.errors import UserError
-from distill.runtime.job import WORKFLOW
 from distill.plan.runs import run_of
+from distill.runtime.job import WORKFLOW
 from distill.workflow.restart import clear_resumes, is_locked, mend_files, take_lock
 from distill.workflow.snakemake_state import check_times, killed_hints
 from distill.workflow.startup import (

@@ -86,7 +86,7 @@ rule fit_projection:
     """Principal directions of a teacher's layers, from the first training part."""
     input:
         text="resources/text/{text}/train-00000.parquet",
-        model=lambda wildcards: PLAN.teachers.file(layers_of(wildcards)[0]),
+        model=lambda wildcards: [PLAN.teachers.file(layers_of(wildcards)[0])],
     output:
         projection=f"{LAYERS}/projection.safetensors",
     log:
@@ -110,7 +110,7 @@ rule score_layers:
     """Projected hidden states of chosen layers on one part of a text."""
     input:
         text="resources/text/{text}/{split}-{part}.parquet",
-        model=lambda wildcards: PLAN.teachers.file(layers_of(wildcards)[0]),
+        model=lambda wildcards: [PLAN.teachers.file(layers_of(wildcards)[0])],
         projection=lambda wildcards: PLAN.layers.projection(*layers_of(wildcards)),
     output:
         part=f"{LAYERS}/{{split}}-{{part}}.parquet",

@@ -101,6 +101,6 @@ rule train_student:
     params:
         spec=lambda wildcards: PLAN.training.spec(run_of(wildcards)),
         run=lambda wildcards: PLAN.training.record(run_of(wildcards)),
-        code=code("train_student"),
+        code=code("train_student", "report/cards/student.md.j2"),
     script:
         "../scripts/train_student.py"

@@ -1,5 +1,7 @@
 """Answer the study's questions from its runs table and laws."""
 
+from pathlib import Path
+
 from distill.answers.job import answer_study
 from distill.runtime.job import job
 
@@ -8,6 +10,7 @@ with job(snakemake):
         runs=snakemake.input.runs,
         references=snakemake.input.references,
         laws=snakemake.input.laws,
+        wording=Path(snakemake.scriptdir).parent / "report/answers",
         out=snakemake.output.answers,
         spec=snakemake.params.spec,
     )

@@ -8,4 +8,5 @@ with job(snakemake):
         runs=snakemake.input.runs,
         references=snakemake.input.references,
         out=snakemake.output.laws,
+        corpus_methods=snakemake.params.corpus_methods,
     )

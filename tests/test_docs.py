@@ -9,11 +9,12 @@ import pytest
 import yaml
 from pydantic import BaseModel, TypeAdapter
 
-from distill.config.checks.checks import parse_study
+from distill.config.checks.study import parse_study
 from distill.config.own_table import TableStudy
 from distill.config.reading import check_yaml
 from distill.config.study import Study
 from distill.table.own_table import parse_table_study
+from distill.workflow.reference_pages import read_examples
 from miniature import ROOT
 
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "benchmarks/README.md"])
@@ -121,7 +122,7 @@ def _sections(model: type[BaseModel], mark: str) -> Iterator[tuple[str, type[Bas
 SECTIONS = {
     mark: model for study in (Study, TableStudy) for mark, model in _sections(study, "") if mark
 }
-EXAMPLES = yaml.safe_load((ROOT / "docs/reference/examples.yaml").read_text(encoding="utf-8"))
+EXAMPLES = read_examples()
 
 
 def test_every_key_of_a_config_has_an_example() -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -10,11 +11,14 @@ import yaml
 import environments
 from distill.cli.commands import COMMANDS
 from distill.cli.pages import pages
-from distill.config.checks.checks import parse_study
+from distill.config.checks.study import parse_study
 from distill.config.reading import check_yaml
-from distill.contracts.columns import COLUMNS, MEASURED, NULLABLE
-from distill.figures.catalogue import FIGURES
+from distill.config.study import Study
+from distill.contracts.columns import COLUMNS
+from distill.contracts.figures import FIGURES, TRAITS
+from distill.figures.figure import Section, find_figure
 from distill.plan.study import Plan
+from distill.report.page import COST_TABLES, RUN_TABLES
 from distill.workflow.digest import CodeDigests
 from miniature import ROOT
 
@@ -116,8 +120,12 @@ def test_the_pages_and_the_schema_say_what_the_code_says() -> None:
         )
 
 
-def test_measured_and_nullable_columns_exist() -> None:
-    assert set(MEASURED) | set(NULLABLE) <= set(COLUMNS)
+def test_columns_name_tasks_and_tables_that_exist() -> None:
+    tasks = set(get_args(Study.model_fields["task"].annotation))
+    tables = {*RUN_TABLES, *COST_TABLES, "Students"}
+    assert {task for column in COLUMNS.values() for task in column.null_in} <= tasks
+    assert {title for column in COLUMNS.values() for title in column.groups} == tables
+    assert len({column.path for column in COLUMNS.values()}) == len(COLUMNS)
 
 
 @pytest.mark.parametrize("path", ["config.yaml", *map(str, sorted(ROOT.glob("studies/*.yaml")))])
@@ -136,11 +144,15 @@ def test_the_default_study_has_what_it_promises() -> None:
     assert {run.draw for run in plan.runs} == {0, 1}
 
 
-def test_every_figure_has_a_caption_and_a_rule() -> None:
-    common = (ROOT / "rules/common.smk").read_text()
-    block = common.split("FIGURES = [")[1].split("def code")[0]
-    assert set(re.findall(r'"(\w+)"', block)) == set(FIGURES)
+def test_every_figure_has_a_module_a_caption_and_a_place() -> None:
+    folder = ROOT / "scripts/distill/figures"
+    modules = {path.stem for path in folder.glob("*.py") if "\nFIGURE = " in path.read_text()}
+    assert modules == set(FIGURES)
     assert {path.stem for path in (ROOT / "report").glob("*.rst")} == set(FIGURES)
+    assert set().union(*FIGURES.values()) <= set(TRAITS)
+    pages = "".join(path.read_text() for path in (ROOT / "report").glob("*.j2"))
+    placed = set(re.findall(r'\{\{ (?:figures_of|gallery)\("(\w+)"\) \}\}', pages))
+    assert placed == set(get_args(Section)) >= {find_figure(name).section for name in FIGURES}
 
 
 def test_adapters_are_short_and_read_no_config() -> None:

@@ -12,8 +12,9 @@ import pytest
 from browsers import find_browser
 from distill.ask.study import make_study
 from distill.ask.subject import find_subject
-from distill.figures.canvas import draw_figure
-from distill.figures.catalogue import FIGURES
+from distill.contracts.figures import FIGURES
+from distill.figures.draw import draw_figure
+from distill.figures.figure import Inputs
 from distill.report.page import write_report
 from hostile_text import ALL, MORE, check_figures, check_page, poisoned
 from size_study import TOKENS_PER_SAMPLE, size_laws, size_runs
@@ -24,17 +25,24 @@ REPORT = Path(__file__).parents[2] / "report"
 PHONE = 360
 
 
+def _blank(path: Path) -> Path:
+    """Write a figure without marks, with numbers beside it."""
+    path.write_text('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>')
+    path.with_suffix(".csv").write_text("x\n1\n")
+    return path
+
+
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("panel")
-    for name in FIGURES:
-        picture = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>'
-        (folder / f"{name}.svg").write_text(picture)
+    pictures = [_blank(folder / f"{name}.svg") for name in FIGURES]
     out = folder / "report.html"
     template = REPORT / "report.html.j2"
     references = {**make_references(), "teachers": {}, "unigram_entropy": {}}
     answers: dict[str, Any] = {"schema": 1, "answers": []}
-    write_report(size_runs(), references, answers, None, folder, REPORT, template, out, size_laws())
+    write_report(
+        size_runs(), references, answers, None, pictures, REPORT, template, out, size_laws()
+    )
     return out
 
 
@@ -181,14 +189,12 @@ def test_hostile_names_in_laws_and_the_panel_do_nothing(browser: Any, tmp_path: 
     runs = size_runs().replace(dict.fromkeys(("student", "method", "init"), names))
     laws = poisoned(size_laws(), names)
     references = {**make_references(), "teachers": {}, "unigram_entropy": {}}
-    for name in FIGURES:
+    pictures = [_blank(tmp_path / f"{name}.svg") for name in FIGURES]
+    for name in ("law_curves", "exponents"):
         paths = [tmp_path / f"{name}.{end}" for end in ("svg", "png", "csv")]
-        if name in ("law_curves", "exponents"):
-            draw_figure(name, runs, references, *paths, laws=laws)
-        else:
-            paths[0].write_text('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>')
+        draw_figure(name, Inputs(runs, references, laws), *paths)
     check_figures(tmp_path, 2)
     answers: dict[str, Any] = {"schema": 1, "answers": []}
     out, template = tmp_path / "report.html", REPORT / "report.html.j2"
-    write_report(runs, references, answers, None, tmp_path, REPORT, template, out, laws)
+    write_report(runs, references, answers, None, pictures, REPORT, template, out, laws)
     check_page(browser, out, scripts=2)

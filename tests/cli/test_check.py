@@ -126,7 +126,7 @@ def test_mistakes_are_sentences_with_exit_code_2(
 def test_a_result_of_other_settings_is_told(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from distill.config.checks.checks import parse_study
+    from distill.config.checks.study import parse_study
     from distill.plan.study import Plan
 
     monkeypatch.chdir(project)

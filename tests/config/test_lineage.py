@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 import tiny
-from distill.config.checks.checks import parse_study
 from distill.config.checks.lineage import teacher_loops, teachers_behind
+from distill.config.checks.study import parse_study
 from distill.contracts.run import Run
 from distill.core.errors import UserError
 from distill.plan.study import Plan

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 import tiny
-from distill.config.checks.checks import parse_study
+from distill.config.checks.study import parse_study
 from distill.core.errors import UserError
 from distill.plan.study import Plan
 from distill.workflow.startup import check_server_keys

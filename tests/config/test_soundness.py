@@ -6,6 +6,7 @@ import pytest
 
 from distill.config.checks.soundness import LIVE, SCHEMES, table, unsound
 from distill.config.methods import Cache, Method
+from distill.contracts.divergences import DIVERGENCES
 
 CACHES: dict[str, dict[str, Any]] = {
     "final_hidden": {},
@@ -14,13 +15,8 @@ CACHES: dict[str, dict[str, Any]] = {
     "top_k": {"k": 8},
     "sampled": {"draws": 20},
 }
-ALLOWED = {
+ALLOWED = {key: {"final_hidden", "dense", "top_k_tail"} for key in [*DIVERGENCES, "uld"]} | {
     "forward_kl": {"final_hidden", "dense", "top_k_tail", "top_k", "sampled"},
-    "reverse_kl": {"final_hidden", "dense", "top_k_tail"},
-    "jsd": {"final_hidden", "dense", "top_k_tail"},
-    "total_variation": {"final_hidden", "dense", "top_k_tail"},
-    "skew_kl": {"final_hidden", "dense", "top_k_tail"},
-    "uld": {"final_hidden", "dense", "top_k_tail"},
     "spans": {"final_hidden", "dense"},
 }
 

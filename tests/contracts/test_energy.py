@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import tiny
+from distill.contracts.costs import FREE, UNITS, Cost, cost_of, sum_costs, unmetered
 from distill.contracts.energy import (
     JOULES_PER_KWH,
     UNKNOWN,
@@ -18,7 +19,7 @@ from distill.contracts.energy import (
     energy_of,
     sum_energy,
 )
-from distill.contracts.schemas import energy_fields
+from distill.contracts.schemas import cost_fields
 from distill.models.head_extraction import head_of
 from distill.runtime import meter
 from distill.runtime.meter import Counter, Meter, Rapl, gpu_counter, processor_time, readable_zones
@@ -56,7 +57,21 @@ def test_energy_is_read_as_it_was_written_and_unknown_where_it_was_not() -> None
     assert energy_of(used.record(), "energy_") == used
     assert energy_of({"seconds": 5.0}) == UNKNOWN
     assert energy_of({"kwh": None, "kwh_estimated": None}) == UNKNOWN
-    assert [name for name, _ in energy_fields("layer_")] == list(Energy().columns("layer_"))
+
+
+def test_a_cost_adds_up_and_is_read_as_it_was_written() -> None:
+    one, other = Cost(8.0, 2.0, Energy(3.0, 0.5)), Cost(4.0, 1.0, Energy(1.0, 0.0))
+    assert one + other == sum_costs([other, one]) == Cost(12.0, 3.0, Energy(4.0, 0.5))
+    assert one - other == Cost(4.0, 1.0, Energy(2.0, 0.5))
+    assert one / 2 == Cost(4.0, 1.0, Energy(1.5, 0.25))
+    assert one + unmetered(1.0, 1.0) == unmetered(9.0, 3.0)
+    row = one.columns("teacher_")
+    assert list(row) == [name for name, _ in cost_fields("teacher_")]
+    assert list(row) == [f"teacher_{unit}" for unit in UNITS]
+    assert cost_of(row, "teacher_") == one
+    earlier = {"flops": 8.0, "seconds": 2.0}  # a version without energy wrote it
+    assert cost_of(earlier) == unmetered(8.0, 2.0)
+    assert set(FREE.columns().values()) == {0.0}
 
 
 def test_a_meter_adds_counters_and_tells_what_is_estimated() -> None:
@@ -64,8 +79,8 @@ def test_a_meter_adds_counters_and_tells_what_is_estimated() -> None:
     guessed = Counter(steps(0.0, 1.8e6, 1.8e6), measured=False)
     idle = Counter(steps(0.0, 9e9, 9e9), measured=True, used=lambda: False)
     read = Meter([counted, guessed, idle])
-    assert read.lap() == Energy(1.5, 0.5)
-    assert read.lap() == Energy(1.0, 0.0)
+    assert read.lap().energy == Energy(1.5, 0.5)
+    assert read.lap().energy == Energy(1.0, 0.0)
 
 
 def test_laps_add_up_to_the_total() -> None:
@@ -75,24 +90,25 @@ def test_laps_add_up_to_the_total() -> None:
     for spent in (0.5, 0.0, 2.25):
         clock.now += spent
         laps.append(read.lap())
-    assert sum_energy(laps) == read.total()
-    assert read.total().kwh == pytest.approx(2.75 * WATTS_PER_CPU / JOULES_PER_KWH)
-    assert read.total().kwh == read.total().estimated
+    assert sum_energy(lap.energy for lap in laps) == read.total().energy
+    assert sum(lap.seconds for lap in laps) <= read.total().seconds
+    assert read.total().energy.kwh == pytest.approx(2.75 * WATTS_PER_CPU / JOULES_PER_KWH)
+    assert read.total().energy.kwh == read.total().energy.estimated
 
 
 def test_a_part_that_cannot_be_told_makes_all_unknown() -> None:
     silent = Counter(lambda: None, measured=True)
     read = Meter([Counter(lambda: 1.0, measured=True), silent])
-    assert read.total() == read.lap() == UNKNOWN
+    assert read.total().energy == read.lap().energy == UNKNOWN
 
 
 def test_on_this_machine_time_that_is_waited_costs_nothing() -> None:
     began, read = time.process_time(), Meter([processor_time()])
     time.sleep(0.2)
-    waited, before = read.lap(), time.process_time()
+    waited, before = read.lap().energy, time.process_time()
     while time.process_time() < before + 0.1:
         pass
-    worked, spent = read.lap(), time.process_time() - began
+    worked, spent = read.lap().energy, time.process_time() - began
     assert waited.kwh is not None
     assert worked.kwh is not None
     assert waited.kwh < worked.kwh / 2
@@ -181,15 +197,15 @@ def fake_gpu(joules: list[float] | None, held: int = 1) -> tuple[Any, Any]:
 
 def test_a_gpu_is_measured_by_its_counter_if_the_process_uses_it() -> None:
     nvml, cuda = fake_gpu([5, 5, 5 + 7200])
-    assert Meter([gpu_counter(nvml, 0, cuda)]).total() == Energy(7200 / JOULES_PER_KWH, 0.0)
+    assert Meter([gpu_counter(nvml, 0, cuda)]).total().energy == Energy(7200 / JOULES_PER_KWH, 0.0)
     nvml, cuda = fake_gpu([5, 5, 5 + 7200], held=0)
-    assert Meter([gpu_counter(nvml, 0, cuda)]).total() == Energy()
+    assert Meter([gpu_counter(nvml, 0, cuda)]).total().energy == Energy()
 
 
 def test_a_gpu_without_a_counter_is_estimated_at_its_power_limit() -> None:
     nvml, cuda = fake_gpu(None)
     read = Meter([gpu_counter(nvml, 0, cuda, steps(10.0, 13.0))])
-    assert read.total() == Energy(750 / JOULES_PER_KWH, 750 / JOULES_PER_KWH)
+    assert read.total().energy == Energy(750 / JOULES_PER_KWH, 750 / JOULES_PER_KWH)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="NVML answers here")
@@ -198,7 +214,7 @@ def test_a_gpu_that_nvml_does_not_know_leaves_energy_unknown(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with caplog.at_level(logging.WARNING):
-        assert Meter().total() == UNKNOWN
+        assert Meter().total().energy == UNKNOWN
     assert "energy is not recorded" in caplog.text
 
 

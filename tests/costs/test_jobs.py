@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import teaching
 import tiny
-from distill.config.checks.checks import parse_study
+from distill.config.checks.study import parse_study
 from distill.contracts.run import Run
 from distill.contracts.schemas import TEXT_SCHEMA
 from distill.core.errors import UserError

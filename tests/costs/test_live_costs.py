@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import tiny
-from distill.config.checks.checks import parse_study
+from distill.config.checks.study import parse_study
 from distill.costs.architectures import read_models
 from distill.costs.jobs import Forecast
 from distill.costs.row_lengths import read_lengths

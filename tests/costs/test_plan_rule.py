@@ -8,7 +8,7 @@ import pytest
 
 import miniature
 import program
-from distill.config.checks.checks import parse_study
+from distill.config.checks.study import parse_study
 from distill.core.files import read_json
 from distill.plan.study import Plan
 

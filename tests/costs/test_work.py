@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import tiny
-from distill.config.checks.checks import parse_study
+from distill.config.checks.study import parse_study
 from distill.contracts.schemas import TEXT_SCHEMA
 from distill.core.files import read_json
 from distill.core.parquet import write_rows

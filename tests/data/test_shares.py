@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import tiny
-from distill.config.checks.checks import parse_study
+from distill.config.checks.study import parse_study
 from distill.config.study import raw_part_size, raw_rows_needed
 from distill.core.errors import UserError
 from distill.plan.study import Plan

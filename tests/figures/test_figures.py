@@ -1,22 +1,20 @@
 import io
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from distill.answers.runs.cache_costs import compare_caches
+from distill.answers.measured import Measured
+from distill.answers.runs import cache_costs
+from distill.contracts.figures import FIGURES
 from distill.core.errors import UserError
-from distill.figures.catalogue import FIGURES, drawable, figure_table, read_caption
-from distill.table.lines import lines_of, prepare_runs
+from drawing import drawable, table_of
 from synthetic_runs import CACHES, make_references, make_runs
-
-CAPTIONS = Path(__file__).parents[2] / "report"
 
 
 def test_csv_is_the_aggregated_table() -> None:
     runs = make_runs()
-    text = figure_table("perplexity", runs, make_references()).to_csv(index=False)
+    text = table_of("perplexity", runs, make_references()).to_csv(index=False)
     drawn = pd.read_csv(io.StringIO(text))
     means = drawn[drawn["kind"] == "mean"].set_index(["label", "samples"])
     trained = runs[runs["samples"] > 0]
@@ -38,7 +36,7 @@ def test_csv_is_the_aggregated_table() -> None:
 
 
 def test_the_floors_are_those_of_their_sets() -> None:
-    drawn = figure_table("pass_rate", make_runs(), make_references())
+    drawn = table_of("pass_rate", make_runs(), make_references())
     floors = drawn[drawn["kind"] == "floor"].set_index("panel")["y"]
     assert floors.to_dict() == {"pass_rate": 0.08, "pass_rate_large": 0.07}
 
@@ -50,8 +48,6 @@ def test_the_floors_are_those_of_their_sets() -> None:
         ("pass_rate", "pass_rate"),
         ("combined", "combined_normalised"),
         ("training_time", "train_seconds"),
-        ("quality_speed", "tokens_per_second"),
-        ("quality_size", "size_mb"),
         ("flops", "total_flops"),
         ("calibration", "ece"),
         ("cache_cost", "cache"),
@@ -60,7 +56,7 @@ def test_the_floors_are_those_of_their_sets() -> None:
 def test_a_missing_column_is_named(name: str, column: str) -> None:
     runs = make_runs()[["student", "method", "samples", "loss"]]
     with pytest.raises(UserError, match=f"needs column {column}"):
-        figure_table(name, runs, None)
+        table_of(name, runs, None)
     assert not drawable(name, runs)
 
 
@@ -76,12 +72,12 @@ def test_what_can_be_drawn() -> None:
 
 
 def test_a_metric_that_does_not_apply_has_no_numbers() -> None:
-    assert figure_table("kl_gap", make_runs().assign(kl_teacher=None)).empty
+    assert table_of("kl_gap", make_runs().assign(kl_teacher=None)).empty
 
 
 def test_flops_are_those_of_the_runs() -> None:
     runs = make_runs()
-    drawn = figure_table("flops", runs, make_references())
+    drawn = table_of("flops", runs, make_references())
     means = drawn[drawn["kind"] == "mean"].set_index(["label", "samples"])
     trained = runs[runs["samples"] > 0]
     cells = trained.groupby([trained["student"] + " · " + trained["method"], "samples"])
@@ -92,27 +88,32 @@ def test_flops_are_those_of_the_runs() -> None:
 
 
 def test_calibration_has_the_teachers_own() -> None:
-    drawn = figure_table("calibration", make_runs(), make_references())
+    drawn = table_of("calibration", make_runs(), make_references())
     assert drawn.loc[drawn["kind"] == "teacher", "y"].tolist() == [0.021]
 
 
 def test_cache_costs_are_those_of_the_answers() -> None:
     runs, references = make_runs(caches=tuple(CACHES)), make_references()
-    drawn = figure_table("cache_cost", runs, references)
-    answers = compare_caches(lines_of(prepare_runs(runs)), references)
+    drawn = table_of("cache_cost", runs, references)
+    answers = cache_costs.answer(Measured(runs, references))
     for panel in ("loss_percent", "kl_percent"):
         for answer in answers:
-            mine = drawn[(drawn["panel"] == panel) & (drawn["label"] == answer["label"])]
+            mine = drawn[(drawn["panel"] == panel) & (drawn["label"] == answer.about["label"])]
             reference = mine[mine["kind"] == "reference"]
             assert (reference["mark"].item(), reference["y"].item()) == ("hidden", 0)
             assert reference["x"].item() == CACHES["hidden"]["bytes"]
             others = mine[mine["kind"] == "difference"].set_index("mark")
             assert len(others) == 3
-            for cost in answer["numbers"]["caches"]:
+            for cost in answer.numbers["caches"]:
                 row = others.loc[cost["cache"]]
                 assert row["y"] == cost[panel]
                 assert (row["low"], row["high"]) == (cost[f"{panel}_low"], cost[f"{panel}_high"])
                 assert (row["x"], row["runs"]) == (cost["bytes_per_token"], 8)
+
+
+def test_caches_of_unknown_size_are_left_out() -> None:
+    runs = make_runs(caches=tuple(CACHES)).assign(cache_bytes_per_token=None)
+    assert table_of("cache_cost", runs, None).empty
 
 
 def test_trials_are_drawn_as_they_went() -> None:
@@ -126,7 +127,7 @@ def test_trials_are_drawn_as_they_went() -> None:
             ]
         }
     }
-    drawn = figure_table("search", make_runs(), references)
+    drawn = table_of("search", make_runs(), references)
     found = dict(list(drawn.groupby("kind")))
     assert list(zip(found["trial"]["x"], found["trial"]["y"], strict=True)) == [(1, 3.0), (3, 2.5)]
     assert list(zip(found["pruned"]["x"], found["pruned"]["y"], strict=True)) == [(2, 2.0)]
@@ -134,13 +135,3 @@ def test_trials_are_drawn_as_they_went() -> None:
     # A pruned trial never is the best so far, nor is one without a number drawn.
     best = found["best so far"]
     assert list(zip(best["x"], best["y"], strict=True)) == [(1, 3.0), (2, 3.0), (3, 2.5), (5, 2.2)]
-
-
-@pytest.mark.parametrize("name", FIGURES)
-def test_every_figure_has_a_caption(name: str) -> None:
-    assert len(read_caption(CAPTIONS, name)) > 80
-
-
-def test_a_missing_caption_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"kl_gap\.rst"):
-        read_caption(tmp_path, "kl_gap")

@@ -5,7 +5,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from distill.figures.catalogue import OF_LAWS, drawable, figure_table
 from distill.laws.fitted import FittedLaw, find_laws
 from distill.laws.runs import (
     laws_in,
@@ -15,11 +14,12 @@ from distill.laws.runs import (
     trained_rows,
     typical_inputs,
 )
-from distill.laws.table import law_table
 from distill.table.own_points import own_table
+from drawing import drawable, table_of
 from figure_study import SAMPLES, STUDENTS, make_references, make_study, study_laws
 
 pytestmark = pytest.mark.slow  # fits many laws
+OF_LAWS = ("law_curves", "size_curves", "residuals", "exponents", "judged")
 
 
 @pytest.fixture(scope="module")
@@ -29,15 +29,12 @@ def laws() -> list[FittedLaw]:
 
 def drawn(name: str, document: dict[str, Any] | None = None) -> pd.DataFrame:
     """A figure's table as its CSV holds it."""
-    table = figure_table(name, make_study(), make_references(), document or study_laws())
+    table = table_of(name, make_study(), make_references(), document or study_laws())
     return pd.read_csv(io.StringIO(table.to_csv(index=False)), keep_default_na=True)
 
 
-def test_rows_are_those_of_the_table_of_laws() -> None:
-    runs, references = make_study(), make_references()
-    rows, table = trained_rows(runs, references), law_table(runs, references)
-    for column in ("student", "method", "tokens", "epochs", "gap", "teacher_params", "loss"):
-        assert rows[column].tolist() == table[column].tolist()
+def test_rows_of_figures_are_named_by_method() -> None:
+    rows = trained_rows(make_study(), make_references())
     assert set(rows["line"]) == {"sft", "kd"}
 
 
@@ -165,14 +162,14 @@ def test_without_laws_there_is_nothing(name: str) -> None:
     one = runs[runs["student"] == "w64"]
     nothing: list[dict[str, Any] | None] = [None, {"laws": []}]
     for laws in nothing:
-        assert figure_table(name, one, make_references(), laws).empty
+        assert table_of(name, one, make_references(), laws).empty
         assert not drawable(name, one, make_references(), laws)
     assert drawable(name, runs, make_references(), study_laws())
     few = runs[["student", "method", "samples", "loss"]]
-    assert figure_table(name, few, None, None).empty
+    assert table_of(name, few, None, None).empty
 
 
 def test_the_gap_drawn_is_the_gap_that_laws_are_fitted_to() -> None:
     runs = make_study().assign(kl_floor=0.3)
-    fitted = law_table(runs, make_references())["gap"].to_numpy()
+    fitted = trained_rows(runs, make_references())["gap"].to_numpy()
     np.testing.assert_allclose(trained_rows(runs, make_references())["gap"], fitted)

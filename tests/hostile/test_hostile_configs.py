@@ -12,7 +12,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 import tiny
-from distill.config.checks.checks import parse_study
+from distill.config.checks.study import parse_study
 from distill.config.own_table import TableStudy
 from distill.config.reading import _section_at, check_yaml
 from distill.config.study import Study

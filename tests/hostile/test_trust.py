@@ -17,7 +17,7 @@ import yaml
 import teaching
 import tiny
 import tiny_gguf
-from distill.config.checks.checks import parse_study
+from distill.config.checks.study import parse_study
 from distill.core.checksums import SAFE
 from distill.core.errors import UserError
 from distill.core.files import read_json, sha256_of

@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 
 import law_simulations
+from distill.contracts.points import MEASURES
 from distill.core.errors import UserError
 from distill.core.files import write_json
 from distill.laws.choice import Settings, choose, fit_points, judge, too_rich
-from distill.laws.fit import fit_across, fit_laws
+from distill.laws.fit import Fitting, fit_laws
 from distill.laws.fitted import FittedLaw, find_laws, read_laws
 from distill.laws.forms import LAWS
 from distill.laws.intervals import half_widths
@@ -447,11 +448,19 @@ def test_distillation_laws_predictions_come_back_from_697_points() -> None:
     np.testing.assert_allclose(both[:6, :6], first, rtol=1e-9)
 
 
+def over_teachers(table: pd.DataFrame, starts: int) -> dict[str, Any]:
+    """Only the laws of the loss over several teachers."""
+    fitting = Fitting(table, Settings(shared=False, starts=starts))
+    for size in MEASURES:
+        fitting.fit_teachers("loss", size)
+    return fitting.document()
+
+
 def test_both_forms_of_the_distillation_law_are_offered() -> None:
     frame, _ = paper_table()
     some = frame[frame["T"].isna() | frame["T"].isin([143e6, 546e6, 2.72e9])]
     some = some[some["N"].isin([143e6, 546e6, 2.72e9])]
-    found = fit_across(own_table(some, NAMES), "loss", Settings(shared=False, starts=12))
+    found = over_teachers(own_table(some, NAMES), 12)
     laws = {one["name"]: one for one in found["laws"]}
     assert laws.keys() == {"ratio", "distillation", "distillation_reduced"}
     full, short = laws["distillation"], laws["distillation_reduced"]
@@ -462,5 +471,5 @@ def test_both_forms_of_the_distillation_law_are_offered() -> None:
     assert short["choice"]["chosen"] == "distillation_reduced"
     json.dumps(found, allow_nan=False)
     without = own_table(some[some["m"] == "kd"], NAMES)
-    reason = reasons(fit_across(without, "loss", Settings(shared=False, starts=4)), "distillation")
+    reason = reasons(over_teachers(without, 4), "distillation")
     assert "trained without a teacher" in reason

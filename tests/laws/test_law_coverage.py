@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import law_simulations
-from distill.answers.laws import collapse
+from distill.laws import breaks
 from distill.laws.forms import LAWS
 from distill.laws.intervals import huber_inflation, shared_data
 from law_simulations import BREAK, TRUTH, Noise, coverage
@@ -108,9 +108,9 @@ def test_noise_of_simulated_studies_has_the_covariance_of_its_law() -> None:
     )
     assert points.draw is not None
     fitted: Any = SimpleNamespace(found=SimpleNamespace(variances=np.array([0.3, 0.7])))
-    drawn = collapse._noise(points, fitted, 40_000, np.random.default_rng(1))
+    drawn = breaks._noise(points, fitted, 40_000, np.random.default_rng(1))
     sharing = shared_data(points.values["tokens"], points.teacher, points.draw)
     wanted = 0.3 * np.eye(len(points)) + 0.7 * sharing
     np.testing.assert_allclose(np.cov(drawn.T), wanted, atol=0.03)
-    alone = collapse._noise(replace(points, draw=None), fitted, 40_000, np.random.default_rng(1))
+    alone = breaks._noise(replace(points, draw=None), fitted, 40_000, np.random.default_rng(1))
     np.testing.assert_allclose(np.cov(alone.T), 0.3 * np.eye(len(points)), atol=0.03)

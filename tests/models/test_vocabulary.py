@@ -197,7 +197,7 @@ def test_heads_that_are_more_than_a_matrix_are_refused(plain: Any) -> None:
 
 
 def test_unsound_methods_for_a_trimmed_student_are_refused() -> None:
-    from distill.config.checks.checks import parse_study
+    from distill.config.checks.study import parse_study
 
     config = tiny.study()
     config["students"]["small"]["vocabulary"] = {"size": 100, "teacher": "big"}

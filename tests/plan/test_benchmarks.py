@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 
 import tiny
-from distill.answers.runs.benchmarks import BENCHMARKS, answer_benchmarks
-from distill.config.checks.checks import parse_study
+from distill.answers.answer import Answer
+from distill.answers.measured import Measured
+from distill.answers.runs import benchmarks
+from distill.config.checks.study import parse_study
 from distill.contracts.columns import benchmark_columns
 from distill.contracts.run import Run
 from distill.core.errors import UserError
@@ -273,37 +275,37 @@ def test_scores_of_different_forms_are_not_mixed(key: str) -> None:
         summary({run(8): scored(FAIR)}, scored(GOOD) | {key: "other"})
 
 
-def answers(found: dict[str, Any], *runs: Run) -> list[dict[str, Any]]:
-    lines = lines_of(prepare_runs(table(*runs)))
-    return answer_benchmarks(lines, {"benchmarks": found})
+def answers(found: dict[str, Any], *runs: Run) -> list[Answer]:
+    return benchmarks.answer(Measured(table(*runs), {"benchmarks": found}))
 
 
 def test_the_answer_is_about_the_largest_size() -> None:
     runs = (run(0), run(8), run(16))
     found = summary({runs[1]: scored(POOR), runs[2]: scored(FAIR)}, scored(GOOD))
     (answer,) = answers(found, *runs)
-    assert answer["question"] == BENCHMARKS
-    assert answer["label"] == "small · sft · quiz"
-    assert answer["answer"].startswith("It keeps 66.7 % (90 % interval ")
-    assert "at n = 16 the acc is 0.600 ± 0.078" in answer["answer"]
-    assert "Of what lies above guessing it keeps 53.8 %" in answer["answer"]
-    assert "Worse than the teacher, better than guessing." in answer["evidence"]
+    numbers = answer.numbers
+    assert (answer.status, answer.about["label"]) == ("answered", "small · sft · quiz")
+    assert (numbers["samples"], numbers["metric"], numbers["value"]) == (16, "acc", 0.6)
+    assert numbers["stderr"] == pytest.approx(0.078, abs=1e-3)
+    assert numbers["share"] == pytest.approx(2 / 3)
+    assert numbers["share_above_chance"] == pytest.approx(0.35 / 0.65)
+    assert numbers["against"] == {"teacher": "worse", "guessing": "better"}
 
 
 def test_what_is_not_told_apart_is_said() -> None:
     near = [*GOOD[1:], 1.0]
     (answer,) = answers(summary({run(8): scored(near)}, scored(GOOD)), run(8))
-    assert "Not told apart from the teacher, better than guessing." in answer["evidence"]
+    assert answer.numbers["against"] == {"teacher": "within_noise", "guessing": "better"}
     (answer,) = answers(summary({run(8): scored(POOR)}, scored(GOOD)), run(8))
-    assert "not told apart from guessing" in answer["evidence"]
+    assert answer.numbers["against"]["guessing"] == "within_noise"
     (answer,) = answers(summary({run(8): scored(POOR)}, scored(POOR)), run(8))
-    assert "Of what lies above guessing" not in answer["answer"]
+    assert answer.numbers["share_above_chance"] is None
     (answer,) = answers(summary({run(8): scored(FAIR)}, None), run(8))
-    assert answer["answer"].startswith("Cannot tell, because the teacher has no model")
+    assert (answer.status, answer.needs[0].what) == ("cannot_tell", "teacher_model")
     down = {"higher_is_better": False, "chance": None}
     (answer,) = answers(summary({run(8): scored(FAIR, **down)}, scored(GOOD, **down)), run(8))
-    assert answer["answer"].startswith("Cannot tell")
-    assert "Better than the teacher." in answer["evidence"]
+    assert (answer.status, answer.needs[0].what) == ("cannot_tell", "higher_is_better")
+    assert answer.numbers["against"] == {"teacher": "better"}
 
 
 def test_the_report_shows_every_score_and_what_is_kept() -> None:

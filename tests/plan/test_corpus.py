@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 import corpus_inputs
-from distill.config.checks.checks import parse_study
+from distill.config.checks.study import parse_study
 from distill.core.errors import UserError
 from distill.costs.row_lengths import read_lengths
 from distill.plan.study import Plan

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tiny
-from distill.config.checks.checks import parse_study
+from distill.config.checks.study import parse_study
 from distill.contracts.run import Run
 from distill.core.errors import UserError
 from distill.core.keys import pool_order

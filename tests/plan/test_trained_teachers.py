@@ -12,7 +12,7 @@ import yaml
 
 import miniature
 import tiny
-from distill.config.checks.checks import parse_study
+from distill.config.checks.study import parse_study
 from distill.core.parquet import read_rows
 from distill.plan.study import Plan
 

@@ -2,15 +2,18 @@
 
 from typing import Any
 
-from distill.answers.laws.claims import CLAIM
+from distill.answers.laws import claims
 from distill.report.laws import law_parts, law_section
 from figure_study import study_laws
 
 
-def record(question: str, answer: str, label: str | None = None, **numbers: Any) -> dict[str, Any]:
+def record(
+    key: str, question: str, answer: str, label: str | None = None, status: str = "answered",
+    **numbers: Any,
+) -> dict[str, Any]:  # fmt: skip
     return {
-        "question": question, "answer": answer, "label": label, "evidence": "by hand",
-        "numbers": numbers,
+        "key": key, "question": question, "answer": answer, "label": label, "evidence": "by hand",
+        "status": status, "numbers": numbers,
     }  # fmt: skip
 
 
@@ -40,17 +43,27 @@ def test_no_law_leaves_the_tables_empty() -> None:
 def test_what_cannot_be_told_is_said_once_and_apart() -> None:
     answers = {
         "answers": [
-            record("Is it so?", "Cannot tell, because no.", "a"),
-            record("Is it so?", "Cannot tell, because no.", "b"),
-            record("Is it so?", "It is.", "c"),
-            record("How much?", "Too little.", None, cannot_tell=True),
-            record(f"{CLAIM}all is well", "It is not.", None, verdict="contradicted"),
+            record("so", "Is it so?", "Unknown.", "a", "cannot_tell"),
+            record("so", "Is it so?", "Unknown.", "b", "cannot_tell"),
+            record("so", "Is it so?", "Cannot tell is what it says.", "c"),
+            record("much", "How much?", "Too little.", None, "cannot_tell"),
+            record("much", "How much (in all)?", "Enough."),
+            record(claims.KEY, "All is well", "It is not.", verdict="contradicted"),
         ]
     }
     found = law_parts(None, answers)
-    assert [entry["answer"] for entry in found["open_questions"]["Is it so?"]] == ["It is."]
-    assert found["untold"]["Is it so?"] == [{"answer": "Cannot tell, because no.", "label": "a; b"}]
-    assert "How much?" not in found["open_questions"]
+    # By status, whatever the words are; by the sentence of the question.
+    shown = {name: [one["label"] for one in found["open_questions"][name]] for name in
+             found["open_questions"]}  # fmt: skip
+    assert shown == {"Is it so?": ["c"], "How much (in all)?": [None]}
+    untold = {name: [(one["answer"], one["label"]) for one in records]
+              for name, records in found["untold"].items()}  # fmt: skip
+    assert untold == {"Is it so?": [("Unknown.", "a; b")], "How much?": [("Too little.", "")]}
     assert [(entry["claim"], entry["verdict"]) for entry in found["claims"]] == [
-        ("all is well", "contradicted")
+        ("All is well", "contradicted")
     ]
+
+
+def test_the_advice_comes_first() -> None:
+    answers = {"answers": [record("so", "So?", "Yes."), record("advice", "What next?", "This.")]}
+    assert list(law_parts(None, answers)["open_questions"]) == ["What next?", "So?"]

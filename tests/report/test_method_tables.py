@@ -2,7 +2,6 @@ from typing import Any
 
 import pytest
 
-from distill.answers.runs.doubling import diminishing_returns
 from distill.config.methods import OnPolicy
 from distill.report.methods import (
     caches_table,
@@ -12,6 +11,7 @@ from distill.report.methods import (
     soft_section,
 )
 from distill.table.lines import lines_of, prepare_runs
+from report_page import answers_of
 from synthetic_runs import CACHES, make_references, make_runs, make_search
 
 
@@ -138,8 +138,8 @@ def test_many_comparisons_show_their_largest_size_alone() -> None:
     for caches, rows in ((("top64",), 10), (tuple(CACHES), 8)):
         runs = make_runs(caches=caches)
         asked: dict[str, Any] = {}
-        for answer in diminishing_returns(runs, make_references())["answers"]:
-            asked.setdefault(answer["question"], []).append(answer)
+        for answer in answers_of(runs, make_references())["answers"]:
+            asked.setdefault(answer["key"], []).append(answer)
         section = soft_section(lines_of(prepare_runs(runs)), make_references(), asked)
         assert section is not None
         assert len(section["at_samples"]["rows"]) == rows

@@ -5,18 +5,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distill.answers.runs.all import answer_table_questions
-from distill.answers.runs.doubling import diminishing_returns
+from distill.answers.runs.questions import OF_ALL, OF_SAMPLES
 from distill.contracts.columns import COLUMNS, MEASURED
+from distill.contracts.figures import FIGURES
 from distill.contracts.run import Run
 from distill.core.display import visible
 from distill.core.errors import UserError
-from distill.figures.catalogue import FIGURES, drawable
 from distill.report import page as report_page
 from distill.report.page import write_report
 from distill.stats.intervals import number
 from distill.table.benchmarks import benchmark_summary, with_benchmarks
-from report_page import REPORT, make_report
+from drawing import draw_all, drawable
+from report_page import REPORT, answers_of, make_report
 from synthetic_runs import COLUMNS as TABLE_COLUMNS
 from synthetic_runs import EVIL, make_references, make_runs, make_samples
 
@@ -106,7 +106,7 @@ def test_what_is_said(page: str) -> None:
         "No asymptote",
         "No exponent in model size N",
         "No sweet spot",
-        "Not reached by n = 1,024",
+        "no cost was stated",
         "10 of 10 runs agree within three standard errors",
         "0 near-duplicates",
         "91.3 %",
@@ -138,7 +138,7 @@ def test_benchmarks_have_a_section_of_their_own(tmp_path: Path, pictures: Path) 
     runs = with_benchmarks(runs, ["quiz"], scores)
     page = make_report(tmp_path, runs, references, None, pictures=pictures).read_text("utf-8")
     section = page[page.index("<h2>Benchmarks") : page.index("<h2>Checks")]
-    for text in ("acc, 100 documents, 5 examples before each", "not told apart from the teacher",
+    for text in ("acc, 100 documents, 5 examples before each", "within the noise of the teacher",
                  "better than guessing", "3 prompts of quiz are longer than the context of layers-2"):  # fmt: skip  # noqa: E501
         assert text in section, text
     assert "<dt>benchmark_quiz</dt>" in page
@@ -167,7 +167,7 @@ def test_methods_and_soft_targets_are_shown(page: str) -> None:
         "sft − kd · top64",
         "At equal FLOPs",
         "What a smaller cache costs",
-        "The cheapest cache equivalent to hidden is top64: 131.0 bytes per token against 1,152",
+        "The smallest cache equivalent to hidden is top64: 131.0 bytes per token instead of 1,152",
         "train.learning_rate",
         'id="figure-flops"',
         'id="figure-cache_cost"',
@@ -236,11 +236,18 @@ def test_hostile_names_are_escaped(tmp_path: Path, pictures: Path) -> None:
 
 
 def test_a_missing_figure_is_named(tmp_path: Path) -> None:
-    answers = diminishing_returns(make_runs())
+    answers = answers_of(make_runs(), None)
     template = REPORT / "report.html.j2"
     with pytest.raises(UserError, match=r"perplexity\.svg"):
         write_report(
-            make_runs(), None, answers, None, tmp_path, REPORT, template, tmp_path / "out.html"
+            make_runs(),
+            None,
+            answers,
+            None,
+            [tmp_path / "perplexity.svg"],
+            REPORT,
+            template,
+            tmp_path / "out.html",
         )
 
 
@@ -257,16 +264,16 @@ def test_visible_keeps_ordinary_text() -> None:
 
 def test_quality_per_kwh_stands_beside_its_front(tmp_path: Path, pictures: Path) -> None:
     runs, references = make_runs(caches=("top64", "hidden")), make_references()
-    answers = diminishing_returns(runs, references)
-    answers["answers"] += answer_table_questions(runs, references, {})
+    answers = answers_of(runs, references, questions=[*OF_SAMPLES, *OF_ALL])
     out, template = tmp_path / "report.html", REPORT / "report.html.j2"
-    write_report(runs, references, answers, None, pictures, REPORT, template, out)
+    drawn = sorted(pictures.glob("*.svg"))
+    write_report(runs, references, answers, None, drawn, REPORT, template, out)
     page = out.read_text(encoding="utf-8")
     costs = page[page.index("What it cost") : page.index("What this study may not claim")]
-    assert costs.index('id="figure-pareto_energy"') < costs.index("<h3>Quality per kWh</h3>")
+    assert costs.index('id="figure-pareto"') < costs.index("<h3>Quality per kWh</h3>")
     assert "quality per kWh, estimated" in costs
-    assert "How much quality does a kWh buy?" in page
-    assert page.count('id="figure-pareto_energy"') == 1
+    assert "How much quality does a kWh give?" in page
+    assert page.count('id="figure-pareto"') == 1
     # A cell by hand: layers-2 · sft at n = 64, from unigram 6.4 nats to the teacher's 0.95.
     cell = runs[(runs["student"] == "layers-2") & (runs["method"] == "sft")]
     cell = cell[cell["samples"] == 64]
@@ -278,12 +285,13 @@ def test_a_study_without_energy_has_no_such_section(tmp_path: Path, pictures: Pa
     runs = make_runs(caches=("top64", "hidden"))
     runs[[name for name in runs if "kwh" in name]] = np.nan
     references = make_references()
-    answers = diminishing_returns(runs, references)
-    answers["answers"] += answer_table_questions(runs, references, {})
+    answers = answers_of(runs, references, questions=[*OF_SAMPLES, *OF_ALL])
     out, template = tmp_path / "report.html", REPORT / "report.html.j2"
-    write_report(runs, references, answers, None, pictures, REPORT, template, out)
+    drawn = draw_all(tmp_path, runs, references)
+    write_report(runs, references, answers, None, drawn, REPORT, template, out)
     page = out.read_text(encoding="utf-8")
-    assert "figure-pareto_energy" not in page
+    assert "kWh" not in (tmp_path / "pareto.csv").read_text()
+    assert 'id="figure-pareto"' in page
     assert "<h3>Quality per kWh</h3>" not in page
     assert "Cannot tell, because column total_kwh_amortised is empty" in page
 

@@ -76,8 +76,7 @@ def test_ratios_are_those_of_each_turn() -> None:
 def test_the_page_of_results_says_what_was_measured() -> None:
     results = json.loads(rows.RESULTS.read_text())
     assert set(results) <= set(run.BENCHMARKS)
-    lines, remarks = rows.table(results, run.BENCHMARKS)
-    page = f"# Measured by `make bench`\n\n{lines}\n\n{remarks}\n"
-    assert (rows.HERE / "results.md").read_text() == page, "run benchmarks/run.py"
+    page = (rows.HERE / "results.md").read_text()
+    assert rows.page(results, run.BENCHMARKS) == page, "run benchmarks/run.py"
     for name in run.BENCHMARKS:
         assert (rows.HERE / f"{name}.py").is_file()

@@ -9,7 +9,7 @@ import pandas as pd
 
 from distill.laws.choice import Settings
 from distill.laws.fit import fit_laws
-from distill.laws.table import law_table
+from distill.laws.runs import trained_rows
 
 STUDENTS = {"w64": 0.12e6, "w128": 0.85e6, "w192": 2.5e6, "w384": 11e6}
 """Parameters without embeddings."""
@@ -82,4 +82,4 @@ def make_references() -> dict[str, Any]:
 @cache
 def study_laws(noise: float = 0.006) -> dict[str, Any]:
     """Return the laws of `make_study`."""
-    return fit_laws(law_table(make_study(noise), make_references()), Settings(starts=3))
+    return fit_laws(trained_rows(make_study(noise), make_references()), Settings(starts=3))

@@ -9,8 +9,9 @@ import pandas as pd
 
 from distill.contracts.points import COLUMNS
 from distill.laws.choice import Fitted, Settings, choose, fit_points, judge
-from distill.laws.forms import LAWS, Law
+from distill.laws.forms import LAWS
 from distill.laws.intervals import coefficients, half_widths
+from distill.laws.law import Law
 from distill.laws.points import Points
 
 TRUTH = {"E": 1.6, "A": 60.0, "alpha": 0.33, "B": 500.0, "beta": 0.40}

@@ -6,11 +6,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from distill.contracts.points import COLUMNS
-from distill.laws.choice import Settings, fit_points, judge, record_law
-from distill.laws.curves import GROUP_KEYS
+from distill.answers.answer import Answer
+from distill.contracts.points import COLUMNS, GROUP_KEYS
+from distill.laws.choice import Group, Settings, Standing, fit_points, judge, record_law
+from distill.laws.curves import Curve
+from distill.laws.fit import fit_laws
 from distill.laws.fitted import FittedLaw
 from distill.laws.forms import LAWS
+from distill.laws.intervals import Uncertainty
 from distill.laws.points import points_of
 
 SIZES = tuple(float(n) for n in np.geomspace(6e5, 2.4e7, 6))
@@ -65,6 +68,32 @@ def make_rows(
     return pd.DataFrame(rows, columns=[*COLUMNS, "reference"])
 
 
+def bent(params: float, tokens: float) -> float:
+    """Steeper by 0.6 below 3M parameters, 5 % of a teacher of 60M."""
+    size = (params / 3e6) ** -0.3 * (1 + (3e6 / params) ** 5) ** (0.6 * 0.2)
+    return float(1.5 + size + (tokens / 5e5) ** -0.4)
+
+
+def ratio_world(best: float | None, teachers: Sequence[float], seed: int = 3) -> pd.DataFrame:
+    """Teachers of several sizes; the loss has its minimum at a ratio, or falls with it."""
+
+    def with_ratio(teacher: float) -> Any:
+        def truth(params: float, tokens: float) -> float:
+            x = np.log(teacher / params / (best or 1.0))
+            return chinchilla(params, tokens) * float(np.exp(0.03 * x**2 if best else -0.03 * x))
+
+        return truth
+
+    return pd.concat(
+        [
+            make_rows(with_ratio(t), SIZES[:3], (2.5e5, 1e6), teacher_params=t, teacher=f"t{t:.0f}",
+                      seed=seed + i, noise=0.002)
+            for i, t in enumerate(teachers)
+        ],
+        ignore_index=True,
+    )  # fmt: skip
+
+
 def fit(
     rows: pd.DataFrame, names: Sequence[str] = ("chinchilla",), target: str = "loss",
     sizes: Sequence[str] = ("params", "params_non_embedding"), best: str | None = None,
@@ -82,24 +111,55 @@ def fit(
                 first = name == (best or names[0])
                 fitted = fit_points(law, points, settings)
                 held = judge(law, [law], points, settings) if first else None
-                choice: Mapping[str, Any] = {"by": "rung", "chosen": name, "errors": {name: 0.01}}
-                record = record_law(
-                    fitted, points, target, selected, held, choice, first, [], settings
-                )
+                choice = {"by": "rung", "chosen": name, "errors": {name: 0.01}}
+                standing = Standing(choice, first, held)
+                record = record_law(fitted, Group(points, target, selected), standing, settings)
                 laws.append(FittedLaw(record))
     return laws
 
 
-def only(answers: Sequence[Mapping[str, Any]], question: str, **keys: Any) -> Mapping[str, Any]:
-    """The one answer to a question (its beginning), with these entries."""
+def fit_all(rows: pd.DataFrame, corpus_methods: Sequence[str] = ()) -> dict[str, Any]:
+    """laws.json of a table, from few starts and with few simulated studies."""
+    return fit_laws(rows, Settings(starts=8, replicates=19), corpus_methods)
+
+
+def laws_of(document: Mapping[str, Any]) -> list[FittedLaw]:
+    """The laws of laws.json."""
+    return [FittedLaw(record) for record in document["laws"]]
+
+
+def only(answers: Sequence[Answer], question: str, **about: Any) -> Answer:
+    """The one answer to a question, about these runs."""
     found = [
         answer
         for answer in answers
-        if answer["question"].startswith(question)
-        and all(answer[key] == value for key, value in keys.items())
+        if answer.question == question
+        and all(answer.about.get(key) == value for key, value in about.items())
     ]
-    assert len(found) == 1, [answer["question"] for answer in answers]
+    assert len(found) == 1, [(answer.question, answer.about) for answer in answers]
     return found[0]
+
+
+def answered(answer: Answer) -> bool:
+    """Whether an answer is one; a refusal must give its reason and what it needs."""
+    refused = answer.status == "cannot_tell"
+    assert not refused or answer.needs
+    return not refused
+
+
+RANGES = {"params": (6e5, 2.4e7), "tokens": (1.25e5, 4e6), "epochs": (1.0, 32.0)}
+PLAIN = {
+    "E": 1.5, "A": CENTRE_N**0.35, "alpha": 0.35, "B": CENTRE_D**0.4, "beta": 0.4,
+}  # fmt: skip
+"""`TRUTH` with plain amplitudes."""
+
+
+def exact(name: str, ranges: Mapping[str, Sequence[float]], **coefficients: float) -> Curve:
+    """A law known without error."""
+    law = LAWS["loss"][name]
+    zero = np.zeros((len(law.names), len(law.names)))
+    found = Uncertainty(zero, zero, np.zeros(2), np.zeros((2, 2)), np.zeros(len(law.names)))
+    return Curve(law, law.internal(coefficients, {}), {}, found, ranges)
 
 
 def chinchilla_points(seed: int, count: int = 240) -> tuple[dict[str, np.ndarray], np.ndarray]:

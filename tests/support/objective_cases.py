@@ -14,6 +14,7 @@ from distill.targets.format import scheme_of
 from distill.targets.layers import encode_layers
 from distill.training.batches import Item, TargetReader
 from distill.training.objective import Objective
+from plain_divergences import plain_divergence
 
 VOCABULARY, WIDTH, EOS = 41, 12, 0
 
@@ -91,24 +92,7 @@ def softmax(scores: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
 def divergence(
     name: str, p: torch.Tensor, s: torch.Tensor, method: Mapping[str, Any]
 ) -> torch.Tensor:
-    """D(p, s) of two distributions over the same classes, p > 0 where it matters."""
-
-    def kl(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        some = a > 0
-        return (a[some] * (a[some] / b[some]).log()).sum()
-
-    if name == "forward_kl":
-        return kl(p, s)
-    if name == "reverse_kl":
-        return kl(s, p)
-    if name == "jsd":
-        beta = method["jsd_beta"]
-        mixed = beta * p + (1 - beta) * s
-        return beta * kl(p, mixed) + (1 - beta) * kl(s, mixed)
-    if name == "total_variation":
-        return (p - s).abs().sum() / 2
-    if name == "skew_kl":
-        alpha = method["skew_alpha"]
-        return kl(p, alpha * p + (1 - alpha) * s)
-    assert name == "uld"
+    """A divergence or ULD of two distributions over classes, p > 0 where it matters."""
+    if name != "uld":
+        return plain_divergence(name, p, s, method)
     return (p.sort(descending=True).values - s.sort(descending=True).values).abs().sum()

@@ -1,15 +1,31 @@
 """Shared makers of tests."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from distill.answers.runs.doubling import diminishing_returns
-from distill.figures.canvas import draw_figure
-from distill.figures.catalogue import FIGURES, drawable
+from distill.answers.measured import Measured
+from distill.answers.runs.questions import OF_SAMPLES, Question, answer_runs
+from distill.answers.wording import worded, wording_of
+from distill.contracts.figures import FIGURES
 from distill.report.page import write_report
+from drawing import draw_all, drawable
 
 REPORT = Path(__file__).parents[2] / "report"
+
+
+def answers_of(
+    runs: pd.DataFrame,
+    references: Mapping[str, Any] | None,
+    stated: Mapping[str, Any] | None = None,
+    questions: Sequence[Question] = OF_SAMPLES,
+) -> dict[str, Any]:
+    """The answers of a runs table alone, as answers.json holds them."""
+    study = Measured(runs, references or {}, stated or {})
+    wording = wording_of(REPORT / "answers")
+    return {"schema": 1, "answers": worded(answer_runs(study, questions), wording)}
 
 
 def make_report(
@@ -21,12 +37,13 @@ def make_report(
     pictures: Path | None = None,
 ) -> Path:
     """Write a report in `folder`, with figures of its own or those drawn in `pictures`."""
-    for name in FIGURES if pictures is None else ():
-        if drawable(name, runs, references):
-            paths = (folder / f"{name}.{end}" for end in ("svg", "png", "csv"))
-            draw_figure(name, runs, references, *paths)
-    answers = diminishing_returns(runs, references, cost)
+    if pictures is None:
+        drawn = draw_all(folder, runs, references)
+    else:
+        names = [name for name in FIGURES if drawable(name, runs, references)]
+        drawn = [path for name in names if (path := pictures / f"{name}.svg").exists()]
+    answers = answers_of(runs, references, {"cost": cost})
     out = folder / "report.html"
     template = REPORT / "report.html.j2"
-    write_report(runs, references, answers, samples, pictures or folder, REPORT, template, out)
+    write_report(runs, references, answers, samples, drawn, REPORT, template, out)
     return out

@@ -8,7 +8,7 @@ import pandas as pd
 
 from distill.laws.choice import Settings
 from distill.laws.fit import fit_laws
-from distill.laws.table import law_table
+from distill.laws.runs import trained_rows
 from distill.table.own_points import own_table
 
 SIZES = {f"d{n}": n * 100_000 for n in (6, 12, 24, 48, 80, 144)}
@@ -80,7 +80,7 @@ def _row(method: str, student: str, params: int, tokens: int, draw: int, loss: f
 @cache
 def size_laws() -> dict[str, Any]:
     """laws.json of `size_runs`, by all of the fitting that the workflow does."""
-    return fit_laws(law_table(size_runs(), None), Settings(starts=4))
+    return fit_laws(trained_rows(size_runs(), None), Settings(starts=4))
 
 
 def own_runs() -> tuple[pd.DataFrame, dict[str, Any]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import tiny
-from distill.config.checks.checks import parse_study
+from distill.config.checks.study import parse_study
 from distill.contracts.run import NO_CACHE, RAW, Run
 from distill.contracts.schemas import MASKED_SCHEMA, TEXT_SCHEMA
 from distill.core.checksums import tokenizer_sha256

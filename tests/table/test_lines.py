@@ -60,6 +60,6 @@ def test_runs_are_indexed_by_what_pairs_them() -> None:
 
 def test_the_source_of_noise_is_named() -> None:
     table = prepare_runs(small_table())
-    assert noise_sources(table) == "draws"
-    assert noise_sources(table.assign(seed=[1, 2, 3])) == "draws and seeds"
-    assert noise_sources(table.assign(draw=0)) == "repeated runs"
+    assert noise_sources(table) == ["draw"]
+    assert noise_sources(table.assign(seed=[1, 2, 3])) == ["draw", "seed"]
+    assert noise_sources(table.assign(draw=0)) == []

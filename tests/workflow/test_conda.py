@@ -157,7 +157,7 @@ def test_conda_on_or_off_reruns_nothing(finished: Finished) -> None:
     """Also of results whose figures were drawn without it."""
     assert miniature.dry_run(finished.project) == {}
     assert "Nothing to be done" in finished.snakemake("--use-conda", "-n")
-    with (finished.project / "scripts/distill/figures/catalogue.py").open("a") as stream:
+    with (finished.project / "scripts/distill/figures/figure.py").open("a") as stream:
         stream.write("\n_UNUSED = 1\n")
     assert miniature.dry_run(finished.project) == ENDS
     miniature.snakemake(finished.project, "--configfile", miniature.CONFIG)

@@ -10,7 +10,7 @@ import yaml
 
 import miniature
 import program
-from distill.config.checks.checks import parse_study
+from distill.config.checks.study import parse_study
 from distill.plan.study import Plan
 
 pytestmark = [pytest.mark.workflow, pytest.mark.long]

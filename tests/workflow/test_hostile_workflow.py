@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 import miniature
-from distill.config.checks.checks import parse_study
+from distill.config.checks.study import parse_study
 from distill.core.parquet import read_rows
 from distill.plan.study import Plan
 

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import miniature
 import tiny
-from distill.config.checks.checks import parse_study
+from distill.config.checks.study import parse_study
 from distill.contracts.run import Run
 from distill.core.checksums import tokenizer_sha256
 from distill.core.files import read_json

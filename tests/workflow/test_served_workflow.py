@@ -24,7 +24,7 @@ import miniature
 import scripted_server
 import tiny
 import tiny_gguf
-from distill.config.checks.checks import parse_study
+from distill.config.checks.study import parse_study
 from distill.core.parquet import read_rows
 from distill.models.opening import load_model
 from distill.models.tokenizers import load_tokenizer

@@ -18,8 +18,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import miniature
 import program
 import tiny
-from distill.answers.runs.benchmarks import BENCHMARKS
-from distill.config.checks.checks import parse_study
+from distill.answers.runs import benchmarks
+from distill.config.checks.study import parse_study
 from distill.contracts.columns import COLUMNS, benchmark_columns
 from distill.plan.study import Plan
 from distill.workflow.provenance import verify
@@ -178,8 +178,8 @@ def test_every_job_with_a_model_records_its_energy(finished: Path) -> None:
     }  # fmt: skip
     teachers = json.loads((results / "references.json").read_text())["teachers"]
     assert all(teacher["job_energy_kwh"] > 0 for teacher in teachers.values())
-    drawn = pd.read_csv(results / "figures/pareto_energy.csv")
-    assert set(drawn["kind"]) == {"mean", "front"}
+    drawn = pd.read_csv(results / "figures/pareto.csv")
+    assert set(drawn.loc[drawn["column"].str.contains("kWh"), "kind"]) == {"mean", "front"}
 
 
 def test_a_cache_says_whose_it_is_and_opens_as_a_data_set(finished: Path) -> None:
@@ -266,8 +266,8 @@ def test_students_and_teachers_are_judged_on_the_benchmarks_that_their_runs_name
     assert theirs["documents_sha256"] == score["documents_sha256"]
     references = json.loads((results / "references.json").read_text())
     assert references["benchmarks"]["tasks"]["capitals"]["chance"] == pytest.approx(7 / 24)
-    asked = {answer["question"] for answer in json.loads((results / "answers.json").read_text())["answers"]}  # fmt: skip  # noqa: E501
-    assert BENCHMARKS in asked
+    answers = json.loads((results / "answers.json").read_text())["answers"]
+    assert benchmarks.KEY in {answer["key"] for answer in answers}
     page = (results / "report.html").read_text()
     assert "<h2>Benchmarks</h2>" in page
     assert "gpt2 before training" in page
@@ -634,7 +634,7 @@ def test_changed_evaluation_trains_nothing(moved: Path) -> None:
 
 
 def test_a_changed_figure_redraws_and_trains_nothing(moved: Path) -> None:
-    with (moved / "scripts/distill/figures/catalogue.py").open("a") as stream:
+    with (moved / "scripts/distill/figures/figure.py").open("a") as stream:
         stream.write("\n_UNUSED = 1\n")
     assert miniature.dry_run(moved) == SHOWN
 
@@ -751,7 +751,7 @@ def test_a_failing_job_leaves_no_output_and_one_sentence(moved: Path) -> None:
 def test_a_second_writer_is_refused(moved: Path) -> None:
     import fcntl
 
-    (moved / "scripts/distill/figures/catalogue.py").open("a").write("\n_UNUSED = 1\n")
+    (moved / "scripts/distill/figures/figure.py").open("a").write("\n_UNUSED = 1\n")
     with (moved / ".snakemake/writer.lock").open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         output = miniature.snakemake(moved, "--configfile", miniature.CONFIG, ok=False)

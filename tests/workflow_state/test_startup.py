@@ -11,7 +11,7 @@ import pytest
 
 import teaching
 import tiny
-from distill.config.checks.checks import parse_study
+from distill.config.checks.study import parse_study
 from distill.core.checksums import list_files
 from distill.core.errors import UserError
 from distill.core.files import write_json

@@ -1,18 +1,21 @@
 """Sentences of answers, from the templates in report/answers/.
 
 The template of a question, `<key>.j2`, defines the macros `question`, `answer` and `evidence`; each
-takes
-the `Answer`. No code parses a sentence: what code needs stands in the numbers of an answer.
+takes the `Answer`. A macro `label` replaces the label where words name what an answer is about. A
+name with `_` in front is of macros that several templates share. No code parses a sentence: what
+code needs stands in the numbers of an answer.
 """
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from distill.answers.answer import Answer
-from distill.stats.intervals import number, percent, sizes_text, span
+from distill.stats.intervals import Estimate, number, percent, read_estimate, sizes_text, span
+from distill.table.words import words_of_task
 
 PARTS = ("question", "answer", "evidence")
 
@@ -30,13 +33,50 @@ def wording_of(folder: str | Path) -> Environment:
         autoescape=False,  # the report escapes; answers.json is plain text
     )
     wording.filters |= {"number": number, "percent": percent, "sizes": sizes_text, "span": span}
-    wording.filters["plural"] = plural
+    wording.filters |= {"plural": plural, "rounded": rounded, "share": share, "exp": math.exp}
+    wording.filters |= {"estimate": read_estimate, "listed": listed, "capital": capital}
+    wording.filters["words"] = words_of_task
+    wording.filters |= {"interval": interval, "ends": ends}
     return wording
 
 
 def plural(count: int, word: str, words: str | None = None) -> str:
     """A count with its noun: `1 prompt`, `2 prompts`."""
     return f"{count:,} {word if count == 1 else words or word + 's'}"
+
+
+def rounded(value: float) -> str:
+    """A count that was estimated: whole from 100 on, two significant digits below."""
+    return number(round(value)) if abs(value) >= 100 else number(value, 2)
+
+
+def share(value: float | None) -> str:
+    """A share as per cent, without a sign in front."""
+    return "–" if value is None else f"{number(100 * value, 2)} %"
+
+
+def interval(entry: Mapping[str, Any], unit: str = "", factor: float = 1.0) -> str:
+    """An entry of `value`, `low` and `high`, or a multiple of it, with its interval."""
+    value = Estimate.of_ends(entry).scaled(factor)
+    if value.low is None and value.high is None:
+        return f"{number(value.value)}{' ' + unit if unit else ''} (90 % interval unbounded)"
+    return value.text(unit)
+
+
+def ends(numbers: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The entry that `Estimate.ends` wrote under `name`."""
+    return {end: numbers[f"{name}_{end}"] for end in ("value", "low", "high")}
+
+
+def listed(names: Iterable[str], word: str = "and") -> str:
+    """Names in a sentence: `a, b and c`."""
+    *first, last = names
+    return f"{', '.join(first)} {word} {last}" if first else last
+
+
+def capital(text: str) -> str:
+    """A sentence's first letter as a capital."""
+    return text[:1].upper() + text[1:]
 
 
 def worded(answers: Iterable[Answer], wording: Environment) -> list[dict[str, Any]]:
@@ -49,6 +89,14 @@ def worded(answers: Iterable[Answer], wording: Environment) -> list[dict[str, An
     records = []
     for answer in answers:
         macros = wording.get_template(f"{answer.question}.j2").module
-        parts = {part: " ".join(str(getattr(macros, part)(answer)).split()) for part in PARTS}
-        records.append({**parts, **answer.record()})
+        parts = {part: _text(getattr(macros, part)(answer)) for part in PARTS}
+        record = {**parts, **answer.record()}
+        if hasattr(macros, "label"):
+            record["label"] = _text(macros.label(answer))
+        records.append(record)
     return records
+
+
+def _text(lines: str) -> str:
+    """A macro's lines as one line."""
+    return " ".join(lines.split())

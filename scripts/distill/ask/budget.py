@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from distill.ask.choices import MAX_FACTOR, Unit
-from distill.ask.costs import MEASURES, Prices
+from distill.ask.costs import Prices
 from distill.ask.study import Group, NoLaw, Refusal, Study, joined
 from distill.ask.subject import Subject, find_subject, point_answer
+from distill.contracts.points import MEASURES
 from distill.core.errors import UserError
 
 _SIZES_BETWEEN = 201

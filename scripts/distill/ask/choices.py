@@ -7,7 +7,5 @@ UNITS: tuple[Unit, ...] = ("flops", "hours", "money")
 """Of a budget."""
 SCOPES = ("all", "training")
 """What FLOPs and hours pay for."""
-GROUP_KEYS = ("teacher", "method", "cache", "curation", "init", "group")
-"""Columns of the runs table whose values tell groups of runs apart."""
 MAX_FACTOR = 4.0
 """Factor outside the fitted range beyond which an answer warns."""

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-MEASURES = ("params", "params_non_embedding")
 TEACHER_RATES = ("teacher_seconds", "teacher_flops", "target_seconds", "target_flops")
 _FLOPS_PER_PARAMETER = 6
 _MB = 1024**2

@@ -5,8 +5,9 @@ import math
 from typing import Any
 
 from distill.ask import budget, study, subject, words
-from distill.ask.choices import GROUP_KEYS, UNITS
+from distill.ask.choices import UNITS
 from distill.ask.costs import Prices
+from distill.contracts.points import GROUP_KEYS
 from distill.core.errors import UserError
 
 

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from distill.ask.choices import GROUP_KEYS
-from distill.ask.costs import MEASURES, Rates, student_rates
+from distill.ask.costs import Rates, student_rates
+from distill.contracts.points import GROUP_KEYS, MEASURES
 from distill.core.errors import UserError
 from distill.core.files import read_json
 from distill.core.parquet import read_frame
 from distill.laws.fitted import FittedLaw
+from distill.laws.points import commonest_epochs
 
 _OF_A_LAW = ("name", "target", "selected", "best", "range", "state", "coefficients")
 """Keys of a law's record that are read here."""
@@ -76,8 +77,8 @@ class Group:
     @cached_property
     def epochs(self) -> float:
         """The epochs that most runs have, the least of several."""
-        return float(
-            (self.rows["tokens_seen"] / self.rows["tokens_unique"]).round(3).mode().iloc[0]
+        return commonest_epochs(
+            (self.rows["tokens_seen"] / self.rows["tokens_unique"]).to_numpy(dtype=float)
         )
 
     @cached_property

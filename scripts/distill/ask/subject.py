@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from distill.ask.choices import GROUP_KEYS, MAX_FACTOR
+from distill.ask.choices import MAX_FACTOR
 from distill.ask.costs import Prices, Rates, rates_between
 from distill.ask.study import Group, NoLaw, Study
+from distill.contracts.points import GROUP_KEYS
 from distill.core.errors import UserError
 from distill.laws.fitted import FittedLaw, Predictions
+from distill.laws.forms import simplest
 
 SAME_LEVEL = 1.2
 """Runs of one size differ by up to this factor in tokens: within it nothing is extrapolated."""
@@ -169,7 +171,7 @@ def _why(study: Study, group: Group, student: str | None) -> str:
     for refused in study.refused:
         chosen = refused["selected"]
         mine = all((chosen[key] or "") == group.keys[key] for key in GROUP_KEYS)
-        name = "data_power" if chosen["student"] else "chinchilla"
+        name = simplest("loss", "data" if chosen["student"] else "joint").name
         about_it = chosen["student"] in (student, None) and chosen["size"] in ("params", None)
         if mine and about_it and refused["target"] == "loss" and refused["name"] == name:
             reasons.append(f"{name}: {refused['reason']}")
@@ -249,7 +251,7 @@ def about(subject: Subject) -> dict[str, Any]:
         **dict(subject.group.keys),
         "epochs": subject.epochs,
         "law": law.name,
-        "law_over": "data" if law.selected["student"] else "size and data",
+        "law_over": "data" if law.law.over == "data" else "size and data",
         "law_runs": law.record["points"],
         "law_error": judged and judged["mean_relative_error"],
         "law_compute_factor": judged and judged["compute_factor"],

@@ -3,8 +3,9 @@
 import argparse
 from typing import Any
 
-from distill.ask.choices import GROUP_KEYS, MAX_FACTOR, SCOPES, UNITS
+from distill.ask.choices import MAX_FACTOR, SCOPES, UNITS
 from distill.cli.command import Command, Outcome, Refused, add_json, epilog
+from distill.contracts.points import GROUP_KEYS
 
 _EXAMPLES = {
     "loss": "distill ask results/my_study loss --student NAME --samples 5000 --price-hour 0.4",

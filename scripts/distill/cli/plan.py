@@ -47,18 +47,20 @@ _positive.__name__ = "positive whole number"  # for argparse's error
 def _run(options: argparse.Namespace) -> Outcome:
     with working_in(options.directory, [options.config]) as (path,):
         plan = read_plan(path)
-        manifests = [plan.sources.manifest(name) for name in plan.sources.models.values()]
+        manifests = [plan.sources.manifest(source) for source in plan.sources.models.values()]
         _fetch(path, [file for file in manifests if not Path(file).is_file()])
 
         from distill.core.files import read_json
-        from distill.figures.catalogue import FIGURES
+        from distill.plan.figures import figures_of
         from distill.runtime.job import leave_out
 
         leave_out("peft")  # and with it bitsandbytes, which complains on stderr
         from distill.costs.estimate import estimate
 
         device = options.device or _profile()["resources"]["device"]
-        text = estimate(plan, list(FIGURES), options.cores or os.cpu_count() or 1, device)
+        text = estimate(
+            plan, figures_of(plan.study, plan.runs), options.cores or os.cpu_count() or 1, device
+        )
         return Outcome(read_json(Path(plan.results) / "plan.json"), text.rstrip("\n"))
 
 

@@ -99,7 +99,7 @@ def read_plan(path: Path) -> Any:
     Raises:
         UserError: The config has a mistake, or is of a table of one's own.
     """
-    from distill.config.checks.checks import parse_study
+    from distill.config.checks.study import parse_study
     from distill.plan.study import Plan
 
     config = read_config(path)

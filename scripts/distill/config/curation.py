@@ -96,7 +96,7 @@ class Corruption(Section):
     kind: Literal["shuffle_words", "replace_response"] = Field(
         description="`shuffle_words`: the answer's words in another order; `replace_response`: the answer to another prompt, of the pool's first part"
     )
-    seed: NotNegative = 0
+    seed: NotNegative = Field(0, description="Seed of which answers are corrupted and how")
 
 
 class Curation(Section):
@@ -107,11 +107,15 @@ class Curation(Section):
     surplus: Annotated[float, Field(ge=1, le=100)] = Field(
         1.5, description="Answers asked of the teacher per row kept, where there is a filter"
     )
-    length: LengthFilter | None = None
-    language: LanguageFilter | None = None
-    teacher_loss: LossFilter | None = None
-    near_duplicates: DuplicateFilter | None = None
-    corrupt: Corruption | None = None
+    length: LengthFilter | None = Field(None, description="Filter by length")
+    language: LanguageFilter | None = Field(None, description="Filter by language")
+    teacher_loss: LossFilter | None = Field(None, description="Filter by the teacher's own loss")
+    near_duplicates: DuplicateFilter | None = Field(
+        None, description="Filter answers that resemble an earlier one"
+    )
+    corrupt: Corruption | None = Field(
+        None, description="Corrupt a share of the answers, to measure the effect of noise"
+    )
 
     @checked(mode="after")
     def _consistent(self) -> "Curation":

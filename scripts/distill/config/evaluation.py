@@ -7,6 +7,8 @@ from pydantic import Field
 from pydantic import model_validator as checked
 
 from distill.config.values import (
+    PRECISION,
+    DataSource,
     LocalPath,
     Name,
     NotNegative,
@@ -21,7 +23,7 @@ from distill.config.values import (
 class Reference(Section):
     """A fixed text that no teacher of the study wrote, to judge teachers and students alike."""
 
-    source: Name = Field(description="Data source with a text field")
+    source: DataSource = Field(description="Data source with a text field")
     passages: Positive = Field(100, description="How many passages, the first of the file")
     max_tokens: Positive = Field(256, description="Each passage is cut to this many tokens")
 
@@ -34,7 +36,7 @@ class Answers(Section):
     temperature: Annotated[float, Field(ge=0)] = Field(1.0, description="0: greedy")
     top_k: NotNegative = Field(0, description="0: no cut")
     top_p: Probability = Field(1.0, description="1: no cut")
-    seed: NotNegative = 0
+    seed: NotNegative = Field(0, description="Seed of the sampling")
     batch_size: Positive = Field(
         128, description="Prompts answered at once, verifiable instructions included"
     )
@@ -47,9 +49,11 @@ class Answers(Section):
 class Weights(Section):
     """Weights of the combined score; they sum to 1."""
 
-    perplexity: Annotated[float, Field(ge=0)] = 1 / 3
-    pass_rate: Annotated[float, Field(ge=0)] = 1 / 3
-    tokens_per_second: Annotated[float, Field(ge=0)] = 1 / 3
+    perplexity: Annotated[float, Field(ge=0)] = Field(1 / 3, description="Weight of 1 / perplexity")
+    pass_rate: Annotated[float, Field(ge=0)] = Field(1 / 3, description="Weight of the pass rate")
+    tokens_per_second: Annotated[float, Field(ge=0)] = Field(
+        1 / 3, description="Weight of the speed"
+    )
 
     @checked(mode="after")
     def _sum(self) -> "Weights":
@@ -121,10 +125,10 @@ class Evaluate(Section):
     qualitative: NotNegative = Field(
         5, description="Held-out prompts shown in the report with every answer"
     )
-    batch_size: Positive = 16
-    precision: Precision = "auto"
+    batch_size: Positive = Field(16, description="Rows per forward pass")
+    precision: Precision = Field("auto", description=PRECISION)
     latency_tokens: Positive = Field(128, description="Forced new tokens per timed generation")
-    latency_repeats: Annotated[int, Field(ge=10)] = 10
+    latency_repeats: Annotated[int, Field(ge=10)] = Field(10, description="Timed repetitions")
     latency_batch: Positive = Field(
         1, description="masked-lm: chunks per timed forward pass, which takes generation's place"
     )
@@ -132,7 +136,7 @@ class Evaluate(Section):
         32,
         description="masked-lm: held-out chunks for the pseudo-perplexity, which takes a forward pass per token",
     )
-    combined_weights: Weights = Weights()
+    combined_weights: Weights = Field(Weights(), description="Weights of the combined score")
     cost: dict[str, Annotated[float, Field(gt=0)]] | None = Field(
         None,
         description="Nats of loss that one unit of a runs-table column is worth, e.g. {samples: 1e-4}; lets a sweet spot be claimed",

@@ -2,10 +2,19 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, create_model
 from pydantic import model_validator as checked
 
-from distill.config.values import Name, NotNegative, Positive, Section, Weight
+from distill.config.values import (
+    DataSource,
+    NotNegative,
+    Positive,
+    SearchName,
+    Section,
+    TeacherName,
+    Weight,
+)
+from distill.contracts.divergences import DIVERGENCES
 
 
 class LayerStates(Section):
@@ -55,11 +64,13 @@ class Cache(Section):
     tokens: Literal["answer", "all"] = Field(
         "answer", description="Positions scored: those of the answer, or the prompt's too"
     )
-    teachers: dict[Name, Annotated[float, Field(gt=0)]] = Field(
+    teachers: dict[TeacherName, Annotated[float, Field(gt=0)]] = Field(
         default_factory=dict,
         description="Weights of several teachers whose mixture is the target; each scores the run's text (default: the run's own teacher)",
     )
-    hidden: LayerStates | None = None
+    hidden: LayerStates | None = Field(
+        None, description="Also store hidden states of layers (default: none)"
+    )
     seed: NotNegative = Field(0, description="sampled: seed of the draws")
 
     @checked(mode="after")
@@ -86,8 +97,10 @@ class Cache(Section):
 class LayerLoss(Section):
     """Match hidden states of layers, through learned projections."""
 
-    weight: Annotated[float, Field(gt=0)] = 1.0
-    loss: Literal["mse", "cosine"] = "mse"
+    weight: Annotated[float, Field(gt=0)] = Field(1.0, description="Weight of this loss")
+    loss: Literal["mse", "cosine"] = Field(
+        "mse", description="Mean squared error, or 1 minus the cosine similarity"
+    )
     layers: dict[NotNegative | Literal["last"], NotNegative] = Field(
         min_length=1,
         description="Student layer: teacher layer, e.g. {1: 8, 2: 15}; 0 is the embeddings, `last` a student's last layer whatever its depth",
@@ -97,8 +110,10 @@ class LayerLoss(Section):
 class EmbeddingLoss(Section):
     """Match the final hidden states, through a learned projection."""
 
-    weight: Annotated[float, Field(gt=0)] = 1.0
-    loss: Literal["mse", "cosine"] = "mse"
+    weight: Annotated[float, Field(gt=0)] = Field(1.0, description="Weight of this loss")
+    loss: Literal["mse", "cosine"] = Field(
+        "mse", description="Mean squared error, or 1 minus the cosine similarity"
+    )
     head: Literal["own", "teacher"] = Field(
         "own",
         description="The trained student's output head: `own` is trained by its other losses alone; `teacher` is the teacher's applied to the projection, saved as the student's",
@@ -121,23 +136,27 @@ CHUNK = 64
 """Tokens per chunk of a corpus unless a method says otherwise."""
 
 
-class Method(Section):
+class _HardLoss(Section):
+    ce: Weight = Field(0.0, description="Cross-entropy on the text's answer tokens")
+
+
+def _divergence_fields() -> dict[str, Any]:
+    """Per divergence its weight and, if it has one, its parameter."""
+    fields: dict[str, Any] = {}
+    for row in DIVERGENCES.values():
+        fields[row.name] = (Weight, Field(0.0, description=f"{row.meaning} ({row.source})"))
+        if number := row.parameter:
+            kind = Annotated[float, Field(**number.limits)]
+            fields[number.key] = (kind, Field(number.default, description=number.meaning))
+    return fields
+
+
+_Divergences: Any = create_model("_Divergences", __base__=_HardLoss, **_divergence_fields())
+
+
+class Method(_Divergences):
     """A weighted sum of losses, each averaged over its own tokens."""
 
-    ce: Weight = Field(0.0, description="Cross-entropy on the text's answer tokens")
-    forward_kl: Weight = Field(0.0, description="KL(teacher || student) (Hinton 2015)")
-    reverse_kl: Weight = Field(0.0, description="KL(student || teacher) (MiniLLM, Gu 2024)")
-    jsd: Weight = Field(
-        0.0, description="Generalised Jensen-Shannon divergence (GKD, Agarwal 2024)"
-    )
-    jsd_beta: Annotated[float, Field(ge=0, le=1)] = Field(0.5, description="Its beta")
-    total_variation: Weight = Field(0.0, description="Total variation (f-distill, Wen 2023)")
-    skew_kl: Weight = Field(
-        0.0, description="KL(teacher || mixture of teacher and student) (DistiLLM, Ko 2024)"
-    )
-    skew_alpha: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.1, description="The teacher's share of that mixture"
-    )
     uld: Weight = Field(
         0.0,
         description="Universal logit distillation (Boizard 2024), for students with another tokenizer",
@@ -153,10 +172,12 @@ class Method(Section):
     tokens: Literal["answer", "all"] = Field(
         "answer", description="Where soft losses act: on the answer, or on the prompt too"
     )
-    hidden: LayerLoss | None = None
-    embedding: EmbeddingLoss | None = None
-    on_policy: OnPolicy | None = None
-    corpus: Name | None = Field(
+    hidden: LayerLoss | None = Field(None, description="Match hidden states of layers")
+    embedding: EmbeddingLoss | None = Field(None, description="Match the last hidden states")
+    on_policy: OnPolicy | None = Field(
+        None, description="Use a live teacher, on the student's own answers too"
+    )
+    corpus: DataSource | None = Field(
         None,
         description="Train without a teacher: data source with a text field, whose chunks take the place of responses; goes with ce alone",
     )
@@ -166,7 +187,7 @@ class Method(Section):
     train: dict[str, Any] = Field(
         default_factory=dict, description="Entries of `train` that differ for this method"
     )
-    search: Name | None = Field(
+    search: SearchName | None = Field(
         None, description="Take method and settings from the best trial of this search"
     )
 
@@ -220,10 +241,16 @@ class Method(Section):
         return found + [name for name in ("hidden", "embedding") if getattr(self, name)]
 
     @property
+    def infinite_at_zero(self) -> bool:
+        """Whether it is infinite where the teacher rules out a token."""
+        values = self.model_dump()
+        rows = (DIVERGENCES[name] for name in self.soft if name in DIVERGENCES)
+        return any(row.infinite_with(values) for row in rows)
+
+    @property
     def reads_cache(self) -> bool:
         """Whether its soft targets come from a cache, rather than from a live teacher."""
         return bool(self.soft) and self.on_policy is None
 
 
-DIVERGENCES = ("forward_kl", "reverse_kl", "jsd", "total_variation", "skew_kl")
 LOSSES = ("ce", *DIVERGENCES, "uld", "spans")

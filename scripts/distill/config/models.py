@@ -8,13 +8,20 @@ from pydantic import model_validator as checked
 from distill.config.families import closed_form
 from distill.config.server import Server
 from distill.config.values import (
-    Name,
+    PRECISION,
+    CacheName,
+    CurationName,
+    DataSource,
+    MethodName,
+    ModelSource,
     NotNegative,
     Positive,
     Precision,
     Probability,
     Samples,
     Section,
+    StudentName,
+    TeacherName,
     Threads,
 )
 from distill.contracts.dialects.all import DIALECTS
@@ -23,14 +30,14 @@ from distill.contracts.dialects.all import DIALECTS
 class Trained(Section):
     """The run of this study whose student a teacher is; it need not be listed under `runs`."""
 
-    student: Name = Field(description="Which student becomes the teacher")
-    teacher: Name | None = Field(
+    student: StudentName = Field(description="Which student becomes the teacher")
+    teacher: TeacherName | None = Field(
         None,
         description="Whose text it learns; with a method that trains on a corpus, whose text judges it (default: the teacher's own)",
     )
-    method: Name = Field(description="How it learns")
-    cache: Name | None = Field(None, description="Its soft targets, if the method needs them")
-    curation: Name = Field("raw", description="Which rows it learns")
+    method: MethodName = Field(description="How it learns")
+    cache: CacheName | None = Field(None, description="Its soft targets, if the method needs them")
+    curation: CurationName = Field("raw", description="Which rows it learns")
     samples: Samples = Field(description="How many")
     draw: NotNegative = Field(0, description="In which order of the pool")
     seed: NotNegative = Field(0, description="Optimiser noise")
@@ -40,13 +47,13 @@ class Teacher(Section):
     """A sampling distribution: a model at a temperature, here or on a server. Or ready-made text of a
     data source, with a model to score it or without."""
 
-    source: Name | None = Field(
+    source: ModelSource | None = Field(
         None, description="Model source; without `text` it writes the responses"
     )
     trained: Trained | None = Field(
         None, description="Instead of `source`: a student that this study trains"
     )
-    text: Name | None = Field(
+    text: DataSource | None = Field(
         None,
         description="Data source with a response field: its own responses are the text, and the model (if any) only scores them",
     )
@@ -61,7 +68,7 @@ class Teacher(Section):
     top_p: Probability = Field(1.0, description="1: no cut (a cut is for published studies only)")
     max_tokens: Positive = Field(128, description="Longest response in tokens")
     batch_size: Positive = Field(128, description="Responses decoded at once")
-    precision: Precision = "auto"
+    precision: Precision = Field("auto", description=PRECISION)
     quantisation: Literal["none", "int8", "nf4"] = Field(
         "none", description="8- or 4-bit weights by bitsandbytes: another, slightly worse teacher"
     )
@@ -72,7 +79,7 @@ class Teacher(Section):
         1,
         description="GPUs per job: with device_map: auto it is spread over so many, with `trained` so many train it; else its parts are made in parallel, each on a GPU",
     )
-    seed: NotNegative = 0
+    seed: NotNegative = Field(0, description="Seed of its sampling")
     threads: Threads = Field(1, description="CPU threads per job; results depend on it slightly")
     pretraining_tokens: Annotated[float, Field(gt=0)] | None = Field(
         None, description="Tokens the teacher was trained on, to count that work where it is asked"
@@ -142,7 +149,7 @@ class VocabularySize(Section):
     """A smaller vocabulary for a student: the most frequent ids, and one class for all others."""
 
     size: Annotated[int, Field(gt=1)] = Field(description="Ids kept, special ones included")
-    teacher: Name = Field(
+    teacher: TeacherName = Field(
         description="Ids are counted in this teacher's text for the validation prompts"
     )
 
@@ -150,8 +157,10 @@ class VocabularySize(Section):
 class Student(Section):
     """A student before training: initialisation belongs to the student, signal to the method."""
 
-    init: Literal["cut", "pretrained", "random"]
-    source: Name = Field(
+    init: Literal["cut", "pretrained", "random"] = Field(
+        description="How it starts: `cut` (layers of a model), `pretrained` (a model as it is) or `random`"
+    )
+    source: ModelSource = Field(
         description="Model source: layers (cut), weights (pretrained), tokenizer and default architecture (random)"
     )
     layers: Positive | None = Field(None, description="cut: how many evenly spaced layers to keep")
@@ -164,7 +173,9 @@ class Student(Section):
         None,
         description="random: its exact parameters, tied ones once; checked before anything is built where model_type is bert and all sizes are given, else when it is built",
     )
-    vocabulary: VocabularySize | None = None
+    vocabulary: VocabularySize | None = Field(
+        None, description="Trim the vocabulary (default: the whole one)"
+    )
     gpus: Positive = Field(
         1,
         description="GPUs that train it together, data-parallel: batch_size stays, each takes its share (without a GPU: so many processes, of train.threads CPU threads each)",

@@ -25,10 +25,10 @@ class TableColumns(Section):
 
 
 class RunsTable(Section):
-    """A table of one's own."""
+    """Your own table of runs."""
 
     path: LocalPath = Field(description="CSV or Parquet, one row per run")
-    columns: TableColumns
+    columns: TableColumns = Field(description="Which column of the table is what")
 
 
 class TableStudy(Section):

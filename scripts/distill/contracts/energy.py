@@ -32,6 +32,9 @@ class Energy:
     def __add__(self, other: "Energy") -> "Energy":
         return sum_energy([self, other])
 
+    def __sub__(self, other: "Energy") -> "Energy":
+        return self + other / -1
+
     def __truediv__(self, number: float) -> "Energy":
         if self.kwh is None or self.estimated is None:
             return UNKNOWN

@@ -1,6 +1,10 @@
-"""Column names of runs as points of a law."""
+"""Names of runs as points of a law: keys, columns, measures of size."""
 
 KEYS = ("teacher", "student", "method", "cache", "curation", "init", "group")
+GROUP_KEYS = tuple(key for key in KEYS if key != "student")
+"""What the runs of one law over size share; initialisations are never pooled."""
+MEASURES = ("params", "params_non_embedding")
+"""Measures of size: all parameters, and those without embeddings and output head."""
 SIZES = ("params", "params_non_embedding", "tokens", "epochs", "updates", "flops")
 TEACHER = ("teacher_loss", "teacher_params", "teacher_params_non_embedding")
 RESULTS = ("loss", "gap", "loss_stderr")

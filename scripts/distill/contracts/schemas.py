@@ -2,12 +2,12 @@
 
 import pyarrow as pa
 
-from distill.contracts.energy import Energy
+from distill.contracts.costs import FREE
 
 
-def energy_fields(prefix: str = "") -> list[tuple[str, pa.DataType]]:
-    """Fields of a Parquet schema for the columns of an `Energy`."""
-    return [(name, pa.float64()) for name in Energy().columns(prefix)]
+def cost_fields(prefix: str = "") -> list[tuple[str, pa.DataType]]:
+    """Fields of a Parquet schema for the columns of a `Cost`."""
+    return [(name, pa.float64()) for name in FREE.columns(prefix)]
 
 
 RAW_SCHEMA = pa.schema(
@@ -26,9 +26,7 @@ PROMPT_SCHEMA = pa.schema(
         ("prompt", pa.large_string()),
         ("context", pa.large_string()),
         ("reference", pa.large_string()),
-        ("prompt_flops", pa.float64()),
-        ("prompt_seconds", pa.float64()),
-        *energy_fields("prompt_"),
+        *cost_fields("prompt_"),
     ]
 )
 """Kept prompts; `row` is the place in the split, `reference` the data set's own response, if any;
@@ -44,9 +42,7 @@ TEXT_SCHEMA = pa.schema(
         ("prompt_ids", pa.list_(pa.int32())),
         ("response_ids", pa.list_(pa.int32())),
         ("finish_reason", pa.string()),
-        ("teacher_flops", pa.float64()),
-        ("teacher_seconds", pa.float64()),
-        *energy_fields("teacher_"),
+        *cost_fields("teacher_"),
     ]
 )
 """A teacher's text. `reference` is the data set's own response, if any. Token ids are the
@@ -60,9 +56,7 @@ STATES_SCHEMA = pa.schema(
         ("id", pa.string()),
         ("tokens", pa.int32()),
         ("hidden", pa.large_binary()),
-        ("flops", pa.float64()),
-        ("seconds", pa.float64()),
-        *energy_fields(),
+        *cost_fields(),
     ]
 )
 """Per row of text: the final hidden states at the positions that predict its tokens, bf16
@@ -73,9 +67,7 @@ LAYERS_SCHEMA = pa.schema(
         ("id", pa.string()),
         ("layers", pa.large_binary()),
         ("scales", pa.large_binary()),
-        ("layer_flops", pa.float64()),
-        ("layer_seconds", pa.float64()),
-        *energy_fields("layer_"),
+        *cost_fields("layer_"),
     ]
 )
 """Per row of text: `layers`, [tokens, layers, width] as int8 (bits 8) or bf16 (bits 16); `scales`,
@@ -86,9 +78,7 @@ LOSS_SCHEMA = pa.schema(
         ("id", pa.string()),
         ("tokens", pa.int32()),
         ("loss", pa.float64()),
-        ("flops", pa.float64()),
-        ("seconds", pa.float64()),
-        *energy_fields(),
+        *cost_fields(),
     ]
 )
 """Per row of text: its answer tokens, the teacher's mean loss on them in nats, and what it cost:
@@ -120,12 +110,8 @@ DECISIONS_SCHEMA = pa.schema(
         ("dropped", pa.string()),
         ("corrupted", pa.bool_()),
         ("teacher_loss", pa.float64()),
-        ("teacher_flops", pa.float64()),
-        ("teacher_seconds", pa.float64()),
-        *energy_fields("teacher_"),
-        ("filter_flops", pa.float64()),
-        ("filter_seconds", pa.float64()),
-        *energy_fields("filter_"),
+        *cost_fields("teacher_"),
+        *cost_fields("filter_"),
     ]
 )
 """Per row read: why it was dropped (null where kept), whether its answer was changed, the teacher's

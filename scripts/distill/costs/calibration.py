@@ -312,7 +312,7 @@ class Calibration:
         """This machine."""
         start, held = self._timed(lambda: start_of_job("distill.training.run"))
         analysis, _ = self._timed(
-            lambda: start_of_job("distill.figures.canvas, distill.table.collect")
+            lambda: start_of_job("distill.figures.draw, distill.table.collect")
         )
         return Machine(
             speed=self.speed,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from distill.config.checks.checks import parse_study
+from distill.config.checks.study import parse_study
 from distill.costs.architectures import read_models
 from distill.costs.calibration import Calibration
 from distill.costs.jobs import Forecast

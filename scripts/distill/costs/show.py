@@ -8,6 +8,7 @@ from typing import Any
 
 from distill.contracts.run import LIVE
 from distill.core.files import write_json, write_text
+from distill.core.quantities import data_size, duration, short_count
 from distill.costs.jobs import STAGES, Forecast, Job
 from distill.costs.work import makespan
 
@@ -91,13 +92,13 @@ def render(
         [
             row["student"], row["teacher"], row["method"], row["cache"],
             *([row["curation"]] if curated else []),
-            f"{row['draw']}/{row['seed']}", f"{row['samples']:,}", _count(row["params"]),
-            _count(row["params_non_embedding"]),
-            _count(row["tokens_seen"]) + ("" if row["tokens_basis"] == "measured" else " ≤"),
-            f"{row['updates']:,}", f"{row['train_flops']:.2e}", _time(row["train_job_seconds"]),
-            _time(row["evaluate_job_seconds"]) if row["listed"] else "",
-            _size(row["student_bytes"] + row["shard_bytes"]),
-            _size(max(row["train_memory_bytes"], row["evaluate_memory_bytes"])),
+            f"{row['draw']}/{row['seed']}", f"{row['samples']:,}", short_count(row["params"]),
+            short_count(row["params_non_embedding"]),
+            short_count(row["tokens_seen"]) + ("" if row["tokens_basis"] == "measured" else " ≤"),
+            f"{row['updates']:,}", f"{row['train_flops']:.2e}", duration(row["train_job_seconds"]),
+            duration(row["evaluate_job_seconds"]) if row["listed"] else "",
+            data_size(row["student_bytes"] + row["shard_bytes"]),
+            data_size(max(row["train_memory_bytes"], row["evaluate_memory_bytes"])),
             _state(row),
         ]
         for row in rows
@@ -111,16 +112,16 @@ def render(
     body = [
         [
             name, f"{own['jobs']:,}", f"{own['done']:,}", f"{own['flops']:.2e}",
-            _time(own["seconds"]), _time(own["seconds_left"]), _size(own["disk_bytes"]),
-            _size(own["disk_bytes_left"]), _size(own["memory_bytes"]),
+            duration(own["seconds"]), duration(own["seconds_left"]), data_size(own["disk_bytes"]),
+            data_size(own["disk_bytes_left"]), data_size(own["memory_bytes"]),
         ]
         for name, own in stages.items()
     ]  # fmt: skip
     titles = ["stage", "jobs", "done", "FLOPs", "time", "left", "disk", "left", "memory of a job"]
     lines += [*_aligned([titles, *body], left=1), ""]
     lines += [
-        f"Wall time on {wall['cores']} core(s): {_time(wall['seconds'])}, "
-        f"{_time(wall['seconds_left'])} of it left."
+        f"Wall time on {wall['cores']} core(s): {duration(wall['seconds'])}, "
+        f"{duration(wall['seconds_left'])} of it left."
         for wall in summary["wall"]
     ]
     return "\n".join([*lines, *notes]) + "\n"
@@ -223,30 +224,3 @@ def _aligned(rows: Sequence[Sequence[str]], left: int) -> list[str]:
         ).rstrip()
         for row in rows
     ]
-
-
-def _time(seconds: float) -> str:
-    if seconds < 99.5:
-        return f"{seconds:.0f} s"
-    if seconds < 99.5 * 60:
-        return f"{seconds / 60:.0f} min"
-    if seconds < 999.5 * 3600:
-        return f"{seconds / 3600:.1f} h"
-    if seconds < 999.5 * 86400:
-        return f"{seconds / 86400:.0f} days"
-    return f"{seconds / 86400 / 365.25:,.0f} years"
-
-
-def _size(number: float) -> str:
-    for unit, scale in (("PB", 1e15), ("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
-        if number >= scale:
-            shown = number / scale
-            return f"{shown:.3g} {unit}" if shown < 999.5 else f"{shown:,.0f} {unit}"
-    return f"{number / 1e3:.0f} kB"
-
-
-def _count(number: float) -> str:
-    for unit, scale in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= scale:
-            return f"{number / scale:.1f}{unit}"
-    return f"{number:.0f}"

@@ -18,7 +18,7 @@ SINGLE, HALF = 4, 2
 """Bytes of a number in fp32, and in bf16 or fp16."""
 SAMPLED_BYTES, SAMPLED_POWER = 4.0, 0.41
 """Bytes per token of d sampled draws, 4 d^0.41: within 8 % of the seven caches of
-docs/soft_targets.md (a teacher with 1.1 nats of entropy and 49,152 words)."""
+docs/studies/cache.md (a teacher with 1.1 nats of entropy and 49,152 words)."""
 Rows = Counter[tuple[float, float]]
 """How many rows have each (prompt, answer) tokens: few pairs, however many rows."""
 

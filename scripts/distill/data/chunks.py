@@ -8,7 +8,7 @@ answer is: its prompt is the token before it, its answer all of it, and no teach
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from distill.contracts.energy import Energy
+from distill.contracts.costs import FREE
 
 _AT_ONCE = 1000
 """Documents tokenised in one call."""
@@ -61,7 +61,5 @@ def chunk_row(name: str, row: int | None, ids: list[int], tokenizer: Any) -> dic
         "prompt_ids": [end if tokenizer.bos_token_id is None else tokenizer.bos_token_id],
         "response_ids": ids,
         "finish_reason": "stop" if ids[-1] == end else "length",
-        "teacher_flops": 0.0,
-        "teacher_seconds": 0.0,
-        **Energy().columns("teacher_"),
+        **FREE.columns("teacher_"),
     }

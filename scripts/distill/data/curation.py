@@ -17,7 +17,7 @@ import numpy as np
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 from distill.config.curation import FILTERS
-from distill.contracts.energy import Energy, energy_of
+from distill.contracts.costs import FREE, cost_of
 from distill.contracts.schemas import DECISIONS_SCHEMA
 from distill.core.errors import UserError
 from distill.core.parquet import plain_schema, read_metadata, read_rows, write_rows
@@ -218,12 +218,8 @@ def curate(
                 "dropped": reason,
                 "corrupted": spoilt is not None,
                 "teacher_loss": scored["loss"] if scored else None,
-                "teacher_flops": row["teacher_flops"],
-                "teacher_seconds": row["teacher_seconds"],
-                **energy_of(row, "teacher_").columns("teacher_"),
-                "filter_flops": scored["flops"] if scored else 0.0,
-                "filter_seconds": scored["seconds"] if scored else 0.0,
-                **(energy_of(scored) if scored else Energy()).columns("filter_"),
+                **cost_of(row, "teacher_").columns("teacher_"),
+                **(cost_of(scored) if scored else FREE).columns("filter_"),
             }
         )
     return kept, decisions, _record(decisions, cuts)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from distill.contracts.energy import Energy, energy_of
+from distill.contracts.costs import FREE, cost_of
 from distill.contracts.schemas import PROMPT_SCHEMA, RAW_SCHEMA
 from distill.core.errors import UserError
 from distill.core.parquet import read_metadata, read_rows, write_rows
@@ -58,8 +58,7 @@ def filter_part(
         raw: Candidates.
         earlier: Kept prompts of all held-out and earlier parts.
         spec: Holds split, part, rows and near_duplicate.
-        cost: What writing all candidates took, rejected ones included: flops, seconds, kwh and
-            kwh_estimated.
+        cost: Columns of the cost of writing all candidates, rejected ones included.
 
     Raises:
         UserError: Too few candidates are left.
@@ -70,7 +69,7 @@ def filter_part(
             f"{spec['split']} part {spec['part']}: {len(kept)} of {len(raw)} candidate prompts are "
             f"no near-duplicates but {spec['rows']} are needed; raise prompts.surplus"
         )
-    first, energy = spec["first"], energy_of(cost) / spec["rows"]
+    first, share = spec["first"], cost_of(cost) / spec["rows"]
     return [
         {
             "id": f"{spec['split']}-{first + number:07d}",
@@ -78,9 +77,7 @@ def filter_part(
             "prompt": row["prompt"],
             "context": row["context"],
             "reference": row["response"],
-            "prompt_flops": cost["flops"] / spec["rows"],
-            "prompt_seconds": cost["seconds"] / spec["rows"],
-            **energy.columns("prompt_"),
+            **share.columns("prompt_"),
         }
         for number, row in enumerate(kept[: spec["rows"]])
     ]
@@ -95,8 +92,8 @@ def slice_part(rows: str | Path, out: str | Path, spec: dict[str, Any], source: 
         spec: As of `slice_rows`; stored in the part.
         source: The data set's name, for messages.
     """
-    cost = {"flops": 0.0, "seconds": 0.0, **Energy().columns()}
-    write_rows(out, slice_rows(read_rows(rows), spec, source), RAW_SCHEMA, spec=spec, cost=cost)
+    candidates = slice_rows(read_rows(rows), spec, source)
+    write_rows(out, candidates, RAW_SCHEMA, spec=spec, cost=FREE.columns())
 
 
 def keep_part(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from distill.contracts.energy import Energy
+from distill.contracts.costs import FREE
 from distill.contracts.schemas import TEXT_SCHEMA
 from distill.core.checksums import tokenizer_sha256
 from distill.core.errors import UserError
@@ -62,8 +62,8 @@ def ready_made_text(
                 "id": row["id"], "row": row["row"], "prompt": row["prompt"],
                 "context": row["context"], "response": response,
                 "reference": row["reference"], "prompt_ids": ids[0],
-                "response_ids": ids[1], "finish_reason": reason, "teacher_flops": 0.0,
-                "teacher_seconds": 0.0, **Energy().columns("teacher_"),
+                "response_ids": ids[1], "finish_reason": reason,
+                **FREE.columns("teacher_"),
             }
         )  # fmt: skip
     return rows

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from distill.contracts.energy import Energy
+from distill.contracts.costs import UNITS
 from distill.core.completeness import count_empty
 from distill.core.errors import UserError
 from distill.core.files import read_json, write_json
@@ -28,9 +28,7 @@ def _by_name(paths: Sequence[str | Path]) -> dict[str, dict[str, Any]]:
 
 def _columns(path: str | Path) -> list[pa.Field]:
     """The columns that a part of a cache adds, as a shard names them."""
-    renamed = {
-        name: f"target_{name}" for name in ("flops", "seconds", "tokens", *Energy().columns())
-    }
+    renamed = {name: f"target_{name}" for name in ("tokens", *UNITS)}
     return [
         field.with_name(renamed.get(field.name, field.name)).remove_metadata()
         for field in read_schema(path)

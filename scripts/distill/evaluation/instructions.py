@@ -132,6 +132,14 @@ def check_response(instruction: Instruction, response: str) -> bool:
     return bool(verdicts) and all(verdicts)
 
 
+def dummy_results(count: int) -> dict[str, dict[str, bool]]:
+    """Per set of `instruction_sets` and instruction id, whether the dummy answer meets it."""
+    return {
+        name: {item.id: check_response(item, DUMMY_RESPONSE) for item in items}
+        for name, items in instruction_sets(count).items()
+    }
+
+
 def instruction_sets(count: int) -> dict[str, list[Instruction]]:
     """The 50 fixed instructions and `count` generated ones, by the names that records use."""
     return {"fixed": fixed_instructions(), "large": generated_instructions(count, seed=0)}

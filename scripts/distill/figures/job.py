@@ -5,7 +5,8 @@ from pathlib import Path
 
 from distill.core.files import read_json
 from distill.core.parquet import read_frame
-from distill.figures.canvas import draw_figure
+from distill.figures.draw import draw_figure
+from distill.figures.figure import Inputs
 
 
 def draw_study(
@@ -24,7 +25,6 @@ def draw_study(
         laws: laws.json.
         svg, png, csv: Per figure its files, `<figure>.svg` and so on.
     """
-    table, stated, fitted = read_frame(runs), read_json(references), read_json(laws)
+    inputs = Inputs(read_frame(runs), read_json(references), read_json(laws))
     for drawing, image, numbers in zip(svg, png, csv, strict=True):
-        name = Path(drawing).stem
-        draw_figure(name, table, stated, drawing, image, numbers, laws=fitted)
+        draw_figure(Path(drawing).stem, inputs, drawing, image, numbers)

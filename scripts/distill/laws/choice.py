@@ -1,10 +1,11 @@
-"""Choose among laws on one rung, judge the winner on the next, refit on everything.
+"""Choose among laws on one size step, judge the winner on the next, refit on everything.
 
-The most expensive rung of the held-out axis is touched once, by the winner and by the log-linear
-line through the last two sizes, without which a small error would look like an achievement.
+The most expensive step (`rung`) of the held-out axis is used once, by the winner and by the
+log-linear line through the last two sizes, without which a small error would look like an
+achievement.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +13,7 @@ import numpy as np
 from scipy.stats import f as f_distribution
 
 from distill.laws.fitting import HUBER_DELTA, STARTS, Fit, fit_law
-from distill.laws.forms import Array, Law
 from distill.laws.intervals import (
-    LEVEL,
     Uncertainty,
     coefficients,
     half_widths,
@@ -22,10 +21,18 @@ from distill.laws.intervals import (
     state_of,
     uncertainty,
 )
-from distill.laws.points import Points, cells, levels, log_linear, record_range, rungs
-
-SIZE_RANGE = 20.0
-"""A claim about an exponent in N wants sizes over this factor."""
+from distill.laws.law import Array, Law
+from distill.laws.points import (
+    SIZE_RANGE,
+    Points,
+    cells,
+    distinct,
+    levels,
+    log_linear,
+    record_range,
+    rungs,
+)
+from distill.stats.intervals import LEVEL
 
 
 @dataclass(frozen=True)
@@ -36,14 +43,49 @@ class Settings:
         seed: Chooses starting points.
         starts: Largest number of them.
         huber_delta: Width of Huber's loss, log units.
-        shared: Whether runs share draws and a test set: a study's own runs, not a table of one's
-            own.
+        shared: Whether runs share draws and a test set, as a study's runs do; those of a user's own
+            table do not.
+        replicates: Simulated studies of the test of a break in size.
     """
 
     seed: int = 0
     starts: int = STARTS
     huber_delta: float = HUBER_DELTA
     shared: bool = True
+    replicates: int = 999
+
+
+@dataclass(frozen=True)
+class Group:
+    """The runs of one fit.
+
+    Attributes:
+        points: The runs.
+        target: `loss` or `gap`.
+        selected: Keys of `distill.contracts.points.KEYS` and `size` (the measure of size) to what
+            the runs share, None where they differ.
+        dropped: A record of each run that was left out.
+    """
+
+    points: Points
+    target: str
+    selected: Mapping[str, Any]
+    dropped: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a fitted law stands among those that it competed with.
+
+    Attributes:
+        choice: How the winner was chosen (`choose`).
+        best: Whether it is the law chosen for its group.
+        holdout: How it was judged (`judge`); None where it was not.
+    """
+
+    choice: Mapping[str, Any]
+    best: bool
+    holdout: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -60,8 +102,8 @@ class Fitted:
         return self.law.curve(self.fit.theta, self.law.centred(points.values, self.fit.centre))
 
 
-Fitter = Any
-"""(law, points, settings) to Fitted: how a law is fitted."""
+Fitter = Callable[[Law, Points, Settings], Fitted]
+"""How a law is fitted to points."""
 
 
 def fit_points(
@@ -83,6 +125,21 @@ def fit_points(
         sharing = shared_data(points.values["tokens"], points.teacher, points.draw)
     found = uncertainty(fit, points.stderr, sharing, settings.huber_delta)
     return Fitted(law, fit, found, fit.seconds)
+
+
+def lacks(law: Law, points: Points) -> str | None:
+    """Why these points do not have the levels of inputs that the law needs, or None."""
+    if law.unfit:
+        return law.unfit
+    for need in law.needs:
+        values, count = points.values[need.name], distinct(points, need.name)
+        factor = float(values.max() / values.min()) if count else 0.0
+        if count < need.least or factor < need.span:
+            return need.why.format(
+                least=need.least, span=need.span, count=count, factor=factor,
+                are="is" if count == 1 else "are", value=float(np.median(values)),
+            )  # fmt: skip
+    return None
 
 
 def too_rich(law: Law, points: Points) -> str | None:
@@ -245,36 +302,28 @@ def _plain(value: float) -> float | None:
 
 
 def record_law(
-    fitted: Fitted,
-    points: Points,
-    target: str,
-    selected: Mapping[str, Any],
-    holdout: dict[str, Any] | None,
-    choice: Mapping[str, Any],
-    best: bool,
-    dropped: Sequence[Mapping[str, Any]],
-    settings: Settings,
+    fitted: Fitted, group: Group, standing: Standing, settings: Settings
 ) -> dict[str, Any]:
     """The law's record in laws.json."""
-    law, fit, found = fitted.law, fitted.fit, fitted.found
+    law, fit, found, points = fitted.law, fitted.fit, fitted.found, group.points
     values = coefficients(law, fit, found)
     residual = float(np.sqrt((fit.residuals**2).mean()))
     return {
         "name": law.name,
         "formula": law.formula,
         "source": law.source,
-        "target": target,
-        "selected": dict(selected),
-        "best": best,
+        "target": group.target,
+        "selected": dict(group.selected),
+        "best": standing.best,
         "points": len(points),
-        "dropped": list(dropped),
+        "dropped": list(group.dropped),
         "coefficients": values,
         "residual_rmse_log": residual,
-        "holdout": holdout,
-        "choice": dict(choice),
+        "holdout": standing.holdout,
+        "choice": dict(standing.choice),
         "aicc": aicc(fit),
         "fit_seconds": fitted.seconds,
-        "warnings": warnings(fitted, points, target, values, holdout, choice, selected),
+        "warnings": warnings(fitted, group, standing, values),
         "range": record_range(points, law.inputs),
         "settings": {
             "objective": "sum of Huber losses of log residuals",
@@ -288,7 +337,7 @@ def record_law(
             "parameter_counts": {
                 "params": "embeddings and output head counted, tied ones once",
                 "params_non_embedding": "without embeddings and output head",
-            }.get(str(selected["size"]), "not an input of this law"),
+            }.get(str(group.selected["size"]), "not an input of this law"),
             "tokens": "unique training tokens",
             "held_out_error": "see holdout",
         },
@@ -297,16 +346,18 @@ def record_law(
 
 
 def warnings(
-    fitted: Fitted,
-    points: Points,
-    target: str,
-    values: Mapping[str, Mapping[str, Any]],
-    holdout: Mapping[str, Any] | None,
-    choice: Mapping[str, Any],
-    selected: Mapping[str, Any],
+    fitted: Fitted, group: Group, standing: Standing, values: Mapping[str, Mapping[str, Any]]
 ) -> list[str]:
-    """What a reader must know before trusting the law, one sentence each."""
-    law, found, out = fitted.law, fitted.found, []
+    """What a reader must know before using the law, one sentence each.
+
+    Args:
+        fitted: The law.
+        group: The runs.
+        standing: How it was chosen and judged.
+        values: Its `coefficients`.
+    """
+    law, points, out = fitted.law, group.points, []
+    choice, holdout = standing.choice, standing.holdout
     loose = [name for name, value in values.items() if not value["identifiable"]]
     if loose:
         out.append(f"not identifiable from these points: {', '.join(loose)}")
@@ -347,15 +398,17 @@ def warnings(
     if points.draw is not None:
         if len(np.unique(points.draw)) < 2:
             out.append("one draw only: noise between draws cannot be told from the curve's shape")
-        if target == "gap" or points.stderr is None:
+        if group.target == "gap" or points.stderr is None:
             out.append(
                 "the test set's sampling noise of this target is not known: intervals are for "
                 "this test set"
             )
     if law.note:
         out.append(law.note)
-    if found.df < 5:
-        out.append(f"{found.df:.1f} degrees of freedom: intervals are wide and rest on few points")
+    if fitted.found.df < 5:
+        out.append(
+            f"{fitted.found.df:.1f} degrees of freedom: intervals are wide and rest on few points"
+        )
     return out
 
 

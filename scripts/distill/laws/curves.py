@@ -10,24 +10,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from scipy.stats import norm
 from scipy.stats import t as student_t
 
-from distill.laws.choice import Fitted
+from distill.contracts.points import GROUP_KEYS
 from distill.laws.fitted import FittedLaw
-from distill.laws.forms import Array, Law
+from distill.laws.forms import FORMS
 from distill.laws.intervals import Uncertainty, uncertainty_of
-from distill.laws.points import Points, levels, record_range
-from distill.laws.table import law_table
-from distill.stats.intervals import LEVEL, Interval
+from distill.laws.law import Array, Law
+from distill.stats.intervals import LEVEL, Estimate
 
-GROUP_KEYS = ("teacher", "method", "cache", "curation", "init", "group")
-"""What the runs of one law over size share; initialisations are never pooled."""
-SIZE_NAMES = {"params": "all parameters", "params_non_embedding": "parameters without embeddings"}
-NO_NAMES = ("", "none", "nan", "None", "raw")
-SIZE_RANGE = 20.0
-"""An exponent in N is claimed only where sizes span this factor."""
+NO_NAMES = ("", "none", "raw")
 REACH = 4.0
 """Beyond this factor outside what was fitted, a law's prediction is not offered as an answer."""
 
@@ -73,12 +66,6 @@ def curve_of(law: FittedLaw) -> Curve:
     return Curve(law.law, theta, state["centre"], uncertainty_of(state), law.range)
 
 
-def curve_of_fit(fitted: Fitted, points: Points) -> Curve:
-    """The curve of a law fitted here."""
-    ranges = record_range(points, fitted.law.inputs)
-    return Curve(fitted.law, fitted.fit.theta, fitted.fit.centre, fitted.found, ranges)
-
-
 def differences(
     first: Curve, first_rows: Array, second: Curve | None = None, second_rows: Array | None = None
 ) -> Array:
@@ -112,7 +99,7 @@ def _spread(curve: Curve, rows: Array) -> tuple[Array, Array, Array]:
     return found.variances @ parts, doubt, rows @ found.shift
 
 
-def coefficient_difference(first: Curve, second: Curve, name: str) -> Interval:
+def coefficient_difference(first: Curve, second: Curve, name: str) -> Estimate:
     """A coefficient of the first law minus the same of the second."""
     values, rows = [], []
     for curve in (first, second):
@@ -122,42 +109,7 @@ def coefficient_difference(first: Curve, second: Curve, name: str) -> Interval:
         rows.append(jacobian[place][None, :])
     half = float(differences(first, rows[0], second, rows[1])[0])
     gap = values[0] - values[1]
-    return Interval(gap, gap - half, gap + half)
-
-
-def law_rows(runs: pd.DataFrame, references: Mapping[str, Any] | None) -> pd.DataFrame:
-    """The trained runs as points of laws, with the reference text's score beside.
-
-    A user's own table may leave `samples` empty: its rows are all trained. A table of laws
-    (`law_table`, `own_table`) passes as it is.
-
-    Returns:
-        The columns of `law_table`, and `reference`: bits per byte on the reference text, else nats
-        per token there, null without one.
-    """
-    if {"tokens", "epochs", "gap"} <= set(runs.columns):
-        return runs.reset_index(drop=True).assign(reference=np.nan)
-    table = runs.copy()
-    samples = pd.to_numeric(table["samples"], errors="coerce")
-    unique = pd.to_numeric(table["tokens_unique"], errors="coerce")
-    table["samples"] = samples.where(samples.notna(), unique).fillna(0)
-    for name in ("seed", "draw"):
-        given = table[name] if name in table else pd.Series(0, index=table.index)
-        table[name] = pd.to_numeric(given).fillna(0)
-    for name in ("updates", "train_flops", "loss_teacher", "kl_teacher", "loss_stderr"):
-        table[name] = pd.to_numeric(table[name]) if name in table else np.nan
-    table = table[table["samples"] > 0]
-    out = law_table(table, references)
-    for name in ("teacher_params", "teacher_params_non_embedding"):
-        if name in table:
-            out[name] = pd.to_numeric(table[name]).to_numpy(dtype=float)
-    out["reference"] = np.nan
-    for name in ("reference_loss", "reference_bits_per_byte"):
-        if name in table:
-            values = pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=float)
-            if len(values) and np.isfinite(values).all():
-                out["reference"] = values
-    return out
+    return Estimate.around(gap, half)
 
 
 def group_of(law: FittedLaw) -> tuple[str, ...]:
@@ -170,37 +122,28 @@ def grid_laws(
 ) -> dict[tuple[str, ...], FittedLaw]:
     """Per group, the smooth law over size whose exponents are reported.
 
-    The best law where it is smooth, else Chinchilla's, else the power law in size alone.
+    A law of size and data before one of size alone; among those the best, else the first of
+    `FORMS`. A law that knows repeats counts only where it is the best.
     """
     found: dict[tuple[str, ...], FittedLaw] = {}
-    for names in (("size_power",), ("chinchilla",), ("chinchilla_constrained",)):
-        for law in laws:
-            if (
-                law.name in names
-                and law.target == target
-                and law.selected.get("size") == size
-                and law.selected.get("student") is None
-                and law.selected.get("teacher") is not None
-                and not (law.name == "chinchilla_constrained" and not law.best)
-            ):
-                found[group_of(law)] = law
+    for law in laws:
+        if (
+            law.target != target
+            or law.selected.get("size") != size
+            or law.law.over not in ("size", "joint")
+            or not law.law.smooth
+            or (law.law.repeats and not law.best)
+        ):
+            continue
+        key = group_of(law)
+        if key not in found or _rank(law) > _rank(found[key]):
+            found[key] = law
     return found
 
 
-def rows_of(rows: pd.DataFrame, selected: Mapping[str, Any]) -> pd.DataFrame:
-    """The runs of a law's group."""
-    keep = np.ones(len(rows), dtype=bool)
-    for key in (*GROUP_KEYS, "student"):
-        if selected.get(key) is not None:
-            keep &= (rows[key].astype(str) == str(selected[key])).to_numpy()
-    return rows[keep]
-
-
-def epochs_of(rows: pd.DataFrame) -> float:
-    """The commonest number of epochs of some runs, which laws without epochs are fitted at."""
-    epochs = rows["epochs"].to_numpy(dtype=float)
-    ranks = levels(epochs, "epochs")
-    return float(np.median(epochs[ranks == np.bincount(ranks).argmax()]))
+def _rank(law: FittedLaw) -> tuple[bool, bool, int]:
+    place = [form.name for form in FORMS].index(law.name)
+    return law.law.over == "joint", law.best, -place
 
 
 def label_of(selected: Mapping[str, Any]) -> str:
@@ -214,8 +157,3 @@ def label_of(selected: Mapping[str, Any]) -> str:
         if value is not None and str(value) not in NO_NAMES:
             parts.append(pattern.format(value))
     return " · ".join(parts) or "all runs"
-
-
-def selected_of(key: Sequence[str]) -> dict[str, Any]:
-    """What a group's key selects."""
-    return dict(zip(GROUP_KEYS, key, strict=True))

@@ -1,351 +1,340 @@
 """From the table of laws to laws.json: which runs share a law, what is refused and why."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from distill.contracts.points import KEYS
-from distill.laws.choice import Fitter, Settings, choose, fit_points, judge, record_law, too_rich
-from distill.laws.forms import LAWS, SUPERVISED, Law
-from distill.laws.points import Points, distinct, levels, points_of
-from distill.laws.staged import STAGES, StagedFitter
+from distill.contracts.points import GROUP_KEYS, KEYS, MEASURES
+from distill.laws.breaks import break_test
+from distill.laws.choice import (
+    Fitted,
+    Fitter,
+    Group,
+    Settings,
+    Standing,
+    choose,
+    fit_points,
+    judge,
+    lacks,
+    record_law,
+    too_rich,
+)
+from distill.laws.common_text import fit_on_common_text
+from distill.laws.forms import LAWS, laws_over, simplest
+from distill.laws.law import Law
+from distill.laws.pilots import pilot_ladder
+from distill.laws.points import Points, commonest, distinct, levels, points_of
+from distill.laws.staged import StagedFitter
 
 TARGETS = ("loss", "gap")
-SIZE_COLUMNS = ("params", "params_non_embedding")
-_LEAST_SIZES, _LEAST_RANGE = 3, 1.5
-_BREAK_SIZES = 6
-"""Sizes that a question of collapse wants."""
-_LEAST_TEACHERS = 3
-_PRETRAINED = ("cut", "pretrained", "")
-"""Initialisations that know something at n = 0; a table of one's own may not say."""
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """A law that is not fitted, and why."""
-
-    name: str
-    target: str
-    selected: dict[str, Any]
-    reason: str
-
-    def record(self) -> dict[str, Any]:
-        """The record in laws.json."""
-        return {
-            "name": self.name,
-            "target": self.target,
-            "selected": self.selected,
-            "reason": self.reason,
-        }
 
 
 def fit_laws(
-    table: pd.DataFrame, settings: Settings | None = None, fitter: Fitter = fit_points
+    table: pd.DataFrame, settings: Settings | None = None, corpus_methods: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Fit every law that the table allows; the content of laws.json.
 
     Args:
-        table: From `law_table` (settings.shared) or `own_table` (not shared).
+        table: From `trained_rows` (settings.shared) or `own_table` (not shared).
         settings: How to fit.
-        fitter: Fits a law to points.
+        corpus_methods: Methods that train without a teacher: their groups are compared with the
+            others on one text.
 
     Returns:
-        schema, laws (records) and refused (records), in the table's order of groups.
+        schema; laws (records) and refused (records), in the table's order of groups. The record of
+        a chosen law of the loss has `pilots` (`pilot_ladder`), that of the smooth law of size and
+        data `break_test`. `common_text`: laws of groups that learned from different text, fitted to
+        one score for all (`fit_on_common_text`).
     """
-    settings = settings or Settings()
-    laws: list[dict[str, Any]] = []
-    refused: list[Refusal] = []
-    table = table.reset_index(drop=True)
+    fitting = Fitting(table.reset_index(drop=True), settings or Settings())
     for target in TARGETS:
-        for selected, rows in _groups(table, _LINE_KEYS):
-            if target == "gap" and not np.isfinite(rows["gap"].to_numpy()).any():
-                continue
-            _lines(rows, target, selected, settings, fitter, laws, refused)
-        for size in SIZE_COLUMNS:
-            for selected, rows in _groups(table, _GRID_KEYS, size):
-                if target == "gap" and not np.isfinite(rows["gap"].to_numpy()).any():
-                    continue
-                _grid(rows, target, selected, settings, fitter, laws, refused)
-            for selected, rows in _groups(table, _TEACHER_KEYS, size):
-                _across(rows, table, target, selected, settings, fitter, laws, refused)
-    return {"schema": 1, "laws": laws, "refused": [one.record() for one in refused]}
-
-
-def fit_across(table: pd.DataFrame, target: str, settings: Settings) -> dict[str, Any]:
-    """Fit only the laws over several teachers; the content of laws.json with nothing else."""
-    laws: list[dict[str, Any]] = []
-    refused: list[Refusal] = []
-    table = table.reset_index(drop=True)
-    for size in SIZE_COLUMNS:
-        for selected, rows in _groups(table, _TEACHER_KEYS, size):
-            _across(rows, table, target, selected, settings, fit_points, laws, refused)
-    return {"schema": 1, "laws": laws, "refused": [one.record() for one in refused]}
-
-
-_LINE_KEYS = KEYS
-_GRID_KEYS = tuple(key for key in KEYS if key != "student")
-_TEACHER_KEYS = tuple(key for key in _GRID_KEYS if key != "teacher")
-
-
-def _groups(
-    table: pd.DataFrame, keys: Sequence[str], size: str | None = None
-) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
-    """Groups of runs with equal keys, and the record `selected` of each."""
-    for values, rows in table.groupby(list(keys), sort=False):
-        selected: dict[str, Any] = dict.fromkeys(KEYS)
-        selected.update(zip(keys, map(str, values), strict=True))
-        yield {**selected, "size": size}, rows
-
-
-def _usable(
-    rows: pd.DataFrame, target: str, size: str, shared: bool
-) -> tuple[Points, list[dict[str, Any]]]:
-    """Points with a target, and a record of each run that is left out."""
-    keep = np.isfinite(rows[target].to_numpy()) & (rows[target].to_numpy() > 0)
-    reasons = dict.fromkeys(rows.index[~keep], f"its {target} is not positive")
-    again = rows.duplicated([*KEYS, "seed", "draw", "params", "tokens", "epochs", target])
-    for row in rows.index[again.to_numpy() & keep]:
-        reasons[row] = "the same run stands in an earlier row"
-    points = points_of(rows, target, size, shared)
-    kept = points.where(np.array([row not in reasons for row in rows.index], dtype=bool))
-    return kept, [_dropped(rows.loc[row], row, why) for row, why in reasons.items()]
-
-
-def _dropped(row: pd.Series, place: Any, reason: str) -> dict[str, Any]:
-    return {
-        "row": int(place) + 1,
-        "student": str(row["student"]),
-        "teacher": str(row["teacher"]),
-        "tokens": float(row["tokens"]),
-        "seed": int(row["seed"]),
-        "draw": int(row["draw"]),
-        "reason": reason,
+        fitting.fit_students(target)
+        for size in MEASURES:
+            fitting.fit_sizes(target, size)
+            fitting.fit_teachers(target, size)
+    fitting.fit_pilots()
+    return fitting.document() | {
+        "common_text": fit_on_common_text(
+            fitting.table, corpus_methods, fitting.settings, fitting.fit
+        )
     }
 
 
-def _one_level(
-    points: Points, rows: pd.DataFrame, name: str, level: int, why: str
-) -> tuple[Points, list[dict[str, Any]]]:
-    """The points of one level of an input; the others are listed as dropped."""
-    keep = levels(points.values[name], name) == level
-    dropped = [_dropped(rows.loc[row], row, why) for row in points.rows[~keep]]
-    return points.where(keep), dropped
+@dataclass
+class Fitting:
+    """The laws of one table as they are fitted.
 
+    Attributes:
+        table: Points of laws, indexed from 0.
+        settings: How to fit.
+        laws: Records of fitted laws so far.
+        refused: Records of laws that were not fitted, with the reason.
+    """
 
-def _commonest(points: Points, name: str) -> int:
-    """The level of an input that most points share, the least of several."""
-    return int(np.bincount(levels(points.values[name], name)).argmax())
+    table: pd.DataFrame
+    settings: Settings
+    laws: list[dict[str, Any]] = field(default_factory=list)
+    refused: list[dict[str, Any]] = field(default_factory=list)
+    _chosen: list[tuple[dict[str, Any], Law, Points]] = field(default_factory=list)
+    _fits: dict[Any, Fitted] = field(default_factory=dict)
 
+    def document(self) -> dict[str, Any]:
+        """The content of laws.json, so far."""
+        return {"schema": 1, "laws": self.laws, "refused": self.refused}
 
-def _at_common_epochs(points: Points, rows: pd.DataFrame) -> tuple[Points, list[dict[str, Any]]]:
-    """The points of the epochs that most have, for laws that know no repeats."""
-    why = "other epochs than most: this law does not know repeats"
-    return _one_level(points, rows, "epochs", _commonest(points, "epochs"), why)
+    def fit(self, law: Law, points: Points, settings: Settings) -> Fitted:
+        """`fit_points`, once for each law and set of points."""
+        inputs = np.stack([points.target, *(points.values[name] for name in law.inputs)])
+        key = (law.formula, settings, points.rows.tobytes(), inputs.tobytes())
+        if key not in self._fits:
+            self._fits[key] = fit_points(law, points, settings)
+        return self._fits[key]
 
+    def fit_students(self, target: str) -> None:
+        """Laws over data, for each student."""
+        for selected, rows in self._groups(KEYS, target):
+            group = self._usable(rows, target, selected, "params")
+            if not len(group.points):
+                continue
+            if not self.settings.shared and distinct(group.points, "tokens") < 2:
+                continue  # scattered points of a user's own table: every size is its own student
+            self._with_and_without_repeats(group, "data")
 
-def _lines(
-    rows: pd.DataFrame, target: str, selected: dict[str, Any], settings: Settings,
-    fitter: Fitter, laws: list[dict[str, Any]], refused: list[Refusal],
-) -> None:  # fmt: skip
-    """Laws over data, for one student."""
-    points, dropped = _usable(rows, target, "params", settings.shared)
-    if not len(points):
-        return
-    if not settings.shared and distinct(points, "tokens") < 2:
-        return  # scattered points of a table of one's own: every size is its own student
-    known = LAWS[target]
-    several = distinct(points, "epochs") > 1
-    names = ["data_power"]
-    if selected["init"] in _PRETRAINED:
-        names.append("rectified")
-    if several:
-        # D' takes in repeats; the other laws would read them as unique tokens.
-        _compete([known["data_constrained"]], points, dropped, target, selected, settings, fitter,
-                 laws, refused, best=True)  # fmt: skip
-        points, left = _at_common_epochs(points, rows)
-        dropped = dropped + left
-    else:
-        refused.append(_no_repeats("data_constrained", target, selected, points))
-    constrained = several and bool(laws) and laws[-1]["selected"] == selected
-    constrained = constrained and laws[-1]["target"] == target
-    _compete([known[name] for name in names], points, dropped, target, selected, settings, fitter,
-             laws, refused, best=not constrained)  # fmt: skip
+    def fit_sizes(self, target: str, size: str) -> None:
+        """Laws over size, for the students of one teacher."""
+        for selected, rows in self._groups(GROUP_KEYS, target, size):
+            counts = rows[size].to_numpy(dtype=np.float64)
+            if not np.isfinite(counts).all() or (counts <= 0).any():
+                continue
+            group = self._usable(rows, target, selected, size)
+            if distinct(group.points, "params") < 2:
+                continue
+            plain = [law for law in laws_over(target, "size", "joint") if law.plain]
+            if all(lacks(law, group.points) for law in plain):
+                for law in plain:
+                    self._refuse(law, group, lacks(law, group.points))
+                continue
+            fitted, group = self._with_and_without_repeats(group, "joint")
+            self._fit_one_level(group, best=not fitted)
 
-
-def _no_repeats(name: str, target: str, selected: dict[str, Any], points: Points) -> Refusal:
-    epochs = float(np.median(points.values["epochs"]))
-    return Refusal(
-        name,
-        target,
-        selected,
-        f"R* cannot be told: all runs have the same epochs ({epochs:.3g}); vary epochs at equal "
-        "unique tokens",
-    )
-
-
-def _compete(
-    candidates: Sequence[Law], points: Points, dropped: list[dict[str, Any]], target: str,
-    selected: dict[str, Any], settings: Settings, fitter: Fitter, laws: list[dict[str, Any]],
-    refused: list[Refusal], best: bool,
-) -> None:  # fmt: skip
-    """Fit candidates that the points determine, choose, judge and record them."""
-    able = []
-    for law in candidates:
-        reason = too_rich(law, points)
-        if reason is None:
-            able.append(law)
-        else:
-            refused.append(Refusal(law.name, target, selected, reason))
-    if not able:
-        return
-    winner, choice, fits = choose(able, points, settings, fitter)
-    for place, fitted in enumerate(fits):
-        # The most expensive rung is the winner's alone: a second look would make it a choice.
-        holdout = judge(fitted.law, able, points, settings, fitter) if place == winner else None
-        laws.append(
-            record_law(
-                fitted,
-                points,
-                target,
-                selected,
-                holdout,
-                choice,
-                best and place == winner,
-                dropped,
-                settings,
-            )
+    def _fit_one_level(self, group: Group, best: bool) -> None:
+        """Laws over size alone, at one amount of data."""
+        laws = laws_over(group.target, "size")
+        least = min(need.least for law in laws if law.plain for need in law.needs)
+        level = _largest_shared(group.points, least)
+        if level is None:
+            reason = f"no number of tokens has {least} sizes: size and data cannot be told apart "
+            for law in laws:
+                if law.plain:
+                    self._refuse(law, group, reason + "one at a time")
+            return
+        alone = self._at_level(
+            group, "tokens", level, "other tokens than the largest number with most sizes"
         )
+        # What a broken law lacks was said of the law of size and data.
+        able = [law for law in laws if law.plain or not lacks(law, alone.points)]
+        self._compete(alone, able, best)
+
+    def fit_teachers(self, target: str, size: str) -> None:
+        """Laws over several teachers, of students whose teacher's size is known."""
+        keys = tuple(key for key in GROUP_KEYS if key != "teacher")
+        for selected, rows in self._groups(keys, None, size):
+            sizes = rows[[f"teacher_{size}", size]].to_numpy(dtype=np.float64)
+            known = rows[np.isfinite(sizes).all(axis=1)]
+            group = self._usable(known, target, selected, size)
+            if distinct(group.points, "params") < simplest(target, "size").needs[0].least:
+                continue
+            laws = laws_over(target, "teachers")
+            if self.settings.shared and target == "loss":
+                for law in laws:
+                    self._refuse(
+                        law, group, "each teacher's students are scored on its own text, whose "
+                        "entropy differs: only the gap compares across teachers",
+                    )  # fmt: skip
+                continue
+            self._compete(group, laws, best=True)
+
+    def fit_pilots(self) -> None:
+        """Refit chosen laws of the loss to growing prefixes of their runs.
+
+        One law answers for a group: over all parameters, else of each student.
+        """
+        joint = [
+            one["selected"] for one, _, _ in self._chosen if one["selected"]["size"] == "params"
+        ]
+        covered = [_without(selected, "student", "size") for selected in joint]
+        for record, law, points in self._chosen:
+            selected = record["selected"]
+            if selected["size"] == "params" or (
+                law.over == "data" and _without(selected, "student", "size") not in covered
+            ):
+                record["pilots"] = pilot_ladder(points, law, self.settings, self.fit)
+
+    def _groups(
+        self, keys: Sequence[str], target: str | None, size: str | None = None
+    ) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+        """Runs with equal keys and some gap, if that is the target; and what they share."""
+        for values, rows in self.table.groupby(list(keys), sort=False):
+            if target == "gap" and not np.isfinite(rows["gap"].to_numpy()).any():
+                continue
+            selected: dict[str, Any] = dict.fromkeys(KEYS)
+            selected.update(zip(keys, map(str, values), strict=True))
+            yield {**selected, "size": size}, rows
+
+    def _usable(
+        self, rows: pd.DataFrame, target: str, selected: Mapping[str, Any], size: str
+    ) -> Group:
+        """The runs with a target, each once, with a record of each run that is left out."""
+        keep = np.isfinite(rows[target].to_numpy()) & (rows[target].to_numpy() > 0)
+        reasons = dict.fromkeys(rows.index[~keep], f"its {target} is not positive")
+        again = rows.duplicated([*KEYS, "seed", "draw", "params", "tokens", "epochs", target])
+        for row in rows.index[again.to_numpy() & keep]:
+            reasons[row] = "the same run stands in an earlier row"
+        points = points_of(rows, target, size, self.settings.shared)
+        kept = points.where(np.array([row not in reasons for row in rows.index], dtype=bool))
+        return Group(kept, target, selected, [self._dropped(*item) for item in reasons.items()])
+
+    def _dropped(self, row: int, reason: str) -> dict[str, Any]:
+        values = self.table.loc[row]
+        return {
+            "row": int(row) + 1,
+            "student": str(values["student"]),
+            "teacher": str(values["teacher"]),
+            "tokens": float(values["tokens"]),
+            "seed": int(values["seed"]),
+            "draw": int(values["draw"]),
+            "reason": reason,
+        }
+
+    def _at_level(self, group: Group, name: str, level: int, why: str) -> Group:
+        """The runs of one level of an input; the others are listed as dropped."""
+        keep = levels(group.points.values[name], name) == level
+        dropped = [self._dropped(row, why) for row in group.points.rows[~keep]]
+        return replace(group, points=group.points.where(keep), dropped=[*group.dropped, *dropped])
+
+    def _with_and_without_repeats(self, group: Group, over: str) -> tuple[bool, Group]:
+        """Laws that know repeats, on all runs; then the others, at the commonest epochs.
+
+        Returns:
+            Whether a law was fitted, and the runs at the commonest epochs.
+        """
+        laws = [law for law in LAWS[group.target].values() if law.over == over]
+        laws = [law for law in laws if not law.inits or group.selected["init"] in law.inits]
+        fitted = self._compete(group, [law for law in laws if law.repeats], best=True)
+        if distinct(group.points, "epochs") > 1:
+            level = commonest(group.points.values["epochs"], "epochs")
+            why = "other epochs than most: this law does not know repeats"
+            group = self._at_level(group, "epochs", level, why)
+        plain = self._compete(group, [law for law in laws if not law.repeats], best=not fitted)
+        return fitted or plain, group
+
+    def _refuse(self, law: Law, group: Group, reason: str | None) -> None:
+        """Record a refusal; that of a limit of another law is the other's."""
+        if not law.limit_of:
+            self.refused.append(
+                {
+                    "name": law.name,
+                    "target": group.target,
+                    "selected": dict(group.selected),
+                    "reason": reason,
+                }
+            )
+
+    def _compete(self, group: Group, laws: Sequence[Law], best: bool) -> bool:
+        """Fit the laws that the points determine, choose, judge and record them.
+
+        Args:
+            group: The runs.
+            laws: Candidates.
+            best: Whether the winner is the law chosen for the group.
+
+        Returns:
+            Whether a law was fitted.
+        """
+        points, able = group.points, list[Law]()
+        fitter: Fitter = self.fit
+        for law in laws:
+            stage = self._first_stage(law, group) if law.first_stage and not law.unfit else None
+            if reason := stage if isinstance(stage, str) else lacks(law, points):
+                self._refuse(law, group, reason)
+                continue
+            able.append(law)
+            if law.first_stage and isinstance(stage, Points):
+                fitter = StagedFitter(self.fit(law.first_stage, stage, self.settings))
+        for law in [*able]:
+            if (reason := too_rich(law, points)) is not None:
+                able.remove(law)
+                self.refused.append(
+                    {"name": law.name, "target": group.target, "selected": dict(group.selected),
+                     "reason": reason}
+                )  # fmt: skip
+        if not able:
+            return False
+        winner, choice, fits = choose(able, points, self.settings, fitter)
+        for place, fitted in enumerate(fits):
+            won = place == winner
+            # The largest size step is the winner's alone: a second look would make it a choice.
+            held = judge(fitted.law, able, points, self.settings, fitter) if won else None
+            standing = Standing(choice, best and won, held)
+            self._record(fitted, group, standing)
+        return True
+
+    def _record(self, fitted: Fitted, group: Group, standing: Standing) -> None:
+        record = record_law(fitted, group, standing, self.settings)
+        law, points = fitted.law, group.points
+        self.laws.append(record)
+        if group.target != "loss" or group.selected["teacher"] is None:
+            return
+        if standing.best:
+            self._chosen.append((record, law, points))
+        if law.over == "joint" and group.selected["size"] == "params":
+            for broken in laws_over("loss", "joint"):
+                if broken.breaks == law.name:
+                    record["break_test"] = self._break_test(law, broken, points)
+
+    def _break_test(self, smooth: Law, broken: Law, points: Points) -> dict[str, Any]:
+        """The test of a break in size, or why there is none."""
+        sizes = points.values["params"]
+        record = {
+            "sizes": distinct(points, "params"),
+            "smallest": float(sizes.min()),
+            "largest": float(sizes.max()),
+            "points": len(points),
+        }
+        if lacks(broken, points):
+            return record
+        test = break_test(points, smooth, broken, self.settings, self.fit)
+        return record | ({"reason": test} if isinstance(test, str) else test.record())
+
+    def _first_stage(self, law: Law, group: Group) -> Points | str:
+        """The same students without a teacher, for the law's first stage; or why it has none."""
+        assert law.first_stage is not None
+        alone = ~np.isfinite(self.table["teacher_loss"].to_numpy(dtype=np.float64))
+        for key in ("curation", "init", "group"):
+            alone &= (self.table[key] == group.selected[key]).to_numpy()
+        rows = self.table[alone]
+        if not len(rows):
+            return (
+                "it needs the loss of the same students trained without a teacher: rows with no "
+                "teacher_loss, same init, curation and group"
+            )
+        points = points_of(rows, "loss", group.selected["size"], self.settings.shared)
+        if (reason := too_rich(law.first_stage, points)) is not None:
+            return f"its supervised stage: {reason}"
+        return points
 
 
-def _grid(
-    rows: pd.DataFrame, target: str, selected: dict[str, Any], settings: Settings,
-    fitter: Fitter, laws: list[dict[str, Any]], refused: list[Refusal],
-) -> None:  # fmt: skip
-    """Laws over size, for the students of one teacher."""
-    size = selected["size"]
-    counts = rows[size].to_numpy(dtype=np.float64)
-    if not np.isfinite(counts).all() or (counts <= 0).any():
-        return
-    points, dropped = _usable(rows, target, size, settings.shared)
-    sizes = distinct(points, "params")
-    if sizes < 2:
-        return
-    known = LAWS[target]
-    span = float(counts.max() / counts.min())
-    if sizes < _LEAST_SIZES or span < _LEAST_RANGE:
-        for name in ("size_power", "chinchilla"):
-            refused.append(
-                Refusal(name, target, selected,
-                        f"a law over size wants at least {_LEAST_SIZES} sizes over a factor of "
-                        f"{_LEAST_RANGE:g}; there are {sizes} over a factor of {span:.3g}")
-            )  # fmt: skip
-        return
-    before = len(laws)
-    if distinct(points, "epochs") > 1:
-        _compete([known["chinchilla_constrained"]], points, dropped, target, selected, settings,
-                 fitter, laws, refused, best=True)  # fmt: skip
-        points, left = _at_common_epochs(points, rows)
-        dropped = dropped + left
-    else:
-        refused.append(_no_repeats("chinchilla_constrained", target, selected, points))
-    joint = [known["chinchilla"]]
-    if distinct(points, "params") >= _BREAK_SIZES:
-        joint.append(known["broken_chinchilla"])
-    else:
-        refused.append(
-            Refusal("broken_chinchilla", target, selected,
-                    f"a break in size wants at least {_BREAK_SIZES} sizes; there are {sizes}")
-        )  # fmt: skip
-    _compete(joint, points, dropped, target, selected, settings, fitter, laws, refused,
-             best=len(laws) == before)  # fmt: skip
-    level = _largest_shared(points)
-    if level is None:
-        refused.append(
-            Refusal("size_power", target, selected,
-                    f"no number of tokens has {_LEAST_SIZES} sizes: size and data cannot be told "
-                    "apart one at a time")
-        )  # fmt: skip
-        return
-    alone, left = _one_level(points, rows, "tokens", level,
-                             "other tokens than the largest number with most sizes")  # fmt: skip
-    names = ["size_power"]
-    if distinct(alone, "params") >= _BREAK_SIZES:
-        names.append("broken_size")
-    _compete([known[name] for name in names], alone, dropped + left, target, selected, settings,
-             fitter, laws, refused, best=len(laws) == before)  # fmt: skip
+def _without(selected: Mapping[str, Any], *names: str) -> tuple[Any, ...]:
+    return tuple(value for key, value in sorted(selected.items()) if key not in names)
 
 
-def _largest_shared(points: Points) -> int | None:
-    """Of the levels of tokens with the most sizes, the largest; None below three sizes."""
-    ranks, sizes = (
-        levels(points.values["tokens"], "tokens"),
-        levels(points.values["params"], "params"),
-    )
+def _largest_shared(points: Points, least: int) -> int | None:
+    """Of the levels of tokens with the most sizes, the largest; None below `least` sizes."""
+    ranks = levels(points.values["tokens"], "tokens")
+    sizes = levels(points.values["params"], "params")
     counts = [len(np.unique(sizes[ranks == rank])) for rank in range(int(ranks.max()) + 1)]
     most = max(counts)
-    return max(r for r, c in enumerate(counts) if c == most) if most >= _LEAST_SIZES else None
-
-
-def _across(
-    rows: pd.DataFrame, table: pd.DataFrame, target: str, selected: dict[str, Any],
-    settings: Settings, fitter: Fitter, laws: list[dict[str, Any]], refused: list[Refusal],
-) -> None:  # fmt: skip
-    """Laws over several teachers: the ratio law and the distillation law."""
-    size = selected["size"]
-    known = rows[np.isfinite(rows[f"teacher_{size}"].to_numpy(dtype=np.float64))
-                 & np.isfinite(rows[size].to_numpy(dtype=np.float64))]  # fmt: skip
-    points, dropped = _usable(known, target, size, settings.shared)
-    if not len(points) or distinct(points, "params") < _LEAST_SIZES:
-        return
-    teachers = distinct(points, "teacher_params")
-    if settings.shared and target == "loss":
-        reason = (
-            "each teacher's students are scored on its own text, whose entropy differs: only the "
-            "gap compares across teachers"
-        )
-        refused.append(Refusal("ratio", target, selected, reason))
-        refused.append(Refusal("distillation", target, selected, reason))
-        return
-    candidates, staged = [], fitter
-    if teachers < _LEAST_TEACHERS:
-        refused.append(
-            Refusal("ratio", target, selected,
-                    f"gamma wants at least {_LEAST_TEACHERS} sizes of teacher, with fewer it "
-                    f"merges into alpha; there {'is' if teachers == 1 else 'are'} {teachers}")
-        )  # fmt: skip
-    else:
-        candidates.append(LAWS[target]["ratio"])
-    why: str | None = None
-    supervised = _supervised(table, selected, settings)
-    if target == "gap":
-        why = "its gap vanishes under a weak teacher, where logs are noise; see its fit to loss"
-    elif supervised is None:
-        why = (
-            "it needs the loss of the same students trained without a teacher: rows with no "
-            "teacher_loss, same init, curation and group"
-        )
-    elif too_rich(SUPERVISED, supervised) is not None:
-        why = f"its supervised stage: {too_rich(SUPERVISED, supervised)}"
-    elif distinct(points, "teacher_loss") < _LEAST_TEACHERS:
-        why = f"c0 and f1 want at least {_LEAST_TEACHERS} teachers of different loss"
-    if why is None and supervised is not None:
-        staged = StagedFitter(fit_points(SUPERVISED, supervised, settings))
-        candidates += [LAWS[target][name] for name in STAGES]
-    else:
-        refused.append(Refusal("distillation", target, selected, str(why)))
-    _compete(candidates, points, dropped, target, selected, settings, staged, laws, refused,
-             best=True)  # fmt: skip
-
-
-def _supervised(
-    table: pd.DataFrame, selected: Mapping[str, Any], settings: Settings
-) -> Points | None:
-    """Runs without a teacher that share all but the method with the selected ones."""
-    alone = ~np.isfinite(table["teacher_loss"].to_numpy(dtype=np.float64))
-    for key in ("curation", "init", "group"):
-        alone &= (table[key] == selected[key]).to_numpy()
-    rows = table[alone]
-    return points_of(rows, "loss", selected["size"], settings.shared) if len(rows) else None
+    return max(r for r, c in enumerate(counts) if c == most) if most >= least else None

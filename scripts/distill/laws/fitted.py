@@ -9,8 +9,9 @@ import numpy as np
 
 from distill.core.errors import UserError
 from distill.core.files import read_json
-from distill.laws.forms import LAWS, Array, Law
+from distill.laws.forms import LAWS
 from distill.laws.intervals import half_widths, uncertainty_of
+from distill.laws.law import Array, Law
 
 
 @dataclass(frozen=True)

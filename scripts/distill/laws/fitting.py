@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize
 
-from distill.laws.forms import Array, Inputs, Law
+from distill.laws.law import Array, Inputs, Law
 
 HUBER_DELTA = 1e-3
 """Log residuals beyond this count linearly."""

@@ -1,22 +1,15 @@
-"""Scaling laws as typed objects: prediction of the log of the target, with analytic gradients.
+"""Every scaling law: its terms, with derivatives, and one entry of `FORMS` that states its needs.
 
-A law is a sum of positive terms. Its internal parameters are logarithms, so that every coefficient
-is positive by construction (one signed exponent apart), and amplitudes are measured at the centre
-of the data (log N and log D minus their means), where they hardly correlate with the exponents.
+docs/contribute/add_a_law.md shows how to add one.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
-Inputs = Mapping[str, Array]
-"""Per name of `Law.inputs`, values of n points, shape (n,): parameters, tokens, epochs, nats."""
-Term = Callable[[Array, Inputs], tuple[Array, list[Array]]]
-"""Internal parameters (..., P of the term) and centred inputs to the log of a term (..., n) and its
-derivative by each of them."""
+from distill.laws.law import Array, Inputs, Law, Levels, Over, Parameter, Term
+
 BREAK_WIDTH = 0.2
 """Width of the break in log N: fixed, since no grid of this size determines it."""
 
@@ -98,136 +91,6 @@ def sigmoid(value: Array) -> Array:
     return 0.5 * (1.0 + np.tanh(0.5 * value))
 
 
-@dataclass(frozen=True)
-class Parameter:
-    """One coefficient.
-
-    Attributes:
-        name: As in the formula.
-        kind: amplitude (log scale for inference), exponent, floor or signed (plain scale).
-        starts: Starting values of the centred coefficient; floors and amplitudes with `of_target`
-            in units of the typical target.
-        low: Lower bound, same units as `starts`.
-        high: Upper bound.
-        of_target: Whether the coefficient scales with the target.
-        shifts: (exponent or "", input, sign): the log of the coefficient is the internal value plus
-            sign times that exponent (1 for "") times the input's centre.
-    """
-
-    name: str
-    kind: str
-    starts: tuple[float, ...]
-    low: float
-    high: float
-    of_target: bool = False
-    shifts: tuple[tuple[str, str, int], ...] = ()
-
-
-@dataclass(frozen=True)
-class Law:
-    """A scaling law.
-
-    Attributes:
-        name: Name in laws.json.
-        formula: In plain letters.
-        source: Where it comes from.
-        inputs: What it reads.
-        parameters: Its coefficients, in the order of internal parameters.
-        terms: Its positive terms, each with how many parameters it takes in turn.
-        unidentifiable: Coefficients that no data tells apart.
-        note: What a reader of its coefficients must know.
-    """
-
-    name: str
-    formula: str
-    source: str
-    inputs: tuple[str, ...]
-    parameters: tuple[Parameter, ...]
-    terms: tuple[tuple[Term, int], ...]
-    unidentifiable: tuple[str, ...] = ()
-    note: str = ""
-    names: tuple[str, ...] = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "names", tuple(p.name for p in self.parameters))
-
-    def curve(self, theta: Array, x: Inputs) -> tuple[Array, Array]:
-        """Log of the prediction and its gradient.
-
-        Args:
-            theta: Internal parameters, shape (..., P).
-            x: `centred` inputs, n points.
-
-        Returns:
-            Shapes (..., n) and (..., P, n).
-        """
-        logs, slopes, first = [], [], 0
-        for term, count in self.terms:
-            # A trailing axis, so that parameters broadcast over points.
-            log, slope = term(theta[..., first : first + count, None], x)
-            logs.append(log)
-            slopes.append(slope)
-            first += count
-        total = logs[0] if len(logs) == 1 else np.logaddexp.reduce(np.broadcast_arrays(*logs))
-        gradient = np.empty((*theta.shape, total.shape[-1]))
-        row = 0
-        for log, slope in zip(logs, slopes, strict=True):
-            share = np.exp(log - total)
-            for part in slope:
-                gradient[..., row, :] = share * part
-                row += 1
-        return total, gradient
-
-    def centred(
-        self, inputs: Mapping[str, object], centre: Mapping[str, float]
-    ) -> dict[str, Array]:
-        """Logs of the inputs minus their centres, shape (n,); epochs stay plain."""
-        arrays = np.broadcast_arrays(
-            *(np.atleast_1d(np.asarray(inputs[name], dtype=np.float64)) for name in self.inputs)
-        )
-        return {
-            name: array.copy() if name == "epochs" else np.log(array) - centre.get(name, 0.0)
-            for name, array in zip(self.inputs, arrays, strict=True)
-        }
-
-    def natural(self, theta: Array, centre: Mapping[str, float]) -> tuple[Array, Array]:
-        """Coefficients on their scale of inference, and the Jacobian by internal parameters.
-
-        Returns:
-            Shape (P,): the log of an amplitude, else the plain value; and shape (P, P).
-        """
-        index = {name: place for place, name in enumerate(self.names)}
-        values, jacobian = np.array(theta), np.eye(len(theta))
-        for row, parameter in enumerate(self.parameters):
-            for exponent, name, sign in parameter.shifts:
-                power = np.exp(theta[index[exponent]]) if exponent else 1.0
-                values[row] += sign * power * centre.get(name, 0.0)
-                if exponent:
-                    jacobian[row, index[exponent]] += sign * power * centre.get(name, 0.0)
-            if parameter.kind in ("exponent", "floor"):
-                values[row] = np.exp(theta[row])
-                jacobian[row, row] = values[row]
-        return values, jacobian
-
-    def internal(self, coefficients: Mapping[str, float], centre: Mapping[str, float]) -> Array:
-        """Internal parameters of given coefficients (amplitudes plain, not logs)."""
-        theta = np.array(
-            [
-                coefficients[p.name] if p.kind == "signed" else np.log(coefficients[p.name])
-                for p in self.parameters
-            ]
-        )
-        for row, parameter in enumerate(self.parameters):
-            for exponent, name, sign in parameter.shifts:
-                power = coefficients[exponent] if exponent else 1.0
-                theta[row] -= sign * power * centre.get(name, 0.0)
-        return theta
-
-    def predict(self, coefficients: Mapping[str, float], inputs: Mapping[str, object]) -> Array:
-        """Value of the law, in the target's unit, shape (n,), from plain coefficients."""
-        return np.exp(self.curve(self.internal(coefficients, {}), self.centred(inputs, {}))[0])
-
-
 def _teacher(p: Array, x: Inputs) -> tuple[Array, list[Array]]:
     """The teacher's loss, a term without coefficients."""
     return x["teacher_loss"], []
@@ -287,16 +150,52 @@ _BUSBRIDGE = "Busbridge et al. 2025, Distillation scaling laws"
 _WORTH = "D' = U + U R* (1 - exp(-R/R*)), R = epochs - 1"
 
 
-def _additive(
-    name: str,
-    formula: str,
-    source: str,
-    inputs: tuple[str, ...],
-    *parts: tuple[Term, tuple[Parameter, ...]],
-) -> Law:
-    parameters = tuple(parameter for _, group in parts for parameter in group)
-    terms = tuple((term, len(group)) for term, group in parts)
-    return Law(name, formula, source, inputs, parameters, terms)
+@dataclass(frozen=True)
+class Form:
+    """An entry of `FORMS`: a law of the gap, and, with a floor, of the loss.
+
+    Attributes:
+        name: Name in laws.json.
+        formula: Without the floor.
+        source: Where it comes from.
+        inputs: What it reads.
+        parts: Its terms, each with its parameters.
+        over: As of `Law`, like those below.
+        needs: Levels of its inputs.
+        breaks: The smooth law that it extends.
+        inits: Initialisations that it describes.
+        floor: Name of the floor of its loss.
+    """
+
+    name: str
+    formula: str
+    source: str
+    inputs: tuple[str, ...]
+    parts: tuple[tuple[Term, tuple[Parameter, ...]], ...]
+    over: Over
+    needs: tuple[Levels, ...] = ()
+    breaks: str = ""
+    inits: tuple[str, ...] = ()
+    floor: str = "E"
+
+    def law(self, target: str) -> Law:
+        """The law of a target: `loss` has a floor, `gap` falls to 0."""
+        parts, left = self.parts, "gap = "
+        if target == "loss":
+            parts = ((floor, (replace(_E, name=self.floor),)), *parts)
+            left = f"L = {self.floor} + "
+        return Law(
+            name=self.name,
+            formula=left + self.formula,
+            source=self.source,
+            inputs=self.inputs,
+            parameters=tuple(parameter for _, group in parts for parameter in group),
+            terms=tuple((term, len(group)) for term, group in parts),
+            over=self.over,
+            needs=self.needs,
+            breaks=self.breaks,
+            inits=self.inits,
+        )
 
 
 _SIZE = (power("params"), (_A, _ALPHA))
@@ -321,7 +220,11 @@ _RATIO = (
         Parameter("gamma", "signed", (-0.1, 0.1), -5.0, 5.0),
     ),
 )
-_FLOOR = (floor, (_E,))
+_RECTIFIED = (
+    _a("B", [("beta", "tokens", 1)], (0.3, 1.0)),
+    _BETA,
+    Parameter("D_l", "amplitude", (0.1, 1.0), 1e-9, 1e6, shifts=(("beta", "tokens", 1),)),
+)
 _JOINED = (
     _a("A", [("alpha", "params", 1)], (0.1, 0.5)),
     _exponent("alpha", 0.2, 0.5),
@@ -329,41 +232,123 @@ _JOINED = (
     _exponent("beta", 0.2, 0.5),
     _exponent("gamma", 0.5, 1.0),
 )
-SUPERVISED = _additive(
-    "supervised",
-    "L = E + (A/N^alpha + B/D^beta)^gamma",
-    f"{_BUSBRIDGE}, Eq. 1",
-    ("params", "tokens"),
-    _FLOOR,
-    (joined, _JOINED),
-)
+SUPERVISED = Form(
+    name="supervised",
+    formula="(A/N^alpha + B/D^beta)^gamma",
+    source=f"{_BUSBRIDGE}, Eq. 1",
+    inputs=("params", "tokens"),
+    parts=((joined, _JOINED),),
+    over="stage",
+).law("loss")
 """Loss of a student trained without a teacher, the first stage of the distillation law."""
-# (key, name, formula without floor, source, inputs, parts)
-_BASES: list[tuple[str, str, str, tuple[str, ...], tuple[tuple[Term, tuple[Parameter, ...]], ...]]]
-_BASES = [
-    ("data_power", "B/D^beta", "Hestness et al. 2017, Deep learning scaling is predictable, "
-     "empirically", ("tokens",), (_DATA,)),
-    ("size_power", "A/N^alpha", "Kaplan et al. 2020, Scaling laws for neural language models",
-     ("params",), (_SIZE,)),
-    ("chinchilla", "A/N^alpha + B/D^beta", _HOFFMANN, ("params", "tokens"), (_SIZE, _DATA)),
-    ("rectified", "B/(D_l + D^beta)", "Lin et al. 2024, Selecting large language model to "
-     "fine-tune via rectified scaling law", ("tokens",),
-     ((rectified, (_a("B", [("beta", "tokens", 1)], (0.3, 1.0)), _BETA,
-        Parameter("D_l", "amplitude", (0.1, 1.0), 1e-9, 1e6,
-                  shifts=(("beta", "tokens", 1),)))),)),
-    ("data_constrained", f"B/D'^beta, {_WORTH}", _MUENNIGHOFF, ("tokens", "epochs"),
-     (_REPEATED,)),
-    ("chinchilla_constrained", f"A/N^alpha + B/D'^beta, {_WORTH}", _MUENNIGHOFF,
-     ("params", "tokens", "epochs"), (_SIZE, _REPEATED)),
-    ("ratio", "A N_s^-alpha (1 + (D0/D)^beta) (N_t/N_s)^gamma",
-     "study 2 of this workflow: L(S) = L0 + A/N_s^alpha f(N_t/N_s, D)",
-     ("params", "tokens", "teacher_params"), (_RATIO,)),
-    ("broken_size", "A/N^alpha (1 + (N_c/N)^(1/f))^(delta f), f = 0.2",
-     "Caballero et al. 2023, Broken neural scaling laws, one break", ("params",), (_BROKEN,)),
-    ("broken_chinchilla", "A/N^alpha (1 + (N_c/N)^(1/f))^(delta f) + B/D^beta, f = 0.2",
-     "Caballero et al. 2023, Broken neural scaling laws, one break, with a data term",
-     ("params", "tokens"), (_BROKEN, _DATA)),
-]  # fmt: skip
+
+_SIZES = Levels(
+    "params", 3, "a law over size wants at least {least} sizes over a factor of {span:g}; there "
+    "are {count} over a factor of {factor:.3g}", span=1.5,
+)  # fmt: skip
+_BREAK_SIZES = Levels(
+    "params", 6, "a break in size wants at least {least} sizes; there are {count}"
+)
+_EPOCHS = Levels(
+    "epochs", 2, "R* cannot be told: all runs have the same epochs ({value:.3g}); vary epochs at "
+    "equal unique tokens",
+)  # fmt: skip
+_TEACHER_SIZES = Levels(
+    "teacher_params", 3, "gamma wants at least {least} sizes of teacher, with fewer it merges into "
+    "alpha; there {are} {count}",
+)  # fmt: skip
+_TEACHER_LOSSES = Levels(
+    "teacher_loss", 3, "c0 and f1 want at least {least} teachers of different loss"
+)
+_PRETRAINED = ("cut", "pretrained", "")
+"""Initialisations that know something before training; a user's own table may not say."""
+FORMS = (
+    Form(
+        name="data_power",
+        formula="B/D^beta",
+        source="Hestness et al. 2017, Deep learning scaling is predictable, empirically",
+        inputs=("tokens",),
+        parts=(_DATA,),
+        over="data",
+    ),
+    Form(
+        name="size_power",
+        formula="A/N^alpha",
+        source="Kaplan et al. 2020, Scaling laws for neural language models",
+        inputs=("params",),
+        parts=(_SIZE,),
+        over="size",
+        needs=(_SIZES,),
+    ),
+    Form(
+        name="chinchilla",
+        formula="A/N^alpha + B/D^beta",
+        source=_HOFFMANN,
+        inputs=("params", "tokens"),
+        parts=(_SIZE, _DATA),
+        over="joint",
+        needs=(_SIZES,),
+    ),
+    Form(
+        name="rectified",
+        formula="B/(D_l + D^beta)",
+        source="Lin et al. 2024, Selecting large language model to fine-tune via rectified "
+        "scaling law",
+        inputs=("tokens",),
+        parts=((rectified, _RECTIFIED),),
+        over="data",
+        inits=_PRETRAINED,
+    ),
+    Form(
+        name="data_constrained",
+        formula=f"B/D'^beta, {_WORTH}",
+        source=_MUENNIGHOFF,
+        inputs=("tokens", "epochs"),
+        parts=(_REPEATED,),
+        over="data",
+        needs=(_EPOCHS,),
+    ),
+    Form(
+        name="chinchilla_constrained",
+        formula=f"A/N^alpha + B/D'^beta, {_WORTH}",
+        source=_MUENNIGHOFF,
+        inputs=("params", "tokens", "epochs"),
+        parts=(_SIZE, _REPEATED),
+        over="joint",
+        needs=(_EPOCHS,),
+    ),
+    Form(
+        name="ratio",
+        formula="A N_s^-alpha (1 + (D0/D)^beta) (N_t/N_s)^gamma",
+        source="study 2 of this workflow: L(S) = L0 + A/N_s^alpha f(N_t/N_s, D)",
+        inputs=("params", "tokens", "teacher_params"),
+        parts=(_RATIO,),
+        over="teachers",
+        needs=(_TEACHER_SIZES,),
+        floor="L0",
+    ),
+    Form(
+        name="broken_size",
+        formula="A/N^alpha (1 + (N_c/N)^(1/f))^(delta f), f = 0.2",
+        source="Caballero et al. 2023, Broken neural scaling laws, one break",
+        inputs=("params",),
+        parts=(_BROKEN,),
+        over="size",
+        needs=(_BREAK_SIZES,),
+        breaks="size_power",
+    ),
+    Form(
+        name="broken_chinchilla",
+        formula="A/N^alpha (1 + (N_c/N)^(1/f))^(delta f) + B/D^beta, f = 0.2",
+        source="Caballero et al. 2023, Broken neural scaling laws, one break, with a data term",
+        inputs=("params", "tokens"),
+        parts=(_BROKEN, _DATA),
+        over="joint",
+        needs=(_BREAK_SIZES,),
+        breaks="chinchilla",
+    ),
+)
+"""Every law but the distillation law, which is fitted in two stages."""
 
 
 def _distillation(reduced: bool, target: str) -> Law:
@@ -395,6 +380,13 @@ def _distillation(reduced: bool, target: str) -> Law:
         inputs=("params", "tokens", "teacher_loss"),
         parameters=parameters,
         terms=((_teacher, 0), *terms) if target == "loss" else terms,
+        over="teachers",
+        needs=(_TEACHER_LOSSES,),
+        first_stage=SUPERVISED,
+        limit_of="distillation" if reduced else "",
+        unfit=""
+        if target == "loss"
+        else "its gap vanishes under a weak teacher, where logs are noise; see its fit to loss",
         unidentifiable=() if reduced else ("c1", "d1"),
         note="kappa stands for c1 f1 d1^(-1/f1): c1 and d1 are not separately identifiable"
         if reduced
@@ -409,22 +401,22 @@ def _renamed(parameter: Parameter, suffix: str) -> Parameter:
 
 
 def _laws(target: str) -> dict[str, Law]:
-    laws = {}
-    for name, formula, source, inputs, parts in _BASES:
-        floor = (_FLOOR,) if target == "loss" else ()
-        sign = "L = L0 + " if name == "ratio" else "L = E + "
-        shown = f"{sign if target == 'loss' else 'gap = '}{formula}"
-        law = _additive(name, shown, source, inputs, *floor, *parts)
-        if name == "ratio" and target == "loss":
-            first = replace(_E, name="L0")
-            law = replace(law, parameters=(first, *law.parameters[1:]))
-        laws[name] = law
-    for reduced in (False, True):
-        law = _distillation(reduced, target)
-        laws[law.name] = law
-    return laws
+    laws = [form.law(target) for form in FORMS]
+    laws += [_distillation(reduced, target) for reduced in (False, True)]
+    return {law.name: law for law in laws}
 
 
 LAWS: dict[str, dict[str, Law]] = {target: _laws(target) for target in ("loss", "gap")}
 """Per target (loss, or gap with floor 0) and name, every law."""
 LAWS["loss"]["supervised"] = SUPERVISED
+
+
+def laws_over(target: str, *over: Over) -> list[Law]:
+    """The laws of a target that span such runs, in the order of `FORMS`."""
+    return [law for law in LAWS[target].values() if law.over in over]
+
+
+def simplest(target: str, over: Over) -> Law:
+    """The plain law with the fewest coefficients: its refusal holds for all that span `over`."""
+    plain = [law for law in laws_over(target, over) if law.plain]
+    return min(plain, key=lambda law: len(law.parameters))

@@ -22,9 +22,9 @@ from scipy.stats import norm
 from scipy.stats import t as student_t
 
 from distill.laws.fitting import HUBER_DELTA, Fit
-from distill.laws.forms import Array, Law
+from distill.laws.law import Array, Law
+from distill.stats.intervals import LEVEL
 
-LEVEL = 0.90
 _AMPLITUDE_FACTOR = 100.0
 """An amplitude known to no better than this factor either way is as good as unbounded."""
 

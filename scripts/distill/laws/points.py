@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from distill.laws.forms import Array, Law
+from distill.laws.law import Array, Law
 
 LEVEL_WIDTH = {"tokens": 1.2, "compute": 1.2}
 """Values within this factor are one level: draws of one size differ a little in tokens. Other
 inputs are known exactly."""
+SIZE_RANGE = 20.0
+"""An exponent in N is claimed only where sizes span this factor."""
 _EXACT = 1.001
 _MOST_LEVELS = 12
 """With more levels than this the points are scattered, and rungs are tenths of them."""
@@ -108,6 +110,17 @@ def levels(values: Array, name: str) -> np.ndarray:
             rank, start = rank + 1, values[place]
         ranks[place] = rank
     return ranks
+
+
+def commonest(values: Array, name: str) -> int:
+    """The level that most values share, the least of several."""
+    return int(np.bincount(levels(values, name)).argmax())
+
+
+def commonest_epochs(epochs: Array) -> float:
+    """The number of epochs that most runs have, at which laws without epochs are fitted."""
+    ranks = levels(epochs, "epochs")
+    return float(np.median(epochs[ranks == commonest(epochs, "epochs")]))
 
 
 def distinct(points: Points, name: str) -> int:

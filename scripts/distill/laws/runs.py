@@ -1,4 +1,4 @@
-"""The runs behind each fitted law, named as figures name them; from whatever columns there are."""
+"""Runs as points of laws, and the runs behind each fitted law."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -6,59 +6,66 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from distill.contracts.points import KEYS
+from distill.contracts.points import KEYS, MEASURES
 from distill.laws.fitted import FittedLaw, find_laws
-from distill.laws.points import levels
+from distill.laws.points import commonest_epochs, levels
 
 TARGETS = {"loss": "held-out loss", "gap": "gap to the teacher"}
 """What laws are fitted to, in a reader's words; nats per token both."""
 SIZES = {"params_non_embedding": "non-embedding", "params": "total"}
 """Measures of size, in a reader's words."""
-_NUMBERS = {
-    "tokens": "tokens_unique",
-    "seen": "tokens_seen",
-    "gap": "kl_teacher",
-    "teacher_loss": "loss_teacher",
-}
+_RENAMED = {
+    "tokens": "tokens_unique", "seen": "tokens_seen", "gap": "kl_teacher",
+    "teacher_loss": "loss_teacher", "flops": "train_flops",
+}  # fmt: skip
 """Names of laws to columns of the runs table, where they differ."""
 _SAME = (
-    "samples", "loss", "params", "params_non_embedding", "reference_loss", "seed", "draw",
+    "samples", "loss", "loss_stderr", "params", "params_non_embedding", "reference_loss", "seed",
+    "draw", "updates",
 )  # fmt: skip
 _MOST_LEVELS = 8
 
 
 def trained_rows(runs: pd.DataFrame, references: Mapping[str, Any] | None) -> pd.DataFrame:
-    """Return the trained runs with every column that figures of laws read, null where unknown.
-
-    The rows are those of `law_table`, in its order, so that a law's `dropped` names them. Beside
-    the columns of the runs table: the keys of laws as text, `tokens` (unique), `epochs`, `gap`,
-    `teacher_loss`, `teacher_params`, `teacher_params_non_embedding`, and `line`, what tells a
-    student's runs apart (method, and cache, curation, init, teacher or group where needed).
+    """The trained runs (samples > 0, or null in a user's own table) as points of laws.
 
     Args:
-        runs: The runs table; of a table of one's own, `samples` may be null.
-        references: references.json, for the teachers' sizes.
+        runs: The runs table (`distill.contracts.columns`), or `own_table`, which passes as it is.
+        references: references.json, for the sizes of teachers that the table does not state.
+
+    Returns:
+        The columns of the runs table; over them `COLUMNS` of `distill.contracts.points`, null
+        where unknown: keys as text, `tokens` unique training tokens, `epochs` tokens seen over
+        unique ones, `loss` and `gap` nats per token, the gap without what the student's vocabulary
+        leaves open (`kl_floor`). And `seen` (tokens), `reference` (score on the reference text:
+        bits per byte, else nats per token; null unless every run has one) and `line`, what
+        distinguishes a student's runs: method, and other keys where needed.
     """
-    samples = _numbers(runs, "samples")
-    rows = runs[~(samples == 0).to_numpy()].reset_index(drop=True)
+    if {"tokens", "epochs", "gap"} <= set(runs.columns):
+        rows = runs.reset_index(drop=True)
+        return rows.assign(reference=_numbers(rows, "reference"), line=line_names(rows))
+    rows = runs[~(_numbers(runs, "samples") == 0).to_numpy()].reset_index(drop=True)
     out = rows.copy()
     for key in KEYS:
         out[key] = rows[key].fillna("").astype(str) if key in rows else ""
-    for name, column in {**_NUMBERS, **{name: name for name in _SAME}}.items():
+    for name, column in {**_RENAMED, **{name: name for name in _SAME}}.items():
         out[name] = _numbers(rows, column)
-    out["gap"] -= _numbers(rows, "kl_floor").fillna(0.0)  # as laws are fitted to it
-    out[["seed", "draw"]] = out[["seed", "draw"]].fillna(0)
+    out["gap"] -= _numbers(rows, "kl_floor").fillna(0.0)
+    out[["seed", "draw"]] = out[["seed", "draw"]].fillna(0).astype("int64")
     out["epochs"] = (out["seen"] / out["tokens"]).where(out["tokens"] > 0).fillna(1.0)
     teachers = (references or {}).get("teachers") or {}
-    for size in SIZES:
+    for size in MEASURES:
         known = {name: (facts or {}).get(size) for name, facts in teachers.items()}
-        given = _numbers(rows, f"teacher_{size}")
-        out[f"teacher_{size}"] = given.fillna(pd.to_numeric(out["teacher"].map(known)))
+        stated = _numbers(rows, f"teacher_{size}")
+        out[f"teacher_{size}"] = stated.fillna(pd.to_numeric(out["teacher"].map(known)))
+    scores = [_numbers(rows, name) for name in ("reference_bits_per_byte", "reference_loss")]
+    out["reference"] = next((s for s in scores if s.notna().all()), np.nan)
     out["line"] = line_names(out)
     return out
 
 
 def _numbers(rows: pd.DataFrame, column: str) -> pd.Series:
+    """A column as finite floats, null where it is not one."""
     if column not in rows:
         return pd.Series(np.nan, index=rows.index, dtype=float)
     values = pd.to_numeric(rows[column], errors="coerce").astype(float)
@@ -103,17 +110,22 @@ def scope_of(law: FittedLaw) -> str:
     return "law per student" if size is None else f"law over {SIZES[size]} size"
 
 
+def group_rows(rows: pd.DataFrame, selected: Mapping[str, Any]) -> pd.DataFrame:
+    """The rows whose keys have the values that `selected` names; a null value selects all."""
+    keep = np.ones(len(rows), dtype=bool)
+    for key in KEYS:
+        value = selected.get(key)
+        if value is not None:
+            keep &= (rows[key].astype(str) == str(value)).to_numpy()
+    return rows[keep]
+
+
 def rows_of(law: FittedLaw, rows: pd.DataFrame) -> pd.DataFrame:
     """The rows that a law was fitted to, with its `size` as the column `size`."""
-    keep = (rows[law.target] > 0).to_numpy(copy=True)
-    for key in KEYS:
-        value = law.selected.get(key)
-        if value is not None:
-            keep &= (rows[key] == value).to_numpy()
-    left = {entry["row"] - 1 for entry in law.record["dropped"]}
-    keep &= ~rows.index.isin(left)
-    size = law.selected.get("size") or "params"
-    return rows[keep].assign(size=rows.loc[keep, size])
+    found = group_rows(rows, law.selected)
+    left_out = {entry["row"] - 1 for entry in law.record["dropped"]}
+    found = found[(found[law.target] > 0).to_numpy() & ~found.index.isin(left_out)]
+    return found.assign(size=found[law.selected.get("size") or "params"])
 
 
 def inputs_of(law: FittedLaw, rows: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -127,9 +139,7 @@ def typical_inputs(law: FittedLaw, rows: pd.DataFrame) -> dict[str, float]:
     """One value per input of a law: the commonest epochs, the middle of all else."""
     out = {name: float(np.median(values)) for name, values in inputs_of(law, rows).items()}
     if "epochs" in out:
-        ranks = levels(rows["epochs"].to_numpy(float), "epochs")
-        most = int(np.bincount(ranks).argmax())
-        out["epochs"] = float(np.median(rows["epochs"].to_numpy(float)[ranks == most]))
+        out["epochs"] = commonest_epochs(rows["epochs"].to_numpy(float))
     return out
 
 
@@ -159,11 +169,6 @@ def token_levels(tokens: pd.Series) -> pd.Series:
         order = np.argsort(np.argsort(values, kind="stable"), kind="stable")
         ranks = order * _MOST_LEVELS // len(values)
     return tokens.groupby(ranks).transform("median")
-
-
-def students_of(rows: pd.DataFrame) -> list[str]:
-    """Students in the table's order, which gives each its colour."""
-    return list(dict.fromkeys(rows["student"]))
 
 
 def labels_in(values: Iterable[str]) -> list[str]:

@@ -10,11 +10,9 @@ import numpy as np
 
 from distill.laws.choice import Fitted, Settings, fit_points
 from distill.laws.fitting import fit_law
-from distill.laws.forms import SUPERVISED, Law
 from distill.laws.intervals import uncertainty
+from distill.laws.law import Law
 from distill.laws.points import Points
-
-STAGES = ("distillation", "distillation_reduced")
 
 
 @dataclass(frozen=True)
@@ -35,9 +33,9 @@ class StagedFitter:
         An error d of the first stage's parameters moves the second stage's by -H2 J21 d, where H2
         is the pseudo-inverse of its own Jacobian and J21 its Jacobian by the first's parameters.
         """
-        if law.name not in STAGES:
+        if law.first_stage is None:
             return fit_points(law, points, settings, initial)
-        first, count = self.first, len(SUPERVISED.parameters)
+        first, count = self.first, len(self.first.law.parameters)
         fit = fit_law(
             law,
             {name: points.values[name] for name in law.inputs},

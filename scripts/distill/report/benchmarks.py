@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from distill.answers.runs.benchmarks import Cell, estimate_of, plus_minus, share_in_percent, verdict
+from distill.answers.runs.benchmarks import Cell, estimate_of, standing
 from distill.stats.intervals import Estimate, number
 from distill.table.lines import GROUP, Line
 
@@ -29,14 +29,14 @@ def benchmark_section(
     }
     scores = [["guessing", "–", "–", *(number(task["chance"]) for task in tasks.values())]]
     for name, theirs in known["teachers"].items():
-        shown = (plus_minus(theirs.get(task)) for task in tasks)
+        shown = (_plus_minus(theirs.get(task)) for task in tasks)
         scores.append([f"{name} (teacher)", "–", "–", *shown])
     kept = []
     for place, label in labels.items():
         own = found.get(place, {})
         if own:
             runs = max(cell["runs"] for cell in own.values())
-            shown = (plus_minus(own.get(task)) for task in tasks)
+            shown = (_plus_minus(own.get(task)) for task in tasks)
             scores.append([label, f"{place[-1]:,}", f"{runs}", *shown])
         if place[-1]:
             kept += [_kept_row(label, own[task], tasks[task]) for task in tasks if task in own]
@@ -51,6 +51,12 @@ def benchmark_section(
     }
 
 
+STANDING = {
+    "better": "better than {}",
+    "worse": "worse than {}",
+    "within_noise": "within the noise of {}",
+    "untested": "no error bar against {}",
+}
 _KEPT = [
     "student · method", "samples", "task", "score minus the teacher's", "share kept",
     "share kept above guessing", "what it says",
@@ -69,15 +75,32 @@ def _place(cell: Cell) -> tuple[Any, ...]:
 
 def _kept_row(label: str, cell: Cell, task: Mapping[str, Any]) -> list[str]:
     gap = estimate_of(cell, "difference")
-    shares = (share_in_percent(cell, name) for name in ("share", "share_above_chance"))
+    shares = (estimate_of(cell, name) for name in ("share", "share_above_chance"))
     return [
         label,
         f"{cell['samples']:,}",
         cell["task"],
         _short(gap, ""),
-        *(_short(found, " %") for found in shares),
-        verdict(cell, task),
+        *(_short(share and share.scaled(100), " %") for share in shares),
+        _standing(cell, task),
     ]
+
+
+def _standing(cell: Cell, task: Mapping[str, Any]) -> str:
+    """Say how the student stands against its teacher and against guessing."""
+    words = {"teacher": "the teacher", "guessing": "guessing"}
+    against = [
+        STANDING[outcome].format(words[whom]) for whom, outcome in standing(cell, task).items()
+    ]
+    return ", ".join(against) or "nothing to compare it with"
+
+
+def _plus_minus(score: Mapping[str, Any] | None) -> str:
+    """Write a score with its standard error."""
+    if not score:
+        return "–"
+    error = "" if not score["stderr"] else f" ± {number(score['stderr'], 2)}"
+    return f"{number(score['value'])}{error}"
 
 
 def _short(found: Estimate | None, unit: str) -> str:

@@ -12,9 +12,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from distill.ask.choices import MAX_FACTOR
-from distill.ask.costs import MEASURES, TEACHER_RATES, rates_between
+from distill.ask.costs import TEACHER_RATES, rates_between
 from distill.ask.study import Group, NoLaw, Study, joined
 from distill.ask.subject import SAME_LEVEL, Subject, find_subject, judged_error
+from distill.contracts.points import MEASURES
 
 Array = NDArray[np.float64]
 CURVES = ("value", "low", "high", "run_low", "run_high")
@@ -178,7 +179,7 @@ def _about(subject: Subject) -> dict[str, Any]:
         notes.append("FLOPs of training are 6 N D: the table has none counted")
     return {
         "law": law.name,
-        "law_over": "data" if law.selected["student"] else "size and data",
+        "law_over": "data" if law.law.over == "data" else "size and data",
         "law_error": judged and judged["mean_relative_error"],
         "range": {name: law.range[name] for name in ("params", "tokens") if name in law.range},
         "notes": notes,

@@ -26,7 +26,7 @@ def report_study(
         answers: answers.json.
         laws: laws.json.
         samples: samples.json; None for a table of one's own.
-        figures: SVG of each figure, all in one directory.
+        figures: SVG of each figure, its CSV beside it, in the page's order.
         texts: Directory of the template and the captions.
         out: The page, HTML.
     """
@@ -35,7 +35,7 @@ def report_study(
         read_json(references),
         read_json(answers),
         read_json(samples) if samples else None,
-        Path(figures[0]).parent,
+        figures,
         texts,
         texts / "report.html.j2",
         out,

@@ -3,21 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from distill.answers.laws.advice import ADVICE, REACH
-from distill.answers.laws.all import PREDICTED
-from distill.answers.laws.claims import CLAIM
-from distill.answers.runs import at_equal_flops, at_equal_samples, benchmarks, cache_costs, doubling
+from distill.answers.laws import advice, claims, predicted, reach
+from distill.answers.runs.questions import OF_SAMPLES
 from distill.laws.curves import label_of
 from distill.stats.intervals import number, percent
 
-LAW_FIGURES = ["law_curves", "size_curves", "judged", "exponents", "residuals"]
-FIRST = [ADVICE, REACH, PREDICTED]
+FIRST = [advice.KEY, reach.KEY, predicted.KEY]
 """Questions whose answers open the section, in this order."""
-ELSEWHERE = {
-    doubling.SUMMARY, doubling.LARGEST, doubling.DOUBLING, doubling.ERROR_BARS, doubling.SWEET_SPOT,
-    doubling.FORECAST, doubling.FALLING, at_equal_samples.STUDENTS, at_equal_samples.METHODS,
-    at_equal_flops.METHODS_FLOPS, cache_costs.CACHES, benchmarks.BENCHMARKS,
-}  # fmt: skip
+ELSEWHERE = {question.KEY for question in OF_SAMPLES}
 """Questions that the report answers in sections of their own."""
 _JUDGED = [
     "law", "target", "rung", "runs", "compute", "mean error", "largest", "skill", "covered",
@@ -48,10 +41,10 @@ def _labels(laws: Sequence[Mapping[str, Any]]) -> Labels:
 
 
 def by_question(answers: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """The records of answers.json by question, in their order."""
+    """The records of answers.json by their question's key, in their order."""
     out: dict[str, list[dict[str, Any]]] = {}
     for answer in answers.get("answers", []):
-        out.setdefault(answer["question"], []).append(answer)
+        out.setdefault(answer["key"], []).append(answer)
     return out
 
 
@@ -63,44 +56,43 @@ def law_parts(laws: Mapping[str, Any] | None, answers: Mapping[str, Any]) -> dic
         answers: answers.json.
 
     Returns:
-        laws (see `law_section`) and law_figures; advice, the first answer to what to do next;
+        laws (see `law_section`); advice, the first answer to what to do next;
         open_questions, answers that tell something, and untold, those that cannot, both by
         question; claims, verdicts on what others claimed.
     """
-    found = by_question(answers)
-    shown = {name: found[name] for name in FIRST if name in found}
-    shown |= {name: found[name] for name in found if name not in ELSEWHERE}
-    claims = {name: shown.pop(name) for name in list(shown) if name.startswith(CLAIM)}
-    told = {
-        name: [record for record in records if not _untold(record)]
-        for name, records in shown.items()
-    }
-    untold = {
-        name: _once([record for record in records if _untold(record)])
-        for name, records in shown.items()
-    }
+    by_key = by_question(answers)
+    shown = {key: by_key[key] for key in FIRST if key in by_key}
+    shown |= {key: records for key, records in by_key.items() if key not in ELSEWHERE}
+    verdicts = shown.pop(claims.KEY, [])
+    # One key has several sentences where a question names what it is about.
+    records = [record for found in shown.values() for record in found]
+    headings = dict.fromkeys(record["question"] for record in records)
+
+    def under(heading: str, untold: bool) -> list[dict[str, Any]]:
+        return [r for r in records if r["question"] == heading and _untold(r) == untold]
+
+    told = {heading: under(heading, False) for heading in headings}
+    untold = {heading: under(heading, True) for heading in headings}
     return {
         "laws": law_section(laws or {"laws": [], "refused": []}),
-        "law_figures": LAW_FIGURES,
-        "advice": found.get(ADVICE, []),
-        "open_questions": {name: records for name, records in told.items() if records},
-        "untold": {name: records for name, records in untold.items() if records},
+        "advice": by_key.get(advice.KEY, []),
+        "open_questions": {heading: found for heading, found in told.items() if found},
+        "untold": {heading: _once(found) for heading, found in untold.items() if found},
         "claims": [
             {
-                "claim": name.removeprefix(CLAIM),
+                "claim": record["question"],
                 "verdict": record["numbers"]["verdict"],
                 "answer": record["answer"],
                 "evidence": record["evidence"],
             }
-            for name, records in claims.items()
-            for record in records
+            for record in verdicts
         ],
     }
 
 
 def _untold(record: Mapping[str, Any]) -> bool:
-    """Whether an answer is that it cannot be told."""
-    return bool(record["numbers"].get("cannot_tell")) or record["answer"].startswith("Cannot tell")
+    """Whether an answer is that the study cannot tell."""
+    return bool(record["status"] == "cannot_tell")
 
 
 def _once(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -112,6 +104,7 @@ def _once(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     few = 4
     return [
         {
+            "question": records[0]["question"],
             "answer": answer,
             "label": "; ".join(names[:few]) + (f"; {len(names) - few} more" if names[few:] else ""),
         }

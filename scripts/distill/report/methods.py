@@ -7,23 +7,16 @@ from typing import Any
 import pandas as pd
 
 from distill.answers.runs import at_equal_flops, at_equal_samples, cache_costs
+from distill.contracts.divergences import DIVERGENCES, PARAMETERS
 from distill.contracts.energy import energy_of, sum_energy
 from distill.stats.intervals import Estimate, number, read_estimate
 from distill.table.lines import Line, has_values, mean_of
 
-TERMS = {
-    "ce": "CE(text)",
-    "forward_kl": "KL(q ‖ s)",
-    "reverse_kl": "KL(s ‖ q)",
-    "jsd": "JSD(q, s; β = {jsd_beta:g})",
-    "total_variation": "TV(q, s)",
-    "skew_kl": "KL(q ‖ {skew_alpha:g} q + {rest:g} s)",
-    "uld": "ULD(q, s)",
-    "spans": "KL(q ‖ s; aligned spans)",
-}
+OTHER_TERMS = {"ce": "CE(text)", "uld": "ULD(q, s)", "spans": "KL(q ‖ s; aligned spans)"}
+TERMS = ("ce", *DIVERGENCES, "uld", "spans")
 """Losses of a method on the distribution, in the order of the formula."""
-DEFAULTS: dict[str, Any] = {"temperature": 1.0, "jsd_beta": 0.5, "skew_alpha": 0.1}
-"""Settings that a record of non-default settings leaves out."""
+NUMBERS = ("temperature", *(parameter.key for parameter in PARAMETERS))
+"""Settings that the formula shows."""
 SCHEMES = {
     "final_hidden": "last hidden states, exact",
     "top_k": "likeliest words, renormalised",
@@ -35,6 +28,23 @@ SCHEMES = {
 WORDED = {"minimises", "other settings", "keeps", "settings", "teacher", "compared", "counted",
           "better", "cache", "equivalent", "setting", "searched"}  # fmt: skip
 """Columns that hold words rather than numbers."""
+NOT_COMPARED = {
+    "column_missing": "cannot tell: column {} is missing",
+    "not_growing": "cannot tell: {} does not grow with the samples",
+    "no_overlap": "cannot tell: the ranges of {} do not overlap",
+}
+"""Why two methods were not compared at equal FLOPs of a column."""
+EQUIVALENT = {
+    "inside": "yes",
+    "loss_worse": "no: the loss is higher",
+    "loss_better": "no: the loss is lower",
+    "kl_worse": "no: KL is higher",
+    "kl_better": "no: KL is lower",
+    "few_pairs": f"cannot tell: fewer than {cache_costs.LEAST_PAIRS} pairs of runs",
+    "no_kl": "cannot tell: no kl_teacher",
+    "wide": "cannot tell: an interval reaches beyond its bounds",
+}
+"""Whether a cache is equivalent to the reference, by the reason."""
 MOST_ROWS = 20
 """Rows of a table from which on it shows the largest size of each comparison alone."""
 
@@ -45,14 +55,15 @@ def formula(settings: Mapping[str, Any]) -> str:
     CE is cross-entropy on the text, q the teacher's distribution, s the student's. At a
     temperature T other than 1 both are taken at T, and every loss on them is multiplied by T².
     """
-    given = DEFAULTS | {key: value for key, value in settings.items() if value is not None}
-    temperature = float(given["temperature"])
+    given = {key: value for key, value in settings.items() if value is not None}
+    temperature = float(given.get("temperature", 1.0))
     parts = []
-    for name, words in TERMS.items():
+    for name in TERMS:
         weight = float(given.get(name) or 0.0)
         if weight > 0:
             hot = name != "ce" and temperature != 1
-            text = words.format(**given, rest=1 - float(given["skew_alpha"]))
+            row = DIVERGENCES.get(name)
+            text = OTHER_TERMS[name] if row is None else row.text(given)
             parts.append(_times(weight, f"T² {text}" if hot else text))
     for name, what in (("hidden", "hidden states"), ("embedding", "final hidden states")):
         if entry := given.get(name):
@@ -90,7 +101,7 @@ def methods_table(references: Mapping[str, Any]) -> list[list[str]]:
         if (own := found.get("on_policy")) is not None:
             words.append(_on_policy(own))
         words += [f"{key} = {_plain(value)}" for key, value in (found.get("train") or {}).items()]
-        known = {*TERMS, *DEFAULTS, "hidden", "embedding", "tokens", "on_policy", "train"}
+        known = {*TERMS, *NUMBERS, "hidden", "embedding", "tokens", "on_policy", "train"}
         others = {k: v for k, v in found.items() if k not in known and v is not None}
         words += [f"{key} = {_plain(value)}" for key, value in others.items()]
         rows.append([name, formula(found), ", ".join(words) or "–"])
@@ -221,9 +232,9 @@ def soft_section(
 ) -> dict[str, Any] | None:
     """Return what methods and caches are, how they compare, and how searches went."""
     went, best = searches_tables(references)
-    at_samples = asked.get(at_equal_samples.METHODS, [])
-    at_flops = asked.get(at_equal_flops.METHODS_FLOPS, [])
-    costs = asked.get(cache_costs.CACHES, [])
+    at_samples = asked.get(at_equal_samples.KEY, [])
+    at_flops = asked.get(at_equal_flops.KEY, [])
+    costs = asked.get(cache_costs.KEY, [])
     by_size = [_sample_rows(answer) for answer in at_samples]
     long = sum(map(len, by_size)) > MOST_ROWS
     tables: dict[str, dict[str, Any] | None] = {
@@ -314,7 +325,7 @@ def _flops_rows(answer: dict[str, Any]) -> list[list[str]]:
         row = [answer["student"], f"{one} − {other}", counted]
         ratio = f"× {number(ratios[column])}" if column in ratios else "–"
         if not total["points"]:
-            rows.append([*row, "–", "–", "–", total["verdict"], ratio])
+            rows.append([*row, "–", "–", "–", NOT_COMPARED[total["verdict"]].format(column), ratio])
             continue
         top = total["points"][0]
         found = read_estimate(top, "loss_difference")
@@ -348,7 +359,7 @@ def _cost_rows(answer: dict[str, Any]) -> list[list[str]]:
                 values["kl_percent"],
                 bars["kl_percent"],
                 values["ece_difference"],
-                cost["equivalent"],
+                EQUIVALENT[cost["equivalent_because"]],
             ]
         )
     return rows

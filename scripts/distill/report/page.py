@@ -7,7 +7,7 @@ direction characters are replaced by visible ones, so it can neither run nor dis
 """
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from distill.answers.runs import at_equal_samples, cache_costs, doubling, energy_quality
-from distill.contracts.columns import COLUMNS, ENERGY, MEASURED, benchmark_columns
+from distill.answers.runs import doubling, energy_quality, extrapolation, falling, sweet_spot
+from distill.contracts.columns import COLUMNS, MEASURED, benchmark_columns, columns_of
 from distill.core.display import visible
 from distill.core.errors import UserError
 from distill.core.files import write_text
-from distill.figures.catalogue import FIGURES, drawable, read_caption
+from distill.figures.figure import find_figure, read_caption
 from distill.report.benchmarks import benchmark_section
 from distill.report.laws import by_question, law_parts
 from distill.report.methods import soft_section
@@ -30,69 +30,9 @@ from distill.stats.intervals import number, percent
 from distill.table.lines import Line, has_values, lines_of, prepare_runs
 from distill.table.words import words_of
 
-RUN_TABLES: dict[str, list[str]] = {
-    "Quality": [
-        "loss",
-        "perplexity",
-        "pseudo_perplexity",
-        "kl_teacher",
-        "top1_agreement",
-        "ece",
-        "bits_per_byte",
-        "reference_loss",
-    ],
-    "Answers compared with the data set's own": ["bleu", "rouge_l", "bleu_validation"],
-    "Training": [
-        "updates",
-        "tokens_seen",
-        "tokens_unique",
-        "unseen_token_share",
-        "train_seconds",
-        "train_peak_memory_mb",
-    ],
-    "Scores": ["combined_normalised", "combined_mean", "combined"],
-}
-COST_TABLES: dict[str, list[str]] = {
-    "FLOPs": [
-        "train_flops",
-        "teacher_flops",
-        "teacher_flops_amortised",
-        "target_flops",
-        "target_flops_amortised",
-        "total_flops",
-        "total_flops_amortised",
-    ],
-    "Seconds": [
-        "train_seconds",
-        "teacher_seconds",
-        "teacher_seconds_amortised",
-        "target_seconds",
-        "target_seconds_amortised",
-    ],
-    "Energy": ENERGY,
-}
-QUESTIONS = {
-    "SUMMARY": doubling.SUMMARY,
-    "DOUBLING": doubling.DOUBLING,
-    "ERROR_BARS": doubling.ERROR_BARS,
-    "SWEET_SPOT": doubling.SWEET_SPOT,
-    "STUDENTS": at_equal_samples.STUDENTS,
-    "METHODS": at_equal_samples.METHODS,
-    "CACHES": cache_costs.CACHES,
-}
-"""Questions whose answers the template shows as text, by the name it knows them by."""
-STUDENT_COLUMNS = [
-    "init",
-    "params",
-    "params_non_embedding",
-    "size_mb",
-    "flops_per_token",
-    "tokens_per_second",
-    "tokens_per_second_median",
-    "ttft_ms",
-    "forward_ms",
-    "peak_memory_mb",
-]
+RUN_TABLES = ("Quality", "Answers compared with the data set's own", "Training", "Scores")
+COST_TABLES = ("FLOPs", "Seconds", "Energy")
+"""Groups of columns that a table each shows."""
 Table = dict[str, Any]
 """A table for the template: `columns` (name, measured), `rows` (texts)."""
 MOST_LISTED = 400
@@ -104,7 +44,7 @@ def write_report(
     references: dict[str, Any] | None,
     answers: dict[str, Any],
     samples: dict[str, Any] | None,
-    figures_dir: str | Path,
+    figures: Sequence[str | Path],
     captions_dir: str | Path,
     template: str | Path,
     out: str | Path,
@@ -115,9 +55,9 @@ def write_report(
     Args:
         runs: the runs table.
         references: references.json, or None for a table of one's own.
-        answers: answers.json, as `verdict.diminishing_returns` returns it.
+        answers: answers.json.
         samples: samples.json (responses written by models), or None.
-        figures_dir: holds `<name>.svg` of every figure that the table can draw.
+        figures: `<name>.svg` of each figure of the study, its CSV beside it, in the page's order.
         captions_dir: holds `<name>.rst`, and the files of the interactive section.
         template: the Jinja template of the page.
         out: the HTML file to write.
@@ -146,30 +86,27 @@ def write_report(
     context = _title(runs, references or {}, answers, trained) | law_parts(laws, answers)
     if trained:
         context |= _context(runs, references or {}, answers, samples or {})
-    context["figures"] = _figures(runs, references or {}, laws, Path(figures_dir), captions_dir)
+    context["figures"] = _figures(figures, captions_dir)
     context["panel"] = make_panel(runs, laws, references, captions_dir, visible)
     write_text(out, page.render(context))
 
 
-def _figures(
-    runs: pd.DataFrame,
-    references: dict[str, Any],
-    laws: dict[str, Any] | None,
-    figures: Path,
-    captions: str | Path,
-) -> dict[str, dict[str, str]]:
+def _figures(paths: Sequence[str | Path], captions: str | Path) -> dict[str, dict[str, str]]:
+    """Return what the page shows of each figure; one without numbers has only a reason."""
     out = {}
-    for name, figure in FIGURES.items():
-        if not drawable(name, runs, references, laws):
-            continue
-        path = figures / f"{name}.svg"
-        if not path.is_file():
-            raise UserError(f"{path} is missing; draw the figures first")
+    for path in map(Path, paths):
+        figure, numbers = find_figure(path.stem), path.with_suffix(".csv")
+        if not (path.is_file() and numbers.is_file()):
+            raise UserError(f"{path} or its CSV is missing; draw the figures first")
         data = base64.b64encode(path.read_bytes()).decode("ascii")
-        out[name] = {
+        with numbers.open(encoding="utf-8") as lines:
+            is_empty = sum(1 for _ in zip(lines, range(2), strict=False)) < 2
+        out[path.stem] = {
             "title": figure.title,
-            "caption": read_caption(captions, name),
+            "section": figure.section,
+            "caption": read_caption(captions, path.stem),
             "source": f"data:image/svg+xml;base64,{data}",
+            "empty": figure.empty if is_empty else "",
         }
     return out
 
@@ -187,10 +124,9 @@ def _context(
     return {
         "facts": _facts(table, lines, references),
         "words": words_of(table),
-        "questions": QUESTIONS,
-        "gains": _gains_table(asked.get(doubling.DOUBLING, [])),
-        "forecasts": _forecasts_table(asked.get(doubling.FORECAST, [])),
-        "falls": _fall_warnings(asked.get(doubling.FALLING, [])),
+        "gains": _gains_table(asked.get(doubling.KEY, [])),
+        "forecasts": _forecasts_table(asked.get(extrapolation.KEY, [])),
+        "falls": _fall_warnings(asked.get(falling.KEY, [])),
         "soft": soft_section(lines, references, asked),
         "students": _students_table(table, lines, references),
         "run_tables": _run_tables(lines),
@@ -198,12 +134,12 @@ def _context(
         "benchmarks": benchmark_section(lines, references),
         "prompts": _prompts(samples),
         "checks": _checks(references),
-        "costs": _costs(lines, references, asked.get(energy_quality.QUALITY_PER_KWH, [])),
+        "costs": _costs(lines, references, asked.get(energy_quality.KEY, [])),
         "largest": int(table["samples"].max()),
         "spots": sorted(
             {
                 answer["numbers"]["samples"]
-                for answer in asked.get(doubling.SWEET_SPOT, [])
+                for answer in asked.get(sweet_spot.KEY, [])
                 if answer["numbers"].get("samples")
             }
         ),
@@ -216,7 +152,9 @@ def _title(
     runs: pd.DataFrame, references: dict[str, Any], answers: dict[str, Any], trained: bool
 ) -> dict[str, Any]:
     """Return what every page shows, that of a table of one's own too."""
-    meanings = dict(COLUMNS)
+    meanings = {
+        row.name: row.meaning + (f"; {row.unit}" if row.unit else "") for row in COLUMNS.values()
+    }
     for task in (references.get("benchmarks") or {}).get("tasks", ()):
         meanings |= benchmark_columns(task)
     studies = runs["study"].dropna().astype(str).unique() if "study" in runs else []
@@ -367,8 +305,8 @@ def _fall_warnings(answers: list[dict[str, Any]]) -> list[str]:
 def _run_tables(lines: list[Line]) -> list[dict[str, Any]]:
     """Return tables of means over the runs of a cell, with ± one sd where there are several."""
     out = []
-    for title, wanted in RUN_TABLES.items():
-        columns = [c for c in wanted if any(has_values(line.runs, c) for line in lines)]
+    for title in RUN_TABLES:
+        columns = [c for c in columns_of(title) if any(has_values(line.runs, c) for line in lines)]
         if not columns:
             continue
         rows = []
@@ -395,7 +333,7 @@ def _mean_text(rows: pd.DataFrame, column: str) -> str:
     if not len(values):
         return "–"
     mean = float(values.mean())
-    digits = 4 if column in ("loss", "kl_teacher", "reference_loss", "bits_per_byte") else 3
+    digits = COLUMNS[column].digits
     whole = bool((values % 1 == 0).all()) and mean % 1 == 0 and abs(mean) < 1e9
     text = number(int(mean)) if whole else number(mean, digits)
     if np.ptp(values) == 0:
@@ -408,7 +346,9 @@ def _mean_text(rows: pd.DataFrame, column: str) -> str:
 
 def _students_table(table: pd.DataFrame, lines: list[Line], references: dict[str, Any]) -> Table:
     """Return the properties of each student's architecture, and the teachers'."""
-    columns = [c for c in STUDENT_COLUMNS if c in table and (c == "init" or has_values(table, c))]
+    columns = [
+        c for c in columns_of("Students") if c in table and (c == "init" or has_values(table, c))
+    ]
     rows = []
     for student in dict.fromkeys(line.student for line in lines):
         mine = table[table["student"] == student]
@@ -563,8 +503,8 @@ def _costs(
 ) -> dict[str, Any]:
     """Return what each line's largest run cost, and the study's own totals."""
     tables = []
-    for title, wanted in COST_TABLES.items():
-        columns = [c for c in wanted if any(has_values(line.runs, c) for line in lines)]
+    for title in COST_TABLES:
+        columns = [c for c in columns_of(title) if any(has_values(line.runs, c) for line in lines)]
         rows = []
         for line in lines:
             cell = line.runs[line.runs["samples"] == line.sizes[-1]]

@@ -26,6 +26,7 @@ from typing import Any
 import psutil
 import torch
 
+from distill.contracts.costs import Cost
 from distill.contracts.energy import JOULES_PER_KWH, UNKNOWN, WATTS_PER_CPU, Energy
 
 POWERCAP = Path("/sys/class/powercap")
@@ -47,7 +48,7 @@ class Counter:
 
 
 class Meter:
-    """Energy since the meter was made.
+    """Seconds and energy since the meter was made.
 
     Args:
         counters: What to read; by default what this machine has.
@@ -55,11 +56,20 @@ class Meter:
 
     def __init__(self, counters: Sequence[Counter] | None = None) -> None:
         self.counters = find_counters() if counters is None else list(counters)
+        self._began = time.perf_counter()
         self._first = [counter.joules() for counter in self.counters]
-        self._last = Energy()
+        self._last = Cost()
 
-    def total(self) -> Energy:
-        """All since the meter was made."""
+    def total(self) -> Cost:
+        """All since the meter was made; it counts no FLOPs."""
+        return Cost(0.0, time.perf_counter() - self._began, self._energy())
+
+    def lap(self) -> Cost:
+        """What came since the last lap, or since the meter was made."""
+        last, self._last = self._last, self.total()
+        return self._last - last
+
+    def _energy(self) -> Energy:
         joules, estimated = 0.0, 0.0
         for counter, first in zip(self.counters, self._first, strict=True):
             now = counter.joules()
@@ -70,14 +80,6 @@ class Meter:
             joules += now - first
             estimated += 0.0 if counter.measured else now - first
         return Energy(joules / JOULES_PER_KWH, estimated / JOULES_PER_KWH)
-
-    def lap(self) -> Energy:
-        """What came since the last lap, or since the meter was made."""
-        last, self._last = self._last, self.total()
-        now = self._last
-        if now.kwh is None or now.estimated is None:
-            return UNKNOWN
-        return Energy(now.kwh - (last.kwh or 0.0), now.estimated - (last.estimated or 0.0))
 
 
 def find_counters() -> list[Counter]:

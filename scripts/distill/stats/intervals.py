@@ -1,4 +1,4 @@
-"""Numbers with their spread: pooled standard deviations, 90 % intervals, and numbers in words."""
+"""Numbers with their spread: pooled standard deviations and 90 % intervals."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -6,43 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from scipy import stats
+
+from distill.core.quantities import number, percent  # noqa: F401
 
 LEVEL = 0.90
 """Coverage of the intervals (a share)."""
-
-
-def number(value: Any, digits: int = 3) -> str:
-    """Write a number for a reader: `digits` significant, thousands separated, 10ⁿ when extreme.
-
-    Whole numbers given as int are written in full; null becomes an en dash.
-    """
-    if value is None or value is pd.NA:
-        return "–"
-    if isinstance(value, (bool, np.bool_)):
-        return "yes" if value else "no"
-    if isinstance(value, (int, np.integer)):
-        return f"{value:,}".replace("-", "−")
-    value = float(value)
-    if math.isnan(value):
-        return "–"
-    if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
-    if value == 0:
-        return "0"
-    mantissa, power = f"{value:.{digits - 1}e}".split("e")
-    if not -3 <= int(power) < 7:
-        raised = str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-        return f"{mantissa} × 10{raised}".replace("-", "−")
-    rounded = float(f"{mantissa}e{power}")
-    return f"{rounded:,.{max(0, digits - 1 - int(power))}f}".replace("-", "−")
-
-
-def percent(share: float) -> str:
-    """Write a signed share as per cent, two significant digits."""
-    sign = "+" if share > 0 else ""
-    return f"{sign}{number(100 * share, 2)} %"
 
 
 def sizes_text(sizes: Iterable[int]) -> str:
@@ -83,24 +52,57 @@ def pooled_spread(groups: Iterable[Any]) -> Spread | None:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its standard error and 90 % interval; all but the value None without spread."""
+    """A value with its 90 % interval.
+
+    Attributes:
+        value: The value.
+        stderr: Its standard error; None without one, as for an interval that is not symmetric.
+        low: Lower end of the interval; None where it is unbounded or there is no interval.
+        high: Upper end.
+    """
 
     value: float
-    stderr: float | None
-    low: float | None
-    high: float | None
+    stderr: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+    @classmethod
+    def around(cls, value: float, half: float) -> "Estimate":
+        """A value with an interval of this half width."""
+        return cls(value, None, value - half, value + half)
+
+    @classmethod
+    def of_ends(cls, entry: Mapping[str, Any]) -> "Estimate":
+        """The estimate that `ends` wrote, with `value`, `low` and `high`."""
+        return cls(entry["value"], None, entry["low"], entry["high"])
 
     @property
     def sign(self) -> int:
         """+1 or −1 when the interval lies on one side of zero, else 0."""
-        if self.low is None or self.high is None:
-            return 0
-        return 1 if self.low > 0 else -1 if self.high < 0 else 0
+        if self.low is not None and self.low > 0:
+            return 1
+        return -1 if self.high is not None and self.high < 0 else 0
 
     @property
     def tested(self) -> bool:
-        """Whether there is an interval."""
+        """Whether it has a standard error."""
         return self.stderr is not None
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the interval has both ends."""
+        return self.low is not None and self.high is not None
+
+    @property
+    def negated(self) -> "Estimate":
+        """The same of the negative value."""
+        low, high = (None if end is None else -end for end in (self.high, self.low))
+        return Estimate(-self.value, self.stderr, low, high)
+
+    def scaled(self, factor: float) -> "Estimate":
+        """The same of a positive multiple."""
+        ends = (None if x is None else factor * x for x in (self.stderr, self.low, self.high))
+        return Estimate(factor * self.value, *ends)
 
     def numbers(self, name: str) -> dict[str, float | None]:
         """Return the estimate as plain JSON numbers under `name`."""
@@ -111,14 +113,19 @@ class Estimate:
             f"{name}_high": self.high,
         }
 
+    def ends(self, name: str = "") -> dict[str, float | None]:
+        """Plain JSON numbers `value`, `low` and `high`, after `name` and `_` if one is given."""
+        entry = {"value": self.value, "low": self.low, "high": self.high}
+        return {f"{name}_{key}" if name else key: end for key, end in entry.items()}
+
     def text(self, unit: str = "") -> str:
         """Write the value with its interval."""
         end = f" {unit}" if unit else ""
-        if self.low is None or self.high is None:
+        if self.low is None and self.high is None:
             return f"{number(self.value)}{end} (no error bar)"
-        return (
-            f"{number(self.value)}{end} (90 % interval {number(self.low)} to {number(self.high)})"
-        )
+        low = "unbounded" if self.low is None else number(self.low)
+        high = "unbounded" if self.high is None else number(self.high)
+        return f"{number(self.value)}{end} (90 % interval {low} to {high})"
 
 
 def read_estimate(numbers: Mapping[str, Any], name: str) -> Estimate:
@@ -146,39 +153,3 @@ def mean_estimate(values: Any) -> Estimate:
     """Return the mean of k independent values, ± t(k − 1) · sd / √k."""
     array = np.asarray(values, dtype=float)
     return estimate(float(array.mean()), 1 / len(array), pooled_spread([array]))
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value with its 90 % interval; an end is None where it is unbounded."""
-
-    value: float
-    low: float | None
-    high: float | None
-
-    @property
-    def sign(self) -> int:
-        """+1 or -1 where the interval lies on one side of zero, else 0."""
-        if self.low is not None and self.low > 0:
-            return 1
-        return -1 if self.high is not None and self.high < 0 else 0
-
-    def scaled(self, factor: float) -> "Interval":
-        """The interval of a positive multiple."""
-        low, high = (None if end is None else factor * end for end in (self.low, self.high))
-        return Interval(factor * self.value, low, high)
-
-    def numbers(self, name: str = "") -> dict[str, float | None]:
-        """Plain numbers: value, low and high, under `name`."""
-        ends = {"value": self.value, "low": self.low, "high": self.high}
-        return {f"{name}_{key}" if name else key: end for key, end in ends.items()}
-
-    def text(self, unit: str = "") -> str:
-        """The value with its interval, in words."""
-        unit = f" {unit}" if unit else ""
-        ends = f"{_end(self.low, 'below')} to {_end(self.high, 'above')}"
-        return f"{number(self.value)}{unit} (90 % interval {ends})"
-
-
-def _end(value: float | None, side: str) -> str:
-    return f"{side} what can be told" if value is None else number(value)

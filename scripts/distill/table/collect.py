@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from distill.contracts.columns import COLUMNS, NULL_IN, NULLABLE
+from distill.contracts.columns import COLUMNS, keys_in, nullable_in
 from distill.contracts.energy import energy_of
 from distill.contracts.run import LIVE, Run
 from distill.core.completeness import answer_warnings
@@ -17,22 +17,22 @@ from distill.core.errors import UserError
 from distill.core.files import altered, read_json, replacing, sha256_of, write_json
 from distill.core.parquet import write_table
 from distill.table.benchmarks import add_benchmarks
-from distill.table.references import add_training, curation_counts, qualitative_samples, references
+from distill.table.references import (
+    DummyResults,
+    add_training,
+    curation_counts,
+    qualitative_samples,
+    references,
+)
 from distill.table.teacher_costs import known_sum, teacher_costs
 
-_MODEL = ("params", "params_non_embedding", "size_mb")
-_TRAINING = ("updates", "tokens_seen", "tokens_unique", "train_flops", "train_seconds")
-_HELD_OUT = (
-    "unseen_token_share", "loss", "loss_stderr", "loss_teacher", "perplexity", "bits_per_byte",
-    "kl_teacher", "kl_floor", "top1_agreement", "ece",
-)  # fmt: skip
-_NEEDED: dict[str, Sequence[str]] = {
-    "model": (*_MODEL, "sha256"),
-    "training": (*_TRAINING, "peak_memory_mb"),
-    "heldout": (*_HELD_OUT, "unigram_entropy", "identity"),
-    "reference": ("loss", "bits_per_byte"),
-    "versions": (),
-    "hardware": ("cpu", "cpus", "gpu"),
+_NEEDED = {
+    "model": [*keys_in("model"), "sha256"],
+    "training": keys_in("training"),
+    "heldout": [*keys_in("heldout"), "unigram_entropy", "identity"],
+    "reference": keys_in("reference"),
+    "versions": [],
+    "hardware": ["cpu", "cpus", "gpu"],
 }
 """What each metrics.json holds, by section."""
 
@@ -157,62 +157,36 @@ def runs_table(
     """
     costs = teacher_costs(shards, decisions)
     rows = []
-    may_be_null = {*NULLABLE, *NULL_IN[spec["task"]]}
+    may_be_null = set(nullable_in(spec["task"]))
     for run, record in records.items():
         held, training, speed = record["heldout"], record["training"], efficiency[run]
-        asked = record["instructions"] or {"fixed": {}, "large": {}}
-        fixed, large = asked["fixed"], asked["large"]
-        cache, answers = caches.get(run) or {}, record["answers"] or {}
-        cost = _with_live(training, costs[run])
+        cost, passed = _with_live(training, costs[run]), record["instructions"]
         teacher = held["loss_teacher"]
         score = None
         if teacher is not None:
             score = normalised_loss(held["loss"], held["unigram_entropy"], teacher)
-        row: dict[str, Any] = {
-            "study": spec["study"],
-            "task": spec["task"],
-            "init": spec["init"][run.student],
-            **{name: getattr(run, name) for name in Run.__dataclass_fields__},
-            **{name: record["model"][name] for name in _MODEL},
-            **{name: training[name] for name in _TRAINING},
-            **{name: held[name] for name in _HELD_OUT},
-            **{name: answers.get(name) for name in ("bleu", "rouge_l")},
-            "bleu_validation": (record["answers_validation"] or {}).get("bleu"),
-            "train_peak_memory_mb": training["peak_memory_mb"],
-            **{
-                f"cache_{name}": cache.get(name)
-                for name in ("bytes_per_token", "kept_mass", "entropy")
+        sections = {
+            **record,
+            "study": {
+                "study": spec["study"],
+                "task": spec["task"],
+                "init": spec["init"][run.student],
             },
-            "reference_loss": record["reference"]["loss"],
-            "reference_bits_per_byte": record["reference"]["bits_per_byte"],
-            "pass_rate": fixed.get("rate"),
-            "pass_rate_low": fixed.get("low"),
-            "pass_rate_high": fixed.get("high"),
-            "pass_rate_large": large.get("rate"),
-            "pseudo_perplexity": record.get("pseudo", {}).get("perplexity"),
-            **{name: speed.get(name) for name in ("ttft_ms", "forward_ms")},
-            **{
-                name: speed[name]
-                for name in (
-                    "tokens_per_second",
-                    "tokens_per_second_median",
-                    "peak_memory_mb",
-                    "flops_per_token",
-                )
-            },
-            **cost,
-            **_totals(training, cost),
-            **combined_scores(
+            "run": vars(run),
+            "speed": speed,
+            "cache": caches.get(run),
+            "costs": cost | _totals(training, cost),
+            "scores": combined_scores(
                 spec["weights"],
                 held["perplexity"],
-                fixed.get("rate"),
+                passed and passed["fixed"]["rate"],
                 speed["tokens_per_second"],
                 score,
                 teacher_speed.get(run.teacher),
             ),
         }
-        for name in COLUMNS:
-            value = row[name]
+        row = {name: column.read(sections) for name, column in COLUMNS.items()}
+        for name, value in row.items():
             missing = value is None or (isinstance(value, float) and not math.isfinite(value))
             if missing and not (value is None and name in may_be_null):
                 raise UserError(
@@ -221,9 +195,7 @@ def runs_table(
                 )
         rows.append(row)
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    for name in may_be_null:
-        table[name] = table[name].astype("float64")
-    for name in [name for name in COLUMNS if "flops" in name]:
+    for name in {*may_be_null, *(row.name for row in COLUMNS.values() if row.unit == "FLOPs")}:
         table[name] = table[name].astype("float64")
     keys = ["teacher", "student", "method", "curation", "cache", "samples", "draw", "seed"]
     return table.sort_values(keys, ignore_index=True)
@@ -248,6 +220,7 @@ def collect(
     searches: Sequence[str],
     trained: Sequence[str],
     benchmarks: Sequence[str],
+    dummy_results: DummyResults,
     out: Mapping[str, str],
 ) -> None:
     """Read all records of a study and write its runs table, references and samples.
@@ -271,6 +244,7 @@ def collect(
         searches: best.json per search, in the order of spec's searches.
         trained: training.json per teacher that the study trains.
         benchmarks: Scores on benchmarks.
+        dummy_results: See `distill.table.references.references`.
         out: Paths of runs (Parquet), csv, references and samples (JSON).
     """
     runs = [Run(*values) for values in spec["runs"]]
@@ -296,7 +270,8 @@ def collect(
         caches,
         {run: None if place is None else decisions[place] for run, place in chosen.items()},
     )
-    beside = references(records, judged, speed_of, read_json(near_duplicates), table, spec["study"])
+    duplicates, study = read_json(near_duplicates), spec["study"]
+    beside = references(records, judged, speed_of, duplicates, table, study, dummy_results)
     beside["warnings"] += [
         f"the FLOPs of {name}'s text are not in the totals, as server.params is not stated"
         for name in spec.get("uncounted", [])

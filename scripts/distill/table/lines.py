@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from distill.contracts.run import NO_CACHE
 from distill.core.errors import UserError
 from distill.stats.intervals import Spread, pooled_spread
 
@@ -15,7 +16,7 @@ GROUP = ["teacher", "student", "method", "curation", "cache"]
 """The columns that name one line of a figure; runs of a line differ by samples, draw and seed."""
 Run = tuple[int, Any, Any]
 """Samples, draw and seed: what pairs the runs of two lines."""
-NO_CACHE = ("", "none")
+_TEXT_ALONE = ("", NO_CACHE)
 """Names of the cache of a method that reads text alone."""
 
 
@@ -88,7 +89,7 @@ class Line:
     @property
     def reads_cache(self) -> bool:
         """Whether its method read soft targets from a cache, rather than text alone."""
-        return self.cache not in NO_CACHE
+        return self.cache not in _TEXT_ALONE
 
     def cells(self, column: str) -> pd.DataFrame:
         """Return mean, sd (null for one run) and count of a column, one row per sample count."""
@@ -137,7 +138,7 @@ def lines_of(table: pd.DataFrame) -> list[Line]:
     for values, runs in groups.items():
         key = dict(zip(GROUP, values, strict=True))
         parts = [key[name] for name in shown if key[name]]
-        if "cache" in shown and key["cache"] in NO_CACHE:
+        if "cache" in shown and key["cache"] in _TEXT_ALONE:
             parts = [key[name] for name in shown[:-1] if key[name]]
         start = (starts["student"] == key["student"]) & starts["teacher"].isin([key["teacher"], ""])
         lines.append(Line(**key, label=" · ".join(parts), runs=runs, before=starts[start]))
@@ -149,10 +150,9 @@ def pooled_over(lines: Iterable[Line], column: str) -> Spread | None:
     return pooled_spread(group for line in lines for _, group in line.by_size(column))
 
 
-def noise_sources(table: pd.DataFrame) -> str:
-    """Name what the runs of a cell differ in: draws, seeds, or both."""
-    found = [f"{name}s" for name in ("draw", "seed") if table[name].nunique() > 1]
-    return " and ".join(found) or "repeated runs"
+def noise_sources(table: pd.DataFrame) -> list[str]:
+    """Which of draw and seed the runs of a cell differ in."""
+    return [name for name in ("draw", "seed") if table[name].nunique() > 1]
 
 
 RAW = ("raw", "none", "")

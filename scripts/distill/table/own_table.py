@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from distill.config.own_table import TableStudy
 from distill.config.reading import check_plain, validate
 from distill.contracts.columns import COLUMNS
+from distill.contracts.run import NO_CACHE, RAW
 from distill.core.display import listed
 from distill.core.errors import UserError
 from distill.core.text_files import read_csv_rows
@@ -65,7 +66,7 @@ def runs_of_table(study: TableStudy) -> tuple[pd.DataFrame, dict[str, Any]]:
     for name in same:
         out[name] = points[name]
     out["study"], out["task"] = study.study, "table"
-    out["curation"], out["cache"] = "raw", "none"
+    out["curation"], out["cache"] = RAW, NO_CACHE
     for name in ("params", "params_non_embedding", "updates", "loss_stderr"):
         out[name] = points[name]
     out["tokens_unique"] = points["tokens"]

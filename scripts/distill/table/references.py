@@ -1,6 +1,6 @@
 """What stands beside the runs table: teachers, floors, paired tests, checks and sample answers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -8,31 +8,17 @@ from typing import Any
 
 import pandas as pd
 
+from distill.contracts.columns import COLUMNS
 from distill.contracts.run import Run
 from distill.core.files import read_json
-from distill.evaluation.instructions import (
-    DUMMY_RESPONSE,
-    Instruction,
-    check_response,
-    instruction_sets,
-)
 from distill.stats.tokens import mcnemar
 
 _RUN_KEYS = ("student", "method", "curation", "cache", "samples", "draw", "seed")
 
 
-def _floor(items: Sequence[Instruction]) -> float:
-    """Pass rate of one fixed plain sentence: what knowing nothing scores."""
-    return sum(check_response(item, DUMMY_RESPONSE) for item in items) / len(items)
-
-
-def _passed(asked: Mapping[str, Any] | None) -> dict[str, float]:
-    """A teacher's pass rates; none where nothing is asked."""
-    if asked is None:
-        return {}
-    ends = (("", "rate"), ("_low", "low"), ("_high", "high"))
-    rates = {f"pass_rate{key}": asked["fixed"][value] for key, value in ends}
-    return rates | {"pass_rate_large": asked["large"]["rate"]}
+DummyResults = Callable[[int], dict[str, dict[str, bool]]]
+"""From the number of generated instructions to what the dummy answer meets, by set and id: what
+knowing nothing scores."""
 
 
 @cache
@@ -42,7 +28,9 @@ def _test(only_first: int, only_second: int) -> dict[str, int | float]:
     return mcnemar(first, [not passed for passed in first])
 
 
-def paired_tests(records: Mapping[Run, dict[str, Any]], sets: Mapping[str, Any]) -> list[Any]:
+def paired_tests(
+    records: Mapping[Run, dict[str, Any]], dummy: Mapping[str, Mapping[str, bool]]
+) -> list[Any]:
     """Paired (McNemar) comparisons of pass rates.
 
     Every run against the dummy answer, and the students of one teacher, method and size against
@@ -50,16 +38,12 @@ def paired_tests(records: Mapping[Run, dict[str, Any]], sets: Mapping[str, Any])
 
     Args:
         records: metrics.json per run.
-        sets: Instructions per set, for the dummy's results.
+        dummy: The dummy's results per set.
     """
-    dummy = {
-        name: {item.id: check_response(item, DUMMY_RESPONSE) for item in items}
-        for name, items in sets.items()
-    }
     tests = []
 
     def compare(run: Run, against: str, other: Mapping[str, Mapping[str, bool]]) -> None:
-        for name in sets:
+        for name in dummy:
             own = records[run]["instructions"][name]["results"]
             pairs = [(passed, other[name][key]) for key, passed in own.items()]
             counts = [sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)]
@@ -74,7 +58,7 @@ def paired_tests(records: Mapping[Run, dict[str, Any]], sets: Mapping[str, Any])
         compare(run, "dummy", dummy)
         for other in rivals[replace(run, student="")]:
             if run.student < other.student:
-                results = {name: records[other]["instructions"][name]["results"] for name in sets}
+                results = {name: records[other]["instructions"][name]["results"] for name in dummy}
                 compare(run, other.student, results)
     return tests
 
@@ -121,6 +105,7 @@ def references(
     near_duplicates: dict[str, Any],
     table: pd.DataFrame,
     study: str,
+    dummy_results: DummyResults,
 ) -> dict[str, Any]:
     """What the figures and the report show beside the runs: teachers, floor, checks, costs.
 
@@ -131,27 +116,20 @@ def references(
         near_duplicates: Similarity of test and training prompts.
         table: The runs table.
         study: Name of the study.
+        dummy_results: Asked only if the models were asked instructions.
     """
     first = next(iter(records.values()))
-    sets: dict[str, Any] = {}
+    dummy: dict[str, dict[str, bool]] = {}
     if first["instructions"] is not None:
-        sets = instruction_sets(first["spec"]["generated_instructions"])
+        dummy = dummy_results(first["spec"]["generated_instructions"])
     shown: dict[str, Any] = {}
     for name, record in teachers.items():
-        speed, model = efficiency[name], record["model"]
+        sections = record | {"speed": efficiency[name]}
         shown[name] = {
             **{
-                key: record["heldout"][key]
-                for key in ("loss", "loss_stderr", "perplexity", "bits_per_byte", "ece")
-            },
-            "reference_loss": record["reference"]["loss"],
-            "reference_bits_per_byte": record["reference"]["bits_per_byte"],
-            **_passed(record["instructions"]),
-            **({"pseudo_perplexity": record["pseudo"]["perplexity"]} if "pseudo" in record else {}),
-            **{key: model[key] for key in ("size_mb", "params", "params_non_embedding")},
-            **{
-                key: speed[key]
-                for key in ("tokens_per_second", "flops_per_token", "peak_memory_mb")
+                column.name: column.read(sections)
+                for column in COLUMNS.values()
+                if column.teacher and sections.get(column.path.split(".")[0]) is not None
             },
             **{f"job_{key}": value for key, value in record["job"].items()},
             "responses": record["responses"],
@@ -175,13 +153,13 @@ def references(
         "schema": 1,
         "study": study,
         "teachers": shown,
-        "floor": {name: _floor(items) for name, items in sets.items()},
+        "floor": {name: sum(met.values()) / len(met) for name, met in dummy.items()},
         "unigram_entropy": {
             run.teacher: record["heldout"]["unigram_entropy"] for run, record in records.items()
         },
         "identity": identity,
         "near_duplicates": near_duplicates,
-        "paired": paired_tests(records, sets),
+        "paired": paired_tests(records, dummy),
         "costs": {
             "teacher_flops_total": float(table["teacher_flops_amortised"].sum()),
             "teacher_seconds_total": float(table["teacher_seconds_amortised"].sum()),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from distill.contracts.energy import Energy
+from distill.contracts.costs import UNITS
 from distill.contracts.run import Run
 from distill.core.parquet import read_schema, read_table
 
@@ -74,9 +74,6 @@ def teacher_costs(
         for run, *_ in alike.values()
     }
     return {run: costs[first] for first, *others in alike.values() for run in (first, *others)}
-
-
-UNITS = ("flops", "seconds", *Energy().columns())
 
 
 def read_costs(

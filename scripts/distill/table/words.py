@@ -43,7 +43,12 @@ WORDS = {
 """By task; what is not here speaks of teacher text."""
 
 
+def words_of_task(task: str | None) -> Words:
+    """The words of a task; those of teacher text where it is not known."""
+    return WORDS.get(task or "", INSTRUCTION)
+
+
 def words_of(runs: pd.DataFrame) -> Words:
     """The words of a runs table's task."""
     tasks = set(runs["task"].dropna()) if "task" in runs else set()
-    return WORDS.get(tasks.pop(), INSTRUCTION) if len(tasks) == 1 else INSTRUCTION
+    return words_of_task(tasks.pop() if len(tasks) == 1 else None)

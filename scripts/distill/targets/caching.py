@@ -1,6 +1,5 @@
 """Make a cache: soft targets of a part of the text, and the manifest that says whose they are."""
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from distill.contracts.energy import energy_of, sum_energy
+from distill.contracts.costs import Cost, cost_of, sum_costs
 from distill.core.errors import UserError
 from distill.core.parquet import read_rows, write_rows
 from distill.models.decoding import Decoding
@@ -66,11 +65,10 @@ def cache_targets(
         for rows, head in zip(states, heads, strict=True)
     ]
     counts = [len(own) for own in read[0]]
-    cost = sum(2 * head.weight.numel() for head in heads)
+    head_flops = sum(2 * head.weight.numel() for head in heads)
     made: list[dict[str, Any]] = []
     meter = Meter()
     for block in tqdm(list(_blocks(counts)), desc="soft targets", mininterval=5, leave=False):
-        began = time.perf_counter()
         each = [
             teacher_log_q(head, torch.cat([own[number] for number in block]), decoding)
             for own, head, decoding in zip(read, heads, decodings(spec), strict=True)
@@ -85,14 +83,12 @@ def cache_targets(
                     "id": names[number],
                     "tokens": counts[number],
                     **encode_targets(own.cpu(), scheme, names[number]),
-                    "flops": cost * counts[number] + sum(rows[number]["flops"] for rows in states),
-                    "seconds": sum(rows[number]["seconds"] for rows in states),
                 }
             )
-        spent, energy = (time.perf_counter() - began) / len(block), meter.lap() / len(block)
+        share = meter.lap() / len(block)
         for row, number in zip(made[first:], block, strict=True):
-            row["seconds"] += spent
-            row |= sum_energy([energy, *(energy_of(rows[number]) for rows in states)]).columns()
+            scoring = sum_costs(cost_of(rows[number]) for rows in states)
+            row |= (Cost(head_flops * counts[number]) + scoring + share).columns()
     return made
 
 

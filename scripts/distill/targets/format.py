@@ -19,14 +19,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from distill.contracts.schemas import energy_fields
+from distill.contracts.costs import UNITS
+from distill.contracts.schemas import cost_fields
 from distill.core.errors import UserError
 from distill.core.parquet import read_table
 
 RANGE = 24.0
 """Nats that an 8-bit log-probability spans: below e^-24 = 3.8e-11 it is clamped."""
 ZERO = 255  # the 8-bit code of probability 0; 0 .. 254 are those of 1 .. e^-RANGE
-_OTHER_COLUMNS = ("id", "tokens", "flops", "seconds", "kwh", "kwh_estimated")
+_OTHER_COLUMNS = ("id", "tokens", *UNITS)
 
 
 @dataclass(frozen=True)
@@ -123,8 +124,7 @@ def target_schema(scheme: Scheme) -> pa.Schema:
         for name, (dtype, shape) in about.items()
         if name in blob_names(scheme)
     ]
-    costs = [("flops", pa.float64()), ("seconds", pa.float64()), *energy_fields()]
-    return pa.schema([("id", pa.string()), ("tokens", pa.int32()), *blobs, *costs])
+    return pa.schema([("id", pa.string()), ("tokens", pa.int32()), *blobs, *cost_fields()])
 
 
 def blob_names(scheme: Scheme) -> list[str]:

@@ -5,7 +5,6 @@ Random projections keep angles and distances up to a factor (Johnson-Lindenstrau
 directions of largest variance of the first training part.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from distill.contracts.costs import Cost
 from distill.contracts.schemas import LAYERS_SCHEMA
 from distill.core.errors import UserError
 from distill.core.parquet import write_rows
@@ -151,9 +151,9 @@ def score_layers(
         spec: layers, tokens, projection, width, bits and seed.
         projection: The fitted one for `pca`; else None.
     """
-    start, meter = time.perf_counter(), Meter()
+    meter = Meter()
     states = layer_states(model, rows, spec["layers"], spec["tokens"])
-    seconds, energy = (time.perf_counter() - start) / len(rows), meter.total() / len(rows)
+    share = meter.total() / len(rows)
     if spec["projection"] == "random":
         wide = states[0].shape[-1]
         projection = random_projection(wide, spec["width"], len(spec["layers"]), spec["seed"])
@@ -162,9 +162,7 @@ def score_layers(
         {
             "id": row["id"],
             **encode_layers(project(own, projection), spec["bits"]),
-            "layer_flops": float(flop_model.sequence_forward(len(read_ids(row)), 0)),
-            "layer_seconds": seconds,
-            **energy.columns("layer_"),
+            **(Cost(flop_model.sequence_forward(len(read_ids(row)), 0)) + share).columns("layer_"),
         }
         for row, own in zip(rows, states, strict=True)
     ]

@@ -1,13 +1,12 @@
 """A teacher's own loss on the answers of a text, from its hidden states, to choose rows by."""
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from distill.contracts.energy import energy_of
+from distill.contracts.costs import Cost, cost_of
 from distill.contracts.schemas import LOSS_SCHEMA
 from distill.core.errors import UserError
 from distill.core.parquet import read_rows, write_rows
@@ -50,18 +49,16 @@ def answer_losses(
                 f"the hidden states lack the answer {row['id']} as it stands; delete them and run "
                 "again"
             )
-        began = time.perf_counter()
         hidden = hidden_states(state["hidden"], head.weight.shape[1])
         logs = teacher_log_q(head, hidden, Decoding(temperature)).cpu()
         loss = -logs.gather(1, ids.unsqueeze(1)).double().mean()
+        head_pass = Cost(float(2 * head.weight.numel() * len(ids)))
         made.append(
             {
                 "id": row["id"],
                 "tokens": len(ids),
                 "loss": float(loss),
-                "flops": float(2 * head.weight.numel() * len(ids) + state["flops"]),
-                "seconds": time.perf_counter() - began + state["seconds"],
-                **(meter.lap() + energy_of(state)).columns(),
+                **(head_pass + cost_of(state) + meter.lap()).columns(),
             }
         )
     return made

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from distill.contracts.energy import Energy, energy_of
+from distill.contracts.costs import FREE, Cost, cost_of
 from distill.contracts.schemas import RAW_SCHEMA, STATES_SCHEMA, TEXT_SCHEMA
 from distill.core.checksums import tokenizer_sha256
 from distill.core.completeness import check_some_text, count_empty
@@ -47,8 +47,7 @@ def synthesise_prompts(
             system.
 
     Returns:
-        `candidates` raw prompts, and the cost of all turns, discarded ones included: flops,
-        seconds, kwh and kwh_estimated.
+        `candidates` raw prompts, and columns of the cost of all turns, discarded ones included.
 
     Raises:
         UserError: Hardly any turn is closed within max_tokens.
@@ -89,15 +88,13 @@ def synthesise_prompts(
             bar.update(min(len(kept), spec["candidates"]) - bar.n)
             made += sum(len(new) for new, _ in turns)
             bar.set_postfix_str(f"{made / (time.perf_counter() - start):.0f} tokens/s")
-    cost = {"flops": flops, "seconds": time.perf_counter() - start, **meter.total().columns()}
-    return kept[: spec["candidates"]], cost
+    return kept[: spec["candidates"]], (Cost(flops) + meter.total()).columns()
 
 
 def _states_row(name: str, new: list[int], states: torch.Tensor) -> dict[str, Any]:
     """The row of `STATES_SCHEMA` of an answer; its states fell out of generation, at no cost."""
     blob = state_bytes(states[: len(new)])
-    free = {"flops": 0.0, "seconds": 0.0, **Energy().columns()}
-    return {"id": name, "tokens": len(new), "hidden": blob, **free}
+    return {"id": name, "tokens": len(new), "hidden": blob, **FREE.columns()}
 
 
 def _text_row(
@@ -105,18 +102,15 @@ def _text_row(
     prompt_ids: list[int],
     new: list[int],
     reason: str,
-    cost: tuple[float, float, Energy],
+    cost: Cost,
 ) -> dict[str, Any]:
     """The row of `TEXT_SCHEMA` of an answer, but for its response; costs include the prompt's."""
-    flops, seconds, energy = cost
     return {
         **{name: prompt[name] for name in ("id", "row", "prompt", "context", "reference")},
         "prompt_ids": prompt_ids,
         "response_ids": new,
         "finish_reason": reason,
-        "teacher_flops": prompt["prompt_flops"] + flops,
-        "teacher_seconds": prompt["prompt_seconds"] + seconds,
-        **(energy_of(prompt, "prompt_") + energy).columns("teacher_"),
+        **(cost_of(prompt, "prompt_") + cost).columns("teacher_"),
     }
 
 
@@ -159,18 +153,15 @@ def generate_text(
             noise = np.stack(
                 [row_uniforms(prompts[row]["id"], decoding["seed"], steps) for row in batch]
             )
-            began = time.perf_counter()
             states = torch.empty(len(batch), steps, width, dtype=torch.bfloat16)
             answers = sample_batch(
                 model, [encoded[row] for row in batch], stop_ids=stops, max_new_tokens=steps,
                 decoding=distribution, uniforms=noise, states=states,
             )  # fmt: skip
-            seconds = (time.perf_counter() - began) / len(batch)
-            energy = meter.lap() / len(batch)
+            share = meter.lap() / len(batch)
             for row, (new, reason), state in zip(batch, answers, states, strict=True):
                 kept[row] = _states_row(prompts[row]["id"], new, state)
-                flops = flop_model.generation(len(encoded[row]), len(new))
-                cost = (flops, seconds, energy)
+                cost = Cost(flop_model.generation(len(encoded[row]), len(new))) + share
                 done[row] = _text_row(prompts[row], encoded[row], new, reason, cost)
                 body = new[:-1] if reason == "stop" else new
                 done[row]["response"] = tokenizer.decode(body, skip_special_tokens=True)
@@ -243,7 +234,7 @@ def generate_part(
     what = f"answering {decoding['batch_size']} prompts at once"
     with memory_hint(what, smaller_batch(teacher)):
         rows, hidden = generate_text(opened, tokenizer, asked, spec)
-    used = job_peak() | meter.total().record()
+    used = job_peak() | meter.total().energy.record()
     write_rows(states, hidden, STATES_SCHEMA, spec=spec, job=used)
     digest = tokenizer_sha256(tokenizer)
     write_rows(text, rows, TEXT_SCHEMA, spec=spec, tokenizer_sha256=digest)

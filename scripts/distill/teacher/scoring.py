@@ -7,7 +7,6 @@ cost a KL of 2e-5 nats per token on SmolLM2-135M.
 """
 
 import inspect
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from distill.contracts.costs import Cost
 from distill.contracts.schemas import STATES_SCHEMA
 from distill.core.parquet import write_rows
 from distill.models.batching import batches, padded
@@ -92,7 +92,6 @@ def score_text(
     scored: dict[int, dict[str, Any]] = {}
     meter = Meter()
     for batch in batches(rows, batch_size, model.device):
-        start = time.perf_counter()
         ids, mask = padded([rows[number] for number in batch], model.device)
         where = [scored_positions(rows[number], tokens) for number in batch]
         keep = torch.zeros_like(ids, dtype=torch.bool)
@@ -101,7 +100,7 @@ def score_text(
         hidden = _kept_states(model, ids, mask, keep).split([len(own) for own in where])
         if not all(bool(own.isfinite().all()) for own in hidden):
             raise not_finite(model, "hidden states")
-        energy = meter.lap() / len(batch)
+        share = meter.lap() / len(batch)
         for number, own, positions in zip(batch, hidden, where, strict=True):
             kept, length = len(positions), len(read_ids(rows[number]))
             # The output matrix itself is not run here, but a masked model's layers before it are.
@@ -110,9 +109,7 @@ def score_text(
                 "id": rows[number]["id"],
                 "tokens": kept,
                 "hidden": state_bytes(own),
-                "flops": float(flops),
-                "seconds": (time.perf_counter() - start) / len(batch),
-                **energy.columns(),
+                **(Cost(float(flops)) + share).columns(),
             }
     return [scored[number] for number in range(len(rows))]
 
@@ -136,5 +133,5 @@ def score_part(
         rows, opened = open_scoring(text, model, spec)
         meter = Meter()
         states = score_text(opened, rows, tokens)
-        used = job_peak() | meter.total().record()
+        used = job_peak() | meter.total().energy.record()
     write_rows(out, states, STATES_SCHEMA, spec=spec, job=used)

@@ -7,14 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from distill.contracts.divergences import DIVERGENCES
 from distill.models.encoding import collate
 from distill.models.heads import hidden_states
 from distill.models.rows import Example
 from distill.targets.format import Targets, decode_targets, scheme_of
 from distill.targets.layers import decode_layers
-from distill.training.losses import (
-    DIVERGENCES,
-)
 from distill.training.spans import Spans
 
 LAST = "last"

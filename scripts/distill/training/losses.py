@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
+from distill.contracts.divergences import DIVERGENCES
 from distill.models.forward import BLOCK_ROWS, chunk_rows
 
 Divergence = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
@@ -236,16 +237,10 @@ def skew_kl(
     return (_finite(log_p) - m.log_()).mul_(p).sum(-1), slope
 
 
-DIVERGENCES: dict[str, Callable[..., tuple[torch.Tensor, torch.Tensor]]] = {
-    "forward_kl": forward_kl,
-    "reverse_kl": reverse_kl,
-    "jsd": jsd,
-    "total_variation": total_variation,
-    "skew_kl": skew_kl,
+FUNCTIONS: dict[str, Callable[..., tuple[torch.Tensor, torch.Tensor]]] = {
+    name: globals()[name] for name in DIVERGENCES
 }
-"""Divergences by the names that configs use."""
-WITH_PARAMETER = {"jsd", "skew_kl"}
-"""Those that take a third argument: beta, alpha."""
+"""The functions above by the names that configs use; each takes its row's parameter, if any."""
 
 
 # Divergences over the whole vocabulary, and over its k most likely tokens and the rest
@@ -293,7 +288,7 @@ def dense_divergence(
     Args:
         logits: [tokens, vocabulary], of target positions only.
         teacher: From a slice of tokens to log p at temperature T, float32 [rows, its vocabulary].
-        divergence: One of `DIVERGENCES`, its parameter bound by functools.partial.
+        divergence: One of `FUNCTIONS`, its parameter bound by functools.partial.
         weights: float32 [tokens].
         temperature: T, of the student's logits.
         teacher_temperature: If given, the teacher answers with logits of any dtype, which are
@@ -353,7 +348,7 @@ def coarse_divergence(
         ids: int64 [tokens, k], distinct in a row; k < vocabulary.
         log_p: float32 [tokens, k], the teacher's at temperature T, not renormalised.
         log_tail: float32 [tokens], log of the teacher's remaining mass; -inf for none.
-        divergence: One of `DIVERGENCES`, its parameter bound by functools.partial.
+        divergence: One of `FUNCTIONS`, its parameter bound by functools.partial.
         weights: float32 [tokens].
         temperature: T, of the student's logits.
 

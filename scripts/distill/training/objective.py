@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from distill.contracts.divergences import DIVERGENCES
 from distill.core.errors import UserError
 from distill.models.decoding import Decoding
 from distill.models.forward import BLOCK_ROWS
@@ -20,8 +21,7 @@ from distill.models.heads import OutputHead, teacher_log_q
 from distill.models.vocabulary import Vocabulary
 from distill.training.batches import LAST, soft_losses
 from distill.training.losses import (
-    DIVERGENCES,
-    WITH_PARAMETER,
+    FUNCTIONS,
     coarse_divergence,
     coarse_uld,
     dense_divergence,
@@ -34,7 +34,6 @@ from distill.training.losses import (
 )
 
 MATCH = {"mse": hidden_mse, "cosine": hidden_cosine}
-_PARAMETER = {"jsd": "jsd_beta", "skew_kl": "skew_alpha"}
 
 
 class Objective:
@@ -255,8 +254,8 @@ class Objective:
             teacher = partial(self._teacher, batch)
             if name == "uld":
                 return uld(logits, teacher, weights, temperature)
-            if name == "reverse_kl" or (name == "jsd" and self.method["jsd_beta"] == 1):
-                logits = logits[:, : self._width(batch)]  # infinite at ids that the teacher lacks
+            if DIVERGENCES[name].infinite_with(self.method):  # at ids that the teacher lacks
+                logits = logits[:, : self._width(batch)]
             theirs = None
             if "states" in batch and self.vocabulary is None and not self.decoding.cuts:
                 teacher = partial(self._teacher_logits, batch)
@@ -330,10 +329,9 @@ class Objective:
         return int(batch["p"].shape[1])
 
     def _divergence(self, name: str) -> Any:
-        if name in WITH_PARAMETER:
-            key = _PARAMETER[name]
-            return partial(DIVERGENCES[name], **{key.split("_")[-1]: self.method[key]})
-        return DIVERGENCES[name]
+        if parameter := DIVERGENCES[name].parameter:
+            return partial(FUNCTIONS[name], **{parameter.name: self.method[parameter.key]})
+        return FUNCTIONS[name]
 
     def _matched(
         self,

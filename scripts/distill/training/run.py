@@ -14,9 +14,10 @@ import torch
 from transformers import AutoConfig
 
 from distill.contracts.energy import Energy
+from distill.core.cards import render_card
 from distill.core.checksums import SAFE, check_files, list_files
 from distill.core.errors import UserError
-from distill.core.files import read_json, write_json, write_text
+from distill.core.files import read_json, write_json
 from distill.core.parquet import check_table
 from distill.models.flops import training_passes
 from distill.models.forward import is_masked, model_class
@@ -38,21 +39,6 @@ from distill.training.checkpoints import (
 from distill.training.micro_batch import RUNNING, holds, mark_running
 from distill.training.on_policy import counted
 from distill.training.trainer import PROJECTIONS, DistillationTrainer
-
-CARD = """---
-library_name: transformers
-pipeline_tag: {pipeline}
-tags: [distillation]
----
-# {student} after {samples} {learned}
-
-A student of the study `{study}`: initialisation `{init}`, method `{method}`, draw {draw}, seed
-{seed}. It was trained for measuring scaling laws, not for use.
-
-    {auto_class}.from_pretrained(".")
-
-`training.json` says how it was made, `metrics.json` how it did.
-"""
 
 
 def counted_work(trainer: DistillationTrainer, train: dict[str, Any]) -> dict[str, Any]:
@@ -231,7 +217,7 @@ def _save_student(
         "pipeline": "fill-mask" if masked else "text-generation",
         "auto_class": "AutoModelForMaskedLM" if masked else "AutoModelForCausalLM",
     }
-    write_text(finished / "README.md", CARD.format(**run, **words))
+    render_card("student", finished / "README.md", **run, **words)
 
 
 def train_student(

@@ -92,7 +92,7 @@ class DistillationTrainer(Trainer):
 
     def energy(self) -> Energy:
         """Energy of training so far, all processes and earlier tries together."""
-        own = self.meter.total()
+        own = self.meter.total().energy
         parts = [math.nan if part is None else part for part in (own.kwh, own.estimated)]
         kwh, estimated = self.over_processes(parts)
         return self.earlier + (UNKNOWN if math.isnan(kwh) else Energy(kwh, estimated))

@@ -5,7 +5,6 @@ of what went in and what came out. Paths of outputs are relative to the record, 
 copied elsewhere can be checked there.
 """
 
-import hashlib
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,16 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from distill.core.errors import UserError
-from distill.core.files import read_json, write_json
+from distill.core.files import read_json, sha256_of, write_json
 from distill.runtime.environment import git_revision, versions
 
 FILE = "provenance.json"
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _different(found: Iterable[Any]) -> list[Any]:

@@ -1,11 +1,16 @@
 """The reference pages that are written from the code: config keys, runs table, sound pairs."""
 
 import json
+from pathlib import Path
 from typing import Any
 
+import yaml
+
 from distill.config.checks.soundness import table
+from distill.config.own_table import TableStudy
 from distill.config.study import Study
-from distill.contracts.columns import COLUMNS, MEASURED, NULL_IN, NULLABLE
+from distill.contracts.columns import COLUMNS
+from distill.contracts.divergences import DIVERGENCES, Divergence
 from distill.contracts.energy import WATTS_PER_CPU
 
 _SECTIONS = {
@@ -17,6 +22,7 @@ _SECTIONS = {
     "teachers.<name>.trained": "Trained",
     "teachers.<name>.server": "Server",
     "students": "Student",
+    "students.<name>.vocabulary": "VocabularySize",
     "curations": "Curation",
     "curations.<name>.length": "LengthFilter",
     "curations.<name>.language": "LanguageFilter",
@@ -32,6 +38,7 @@ _SECTIONS = {
     "searches": "Search",
     "searches.<name>.space.<setting>": "Range",
     "train": "Train",
+    "train.width_rule": "WidthRule",
     "train.early_stopping": "EarlyStopping",
     "train.lora": "Lora",
     "evaluate": "Evaluate",
@@ -41,7 +48,11 @@ _SECTIONS = {
     "evaluate.prices": "Prices",
     "evaluate.benchmarks.<task>": "Benchmark",
     "runs": "Block",
+    "runs_table": "RunsTable",
+    "runs_table.columns": "TableColumns",
 }
+EXAMPLES = Path(__file__).parents[3] / "docs/reference/examples.yaml"
+"""One value of each key, by section."""
 _NAMED = {"sources", "teachers", "students", "curations", "caches", "methods", "searches"}
 
 
@@ -71,9 +82,29 @@ def _type(entry: dict[str, Any]) -> str:
     }[entry["type"]]
 
 
+def _flow(value: Any) -> str:
+    """A value as YAML on one line."""
+    if isinstance(value, str) and "\n" in value:
+        return json.dumps(value, ensure_ascii=False)
+    text = yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False)
+    return text.removesuffix("\n...\n").strip()
+
+
+def read_examples() -> dict[str, dict[str, Any]]:
+    """One value of each key of a config, by section; divergences have theirs in their rows."""
+    examples: dict[str, dict[str, Any]] = yaml.safe_load(EXAMPLES.read_text(encoding="utf-8"))
+    rows: dict[str, Any] = {}
+    for row in DIVERGENCES.values():
+        rows |= {row.name: 1.0}
+        rows |= {row.parameter.key: row.parameter.example} if row.parameter else {}
+    hard = {"ce": examples["methods"].pop("ce")}
+    return examples | {"methods": {**hard, **rows, **examples["methods"]}}
+
+
 def page_text() -> str:
     """The page that lists every key."""
-    definitions = Study.model_json_schema()["$defs"]
+    definitions = Study.model_json_schema()["$defs"] | TableStudy.model_json_schema()["$defs"]
+    examples = read_examples()
     lines = [
         "# Every key of a config",
         "",
@@ -89,14 +120,15 @@ def page_text() -> str:
         definition = definitions[model]
         mark = f"{section}.<name>" if section in _NAMED else section
         lines += ["", f"## `{mark}`", "", definition["description"].split("\n\n")[0], ""]
-        lines += ["| key | kind | default | meaning |", "|---|---|---|---|"]
+        lines += ["| key | kind | default | example | meaning |", "|---|---|---|---|---|"]
         required = definition.get("required", [])
         for key, entry in definition["properties"].items():
             default = "required" if key in required else f"`{json.dumps(entry.get('default'))}`"
             if "default" not in entry and key not in required:
                 default = "none"
-            meaning = entry.get("description", "").replace("|", "\\|")
-            lines.append(f"| `{key}` | {_type(entry)} | {default} | {meaning} |")
+            meaning = entry["description"].replace("|", "\\|")
+            example = f"`{_flow(examples[section][key])}`"
+            lines.append(f"| `{key}` | {_type(entry)} | {default} | {example} | {meaning} |")
     return "\n".join(lines) + "\n"
 
 
@@ -123,14 +155,13 @@ def table_text() -> str:
         "",
         "This page is written by `distill reference`.",
         "",
-        "| column | meaning | |",
-        "|---|---|---|",
+        "| column | meaning | unit | |",
+        "|---|---|---|---|",
     ]
-    for name, meaning in COLUMNS.items():
-        marks = ["MEASURED"] * (name in MEASURED) + ["may be null"] * (name in NULLABLE)
-        tasks = [task for task, own in NULL_IN.items() if name in own and name not in NULLABLE]
-        marks += [f"null in {' and '.join(tasks)}"] if tasks else []
-        lines.append(f"| `{name}` | {meaning} | {', '.join(marks)} |")
+    for row in COLUMNS.values():
+        marks = ["MEASURED"] * row.measured + ["may be null"] * row.nullable
+        marks += [f"null in {' and '.join(row.null_in)}"] * (not row.nullable and row.null_in != ())
+        lines.append(f"| `{row.name}` | {row.meaning} | {row.unit} | {', '.join(marks)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -144,5 +175,24 @@ def sound_pairs_text() -> str:
         "teacher's sampling distribution. This page comes from `distill reference`.",
         "",
         table(),
+        "## Divergences",
+        "",
+        "Of the student's distribution s from the teacher's p, both at the method's temperature.",
+        "",
+        "| key | divergence | definition | unit | source |",
+        "|---|---|---|---|---|",
+        *map(_divergence_line, DIVERGENCES.values()),
     ]
-    return "\n".join(lines)
+    return "\n".join(lines) + "\n"
+
+
+_SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+
+
+def _divergence_line(row: Divergence) -> str:
+    keys = f"`{row.name}`"
+    if number := row.parameter:
+        limits = ", ".join(f"{_SIGNS[sign]} {limit:g}" for sign, limit in number.limits.items())
+        keys += f", `{number.key}` ({limits}; default {number.default:g})"
+    cells = (keys, row.meaning, row.definition, row.unit, f"[{row.source}]({row.paper})")
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"

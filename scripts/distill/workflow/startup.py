@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any
 
-from distill.config.checks.checks import parse_study
+from distill.config.checks.study import parse_study
 from distill.config.own_table import TableStudy
 from distill.config.study import raw_rows_needed
 from distill.config.text import Corpus

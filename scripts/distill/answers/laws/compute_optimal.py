@@ -15,14 +15,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from distill.answers.record import cannot_tell, law_record
-from distill.laws.curves import Curve, curve_of, epochs_of, grid_laws, label_of, rows_of
+from distill.answers.answer import Answer, Need, about_group
+from distill.answers.laws.needs import (
+    need_amounts,
+    need_draws,
+    need_epochs,
+    need_larger_data,
+    need_pretraining_tokens,
+    need_students,
+    need_teacher_size,
+)
+from distill.laws.curves import Curve, curve_of, grid_laws
 from distill.laws.fitted import FittedLaw
-from distill.laws.forms import Array
-from distill.stats.intervals import LEVEL, Interval, number
+from distill.laws.law import Array
+from distill.laws.points import commonest_epochs
+from distill.laws.runs import group_rows
+from distill.stats.intervals import LEVEL, Estimate
 
-COMPUTE_OPTIMAL = "What student and how much data are best for the compute?"
-TEACHER_SHARE = "How should FLOPs be split between the teacher's work and the student's training?"
+KEY, TEACHER_SHARE = "compute_optimal", "teacher_share"
 SCENARIOS = {
     "best_case": (0, 0),
     "teacher_inference": (1, 0),
@@ -32,7 +42,7 @@ SCENARIOS = {
 """δ_logits and δ_pretrain."""
 SAMPLES = 400
 BUDGETS = (1.0, 4.0)
-"""Times the compute of the dearest run measured."""
+"""Times the compute of the largest run measured."""
 _BEYOND = 100.0
 """Students are searched this factor beyond those measured."""
 _GRID = 641
@@ -49,13 +59,13 @@ class Cost:
         sizes: Parameters of the students measured, ascending, shape (s,).
         flops: Theirs, shape (s,); empty for 2 N.
         teacher: The teacher's.
-        note: How they were counted, in words.
+        counted: How: `measured` for each model, or `2N`.
     """
 
     sizes: Array
     flops: Array
     teacher: float
-    note: str
+    counted: str
 
     def student(self, params: Array) -> Array:
         """F(N): through the students measured, straight in logs between and beyond them."""
@@ -101,10 +111,8 @@ def costs_of(
             value = float(str(given))
         else:
             value = 2.0 * float(np.nanmax(params))
-        note = "FLOPs per token as counted for each model." if exact else (
-            "FLOPs per token taken as 2 N."
-        )  # fmt: skip
-        costs[str(teacher)] = Cost(sizes, flops if exact else np.array([]), value, note)
+        counted = "measured" if exact else "2N"
+        costs[str(teacher)] = Cost(sizes, flops if exact else np.array([]), value, counted)
     return costs
 
 
@@ -122,10 +130,10 @@ class Optimum:
             the draws: no optimum is determined then.
     """
 
-    params: Interval
-    tokens: Interval
-    epochs: Interval
-    teacher_share: Interval
+    params: Estimate
+    tokens: Estimate
+    epochs: Estimate
+    teacher_share: Estimate
     loss: float
     edge: bool
 
@@ -170,7 +178,7 @@ def optimum(
     tokens = left / (student + teacher)
     x = curve.law.centred({"params": size, "tokens": tokens, "epochs": times}, curve.centre)
     drawn = np.vstack([curve.theta, curve.samples(samples, seed)])
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         logs = np.vstack([curve.law.curve(part, x)[0] for part in np.array_split(drawn, 8)])
     best = np.where(np.isfinite(logs), logs, np.inf).argmin(axis=1)
     ends = np.array([params[0], params[-1]])
@@ -186,10 +194,11 @@ def optimum(
     )
 
 
-def _interval(values: Array) -> Interval:
+def _interval(values: Array) -> Estimate:
     """The first value, with quantiles of the others."""
     low, high = np.quantile(values[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(values[0]), float(min(low, values[0])), float(max(high, values[0])))
+    value = float(values[0])
+    return Estimate(value, None, float(min(low, value)), float(max(high, value)))
 
 
 def compute_optimal_answers(
@@ -198,164 +207,145 @@ def compute_optimal_answers(
     costs: Mapping[str, Cost],
     pretraining: Mapping[str, float],
     corpus_methods: Sequence[str] = (),
-) -> list[dict[str, Any]]:
-    """Per group with a joint law of the loss: the four scenarios, and the teacher's share."""
+) -> list[Answer]:
+    """Per group with a joint law of the loss: the four scenarios, and the teacher's share.
+
+    Args:
+        rows: Points of laws.
+        laws: Of laws.json.
+        costs: FLOPs per token, by teacher.
+        pretraining: D_T by teacher, where it is stated.
+        corpus_methods: Methods that train without a teacher.
+    """
     answers = []
     for law in grid_laws(laws, "loss", "params").values():
         if "tokens" not in law.inputs or law.selected.get("method") in corpus_methods:
             continue
-        mine = rows_of(rows, law.selected)
-        cost = costs.get(str(law.selected.get("teacher") or ""))
-        pretrained = pretraining.get(str(law.selected.get("teacher") or ""))
-        for name in SCENARIOS:
-            answers.append(_scenario(law, mine, cost, name, pretrained))
-        answers.append(_teacher_share(law, mine, cost))
+        mine = group_rows(rows, law.selected)
+        teacher = str(law.selected.get("teacher") or "")
+        for scenario in SCENARIOS:
+            cost, pretrained = costs.get(teacher), pretraining.get(teacher)
+            answers.append(_scenario(law, mine, cost, scenario, pretrained))
+        answers.append(_teacher_share(law, mine, costs.get(teacher)))
     if answers:
         return answers
-    needs = "students of at least 3 sizes, each at several amounts of data"
-    because = "there is no joint law of size and data"
-    return [cannot_tell(q, None, because, needs) for q in (COMPUTE_OPTIMAL, TEACHER_SHARE)]
+    needs = (need_students(rows), need_amounts(rows))
+    return [
+        Answer(key, {}, "cannot_tell", {"reason": "no_law"}, needs) for key in (KEY, TEACHER_SHARE)
+    ]
 
 
-def _dearest(mine: pd.DataFrame, cost: Cost, logits: int) -> float:
+def _largest_compute(mine: pd.DataFrame, cost: Cost, logits: int) -> float:
     """The largest C of a run measured, without pre-training."""
     seen = (mine["tokens"] * mine["epochs"]).to_numpy(dtype=float)
     student = 3 * cost.student(mine["params"].to_numpy(dtype=float)) * seen
     return float((student + logits * cost.teacher * mine["tokens"].to_numpy(dtype=float)).max())
 
 
-_WORDS = {
-    "best_case": "the student's training alone counted",
-    "teacher_inference": "the teacher's writing or scoring counted",
-    "teacher_pretraining": "the teacher's pre-training counted",
-    "teacher_inference_and_pretraining": "the teacher's pre-training and its writing counted",
-}
-
-
 def _scenario(
-    law: FittedLaw, mine: pd.DataFrame, cost: Cost | None, name: str, pretraining: float | None
-) -> dict[str, Any]:
-    logits, pretrain = scenario = SCENARIOS[name]
-    words = _WORDS[name]
-    numbers: dict[str, Any] = {"scenario": name}
-    question = f"{COMPUTE_OPTIMAL} ({words})"
+    law: FittedLaw, mine: pd.DataFrame, cost: Cost | None, scenario: str, pretraining: float | None
+) -> Answer:
+    """The best student and data for each of `BUDGETS`, the teacher counted in one way."""
+    logits, pretrain = SCENARIOS[scenario]
+    about, teacher = about_group(law.selected), law.selected.get("teacher")
+    numbers: dict[str, Any] = {"scenario": scenario}
     if cost is None and not (logits or pretrain):
-        cost = Cost(np.array([]), np.array([]), 0.0, "FLOPs per token taken as 2 N.")
+        cost = Cost(np.array([]), np.array([]), 0.0, "2N")
     if cost is None:
-        return cannot_tell(question, law.selected, "the teacher's size is not known",
-                           "the teacher's parameters or FLOPs per token", "", numbers)  # fmt: skip
+        numbers["reason"] = "no_cost"
+        return Answer(KEY, about, "cannot_tell", numbers, (need_teacher_size(teacher),))
     if pretrain and pretraining is None:
-        because = "the tokens that the teacher was pre-trained on, D_T, are not stated"
-        needs = f"D_T of {law.selected.get('teacher') or 'the teacher'} under pretraining_tokens"
-        return cannot_tell(question, law.selected, because, needs, "", numbers)
+        numbers["reason"] = "no_pretraining_tokens"
+        return Answer(KEY, about, "cannot_tell", numbers, (need_pretraining_tokens(teacher),))
     curve = curve_of(law)
-    common = epochs_of(mine)
-    most = float(mine["epochs"].max()) if "epochs" in law.inputs else None
+    common = commonest_epochs(mine["epochs"].to_numpy(dtype=float))
+    most = float(mine["epochs"].max()) if law.law.repeats else None
     paid = pretrain * 3 * cost.teacher * (pretraining or 0.0)
-    told, inside = [], False
+    budgets: dict[str, dict[str, Any]] = {}
     for factor in BUDGETS:
-        budget = factor * _dearest(mine, cost, logits) + paid
-        best = optimum(curve, cost, budget, scenario, pretraining or 0.0, common, most)
+        flops = factor * _largest_compute(mine, cost, logits) + paid
+        best = optimum(curve, cost, flops, SCENARIOS[scenario], pretraining or 0.0, common, most)
         assert best is not None
         outside = _outside(curve, best)
-        text = f"with {number(budget)} FLOPs"
-        if best.edge:
-            text += ": cannot tell, the law has no optimum near what was measured"
-        else:
-            text += (
-                f" a student of {best.params.text()} parameters on {best.tokens.text()} unique "
-                f"tokens{_epochs(best, most, common)}, loss {number(float(np.exp(best.loss)), 4)}"
-            )
-            text += f" ({outside})" if outside else ""
-        inside |= not outside and not best.edge
-        told.append(text)
-        numbers[f"budget_{factor:g}"] = {
-            "flops": budget,
-            "params": best.params.numbers(),
-            "tokens": best.tokens.numbers(),
-            "epochs": best.epochs.numbers(),
+        budgets[f"budget_{factor:g}"] = {
+            "flops": flops,
+            "params": best.params.ends(),
+            "tokens": best.tokens.ends(),
+            "epochs": best.epochs.ends(),
             "loss": float(np.exp(best.loss)),
             "inside_measured_range": not outside and not best.edge,
             "determined": not best.edge,
+            "outside": outside,
         }
-    evidence = (
-        f"{law.record['formula']}, {law.record['points']} runs; intervals from "
-        f"{SAMPLES} draws of its coefficients. Budgets: {' and '.join(f'{b:g}' for b in BUDGETS)} "
-        f"times the dearest run measured{' and the pre-training' if pretrain else ''}. {cost.note}"
-    )
-    if paid:
-        evidence += f" Pre-training: {number(paid)} FLOPs, the same for every split."
-    if all("cannot tell" in text for text in told):
-        needs = "sizes and amounts of data farther apart, or more draws"
-        return cannot_tell(question, law.selected, "the law has no optimum near what was measured",
-                           needs, evidence, numbers)  # fmt: skip
-    answer = "; ".join(told)
-    answer = f"{answer[0].upper()}{answer[1:]}."
-    if not inside:
-        answer += " Neither lies within what was measured: directions, not recommendations."
-    return law_record(question, law.selected, answer, evidence, numbers)
+    determined = any(budget["determined"] for budget in budgets.values())
+    numbers |= budgets | {
+        "budgets": list(budgets),
+        "times_largest": list(BUDGETS),
+        "pretraining_flops": paid,
+        "flops_counted": cost.counted,
+        "formula": law.record["formula"],
+        "points": law.record["points"],
+        "samples": SAMPLES,
+        "epochs_vary": law.law.repeats,
+    }
+    if determined:
+        return Answer(KEY, about, "answered", numbers)
+    numbers["reason"] = "no_optimum"
+    return Answer(KEY, about, "cannot_tell", numbers, _wider(mine))
 
 
-def _epochs(best: Optimum, most: float | None, common: float) -> str:
-    if most is not None:
-        return f", {best.epochs.text('epochs')}"
-    return f", {number(common)} epochs as measured" if common > 1.01 else ""
+def _wider(mine: pd.DataFrame) -> tuple[Need, ...]:
+    """Sizes and data farther apart, and more draws."""
+    more = need_students(mine, mine["params"].nunique() + 1)
+    return more, need_larger_data(mine), need_draws(mine)
 
 
-def _outside(curve: Curve, best: Optimum) -> str:
-    """In words, what of an optimum lies outside the range measured; empty if nothing."""
-    found = []
-    for name, label, value in (
-        ("params", "the student", best.params.value),
-        ("tokens", "the data", best.tokens.value),
-    ):
+def _outside(curve: Curve, best: Optimum) -> dict[str, float]:
+    """What of an optimum lies outside the range measured, as a factor of the nearest end.
+
+    Above 1 it lies above the largest value measured, below 1 below the smallest.
+    """
+    outside = {}
+    for name, value in (("params", best.params.value), ("tokens", best.tokens.value)):
         low, high = curve.range[name]
         if value > high * 1.01:
-            found.append(f"{label} {number(value / high)} times above the largest measured")
+            outside[name] = value / high
         elif value < low / 1.01:
-            found.append(f"{label} {number(low / value)} times below the smallest measured")
-    return "outside the range measured: " + ", ".join(found) if found else ""
+            outside[name] = value / low
+    return outside
 
 
-def _teacher_share(law: FittedLaw, mine: pd.DataFrame, cost: Cost | None) -> dict[str, Any]:
+def _teacher_share(law: FittedLaw, mine: pd.DataFrame, cost: Cost | None) -> Answer:
     """The teacher's share of FLOPs at the best split of text and repeats."""
-    if "epochs" not in law.inputs:
-        because = "unique tokens and epochs were not both varied: at one number of epochs the "
-        because += "share follows from the models' sizes alone"
-        needs = "runs of the same students at several numbers of epochs and of unique tokens"
-        return cannot_tell(TEACHER_SHARE, law.selected, because, needs)
+    about, numbers = about_group(law.selected), dict[str, Any]()
+
+    def refused(reason: str, *needs: Need) -> Answer:
+        return Answer(TEACHER_SHARE, about, "cannot_tell", numbers | {"reason": reason}, needs)
+
+    if not law.law.repeats:
+        return refused("epochs_not_varied", need_epochs(mine))
     if cost is None:
-        return cannot_tell(TEACHER_SHARE, law.selected, "the teacher's size is not known",
-                           "the teacher's parameters or FLOPs per token")  # fmt: skip
+        return refused("no_cost", need_teacher_size(law.selected.get("teacher")))
     curve, most = curve_of(law), float(mine["epochs"].max())
-    budget = _dearest(mine, cost, 1)
-    best = optimum(curve, cost, budget, SCENARIOS["teacher_inference"], most_epochs=most)
+    flops = _largest_compute(mine, cost, 1)
+    best = optimum(curve, cost, flops, SCENARIOS["teacher_inference"], most_epochs=most)
     assert best is not None
-    share = best.teacher_share
-    numbers = {
-        **share.numbers(),
-        "flops": budget,
-        "params": best.params.numbers(),
-        "tokens": best.tokens.numbers(),
-        "epochs": best.epochs.numbers(),
+    numbers |= {
+        **best.teacher_share.ends(),
+        "flops": flops,
+        "params": best.params.ends(),
+        "tokens": best.tokens.ends(),
+        "epochs": best.epochs.ends(),
         "most_epochs": most,
+        "flops_counted": cost.counted,
+        "formula": law.record["formula"],
+        "points": law.record["points"],
     }
-    evidence = (
-        f"{law.record['formula']}, {law.record['points']} runs ({label_of(law.selected)}); best "
-        f"split of {number(budget)} FLOPs: {best.params.text()} parameters, {best.tokens.text()} "
-        f"unique tokens, {best.epochs.text('epochs')}. {cost.note}"
-    )
-    outside = _outside(curve, best)
-    if best.edge or outside or (best.epochs.high or most) > most / 1.01:
-        because = outside or (
-            "the law has no optimum near what was measured"
-            if best.edge
-            else f"the best number of epochs is not clear of the most measured, {number(most)}"
-        )
-        needs = "more epochs, sizes and data on both sides of the optimum"
-        return cannot_tell(TEACHER_SHARE, law.selected, because, needs, evidence, numbers)
-    text = share.scaled(100).text("%")
-    answer = (
-        f"The teacher's work takes {text} of the FLOPs at the best split, the student the rest."
-    )
-    return law_record(TEACHER_SHARE, law.selected, answer, evidence, numbers)
+    if outside := _outside(curve, best):
+        numbers["outside"] = outside
+        return refused("outside", *_wider(mine))
+    if best.edge:
+        return refused("no_optimum", *_wider(mine))
+    if (best.epochs.high or most) > most / 1.01:
+        return refused("epochs_at_the_end", need_epochs(mine))
+    return Answer(TEACHER_SHARE, about, "answered", numbers)

@@ -1,7 +1,7 @@
-"""Exponents per method with intervals, and how much methods, starts and curations differ in them.
+"""Exponents per group of runs with intervals, and how much methods differ in them.
 
 Each group of runs (teacher, method, cache, curation, initialisation) has a law of its own; groups
-are compared by the interval of the difference, never by looking whether two intervals overlap.
+are compared by the interval of the difference, never by whether two intervals overlap.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,39 +9,67 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from distill.answers.record import cannot_tell, law_record
-from distill.laws.curves import (
-    GROUP_KEYS,
-    SIZE_NAMES,
-    SIZE_RANGE,
-    coefficient_difference,
-    curve_of,
-    grid_laws,
-    label_of,
-    selected_of,
-)
-from distill.laws.fitted import FittedLaw
-from distill.stats.intervals import Interval, number
+import pandas as pd
 
-EXPONENTS = "How fast does the loss fall with size and with data?"
-DIFFERENCE = "Do methods differ in their exponents?"
-SYMBOLS = {"alpha": "α (size)", "beta": "β (data)"}
+from distill.answers.answer import Answer, Need, Status, about_group
+from distill.answers.laws.needs import (
+    need_amounts,
+    need_draws,
+    need_larger_data,
+    need_size_span,
+    need_students,
+)
+from distill.contracts.points import GROUP_KEYS, MEASURES
+from distill.laws.common_text import Key, selected_of
+from distill.laws.curves import coefficient_difference, curve_of, grid_laws, group_of, label_of
+from distill.laws.fitted import FittedLaw
+from distill.laws.forms import simplest
+from distill.laws.points import SIZE_RANGE
+from distill.stats.intervals import Estimate
+
+KEY = "exponents"
+DIFFERENCE = "method_exponents"
 TARGETS = ("loss", "gap")
-_TARGET_NAMES = {"loss": "the loss", "gap": "the gap to the teacher"}
+INPUTS = {"alpha": "params", "beta": "tokens"}
+"""Exponents and the input that each belongs to."""
 
 
 @dataclass(frozen=True)
 class Exponent:
-    """An exponent of one group, in one measure of size, and why it may not be claimed."""
+    """An exponent of one group, in one measure of size.
 
-    interval: Interval
-    size: str | None
+    Attributes:
+        name: alpha or beta.
+        interval: Its value.
+        doubt: Why it may not be claimed: `size_span` (sizes lie too close) or `unbounded` (its
+            interval is); None where it may be.
+        low: Smallest value of its input that was fitted.
+        high: Largest.
+    """
+
+    name: str
+    interval: Estimate
     doubt: str | None
-    needs: str | None
+    low: float
+    high: float
+
+    @property
+    def span(self) -> float:
+        """Factor between the largest and the smallest value of its input."""
+        return self.high / self.low
 
     def numbers(self) -> dict[str, Any]:
         """Plain numbers."""
-        return self.interval.numbers() | {"claimed": self.doubt is None, "doubt": self.doubt}
+        claim = {"claimed": self.doubt is None, "doubt": self.doubt, "span": self.span}
+        return self.interval.ends() | claim
+
+    def needs(self, rows: pd.DataFrame) -> tuple[Need, ...]:
+        """What would let it be claimed."""
+        if self.doubt is None:
+            return ()
+        if self.doubt == "size_span":
+            return (need_size_span(self.low, self.high),)
+        return (need_draws(rows),) if self.name == "alpha" else (need_larger_data(rows),)
 
 
 def exponent(law: FittedLaw, name: str) -> Exponent | None:
@@ -49,119 +77,95 @@ def exponent(law: FittedLaw, name: str) -> Exponent | None:
     value = law.record["coefficients"].get(name)
     if value is None:
         return None
-    interval = Interval(value["value"], value["low"], value["high"])
-    doubt = needs = None
-    low, high = law.range["params" if name == "alpha" else "tokens"]
-    axis = "sizes" if name == "alpha" else "amounts of data"
+    low, high = law.range[INPUTS[name]]
+    doubt = None
     if name == "alpha" and high / low < SIZE_RANGE:
-        doubt = f"sizes span a factor of {number(high / low)}, below {SIZE_RANGE:.0f}"
-        needs = f"students over a factor of {SIZE_RANGE:.0f} in size"
+        doubt = "size_span"
     elif not value["identifiable"]:
-        doubt, needs = "its interval is unbounded", f"more {axis}, farther apart, or more draws"
-    return Exponent(interval, law.selected.get("size"), doubt, needs)
+        doubt = "unbounded"
+    return Exponent(name, Estimate.of_ends(value), doubt, low, high)
 
 
-def exponent_answers(laws: Sequence[FittedLaw]) -> list[dict[str, Any]]:
+def exponent_answers(rows: pd.DataFrame, laws: Sequence[FittedLaw]) -> list[Answer]:
     """One answer per group and target: α in both measures of size, β."""
     answers = []
     for target in TARGETS:
-        found = {size: grid_laws(laws, target, size) for size in SIZE_NAMES}
-        for key in dict.fromkeys(k for groups in found.values() for k in groups):
-            answers.append(_exponents(found, key, target, laws))
-        with_size = {key for groups in found.values() for key in groups}
+        grids = {size: grid_laws(laws, target, size) for size in MEASURES}
+        with_size = dict.fromkeys(key for groups in grids.values() for key in groups)
+        for key in with_size:
+            mine = {size: groups[key] for size, groups in grids.items() if key in groups}
+            answers.append(_exponents(rows, mine, key, target, laws))
         for law in laws:
             if (
-                law.name == "data_power"
+                law.law is simplest(target, "data")
                 and law.target == target
-                and tuple(str(law.selected.get(k) or "") for k in GROUP_KEYS) not in with_size
+                and group_of(law) not in with_size
             ):
-                answers.append(_data_alone(law, target))
-    if not answers:
-        answers.append(
-            cannot_tell(EXPONENTS, None, "no law could be fitted", "at least 4 amounts of data, "
-                        "or 3 sizes of student at several amounts of data each")
-        )  # fmt: skip
-    return answers
+                answers.append(_data_alone(rows, law, target))
+    if answers:
+        return answers
+    needs = (need_amounts(rows), need_students(rows))
+    return [Answer(KEY, {}, "cannot_tell", {"reason": "no_law"}, needs)]
 
 
-def _data_alone(law: FittedLaw, target: str) -> dict[str, Any]:
+def _data_alone(rows: pd.DataFrame, law: FittedLaw, target: str) -> Answer:
     beta = exponent(law, "beta")
     assert beta is not None
-    evidence = f"{law.record['formula']}, {law.record['points']} runs of one student."
-    numbers = {"target": target, "law": law.name, "beta": beta.numbers(), "alpha": {}}
-    needs = f"at least 3 sizes of student over a factor of {SIZE_RANGE:.0f}"
-    if beta.doubt:
-        return cannot_tell(EXPONENTS, law.selected, f"of β {beta.doubt} and α needs several sizes",
-                           needs, evidence, numbers)  # fmt: skip
-    text = f"β (data) of {_TARGET_NAMES[target]} is {beta.interval.text()}; α (size): cannot tell, "
-    numbers |= {"needs": needs}
-    return law_record(EXPONENTS, law.selected, f"{text}needs {needs}.", evidence, numbers)
+    numbers = {
+        "target": target, "law": law.name, "beta": beta.numbers(), "alpha": {},
+        "formula": law.record["formula"], "points": law.record["points"], "broken_better": False,
+    }  # fmt: skip
+    needs = (*beta.needs(rows), need_students(rows))
+    status: Status = "cannot_tell" if beta.doubt else "answered"
+    return Answer(KEY, about_group(law.selected), status, numbers, needs)
 
 
 def _exponents(
-    found: Mapping[str, Mapping[tuple[str, ...], FittedLaw]],
-    key: tuple[str, ...],
+    rows: pd.DataFrame,
+    mine: Mapping[str, FittedLaw],
+    key: Key,
     target: str,
     laws: Sequence[FittedLaw],
-) -> dict[str, Any]:
-    mine = {size: groups[key] for size, groups in found.items() if key in groups}
+) -> Answer:
+    """The exponents of one group.
+
+    Args:
+        rows: Points of laws.
+        mine: The group's law in each measure of size.
+        key: The group.
+        target: loss or gap.
+        laws: All laws, among them a broken one that may be the best.
+    """
     alphas = {size: value for size, law in mine.items() if (value := exponent(law, "alpha"))}
-    betas = [value for law in mine.values() if (value := exponent(law, "beta"))]
+    betas = [value for law in mine.values() if (value := exponent(law, "beta"))][:1]
     first = next(iter(mine.values()))
-    parts, doubts, needs = [], [], []
-    for size, alpha in alphas.items():
-        if alpha.doubt:
-            doubts.append(f"α in {SIZE_NAMES[size]}: {alpha.doubt}")
-            needs.append(alpha.needs or "")
-        else:
-            parts.append(f"α (size) is {alpha.interval.text()} in {SIZE_NAMES[size]}")
-    if betas and betas[0].doubt is None:
-        parts.append(f"β (data) is {betas[0].interval.text()}")
-    elif betas:
-        doubts.append(f"β: {betas[0].doubt}")
-        needs.append(betas[0].needs or "")
-    evidence = (
-        f"{first.record['formula']}, fitted to {_TARGET_NAMES[target]} of "
-        f"{first.record['points']} runs."
-    )
-    evidence += "".join(
-        f" {SIZE_NAMES[size]}, not claimed: α = {alpha.interval.text()}.".capitalize()
-        for size, alpha in alphas.items()
-        if alpha.doubt
-    )
-    broken = [law for law in laws if law.best and law.name.startswith("broken")
-              and law.target == target and tuple(str(law.selected.get(k) or "") for k in GROUP_KEYS)
-              == key]  # fmt: skip
-    if broken:
-        evidence += (
-            " A law with a break in size predicted the second dearest rung better; these are the "
-            "exponents of the smooth law."
-        )
     numbers = {
         "target": target,
         "law": first.name,
         "alpha": {size: alpha.numbers() for size, alpha in alphas.items()},
         "beta": betas[0].numbers() if betas else {},
         "points": first.record["points"],
+        "formula": first.record["formula"],
+        "broken_better": any(
+            law.best and not law.law.smooth and law.target == target and group_of(law) == key
+            for law in laws
+        ),
     }
-    if not parts:
-        return cannot_tell(EXPONENTS, selected_of(key), "; ".join(doubts),
-                           " and ".join(dict.fromkeys(needs)), evidence, numbers)  # fmt: skip
-    text = f"Of {_TARGET_NAMES[target]}: " + "; ".join(parts) + "."
-    if doubts:
-        text += f" Cannot tell {'; '.join(doubts)}."
-        numbers["needs"] = " and ".join(dict.fromkeys(needs))
-    return law_record(EXPONENTS, selected_of(key), text, evidence, numbers)
+    values = [*alphas.values(), *betas]
+    needs = {need.what: need for one in values for need in one.needs(rows)}
+    status: Status = "answered" if any(one.doubt is None for one in values) else "cannot_tell"
+    about = about_group(selected_of(key))
+    return Answer(KEY, about, status, numbers, tuple(needs.values()))
 
 
 def method_differences(
-    laws: Sequence[FittedLaw], corpus_methods: Sequence[str]
-) -> list[dict[str, Any]]:
+    rows: pd.DataFrame, laws: Sequence[FittedLaw], corpus_methods: Sequence[str]
+) -> list[Answer]:
     """Differences of exponents between methods that share teacher, start and curation."""
     answers = []
     for target in TARGETS:
-        found = {size: grid_laws(laws, target, size) for size in SIZE_NAMES}
-        keys = list(dict.fromkeys(k for groups in found.values() for k in groups))
+        grids = {size: grid_laws(laws, target, size) for size in MEASURES}
+        keys = list(dict.fromkeys(key for groups in grids.values() for key in groups))
         for first, second in combinations(keys, 2):
             names = [k for k, a, b in zip(GROUP_KEYS, first, second, strict=True) if a != b]
             if not set(names) <= {"method", "cache"}:
@@ -169,79 +173,81 @@ def method_differences(
             # Against a corpus there is a question of its own, judged on the reference text.
             if any(selected_of(key)["method"] in corpus_methods for key in (first, second)):
                 continue
-            answers.append(_difference(found, first, second, target))
+            pairs = {
+                size: (groups[first], groups[second])
+                for size, groups in grids.items()
+                if first in groups
+                and second in groups
+                and groups[first].name == groups[second].name
+            }
+            answers.append(_difference(rows, pairs, first, second, target))
     return answers
 
 
 def _difference(
-    found: Mapping[str, Mapping[tuple[str, ...], FittedLaw]],
-    first: tuple[str, ...],
-    second: tuple[str, ...],
+    rows: pd.DataFrame,
+    pairs: Mapping[str, tuple[FittedLaw, FittedLaw]],
+    first: Key,
+    second: Key,
     target: str,
-) -> dict[str, Any]:
-    pairs = [
-        (size, groups[first], groups[second])
-        for size, groups in found.items()
-        if first in groups and second in groups and groups[first].name == groups[second].name
+) -> Answer:
+    groups = [
+        label_of({name: selected_of(key)[name] for name in ("method", "cache")})
+        for key in (first, second)
     ]
-    names = [_short(selected_of(key)) for key in (first, second)]
+    numbers: dict[str, Any] = {"target": target, "groups": groups}
     if not pairs:
-        return cannot_tell(DIFFERENCE, selected_of(first),
-                           f"{names[0]} and {names[1]} have no law of one form in one measure of "
-                           "size", "the same sizes and amounts of data for both")  # fmt: skip
-    values, doubts, needs = {}, [], []
-    for size, one, other in pairs:
-        for name in ("alpha", "beta"):
-            if (name == "beta" and "beta" in values) or name not in one.law.names:
-                continue
-            ends = [e for law in (one, other) if (e := exponent(law, name))]
-            label = f"alpha_{size}" if name == "alpha" else name
-            values[label] = coefficient_difference(curve_of(one), curve_of(other), name)
-            for end in ends:
-                if end.doubt:
-                    doubts.append(f"{label.split('_')[0]}: {end.doubt}")
-                    needs.append(end.needs or "")
-    return told_differences(DIFFERENCE, first, names, values, doubts, needs,
-                 f"Laws of one form ({pairs[0][1].record['formula']}) fitted to "
-                 f"{_TARGET_NAMES[target]}, {pairs[0][1].record['points']} and "
-                 f"{pairs[0][2].record['points']} runs, taken as independent.",
-                 {"target": target})  # fmt: skip
+        numbers |= {"reason": "no_common_law", "of": {}}
+        needs = (need_amounts(rows), need_students(rows))
+        about = about_group(selected_of(first))
+        return Answer(DIFFERENCE, about, "cannot_tell", numbers, needs)
+    one, other = next(iter(pairs.values()))
+    numbers |= {
+        "formula": one.record["formula"],
+        "points": [one.record["points"], other.record["points"]],
+    }
+    return compare_exponents(DIFFERENCE, rows, first, pairs, numbers)
 
 
-def told_differences(
+def compare_exponents(
     question: str,
-    key: tuple[str, ...],
-    names: Sequence[str],
-    values: Mapping[str, Interval],
-    doubts: Sequence[str],
-    needs: Sequence[str],
-    evidence: str,
+    rows: pd.DataFrame,
+    key: Key,
+    pairs: Mapping[str, tuple[FittedLaw, FittedLaw]],
     numbers: dict[str, Any],
-) -> dict[str, Any]:
-    """Say in words how the first group's exponents differ from the second's."""
-    numbers |= {"groups": list(names), **{name: value.numbers() for name, value in values.items()}}
-    unsure = {doubt.split(":")[0] for doubt in doubts}
-    sure = {name: value for name, value in values.items() if name.split("_")[0] not in unsure}
-    told = []
-    for name, value in values.items():
-        symbol = SYMBOLS[name.split("_")[0]]
-        size = SIZE_NAMES.get(name.partition("_")[2])
-        shown = f"{symbol}{f' in {size}' if size else ''} by {value.text()}"
-        if name not in sure:
-            evidence += f" Not claimed: {shown}."
-        elif value.sign:
-            told.append(f"{'larger' if value.sign > 0 else 'smaller'} {shown}")
-        else:
-            told.append(f"no clear difference in {shown.replace(' by ', ': ', 1)}")
-    if not sure:
-        return cannot_tell(question, selected_of(key), "; ".join(dict.fromkeys(doubts)),
-                           " and ".join(dict.fromkeys(needs)), evidence, numbers)  # fmt: skip
-    answer = f"{names[0]} against {names[1]}: {'; '.join(told)}."
-    if doubts:
-        answer += f" Cannot tell {'; '.join(dict.fromkeys(doubts))}."
-        numbers["needs"] = " and ".join(dict.fromkeys(needs))
-    return law_record(question, selected_of(key), answer, evidence, numbers)
+    bounded: bool = True,
+) -> Answer:
+    """How the first group's exponents differ from the second's.
 
+    Args:
+        question: The answer's key.
+        rows: Points of laws.
+        key: The first group.
+        pairs: The two groups' laws, of one form, in each measure of size.
+        numbers: What the answer holds beside the differences.
+        bounded: Whether a difference is claimed only of exponents whose intervals are bounded.
 
-def _short(selected: Mapping[str, Any]) -> str:
-    return label_of({key: selected.get(key) for key in ("method", "cache")})
+    Returns:
+        An answer whose numbers have, per difference (`alpha_<measure>`, `beta`), value, low and
+        high; and `doubts`, per exponent that may not be claimed: why, and the spans of both.
+    """
+    differences: dict[str, Estimate] = {}
+    doubts: dict[str, dict[str, Any]] = {}
+    needs: dict[str, Need] = {}
+    for size, (one, other) in pairs.items():
+        for name in INPUTS:
+            if (name == "beta" and "beta" in differences) or name not in one.law.names:
+                continue
+            label = f"alpha_{size}" if name == "alpha" else name
+            differences[label] = coefficient_difference(curve_of(one), curve_of(other), name)
+            for law in (one, other):
+                value = exponent(law, name)
+                if value and value.doubt and (bounded or value.doubt == "size_span"):
+                    doubts.setdefault(name, {"doubt": value.doubt, "span": value.span})
+                    needs |= {need.what: need for need in value.needs(rows)}
+    numbers |= {label: value.ends() for label, value in differences.items()}
+    numbers |= {"doubts": doubts}
+    about = about_group(selected_of(key))
+    claimed = [name for name in differences if name.split("_")[0] not in doubts]
+    status: Status = "answered" if claimed else "cannot_tell"
+    return Answer(question, about, status, numbers, tuple(needs.values()))

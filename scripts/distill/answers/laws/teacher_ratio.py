@@ -2,7 +2,7 @@
 
 Within a cell (students equal in all but the teacher) the log of the score is regressed on the log
 of N_t/N_s and its square. The optimum is where the slope b + 2 c x vanishes; its interval is
-Fieller's (1954): all x whose slope is not told from 0.
+Fieller's (1954): all x whose slope does not differ from 0.
 """
 
 from dataclasses import dataclass
@@ -12,20 +12,17 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student_t
 
-from distill.answers.laws.pairs import scored_on
-from distill.answers.record import cannot_tell, law_record
-from distill.laws.curves import SIZE_NAMES
-from distill.laws.forms import Array
+from distill.answers.answer import Answer, Need
+from distill.answers.laws.needs import need_draws, need_teachers
+from distill.contracts.points import MEASURES
+from distill.laws.common_text import scored_on
+from distill.laws.law import Array
 from distill.laws.points import levels
-from distill.stats.intervals import LEVEL, Interval, number
+from distill.stats.intervals import LEVEL, Estimate
 
-RATIO = "Which ratio of teacher to student is best?"
+KEY = "teacher_ratio"
 LEAST_TEACHERS = 3
 _CELL = ("student", "method", "cache", "curation", "init", "group")
-NEEDS = (
-    "at least 3 teachers of different sizes for the same students and data, on both sides of the "
-    "optimum, and enough draws to tell a curve from a line"
-)
 
 
 @dataclass(frozen=True)
@@ -43,8 +40,8 @@ class Curvature:
     """
 
     slope: float
-    curve: Interval
-    optimum: Interval | None
+    curve: Estimate
+    optimum: Estimate | None
     low: float
     high: float
     points: int
@@ -82,7 +79,7 @@ def curvature(ratio: Array, score: Array, cell: np.ndarray) -> Curvature | None:
     covariance = inverse * max(float(residual @ residual) / df, 1e-24)
     t = float(student_t.ppf(0.5 + LEVEL / 2, df))
     half = t * float(np.sqrt(covariance[1, 1]))
-    curve = Interval(float(c), float(c) - half, float(c) + half)
+    curve = Estimate.around(float(c), half)
     optimum = None
     if curve.sign > 0:
         # (b + 2 c x)^2 <= t^2 var(b + 2 c x): a quadratic in x with two real roots as c is not 0.
@@ -92,52 +89,46 @@ def curvature(ratio: Array, score: Array, cell: np.ndarray) -> Curvature | None:
         root = np.sqrt(max(q**2 - 4 * p * r, 0.0))
         ends = [(-q - root) / (2 * p), (-q + root) / (2 * p), -b / (2 * c)]
         low, high, best = (float(np.exp(end + middle)) for end in ends)
-        optimum = Interval(best, low, high)
+        optimum = Estimate(best, None, low, high)
     return Curvature(float(b), curve, optimum, float(ratio.min()), float(ratio.max()), len(x), df)
 
 
-def teacher_ratio_answers(rows: pd.DataFrame) -> list[dict[str, Any]]:
+def teacher_ratio_answers(rows: pd.DataFrame) -> list[Answer]:
     """The best ratio of teacher to student over all methods' cells, or why it cannot be told."""
-    column, text = scored_on(rows)
-    found: dict[str, Curvature | None] = {}
+    column = scored_on(rows)
+    fits: dict[str, Curvature | None] = {}
     teachers: dict[str, int] = {}
-    for size in SIZE_NAMES:
+    for size in MEASURES:
         sizes = rows[[f"teacher_{size}", size, column]].to_numpy(dtype=float)
         known = rows[(np.isfinite(sizes) & (sizes > 0)).all(axis=1)]
         counts = known[f"teacher_{size}"].to_numpy(dtype=float)
         teachers[size] = int(levels(counts, "params").max()) + 1 if len(known) else 0
         if teachers[size] >= LEAST_TEACHERS:
-            found[size] = _measured(known, size, column)
-    known_teachers = max(teachers.values())
-    if known_teachers < LEAST_TEACHERS:
-        because = f"the number of teachers whose size is known is {known_teachers}"
-        return [cannot_tell(RATIO, None, because, NEEDS, "",
-                            {"teachers": known_teachers})]  # fmt: skip
-    size = "params" if "params" in found else next(iter(found))
-    fit = found[size]
-    numbers: dict[str, Any] = {"teachers": known_teachers, "judged_on": column, "size": size}
-    numbers["measures"] = {name: _numbers(one) for name, one in found.items()}
+            fits[size] = _measured(known, size, column)
+    count = max(teachers.values())
+    numbers: dict[str, Any] = {"teachers": count}
+    more_teachers = need_teachers(max(LEAST_TEACHERS, count + 1), count)
+    if count < LEAST_TEACHERS:
+        return _refused("few_teachers", numbers, need_teachers(LEAST_TEACHERS, count))
+    size = "params" if "params" in fits else next(iter(fits))
+    fit = fits[size]
+    numbers |= {"judged_on": column, "size": size}
+    numbers["measures"] = {name: _numbers(one) for name, one in fits.items()}
     if fit is None:
-        return [cannot_tell(RATIO, None, "too few students met several teachers at equal data",
-                            NEEDS, "", numbers)]  # fmt: skip
-    evidence = (
-        f"A parabola in log N_t/N_s ({SIZE_NAMES[size]}) within equal students and data, judged "
-        f"on {text}: {fit.points} means of cell and teacher, {known_teachers} teachers, ratios "
-        f"{number(fit.low)} to {number(fit.high)}; curvature {fit.curve.text()}."
-    )
-    numbers |= {"ratio_low": fit.low, "ratio_high": fit.high, **fit.curve.numbers("curvature")}
+        return _refused("few_cells", numbers, more_teachers)
+    numbers |= {"ratio_low": fit.low, "ratio_high": fit.high, "points": fit.points}
+    numbers |= fit.curve.ends("curvature")
     if fit.optimum is None:
-        because = "the curvature's interval does not lie above 0"
-        return [cannot_tell(RATIO, None, because, NEEDS, evidence, numbers)]
+        return _refused("no_curvature", numbers, need_draws(rows))
     low, high = fit.optimum.low or 0.0, fit.optimum.high or np.inf
-    numbers |= fit.optimum.numbers()
+    numbers |= fit.optimum.ends()
     if not (fit.low < low and high < fit.high):
-        because = (
-            f"the optimum, {fit.optimum.text()}, is not clear of the ends of what was measured"
-        )
-        return [cannot_tell(RATIO, None, because, NEEDS, evidence, numbers)]
-    answer = f"A teacher {fit.optimum.text()} times the student's size, in {SIZE_NAMES[size]}."
-    return [law_record(RATIO, None, answer, evidence, numbers)]
+        return _refused("at_the_end", numbers, more_teachers)
+    return [Answer(KEY, numbers=numbers)]
+
+
+def _refused(reason: str, numbers: dict[str, Any], need: Need) -> list[Answer]:
+    return [Answer(KEY, {}, "cannot_tell", numbers | {"reason": reason}, (need,))]
 
 
 def _measured(rows: pd.DataFrame, size: str, column: str) -> Curvature | None:
@@ -162,5 +153,5 @@ def _measured(rows: pd.DataFrame, size: str, column: str) -> Curvature | None:
 def _numbers(fit: Curvature | None) -> dict[str, Any] | None:
     if fit is None:
         return None
-    optimum = fit.optimum.numbers() if fit.optimum else None
-    return {"curvature": fit.curve.numbers(), "optimum": optimum, "df": fit.df}
+    optimum = fit.optimum.ends() if fit.optimum else None
+    return {"curvature": fit.curve.ends(), "optimum": optimum, "df": fit.df}

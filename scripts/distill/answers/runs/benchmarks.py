@@ -1,30 +1,30 @@
-"""What benchmarks say: how much of its teacher's score each student keeps, in words and tables."""
+"""How much of its teacher's score on each benchmark a student keeps."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from distill.answers.record import record
-from distill.stats.intervals import Estimate, number, read_estimate
+from distill.answers.answer import Answer, Need, about_line
+from distill.answers.measured import Measured
+from distill.stats.intervals import Estimate, read_estimate
 from distill.table.lines import GROUP, Line
 
-BENCHMARKS = "How much of the teacher's score on benchmarks is kept?"
+KEY = "benchmarks"
 Cell = Mapping[str, Any]
 """A cell of references.json's benchmarks."""
 
 
-def answer_benchmarks(
-    lines: Sequence[Line], references: Mapping[str, Any] | None
-) -> list[dict[str, Any]]:
-    """Answer for each line and benchmark what its largest size keeps of the teacher's score."""
-    known = (references or {}).get("benchmarks") or {"cells": [], "tasks": {}}
+def answer(study: Measured) -> list[Answer]:
+    """For each line and benchmark, what its largest size keeps of the teacher's score."""
+    known = study.references.get("benchmarks") or {"cells": [], "tasks": {}}
     answers = []
-    for line in lines:
+    for line in study.lines:
         cells = [cell for cell in known["cells"] if _belongs(cell, line) and cell["samples"]]
         largest = max((cell["samples"] for cell in cells), default=0)
-        for cell in cells:
-            if cell["samples"] == largest:
-                found = _answer(line, cell, known["tasks"][cell["task"]])
-                answers.append(found | {"label": f"{line.label} · {cell['task']}"})
+        answers += [
+            _score(line, cell, known["tasks"][cell["task"]])
+            for cell in cells
+            if cell["samples"] == largest
+        ]
     return answers
 
 
@@ -32,71 +32,37 @@ def _belongs(cell: Cell, line: Line) -> bool:
     return all(cell[name] == getattr(line, name) for name in GROUP)
 
 
-def _answer(line: Line, cell: Cell, task: Mapping[str, Any]) -> dict[str, Any]:
-    kept, above = (share_in_percent(cell, name) for name in ("share", "share_above_chance"))
-    at = f"at n = {cell['samples']:,} the {task['metric']} is {plus_minus(cell)}"
-    if cell["difference"] is None:
-        text = f"Cannot tell, because the teacher has no model to be judged; {at}."
-    elif kept is None:
-        low = (
-            "lower is better" if task["higher_is_better"] is False else "its own is not clear of 0"
-        )
-        text = f"Cannot tell: {at}, and no share of the teacher's score is formed, as {low}."
-    else:
-        text = f"It keeps {kept.text('%')} of the teacher's score: {at}."
-        if above is not None:
-            text += f" Of what lies above guessing it keeps {above.text('%')}."
-    evidence = f"{_difference(cell)}{verdict(cell, task).capitalize()}. "
-    evidence += (
-        f"{task['n']:,} documents, the same for both; intervals are over documents and leave out "
-        f"what another draw or seed would change ({_runs(cell)} here)."
-    )
+def _score(line: Line, cell: Cell, task: Mapping[str, Any]) -> Answer:
     numbers = {key: value for key, value in cell.items() if key not in GROUP}
-    return record(BENCHMARKS, line, text, evidence, numbers | {"metric": task["metric"]})
+    numbers |= {"metric": task["metric"], "higher_is_better": task["higher_is_better"]}
+    numbers |= {"documents": task["n"], "against": standing(cell, task)}
+    about = about_line(line) | {"label": f"{line.label} · {cell['task']}"}
+    if cell["difference"] is None:
+        return Answer(KEY, about, "cannot_tell", numbers, (Need("teacher_model"),))
+    if cell["share"] is None:
+        lower = task["higher_is_better"] is False
+        need = Need("higher_is_better", True, False) if lower else Need("teacher_score_above_0")
+        return Answer(KEY, about, "cannot_tell", numbers, (need,))
+    return Answer(KEY, about, "answered", numbers)
 
 
-def _runs(cell: Cell) -> str:
-    return "one run" if cell["runs"] == 1 else f"the mean of {cell['runs']} runs"
+def standing(cell: Cell, task: Mapping[str, Any]) -> dict[str, str]:
+    """How a student stands against its teacher and against guessing, each if it has a score.
 
-
-def _difference(cell: Cell) -> str:
-    found = estimate_of(cell, "difference")
-    return "" if found is None else f"Its score minus the teacher's is {found.text()}. "
-
-
-def verdict(cell: Cell, task: Mapping[str, Any]) -> str:
-    """Say what can be told apart: the student from its teacher, and from guessing."""
-    words, better = [], {True: "better", False: "worse"}
+    better or worse beyond the noise, within_noise, or untested without an error bar.
+    """
+    against = {}
     up = task["higher_is_better"] is not False
-    for name, whom in (("difference", "the teacher"), ("above_chance", "guessing")):
-        found = estimate_of(cell, name)
-        if found is None:
-            continue
-        if not found.tested:
-            words.append(f"no error bar against {whom}")
-        elif found.sign == 0:
-            words.append(f"not told apart from {whom}")
-        else:
-            words.append(f"{better[(found.sign > 0) == up]} than {whom}")
-    return ", ".join(words) or "nothing to compare it with"
+    for name, whom in (("difference", "teacher"), ("above_chance", "guessing")):
+        value = estimate_of(cell, name)
+        if value is not None:
+            clear = "better" if (value.sign > 0) == up else "worse"
+            against[whom] = (
+                "untested" if not value.tested else clear if value.sign else "within_noise"
+            )
+    return against
 
 
 def estimate_of(cell: Cell, name: str) -> Estimate | None:
     """A cell's value with its interval; None where the cell has none."""
     return None if cell[name] is None else read_estimate(cell, name)
-
-
-def plus_minus(score: Mapping[str, Any] | None) -> str:
-    """Write a score with its standard error."""
-    if not score:
-        return "–"
-    error = "" if not score["stderr"] else f" ± {number(score['stderr'], 2)}"
-    return f"{number(score['value'])}{error}"
-
-
-def share_in_percent(cell: Cell, name: str) -> Estimate | None:
-    """A share in per cent."""
-    if (found := estimate_of(cell, name)) is None:
-        return None
-    ends = (found.stderr, found.low, found.high)
-    return Estimate(100 * found.value, *(None if end is None else 100 * end for end in ends))

@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from distill.answers.record import record
-from distill.answers.runs.at_equal_samples import grouped, paired
-from distill.stats.intervals import Estimate, mean_estimate, number
-from distill.table.lines import Line, has_values, mean_of
+from distill.answers.answer import Answer, Need, about_line
+from distill.answers.measured import Measured
+from distill.answers.paired import paired
+from distill.stats.intervals import Estimate, mean_estimate
+from distill.table.lines import Line, has_values, mean_of, sort_out
 
-CACHES = "What does a smaller cache cost?"
+KEY = "cache_costs"
 LOSS_BOUND, KL_BOUND = 0.5, 2.0
 """A cache is equivalent within these per cent of loss and of KL."""
 LEAST_PAIRS = 3
@@ -42,30 +43,29 @@ class CacheCost:
     ece: Estimate | None
 
     @property
-    def equivalent(self) -> str:
-        """Whether the cache is as good within the bounds: yes, no or cannot tell, and why.
+    def equivalent(self) -> tuple[str, str]:
+        """Whether the cache is as good within the bounds: yes, no or cannot_tell, and why.
 
         Yes if the 90 % intervals of loss and KL both lie inside ± their bounds (two one-sided
-        tests at 5 % each); no if one of them lies outside; else it cannot be told.
+        tests at 5 % each); no if one of them lies outside; else it is not known. The reason is
+        inside; loss_worse, loss_better, kl_worse or kl_better; few_pairs, no_kl or wide.
         """
         if self.pairs < LEAST_PAIRS:
-            return f"cannot tell: {self.pairs} pairs of runs, it needs {LEAST_PAIRS}"
-        bounds = (("loss", self.loss_percent, LOSS_BOUND), ("KL", self.kl_percent, KL_BOUND))
+            return "cannot_tell", "few_pairs"
+        bounds = (("loss", self.loss_percent, LOSS_BOUND), ("kl", self.kl_percent, KL_BOUND))
         inside = True
-        for name, found, bound in bounds:
-            if found is None or found.low is None or found.high is None:
+        for name, share, bound in bounds:
+            if share is None or share.low is None or share.high is None:
                 inside = False
-            elif found.low > bound:
-                return f"no: {name} is worse"
-            elif found.high < -bound:
-                return f"no: {name} is better"
-            elif found.low < -bound or found.high > bound:
+            elif share.low > bound:
+                return "no", f"{name}_worse"
+            elif share.high < -bound:
+                return "no", f"{name}_better"
+            elif share.low < -bound or share.high > bound:
                 inside = False
         if inside:
-            return "yes"
-        if self.kl_percent is None:
-            return "cannot tell: the table has no kl_teacher for it"
-        return "cannot tell: an interval reaches beyond its bounds"
+            return "yes", "inside"
+        return "cannot_tell", "no_kl" if self.kl_percent is None else "wide"
 
     def numbers(self) -> dict[str, Any]:
         """Return the comparison as plain JSON."""
@@ -78,12 +78,13 @@ class CacheCost:
             "bytes_per_token": self.size,
             "kept_mass": self.kept_mass,
             "same_targets": self.same_targets,
-            "equivalent": self.equivalent,
+            "equivalent": self.equivalent[0],
+            "equivalent_because": self.equivalent[1],
         }
         for name in ("loss", "loss_percent", "kl_percent", "ece"):
-            found = getattr(self, name)
+            share = getattr(self, name)
             key = name if name.endswith("percent") else f"{name}_difference"
-            out |= found.numbers(key) if found else {key: None}
+            out |= share.numbers(key) if share else {key: None}
         return out
 
 
@@ -105,7 +106,7 @@ def cache_groups(lines: list[Line], references: Mapping[str, Any] | None) -> lis
     """
     known = (references or {}).get("caches") or {}
     out = []
-    for group in grouped(lines, ("teacher", "curation", "student", "method")):
+    for group in sort_out(lines, "teacher", "curation", "student", "method"):
         mine = [line for line in group if line.reads_cache]
         if len(mine) < 2:
             continue
@@ -156,8 +157,8 @@ def _cache_cost(line: Line, reference: Line, caches: Mapping[str, Any]) -> Cache
     def over_pairs(column: str, f: Callable[[float, float], float | None]) -> Estimate | None:
         if not all(has_values(x.runs, column) for x in (line, reference)):
             return None
-        found = (f(*pair) for pair in paired(line, reference, column).values())
-        values = [value for value in found if value is not None]
+        shares = (f(*pair) for pair in paired(line, reference, column).values())
+        values = [value for value in shares if value is not None]
         return mean_estimate(values) if values else None
 
     def percent(one: float, other: float) -> float | None:
@@ -180,89 +181,46 @@ def _cache_cost(line: Line, reference: Line, caches: Mapping[str, Any]) -> Cache
     )
 
 
-def compare_caches(lines: list[Line], references: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """Answer what a smaller cache costs each student and method that has several."""
-    return [_smaller_cache(group) for group in cache_groups(lines, references)]
+def answer(study: Measured) -> list[Answer]:
+    """What a smaller cache costs each student and method that has several."""
+    return [_smaller_cache(group) for group in cache_groups(study.lines, study.references)]
 
 
-def _smaller_cache(group: CacheGroup) -> dict[str, Any]:
+def _smaller_cache(group: CacheGroup) -> Answer:
     """Recommend a cache, and give each one's differences from the reference."""
     name = group.reference.cache
-    good = [c for c in group.others if c.equivalent == "yes" and c.same_targets]
+    good = [c for c in group.others if c.equivalent[0] == "yes" and c.same_targets]
     sizes = {c.line.cache: c.size for c in good} | {name: group.size}
-    cheapest = None
-    if None in sizes.values():
-        answer = "Cannot tell which cache is the cheapest: their sizes are not known."
-    else:
-        cheapest = min(sizes, key=lambda cache: (sizes[cache], cache != name))
-        if cheapest == name:
-            answer = (
-                f"No smaller cache is shown to be equivalent to {name} "
-                f"({number(group.size, 4)} bytes per token)."
-            )
-        else:
-            answer = (
-                f"The cheapest cache equivalent to {name} is {cheapest}: "
-                f"{number(sizes[cheapest], 4)} bytes per token against {number(group.size, 4)}."
-            )
-    lowest: dict[str, str | None] = {}
-    for attribute, words in (("loss_percent", "loss"), ("kl_percent", "KL")):
-        lowest[attribute], told = _lowest(group, attribute)
-        answer += f" Lowest {words}: {told}" if told else ""
-    evidence = (
-        f"Equivalent means within {LOSS_BOUND} % in loss and {KL_BOUND:g} % in KL, both 90 % "
-        "intervals inside; runs with the same draw, seed and samples are compared with each other, "
-        "and the differences averaged over all of them."
-    )
-    for cost in group.others:
-        evidence += f" {cost.line.cache}: {_told_cost(cost)}."
+    unsized = None in sizes.values()
     numbers = {
         "reference": name,
         "reference_bytes_per_token": group.size,
         "reference_kept_mass": mean_of(group.reference.runs, "cache_kept_mass"),
         "loss_bound_percent": LOSS_BOUND,
         "kl_bound_percent": KL_BOUND,
-        "cheapest_equivalent": cheapest,
-        "lowest_loss": lowest["loss_percent"],
-        "lowest_kl": lowest["kl_percent"],
+        "least_pairs": LEAST_PAIRS,
+        "cheapest_equivalent": None
+        if unsized
+        else min(sizes, key=lambda cache: (sizes[cache], cache != name)),
+        "lowest_loss": _lowest(group, "loss_percent"),
+        "lowest_kl": _lowest(group, "kl_percent"),
         "caches": [cost.numbers() for cost in group.others],
     }
-    found = record(CACHES, group.reference, answer, evidence, numbers)
-    found["label"] = group.label
-    return found
+    about = {**about_line(group.reference), "label": group.label}
+    if unsized:
+        needs = (Need("column", ["cache_bytes_per_token"]),)
+        return Answer(KEY, about, "cannot_tell", numbers, needs)
+    return Answer(KEY, about, "answered", numbers)
 
 
-def _lowest(group: CacheGroup, attribute: str) -> tuple[str | None, str]:
-    """Return the cache with the lowest mean of a share, and say it with its interval."""
+def _lowest(group: CacheGroup, attribute: str) -> str | None:
+    """Return the cache with the lowest mean of a share; None where the share is not known."""
     shares = [
-        (found, cost.line.cache)
+        (share.value, cost.line.cache)
         for cost in group.others
-        if (found := getattr(cost, attribute)) is not None
+        if (share := getattr(cost, attribute)) is not None
     ]
     if not shares:
-        return None, ""
-    found, cache = min(shares, key=lambda pair: pair[0].value)
-    if found.value >= 0:
-        return group.reference.cache, f"{group.reference.cache}, the reference."
-    clear = "" if found.sign < 0 else ", not clear of the noise"
-    return cache, f"{cache}, {found.text('%')} against the reference{clear}."
-
-
-def _told_cost(cost: CacheCost) -> str:
-    """Say what one cache costs."""
-    parts = [f"{cost.pairs} pairs"]
-    if cost.size is not None:
-        parts.append(f"{number(cost.size, 4)} bytes per token")
-    if cost.kept_mass is not None:
-        parts.append(f"keeps {number(100 * cost.kept_mass)} % of the teacher's mass word by word")
-    for name, unit, found in (
-        ("loss", "%", cost.loss_percent),
-        ("loss", "nats", cost.loss),
-        ("KL", "%", cost.kl_percent),
-        ("ECE", "", cost.ece),
-    ):
-        if found is not None:
-            parts.append(f"{name} {found.text(unit)}")
-    if not cost.same_targets:
-        parts.append("other teachers' targets, so not the cost of size alone")
-    return ", ".join(parts) + f"; equivalent: {cost.equivalent}"
+        return None
+    value, cache = min(shares, key=lambda pair: pair[0])
+    return group.reference.cache if value >= 0 else cache

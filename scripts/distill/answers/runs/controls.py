@@ -1,56 +1,60 @@
 """Controls: how much of the gain of more data stays at equal updates or with early stopping.
 
 At fixed epochs more samples also mean more updates. A control holds the updates (train.max_updates)
-or stops by the validation loss, and shows what the data alone bought.
+or stops by the validation loss, and shows what the data alone contribute. A line has equal updates
+if its updates do not change over its sizes, equal epochs if its epochs do not; early stopping is
+read from the settings of its method.
 """
 
 import math
 from typing import Any
 
-from distill.answers.record import record
-from distill.answers.runs.at_equal_samples import loss_differences
-from distill.stats.intervals import Estimate, Spread, estimate, number, pooled_spread
-from distill.table.lines import Line, Settings, alike, same_method, steady, train_setting
+from distill.answers.answer import Answer, Need
+from distill.answers.measured import Measured
+from distill.answers.needs import change_method, need_precision
+from distill.answers.paired import about_pair, loss_differences
+from distill.stats.intervals import Estimate, Spread, estimate, pooled_spread
+from distill.table.lines import (
+    Line,
+    Settings,
+    alike,
+    mean_of,
+    same_method,
+    steady,
+    train_setting,
+)
 
-CONTROLS = "How much of the gain of data stays in a control?"
-KINDS = {"updates": "equal updates", "stopping": "early stopping"}
+KEY = "controls"
+KINDS = ("updates", "stopping")
 FREE = ("epochs", "max_updates", "early_stopping")
 
 
-def controls(lines: list[Line], spread: Spread | None, settings: Settings) -> list[dict[str, Any]]:
-    """Compare the gain of data at equal epochs with that in each control, over the common sizes.
-
-    A line has equal updates if its updates do not change over its sizes, equal epochs if its epochs
-    do not; early stopping is read from `methods`.
-
-    Args:
-        lines: lines of the runs table.
-        spread: standard deviation of a run's loss, pooled over all cells of the table.
-        settings: `methods`, to tell which methods differ in these settings alone.
-    """
-    answers = []
-    usual = [line for line in lines if _kind(line, settings) == "epochs"]
-    for line in lines:
-        kind = _kind(line, settings)
-        if kind not in KINDS:
-            continue
-        for other in usual:
-            if alike(line, other) and same_method(line, other, settings, *FREE):
-                answers.append(_compare(other, line, kind, spread))
+def answer(study: Measured) -> list[Answer]:
+    """Compare the gain of data at equal epochs with that in each control, over the common sizes."""
+    lines, settings = study.parts, study.settings
+    kinds = [(line, _kind(line, settings)) for line in lines]
+    usual = [line for line, kind in kinds if kind == "epochs"]
+    answers = [
+        _compare(other, line, kind, study.part_spread)
+        for line, kind in kinds
+        if kind in KINDS
+        for other in usual
+        if alike(line, other) and same_method(line, other, settings, *FREE)
+    ]
     if answers:
         return answers
-    return [
-        record(
-            CONTROLS,
-            None,
-            "Cannot tell, because no line with equal updates or with early stopping has a partner "
-            "with equal epochs; needs two methods that differ in train.max_updates or "
-            "train.early_stopping alone, over at least two sizes.",
-            f"{len(lines)} lines looked at, {len(usual)} of them with equal epochs. At fixed "
-            "epochs, more samples are also more updates.",
-            {"compared": []},
-        )
-    ]
+    numbers = {"compared": [], "lines": len(lines), "lines_at_equal_epochs": len(usual)}
+    need = Need("control", "updates", change=_control(usual, settings))
+    return [Answer(KEY, {}, "cannot_tell", numbers, (need,))]
+
+
+def _control(usual: list[Line], settings: Settings) -> dict[str, Any]:
+    """A method that stops each size of a line after as many updates as its smallest size."""
+    for line in usual:
+        smallest = mean_of(line.runs[line.runs["samples"] == line.sizes[0]], "updates")
+        if smallest is not None:
+            return change_method(line.method, settings, max_updates=round(smallest))
+    return {}
 
 
 def _kind(line: Line, settings: Settings) -> str | None:
@@ -65,62 +69,32 @@ def _kind(line: Line, settings: Settings) -> str | None:
     return "epochs" if steady(line, "epochs") is not None else None
 
 
-def _compare(usual: Line, control: Line, kind: str, spread: Spread | None) -> dict[str, Any]:
+def _compare(usual: Line, control: Line, kind: str, spread: Spread | None) -> Answer:
     common = sorted(set(usual.sizes) & set(control.sizes))
     numbers: dict[str, Any] = {
         "compared": [usual.label, control.label],
         "control": kind,
         "samples": common,
     }
-    words = KINDS[kind]
-    label = f"{control.label} or {usual.label}"
+    about = about_pair(control, usual)
     if len(common) < 2:
-        found = record(
-            CONTROLS,
-            control,
-            f"Cannot tell ({words}), because it shares {len(common)} sizes with the runs at equal "
-            "epochs; needs two.",
-            f"Compared with {usual.label}.",
-            numbers,
-        )
-        return found | {"label": label}
+        missing = sorted({*usual.sizes, *control.sizes})
+        need = Need("common_sizes", 2, len(common), {"runs[].samples": missing})
+        return Answer(KEY, about, "cannot_tell", numbers, (need,))
     small, large = common[0], common[-1]
     gains = [_gain(line, small, large, spread) for line in (usual, control)]
-    lost = _lost(usual, control, small, large, spread)
     numbers |= {
         "from": small,
         "to": large,
         **gains[0].numbers("gain_at_equal_epochs"),
         **gains[1].numbers("gain_in_control"),
-        **lost.numbers("gain_lost"),
+        **_lost(usual, control, small, large, spread).numbers("gain_lost"),
+        "share_that_stays": gains[1].value / gains[0].value if gains[0].sign > 0 else None,
     }
-    share = gains[1].value / gains[0].value if gains[0].sign > 0 else None
-    numbers["share_that_stays"] = share
-    step = f"n = {small:,} to {large:,}"
-    if not gains[1].tested:
-        answer = f"Cannot tell ({words}): no size has two runs, so there is no error bar."
-    elif gains[1].sign > 0:
-        answer = f"With {words} the data from {step} still lower the loss by "
-        answer += f"{gains[1].text('nats')}"
-        answer += f", {number(100 * share, 2)} % of the gain at equal epochs" if share else ""
-        answer += {
-            1: "; the rest came with more updates." if kind == "updates" else "; it gains less.",
-            0: "; the two gains do not differ by more than the noise.",
-            -1: "; that is more than at equal epochs.",
-        }[lost.sign]
-    elif gains[1].sign < 0:
-        answer = f"With {words} the data from {step} raise the loss: gain {gains[1].text('nats')}."
-    else:
-        answer = f"Cannot tell ({words}): the gain from {step} is {gains[1].text('nats')}"
-        answer += (
-            f", while at equal epochs it is {number(gains[0].value)}." if gains[0].sign else "."
-        )
-    evidence = (
-        f"Gain from {step}: {gains[0].text('nats')} at equal epochs, {gains[1].text('nats')} with "
-        f"{words}; their difference, runs with the same draw and seed subtracted first, is "
-        f"{lost.text('nats')}."
-    )
-    return record(CONTROLS, control, answer, evidence, numbers) | {"label": label}
+    if gains[1].sign:
+        return Answer(KEY, about, "answered", numbers)
+    runs = int(control.cells("loss")["count"].loc[[small, large]].min())
+    return Answer(KEY, about, "cannot_tell", numbers, (need_precision(gains[1], runs),))
 
 
 def _gain(line: Line, small: int, large: int, spread: Spread | None) -> Estimate:

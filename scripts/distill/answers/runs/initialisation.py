@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from distill.answers.record import record
-from distill.answers.runs.at_equal_flops import Curve
-from distill.stats.intervals import LEVEL, Spread, number
+from distill.answers.answer import Answer, Need
+from distill.answers.interpolated import Interpolated
+from distill.answers.measured import Measured
+from distill.answers.needs import need_repeats, need_sizes
+from distill.answers.paired import about_pair
+from distill.stats.intervals import LEVEL, Spread
 from distill.table.lines import (
     STEADY,
     Line,
@@ -22,7 +25,7 @@ from distill.table.lines import (
     trait,
 )
 
-INIT_WORTH = "What is an initialisation worth in samples?"
+KEY = "initialisation"
 GIVEN = ("cut", "pretrained")
 NEAR = 1.25
 """Largest ratio of sizes that still counts as the same architecture's neighbour."""
@@ -30,42 +33,34 @@ GRID = 401
 """Points of the grid on which a curve is searched."""
 
 
-def worth_of_init(
-    lines: list[Line], spread: Spread | None, settings: Settings
-) -> list[dict[str, Any]]:
-    """Answer how many more samples a random student needs for the loss of one that was given.
+def answer(study: Measured) -> list[Answer]:
+    """How many more samples a random student needs for the loss of one cut or pre-trained.
 
-    Each student that was cut or pre-trained is compared with the random one of the nearest size,
-    all else equal: teacher, method, cache, curation and epochs.
-
-    Args:
-        lines: lines of the runs table.
-        spread: standard deviation of a run's loss, pooled over all cells of the table.
-        settings: `methods`, the settings of each.
+    Each such student is compared with the random one of the nearest size, all else equal: teacher,
+    method, cache, curation and epochs.
     """
     answers = []
-    for group in sort_out(lines, "teacher", "group", "curation", "cache"):
+    for group in sort_out(study.parts, "teacher", "group", "curation", "cache"):
         randoms = [line for line in group if trait(line, "init") == "random"]
         for line in group:
             if trait(line, "init") not in GIVEN:
                 continue
-            if other := _nearest(line, randoms, settings):
-                answers.append(_worth(line, other, spread))
+            if other := _nearest(line, randoms, study.settings):
+                answers.append(_worth(line, other, study.part_spread))
     if answers:
         return answers
-    inits = sorted({trait(line, "init") or "unknown" for line in lines})
-    return [
-        record(
-            INIT_WORTH,
-            None,
-            f"Cannot tell, because the students' initialisation is {' and '.join(inits)} "
-            f"{'throughout' if len(inits) == 1 else 'without a random partner'}; needs a "
-            "student that was cut or pre-trained and a random one of the same architecture (or "
-            f"within {NEAR:g} × its size), by the same method on the same text.",
-            f"{len(lines)} lines looked at.",
-            {"inits": inits},
-        )
-    ]
+    inits = sorted({trait(line, "init") or "unknown" for line in study.parts})
+    numbers = {"inits": inits, "lines": len(study.parts), "largest_size_ratio": NEAR}
+    return [Answer(KEY, {}, "cannot_tell", numbers, (_partner(study.parts, inits),))]
+
+
+def _partner(lines: list[Line], inits: list[str]) -> Need:
+    """The initialisation that is missing beside the first student of another kind."""
+    random = [line.student for line in lines if trait(line, "init") == "random"]
+    others = [line.student for line in lines if trait(line, "init") in GIVEN]
+    wanted, student = ("random", others) if others else ("pretrained", random)
+    change = {f"students.{student[0]}-{wanted}.init": wanted} if student else {}
+    return Need("initialisation", wanted, inits, change)
 
 
 def _nearest(line: Line, randoms: list[Line], settings: Settings) -> Line | None:
@@ -85,77 +80,55 @@ def _nearest(line: Line, randoms: list[Line], settings: Settings) -> Line | None
     return min(near)[2] if near else None
 
 
-def _worth(line: Line, other: Line, spread: Spread | None) -> dict[str, Any]:
-    sizes = [mean_of(x.runs, "params") for x in (line, other)]
-    mine, theirs = Curve.of(line, "samples"), Curve.of(other, "samples")
+def _worth(line: Line, other: Line, spread: Spread | None) -> Answer:
+    mine, theirs = Interpolated.of(line, "samples"), Interpolated.of(other, "samples")
     numbers: dict[str, Any] = {
         "compared": [line.label, other.label],
         "inits": [trait(line, "init"), "random"],
-        "params": sizes,
+        "params": [mean_of(x.runs, "params") for x in (line, other)],
+        "range": [other.sizes[0], other.sizes[-1]],
         "points": [],
+        "outcome": "one_size",
     }
+    about = about_pair(line, other)
     if mine is None or theirs is None or len(theirs.flops) < 2:
-        answer = f"Cannot tell: {other.label} has one size, and a curve needs two; add sizes."
-        return record(INIT_WORTH, line, answer, "", numbers)
+        return Answer(KEY, about, "cannot_tell", numbers, (need_sizes(2, other.sizes),))
     table = Table.of(theirs)
     points = [_equivalent(mine, table, k, n, spread) for k, n in enumerate(line.sizes)]
-    numbers["points"] = points
-    whole = [p for p in points if p["equivalent"] is not None and p["high"] is not None]
-    kind = {"cut": "being cut from the teacher", "pretrained": "pre-training"}[trait(line, "init")]
-    reach = f"n = {other.sizes[0]:,} to {other.sizes[-1]:,}"
-    if spread is None:
-        answer = "Cannot tell: no size has two runs, so there is no error bar."
-    elif whole:
-        best = whole[-1]
-        extra = best["equivalent"] - best["samples"]
-        low, high = (best[end] - best["samples"] for end in ("low", "high"))
-        if low <= 0 <= high:
-            answer = (
-                f"At n = {best['samples']:,} {kind} is worth {_count(extra)} samples (90 % "
-                f"interval {_count(low)} to {_count(high)}): cannot tell it from nothing."
-            )
-        else:
-            answer = (
-                f"At n = {best['samples']:,} {kind} is worth {_count(extra)} samples (90 % "
-                f"interval {_count(low)} to {_count(high)}): a random student reaches "
-                "that loss at about "
-                f"{_count(best['equivalent'])}."
-            )
-    elif above := [p for p in points if p["high"] is None and (p["low"] or 0) > p["samples"]]:
-        first = above[0]
-        answer = (
-            f"At n = {first['samples']:,} {kind} is worth more than "
-            f"{_count(first['low'] - first['samples'])} samples: no random student of "
-            f"{reach} is clearly as good."
-        )
-    elif below := [p for p in points if p["low"] is None and 0 < (p["high"] or 0) < p["samples"]]:
-        last = below[-1]
-        answer = (
-            f"At n = {last['samples']:,} {kind} costs at least "
-            f"{_count(last['samples'] - last['high'])} samples: a random student is as good "
-            "with so many fewer."
-        )
-    else:
-        answer = f"Cannot tell: the noise hides where the curve of {reach} meets its loss."
-    same = sizes[0] == sizes[1]
-    evidence = (
-        f"Each loss of {line.label} is looked up on the curve of {other.label} ({reach}), a "
-        "straight line in log loss against log samples between measured sizes, never beyond them. "
-        + "; ".join(_told(point) for point in points)
-        + ". "
-        + (
-            "Both have the same number of parameters."
-            if same
-            else f"Their sizes differ: {number(sizes[0])} against {number(sizes[1])} parameters, "
-            "which is part of the difference."
-        )
-    )
-    found = record(INIT_WORTH, line, answer, evidence, numbers)
-    return found | {"label": f"{line.label} or {other.label}"}
+    outcome, worth = _outcome(points) if spread else ("no_error_bar", {})
+    numbers |= {"points": points, "outcome": outcome, **worth}
+    if outcome in ("more", "less", "above", "below"):
+        return Answer(KEY, about, "answered", numbers)
+    need = need_repeats() if spread is None else Need("precision")
+    return Answer(KEY, about, "cannot_tell", numbers, (need,))
 
 
-def _count(value: float) -> str:
-    return number(round(value)) if abs(value) >= 100 else number(value, 2)
+def _outcome(points: list[dict[str, Any]]) -> tuple[str, dict[str, Any]]:
+    """What the points say together, and the worth in samples at the size that says it.
+
+    more or less: an interval without 0; nothing: an interval with 0; above: only a lower bound;
+    below: only an upper bound; hidden: the noise hides where the curves meet.
+    """
+    whole = [p for p in points if None not in (p["equivalent"], p["low"], p["high"])]
+    if whole:
+        worth = _worth_numbers(whole[-1])
+        sign = 1 if worth["worth_low"] > 0 else -1 if worth["worth_high"] < 0 else 0
+        return {1: "more", -1: "less", 0: "nothing"}[sign], worth
+    if above := [p for p in points if p["high"] is None and (p["low"] or 0) > p["samples"]]:
+        return "above", _worth_numbers(above[0])
+    if below := [p for p in points if p["low"] is None and 0 < (p["high"] or 0) < p["samples"]]:
+        return "below", _worth_numbers(below[-1])
+    return "hidden", {}
+
+
+def _worth_numbers(point: dict[str, Any]) -> dict[str, Any]:
+    """The samples of a point, and what its initialisation is worth there with its interval."""
+    ends = {"worth": "equivalent", "worth_low": "low", "worth_high": "high"}
+    worth = {
+        name: None if point[end] is None else point[end] - point["samples"]
+        for name, end in ends.items()
+    }
+    return {"samples": point["samples"], **worth}
 
 
 @dataclass(frozen=True)
@@ -168,7 +141,7 @@ class Table:
     bend: np.ndarray
 
     @classmethod
-    def of(cls, curve: Curve) -> "Table":
+    def of(cls, curve: Interpolated) -> "Table":
         """Tabulate a curve."""
         grid = np.geomspace(curve.flops[0], curve.flops[-1], GRID)
         read = [curve.read_off(float(m)) for m in grid]
@@ -178,7 +151,7 @@ class Table:
 
 
 def _equivalent(
-    mine: Curve, theirs: Table, place: int, samples: int, spread: Spread | None
+    mine: Interpolated, theirs: Table, place: int, samples: int, spread: Spread | None
 ) -> dict[str, Any]:
     """Return the samples at which the other curve meets the loss of this one, with an interval.
 
@@ -209,15 +182,3 @@ def _equivalent(
     elif (above < 0).all():
         out["high"] = float(grid[0])
     return out
-
-
-def _told(point: dict[str, Any]) -> str:
-    ends = [point["low"], point["high"]]
-    at = f"n = {point['samples']:,}"
-    if point["equivalent"] is None and ends == [None, None]:
-        return f"{at}: not met"
-    if point["equivalent"] is None:
-        word = "above" if ends[1] is None else "below"
-        return f"{at}: {word} {_count(next(end for end in ends if end is not None))}"
-    low, high = ("open" if end is None else _count(end) for end in ends)
-    return f"{at}: as {_count(point['equivalent'])} ({low} to {high})"

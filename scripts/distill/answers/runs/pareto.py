@@ -1,7 +1,7 @@
 """Which runs are on the Pareto front over loss and what a model costs to use, or took to make.
 
 A model beats another if its loss is clearly lower, that is beyond the noise between runs, and its
-cost is not higher. A lower cost at a loss that noise cannot tell apart is no proof of being better.
+cost is not higher. A lower cost at a loss within the noise does not prove a model better.
 """
 
 import math
@@ -13,26 +13,23 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from distill.answers.record import record
-from distill.answers.runs.energy_quality import KWH, how_read
-from distill.stats.intervals import LEVEL, Spread, number, pooled_spread
-from distill.table.lines import Line, has_values, mean_of, pooled_over, sort_out
+from distill.answers.answer import Answer, Need
+from distill.answers.measured import Measured
+from distill.answers.needs import need_repeats
+from distill.answers.runs.energy_quality import KWH, estimated_share
+from distill.contracts.energy import WATTS_PER_CPU
+from distill.stats.intervals import LEVEL, Spread, pooled_spread
+from distill.table.lines import Line, has_values, mean_of, sort_out
 
-PARETO = "Which runs are on the Pareto front?"
-COSTS = {
-    "params": ("parameters", False),
-    "size_mb": ("size in MB", False),
-    "flops_per_token": ("FLOPs per token", False),
-    "tokens_per_second": ("latency", True),
-    "peak_memory_mb": ("peak memory", False),
-    KWH: ("energy", False),
-}
-"""Columns of costs, what they are called, and whether more is better."""
+KEY = "pareto"
+COSTS = ("params", "size_mb", "flops_per_token", "tokens_per_second", "peak_memory_mb", KWH)
+"""Columns of costs."""
+MORE_IS_BETTER = ("tokens_per_second",)
 MEASURED_COSTS = ("tokens_per_second", "peak_memory_mb")
 TO_MAKE = (KWH,)
 """Costs of making a model; all others are those of using it, which its architecture decides."""
-SHOWN = 8
-"""Most models that a sentence names."""
+MOST_BEATEN_BY = 8
+"""Most models that are listed as beating another."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +48,13 @@ class Model:
         return f"{self.line.label} at n = {self.samples:,}"
 
 
-def pareto_fronts(lines: list[Line]) -> list[dict[str, Any]]:
-    """Answer for each cost, and for all of them at once, which runs are on the front.
+def answer(study: Measured) -> list[Answer]:
+    """For each cost, and for all of them at once, which runs are on the front.
 
-    Models of different teachers are judged on different texts and are not compared.
+    Models of different teachers are evaluated on different texts and are not compared.
     """
     answers = []
-    spread = pooled_over(lines, "loss")
-    for group in sort_out(lines, "teacher", "group"):
+    for group in sort_out(study.parts, "teacher", "group"):
         known = [c for c in COSTS if all(has_values(line.runs, c) for line in group)]
         table = pd.concat([line.runs for line in group])
         used = [c for c in known if c not in TO_MAKE]
@@ -68,28 +64,18 @@ def pareto_fronts(lines: list[Line]) -> list[dict[str, Any]]:
         # Costs that are the same for all models leave the loss alone to decide: one answer.
         choices += [tuple(flat)] if flat else []
         choices += [(c,) for c in known if c in TO_MAKE]
-        answers += [_front(group, columns, spread) for columns in choices]
+        answers += [_front(group, columns, study.part_spread) for columns in choices]
         answers += [_missing(group, column) for column in COSTS if column not in known]
     return answers
 
 
-def _title(columns: Sequence[str]) -> str:
-    *first, last = (COSTS[column][0] for column in columns)
-    return f"loss and {', '.join(first)} and {last} at once" if first else f"loss and {last}"
+def _missing(group: list[Line], column: str) -> Answer:
+    numbers = {"costs": [column], "models": []}
+    needs = (Need("column", [column]),)
+    return Answer(KEY, {"teacher": group[0].teacher}, "cannot_tell", numbers, needs)
 
 
-def _missing(group: list[Line], column: str) -> dict[str, Any]:
-    found = record(
-        PARETO,
-        None,
-        f"Cannot tell for {_title((column,))}: column {column} is not filled in for every run.",
-        "A front needs loss and cost of every run.",
-        {"costs": [column], "models": []},
-    )
-    return found | {"teacher": group[0].teacher or None, "label": _title((column,))}
-
-
-def _front(group: list[Line], columns: tuple[str, ...], spread: Spread | None) -> dict[str, Any]:
+def _front(group: list[Line], columns: tuple[str, ...], spread: Spread | None) -> Answer:
     models = [model for line in group for model in _models(line, columns)]
     blurs = [_blur(group, column) for column in columns]
     beaten_by, on_front = _compare(models, columns, blurs, spread)
@@ -102,6 +88,8 @@ def _front(group: list[Line], columns: tuple[str, ...], spread: Spread | None) -
         "costs": list(columns),
         "pooled_sd": spread.sd if spread else None,
         "pooled_df": spread.df if spread else 0,
+        "costs_equal": len({model.costs for model in models}) == 1,
+        "costs_repeated": any(blurs),
         "models": [
             {
                 "label": models[k].line.label,
@@ -111,66 +99,39 @@ def _front(group: list[Line], columns: tuple[str, ...], spread: Spread | None) -
                 "runs": models[k].runs,
                 "loss": models[k].loss,
                 "status": status[k],
-                "beaten_by": [models[j].name for j in beaten_by[k][:SHOWN]],
+                "beaten_by": [models[j].name for j in beaten_by[k][:MOST_BEATEN_BY]],
             }
-            | {c: _shown_cost(c, value) for c, value in zip(columns, models[k].costs, strict=True)}
+            | {
+                column: _natural_cost(column, cost)
+                for column, cost in zip(columns, models[k].costs, strict=True)
+            }
             for k in order
         ],
     }
-    front = [models[k] for k in order if status[k] == "front"]
-    open_ = [models[k] for k in order if status[k] == "undecided"]
-    beaten = [k for k in order if status[k] == "beaten"]
-    listed = "; ".join(_told(model, columns) for model in front[:SHOWN])
-    more = f"; and {len(front) - SHOWN} more" if len(front) > SHOWN else ""
-    lead = f"Over {_title(columns)}"
-    if len({model.costs for model in models}) == 1:
-        lead += ", where all cost the same"
-    if spread is None:
-        answer = (
-            f"{lead}: cannot tell, there is no error bar: no line has two runs of one size. By the "
-            f"bare means the front is {listed}{more}."
-        )
-    else:
-        answer = f"{lead}, on the front: {listed}{more}. {len(beaten)} of {len(models)} are beaten"
-        answer += (
-            f"; of {len(open_)} it cannot be told, they are behind by no more than the noise "
-            "between runs."
-            if open_
-            else "."
-        )
-    evidence = (
-        f"Mean losses of {sum(m.runs for m in models)} runs of {len(models)} models (one line at "
-        "one size). To beat another, a loss must be lower by more than the 90 % interval of the "
-        "difference of two means, each pair for itself, at a cost that is not higher. "
-    )
-    if beaten:
-        told = [f"{models[k].name} by {models[beaten_by[k][0]].name}" for k in beaten[:SHOWN]]
-        evidence += f"Beaten: {'; '.join(told)}"
-        evidence += f"; and {len(beaten) - SHOWN} more. " if len(beaten) > SHOWN else ". "
-    if any(column in MEASURED_COSTS for column in columns) and not any(blurs):
-        evidence += "Speed and memory were measured once per architecture, without an error bar."
     if KWH in columns:
-        evidence += "Energy is that of training and of the run's share of the teacher's work. "
-        evidence += how_read(pd.concat([line.runs for line in group]))
-    found = record(PARETO, None, answer, evidence.strip(), numbers)
-    return found | {"teacher": group[0].teacher or None, "label": _title(columns)}
+        estimated = estimated_share(pd.concat([line.runs for line in group]))
+        numbers |= {"kwh_estimated": estimated, "watts_per_cpu": WATTS_PER_CPU}
+    about = {"teacher": group[0].teacher}
+    if spread is None:
+        return Answer(KEY, about, "cannot_tell", numbers, (need_repeats(),))
+    return Answer(KEY, about, "answered", numbers)
 
 
 def _models(line: Line, columns: Sequence[str]) -> list[Model]:
     cells = line.cells("loss")
-    found = []
+    models = []
     for samples, row in cells.iterrows():
         runs = line.runs[line.runs["samples"] == samples]
         means = [mean_of(runs, column) for column in columns]
         if any(mean is None or mean <= 0 for mean in means):
             continue
         costs = tuple(
-            1 / mean if COSTS[column][1] else mean
+            1 / mean if column in MORE_IS_BETTER else mean
             for column, mean in zip(columns, means, strict=True)
             if mean
         )
-        found.append(Model(line, int(str(samples)), float(row["mean"]), int(row["count"]), costs))
-    return found
+        models.append(Model(line, int(str(samples)), float(row["mean"]), int(row["count"]), costs))
+    return models
 
 
 def _blur(group: list[Line], column: str) -> Spread | None:
@@ -185,8 +146,8 @@ def _blur(group: list[Line], column: str) -> Spread | None:
         return None
     parts = sort_out(group, "student", "init")
     tables = [pd.concat([line.runs for line in part]) for part in parts]
-    found = pooled_spread(np.log(pd.to_numeric(table[column]).to_numpy(float)) for table in tables)
-    return found if found and found.sd > 1e-9 else None
+    blur = pooled_spread(np.log(pd.to_numeric(table[column]).to_numpy(float)) for table in tables)
+    return blur if blur and blur.sd > 1e-9 else None
 
 
 def _compare(
@@ -233,15 +194,5 @@ def _quantile(spread: Spread) -> float:
     return float(stats.t.ppf((1 + LEVEL) / 2, spread.df))
 
 
-def _shown_cost(column: str, cost: float) -> float:
-    return 1 / cost if COSTS[column][1] else cost
-
-
-def _told(model: Model, columns: Sequence[str]) -> str:
-    parts = [f"{number(model.loss)} nats"]
-    if len(columns) == 1:
-        shown = _shown_cost(columns[0], model.costs[0])
-        unit = "tokens/s" if COSTS[columns[0]][1] else COSTS[columns[0]][0]
-        unit = {"size in MB": "MB", "peak memory": "MB", "energy": "kWh"}.get(unit, unit)
-        parts.append(f"{number(shown)} {unit}")
-    return f"{model.name} ({', '.join(parts)})"
+def _natural_cost(column: str, cost: float) -> float:
+    return 1 / cost if column in MORE_IS_BETTER else cost

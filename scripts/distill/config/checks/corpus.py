@@ -12,22 +12,13 @@ def read_length(study: Study, corpus: Corpus) -> int:
 
 
 def corpus_problems(study: Study) -> list[str]:
-    """Sources that lead nowhere and settings that a corpus has no use for, in words."""
+    """Settings that a corpus has no use for, in words."""
     return [] if study.corpus is None else [*_problems(study, study.corpus)]
 
 
 def _problems(study: Study, corpus: Corpus) -> Iterator[str]:
-    for key in ("source", "test_source", "validation_source", "tokenizer"):
-        name, data = getattr(corpus, key), key != "tokenizer"
-        if name is None:
-            continue
-        source = study.sources.get(name)
-        if source is None:
-            yield f"corpus.{key}: there is no source {name!r}; there are {', '.join(study.sources)}"
-        elif source.is_data != data:
-            want = "data set (with fields)" if data else "model (without fields)"
-            yield f"corpus.{key}: the source {name!r} must be a {want}"
-        elif data and "text" not in (source.fields or {}):
+    for name in filter(None, (corpus.source, corpus.test_source, corpus.validation_source)):
+        if "text" not in (study.sources[name].fields or {}):
             yield f"sources.{name}.fields: name the text column, which the corpus is made of"
     held = [name for name in (corpus.test_source, corpus.validation_source) if name]
     if corpus.source in held or len(set(held)) < len(held):

@@ -5,28 +5,28 @@ Counts of draws are unbiased only for losses that are linear in the teacher's pr
 kept at one temperature serves another only if its normaliser was stored.
 """
 
-from distill.config.methods import DIVERGENCES, Cache, Method
+from distill.config.methods import Cache, Method
+from distill.contracts.divergences import DIVERGENCES
 
 SCHEMES = ("final_hidden", "dense", "top_k_tail", "top_k", "sampled")
-LINEAR = {"forward_kl"}
 EVERY_WORD = {"final_hidden", "dense"}
 """Schemes that give back the whole distribution, at every temperature."""
 LIVE = "no cache, `on_policy:`"
 """In place of a scheme: the teacher itself, asked while a student trains."""
+_ANY_DIVERGENCE = {
+    "final_hidden": "exact",
+    "dense": "exact",
+    "top_k_tail": "a lower bound: all other words are one bucket",
+}
+_LINEAR_ONLY = {
+    "top_k": "biased: the renormalised k words over-sharpen the student",
+    "sampled": "unbiased, with the noise of the draws",
+}
 VERDICTS = {
-    ("forward_kl", "final_hidden"): "exact",
-    ("forward_kl", "dense"): "exact",
-    ("forward_kl", "top_k_tail"): "a lower bound: all other words are one bucket",
-    ("forward_kl", "top_k"): "biased: the renormalised k words over-sharpen the student",
-    ("forward_kl", "sampled"): "unbiased, with the noise of the draws",
     **{
-        (loss, scheme): verdict
-        for loss in ("reverse_kl", "jsd", "total_variation", "skew_kl")
-        for scheme, verdict in (
-            ("final_hidden", "exact"),
-            ("dense", "exact"),
-            ("top_k_tail", "a lower bound: all other words are one bucket"),
-        )
+        (name, scheme): verdict
+        for name, row in DIVERGENCES.items()
+        for scheme, verdict in (_ANY_DIVERGENCE | (_LINEAR_ONLY if row.linear else {})).items()
     },
     ("uld", "final_hidden"): "exact",
     ("uld", "dense"): "exact",

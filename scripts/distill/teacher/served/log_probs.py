@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from distill.contracts.energy import Energy
+from distill.contracts.costs import FREE
 from distill.core.errors import UserError
 from distill.core.parquet import read_rows, write_rows
 from distill.models.tokenizers import load_tokenizer
@@ -54,9 +54,7 @@ def served_targets(
                 "log_p": quantised(np.minimum(logs, 0), scheme).tobytes(),
                 "tail_mass": tail.astype("<f2").tobytes(),
                 "entropy": np.full((tokens, 1), math.nan, "<f2").tobytes(),
-                "flops": 0.0,
-                "seconds": 0.0,
-                **Energy().columns(),
+                **FREE.columns(),
             }
         )
     return rows

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from distill.contracts.energy import UNKNOWN
+from distill.contracts.costs import cost_of, unmetered
 from distill.contracts.schemas import TEXT_SCHEMA
 from distill.core.checksums import tokenizer_sha256
 from distill.core.errors import UserError
@@ -41,15 +41,14 @@ def served_text(
     for row in prompts:
         answer = found[row["id"]]
         tokens = answer["prompt_tokens"] + answer["tokens"]
+        served = unmetered(2 * (spec["params"] or 0.0) * tokens, answer["seconds"])
         rows.append(
             {
                 "id": row["id"], "row": row["row"], "prompt": row["prompt"],
                 "context": row["context"], "response": answer["response"],
                 "reference": row["reference"], "prompt_ids": None, "response_ids": None,
                 "finish_reason": answer["finish_reason"],
-                "teacher_flops": row["prompt_flops"] + 2 * (spec["params"] or 0.0) * tokens,
-                "teacher_seconds": row["prompt_seconds"] + answer["seconds"],
-                **UNKNOWN.columns("teacher_"),
+                **(cost_of(row, "prompt_") + served).columns("teacher_"),
             }
         )  # fmt: skip
         if encode is not None:

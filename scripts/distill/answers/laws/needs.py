@@ -1,0 +1,113 @@
+"""What a study lacks for an answer about laws, with the smallest change of the config."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from distill.answers.answer import Need
+from distill.laws.points import SIZE_RANGE, levels
+
+AMOUNTS, STUDENT_SIZES = 4, 3
+"""Amounts of data that determine a law of one student; students for a law over size."""
+
+
+def need_amounts(rows: pd.DataFrame, wanted: int = AMOUNTS) -> Need:
+    """Amounts of data for a law over data: further ones are twice the largest.
+
+    Args:
+        rows: Points of laws.
+        wanted: How many.
+    """
+    return Need("amounts_of_data", wanted, _count(rows, "tokens"), _samples(rows, wanted))
+
+
+def need_larger_data(rows: pd.DataFrame) -> Need:
+    """One amount of data above the largest."""
+    present = _count(rows, "tokens")
+    return Need("larger_data", present + 1, present, _samples(rows, present + 1))
+
+
+def need_students(rows: pd.DataFrame, wanted: int = STUDENT_SIZES) -> Need:
+    """Sizes of student: further ones are twice the largest."""
+    sizes = _values(rows, "params")
+    return Need("student_sizes", wanted, len(sizes), {"students[].params": _doubled(sizes, wanted)})
+
+
+def need_size_span(low: float, high: float) -> Need:
+    """Students over the factor in size that a claim about the exponent in N takes."""
+    change = {"students[].params": [round(low), round(low * SIZE_RANGE)]}
+    return Need("size_span", SIZE_RANGE, high / low, change)
+
+
+def need_draws(rows: pd.DataFrame, wanted: int | None = None) -> Need:
+    """Draws of the data; one more than there are if `wanted` is None."""
+    present = int(rows["draw"].nunique()) if len(rows) else 0
+    wanted = max(wanted or present + 1, present + 1)
+    return Need("draws", wanted, present, {"runs[].draws": list(range(wanted))})
+
+
+def need_epochs(rows: pd.DataFrame) -> Need:
+    """Epochs and unique tokens that both vary."""
+    epochs = _values(rows, "epochs")
+    most = max(epochs, default=1)
+    wanted = sorted({*epochs, 4 * most})
+    return Need("epochs", 2, len(epochs), {"methods.*.train.epochs": wanted})
+
+
+def need_corpus() -> Need:
+    """A method that trains without a teacher on text that the teacher did not write."""
+    change = {"methods.scratch": {"ce": 1.0, "corpus": "<a source of independent text>"}}
+    return Need("corpus_method", 1, 0, change)
+
+
+def need_curation(sizes: int, draws: int) -> Need:
+    """A curated and a raw group at equal tokens, with sizes and draws."""
+    change = {"runs[].curations": ["raw", "<a curation>"], "runs[].draws": list(range(draws))}
+    return Need("curated_beside_raw", {"sizes": sizes, "draws": draws}, None, change)
+
+
+def need_teachers(wanted: int, present: int) -> Need:
+    """Teachers of different sizes for the same students and data."""
+    more = [f"<teacher {place + 1}>" for place in range(wanted)]
+    return Need("teachers", wanted, present, {"runs[].teachers": more})
+
+
+def need_teacher_size(teacher: str | None) -> Need:
+    """The size of a teacher, which a server does not state."""
+    return Need("teacher_size", teacher or None, None,
+                {f"teachers.{teacher or '*'}.server.params": "<parameters>"})  # fmt: skip
+
+
+def need_pretraining_tokens(teacher: str | None) -> Need:
+    """The tokens that a teacher was pre-trained on."""
+    return Need("pretraining_tokens", teacher or None, None,
+                {f"teachers.{teacher or '*'}.pretraining_tokens": "<tokens>"})  # fmt: skip
+
+
+def _values(rows: pd.DataFrame, name: str) -> list[int]:
+    """The levels of a column, as whole numbers, ascending."""
+    values = rows[name].to_numpy(dtype=float)
+    values = values[np.isfinite(values)]
+    ranks = levels(values, name)
+    return [round(float(np.median(values[ranks == rank]))) for rank in np.unique(ranks)]
+
+
+def _count(rows: pd.DataFrame, name: str) -> int:
+    return len(_values(rows, name))
+
+
+def _doubled(values: Sequence[int], wanted: int) -> list[int]:
+    """Ascending values, with doubles of the largest until there are enough."""
+    out = list(values)
+    while out and len(out) < wanted:
+        out.append(2 * out[-1])
+    return out
+
+
+def _samples(rows: pd.DataFrame, wanted: int) -> dict[str, list[int]]:
+    """The samples of a study with so many sizes; nothing where the table counts none."""
+    if "samples" not in rows or not rows["samples"].notna().any():
+        return {}
+    sizes = sorted({int(n) for n in rows["samples"].dropna()})
+    return {"runs[].samples": _doubled(sizes, max(wanted, len(sizes)))}

@@ -1,0 +1,41 @@
+"""All answers of a study: from its runs table, and from the laws fitted to it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from distill.answers.laws.questions import answer_law_questions
+from distill.answers.measured import Measured
+from distill.answers.runs.questions import OF_ALL, OF_SAMPLES, answer_runs
+from distill.answers.wording import worded, wording_of
+
+
+def answer_questions(
+    runs: pd.DataFrame,
+    references: dict[str, Any],
+    laws: Mapping[str, Any],
+    stated: Mapping[str, Any],
+    templates: str | Path,
+) -> dict[str, Any]:
+    """Answer every question that a study can be asked, as the content of answers.json.
+
+    Args:
+        runs: The runs table; of a user's own table `samples` is null.
+        references: references.json.
+        laws: laws.json.
+        stated: What the user states: cost, prices, pretraining_tokens, target_loss; and
+            corpus_methods, the methods that train without a teacher.
+        templates: The folder of the questions' templates.
+
+    Returns:
+        `{"schema": 1, "answers": [...]}`, records of `distill.answers.wording.worded`.
+    """
+    study = Measured(runs, references, stated)
+    answers = [
+        *(answer_runs(study, OF_SAMPLES) if study.trained_here else ()),
+        *answer_law_questions(runs, laws, references, stated),
+        *answer_runs(study, OF_ALL),
+    ]
+    return {"schema": 1, "answers": worded(answers, wording_of(templates))}

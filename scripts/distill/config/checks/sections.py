@@ -1,0 +1,128 @@
+"""Checks of a config's sections one by one; the names in them are known to exist."""
+
+from collections.abc import Iterator
+
+from distill.config.checks.learning import corpus_method_problems, train_problems
+from distill.config.checks.names import unknown
+from distill.config.study import Study, raw_rows_needed
+from distill.contracts.columns import COLUMNS
+from distill.contracts.run import LIVE, MAGPIE, NO_CACHE, RAW, UNTRAINED
+
+
+def prompt_problems(study: Study) -> Iterator[str]:
+    """Where the prompts of an instruction study come from."""
+    if study.prompts is None or study.corpus is not None:
+        return
+    prompts = study.prompts
+    if prompts.source != MAGPIE:
+        source = study.sources[prompts.source]
+        if "prompt" not in (source.fields or {}):
+            yield f"sources.{prompts.source}.fields: name the prompt column"
+        if source.rows and (need := raw_rows_needed(prompts)) > source.rows:
+            yield (
+                f"prompts.pool: {prompts.pool} training and {prompts.test + prompts.validation} "
+                f"held-out prompts with surplus {prompts.surplus:g} need {need} rows but "
+                f"{prompts.source} has {source.rows}; lower pool, test or surplus"
+            )
+        return
+    if prompts.teacher is None:
+        yield unknown("prompts.teacher", "", study.teachers, "teacher")
+        return
+    writer = study.teachers[prompts.teacher]
+    if not writer.writes:
+        yield (
+            "prompts.teacher: Magpie needs a teacher that is a model here, not ready-made text or "
+            "a server"
+        )
+    elif writer.trained is not None:
+        yield (
+            f"prompts.teacher: {prompts.teacher} is trained by this study, after the prompts are "
+            "written; name a teacher with a source"
+        )
+
+
+def teacher_problems(study: Study) -> Iterator[str]:
+    """Ready-made text and servers that do not go with the prompts; mixtures without a model."""
+    for name, cache in study.caches.items():
+        for scorer in cache.teachers:
+            if not study.teachers[scorer].has_model:
+                yield f"caches.{name}.teachers: {scorer} has no model; give it a source"
+    if study.prompts is None or study.corpus is not None:
+        return
+    for name, teacher in study.teachers.items():
+        if teacher.text is not None:
+            if "response" not in (study.sources[teacher.text].fields or {}):
+                yield (
+                    f"sources.{teacher.text}.fields: ready-made teacher text needs a response "
+                    "column"
+                )
+            if study.prompts.source != teacher.text:
+                yield (
+                    f"teachers.{name}.text: must be the study's prompts.source, "
+                    f"{study.prompts.source!r}, whose prompts it answers"
+                )
+        server = teacher.server
+        if server is not None and server.top_logprobs and study.prompts.template != "chat":
+            yield (
+                f"teachers.{name}.server.top_logprobs: log-probabilities are read from chats; set "
+                "prompts.template to chat, or remove it"
+            )
+
+
+def student_problems(study: Study) -> Iterator[str]:
+    """Trimmed vocabularies without text to count ids in."""
+    for name, student in study.students.items():
+        if student.vocabulary is not None and not study.rows.validation:
+            yield (
+                f"students.{name}.vocabulary: ids are counted in text for validation prompts; set "
+                "prompts.validation, e.g. to 100"
+            )
+
+
+def method_problems(study: Study) -> Iterator[str]:
+    """Training settings of methods, and the corpora that some learn."""
+    for name, method in study.methods.items():
+        yield from train_problems(study, f"methods.{name}.train", method.train)
+        if method.corpus is not None and study.corpus is None:
+            yield from corpus_method_problems(study, name, method)
+
+
+def evaluation_problems(study: Study) -> Iterator[str]:
+    """The reference text, costs, benchmarks and answers of an evaluation."""
+    if reference := study.evaluate.reference:
+        source = study.sources[reference.source]
+        if "text" not in (source.fields or {}):
+            yield f"sources.{reference.source}.fields: name the text column"
+        if source.rows and not source.begins and source.rows < reference.passages:
+            yield (
+                f"evaluate.reference.passages: {reference.passages} are asked for but "
+                f"{reference.source} has {source.rows} rows"
+            )
+    rows = COLUMNS.values()
+    columns = [row.name for row in rows if not row.text and study.task not in row.null_in]
+    for name in study.evaluate.cost or {}:
+        if name not in columns:
+            yield unknown("evaluate.cost", name, dict.fromkeys(columns), "column of numbers")
+    for name in study.evaluate.benchmarks:
+        if name.removesuffix("_stderr") in {*study.evaluate.benchmarks} - {name}:
+            yield (
+                f"evaluate.benchmarks.{name}: its column would be that of another benchmark's "
+                "error; rename the task"
+            )
+    answers = study.evaluate.answers
+    if answers and answers.validation and not study.rows.validation:
+        yield (
+            "evaluate.answers.validation: there are no validation prompts; set "
+            "prompts.validation, e.g. to 100"
+        )
+
+
+def reserved_names(study: Study) -> Iterator[str]:
+    """Names that mean something else in paths."""
+    if UNTRAINED in study.methods:
+        yield f"methods.{UNTRAINED}: the name is reserved for the untrained student"
+    if RAW in study.curations:
+        yield f"curations.{RAW}: the name is reserved for all rows as they are"
+    for name, what in ((NO_CACHE, "without soft targets"), (LIVE, "that ask a live teacher")):
+        if name in study.caches:
+            yield f"caches.{name}: the name is reserved for runs {what}"

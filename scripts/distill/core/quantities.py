@@ -1,0 +1,73 @@
+"""Numbers, durations and sizes as a reader sees them."""
+
+import math
+from typing import Any
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_DURATIONS = (("years", 365.25 * 86400), ("days", 86400.0), ("h", 3600.0), ("min", 60.0))
+_SIZES = (("PB", 1e15), ("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
+_COUNTS = (("B", 1e9), ("M", 1e6), ("k", 1e3))
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """Write a number for a reader: `digits` significant, thousands separated, 10ⁿ when extreme.
+
+    Whole numbers given as int are written in full; null becomes an en dash.
+
+    Args:
+        value: A number or truth value of Python, numpy or pandas; or null.
+        digits: Significant digits.
+    """
+    if value is None or str(value) == "<NA>":  # as pandas writes its null
+        return "–"
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}".replace("-", "−")
+    value = float(value)
+    if math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if value == 0:
+        return "0"
+    mantissa, power = f"{value:.{digits - 1}e}".split("e")
+    if not -3 <= int(power) < 7:
+        return f"{mantissa} × 10{str(int(power)).translate(_RAISED)}".replace("-", "−")
+    rounded = float(f"{mantissa}e{power}")
+    return f"{rounded:,.{max(0, digits - 1 - int(power))}f}".replace("-", "−")
+
+
+def percent(share: float) -> str:
+    """Write a signed share as per cent, two significant digits."""
+    sign = "+" if share > 0 else ""
+    return f"{sign}{number(100 * share, 2)} %"
+
+
+def duration(seconds: float | None, digits: int = 3) -> str:
+    """Write a time in the largest unit of which there are two; an en dash where unknown."""
+    if seconds is None:
+        return "–"
+    for unit, length in _DURATIONS:
+        if seconds >= 2 * length:
+            return f"{number(seconds / length, digits)} {unit}"
+    return f"{number(seconds, digits)} s"
+
+
+def data_size(size: float | None, digits: int = 3) -> str:
+    """Write bytes with a decimal unit; an en dash where unknown."""
+    if size is None:
+        return "–"
+    for unit, length in _SIZES:
+        if size >= length:
+            return f"{number(size / length, digits)} {unit}"
+    return f"{number(size, digits)} B"
+
+
+def short_count(value: float, digits: int = 3) -> str:
+    """Write a count in few characters: 12 k, 3.5 M."""
+    for unit, length in _COUNTS:
+        if value >= length:
+            return f"{number(value / length, digits)} {unit}"
+    return number(value, digits)
