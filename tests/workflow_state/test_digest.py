@@ -72,6 +72,7 @@ def test_edits_that_may_change_results_change_the_digest(
 ) -> None:
     assert digest_of(tmp_path / "a", {}) != digest_of(tmp_path / "b", changes)
 
+
 BY_NAME = SCRIPTS / "distill/figures/figure.py"
 
 
