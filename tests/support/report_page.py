@@ -13,7 +13,7 @@ from distill.answers.runs.questions import OF_SAMPLES, Question, answer_runs
 from distill.answers.wording import worded, wording_of
 from distill.contracts.figures import FIGURES
 from distill.report.page import make_environment, write_report
-from drawing import draw_all
+from drawing import draw_all, drawable
 
 REPORT = Path(__file__).parents[2] / "report"
 
@@ -42,8 +42,8 @@ def make_report(
     if pictures is None:
         drawn = draw_all(folder, runs, references)
     else:
-        paths = [pictures / f"{name}.svg" for name in FIGURES]
-        drawn = [path for path in paths if path.exists()]
+        names = [name for name in FIGURES if drawable(name, runs, references)]
+        drawn = [path for name in names if (path := pictures / f"{name}.svg").exists()]
     answers = answers_of(runs, references, {"cost": cost})
     out = folder / "report.html"
     template = REPORT / "report.html.j2"

@@ -18,12 +18,13 @@ from transformers.cache_utils import DynamicLayer
 from distill.contracts.costs import Cost
 from distill.contracts.schemas import STATES_SCHEMA
 from distill.core.parquet import write_rows
+from distill.models.batching import batches, padded
 from distill.models.flops import FlopModel
 from distill.models.forward import fills_masks, head_inputs, not_finite
 from distill.models.head_extraction import head_of
 from distill.models.heads import state_bytes
 from distill.models.opening import open_scoring
-from distill.models.rows import batches, padded, read_ids, scored_positions
+from distill.models.rows import read_ids, scored_positions
 from distill.runtime.memory import job_peak
 from distill.runtime.meter import Meter
 from distill.runtime.out_of_memory import SMALLER_TEACHER, memory_hint
