@@ -118,7 +118,7 @@ def test_predictions_from_the_file_alone(grid: dict[str, Any], tmp_path: Any) ->
         law.predict({"params": 1e6})
     with pytest.raises(UserError, match="params must be positive"):
         law.predict({"params": 0.0, "tokens": 1e6})
-    with pytest.raises(UserError, match="unknown here"):
+    with pytest.raises(UserError, match="this version does not know"):
         FittedLaw({**law.record, "name": "other"})
 
 
@@ -252,7 +252,7 @@ def test_more_coefficients_than_cells_allow_is_refused() -> None:
 
 
 def test_repeats_cannot_be_told_when_all_runs_have_the_same_epochs(grid: dict[str, Any]) -> None:
-    assert "R* cannot be told: all runs have the same epochs (1)" in reasons(
+    assert "R* is not identifiable: all runs have the same epochs (1)" in reasons(
         grid, "data_constrained"
     )
     assert "vary epochs" in reasons(grid, "chinchilla_constrained")

@@ -120,8 +120,8 @@ def chunk_corpus(
     """
     if tokenizer.eos_token_id is None and tokenizer.sep_token_id is None:
         raise UserError(
-            "the tokenizer of the corpus has no eos and no sep token, so documents cannot be told "
-            "apart; name another model under corpus.tokenizer"
+            "the tokenizer of the corpus has no eos and no sep token, so documents cannot be "
+            "separated; name another model under corpus.tokenizer"
         )
     documents = {name: list[str]() for name in SPLITS} | split_documents(texts, spec)
     held = [text for name in HELD_OUT for text in documents[name]]

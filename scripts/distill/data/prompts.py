@@ -67,7 +67,7 @@ def filter_part(
     if len(kept) < spec["rows"]:
         raise UserError(
             f"{spec['split']} part {spec['part']}: {len(kept)} of {len(raw)} candidate prompts are "
-            f"no near-duplicates but {spec['rows']} are needed; raise prompts.surplus"
+            f"not near-duplicates, but {spec['rows']} are needed; raise prompts.surplus"
         )
     first, share = spec["first"], cost_of(cost) / spec["rows"]
     return [

@@ -83,7 +83,7 @@ def load_task(spec: Mapping[str, Any]) -> Loaded:
         spec: task (its name), include (folder of tasks of one's own, or None), metric, fewshot.
 
     Raises:
-        UserError: There is no such task, its data cannot be had, it would run programs that a
+        UserError: There is no such task, its data cannot be loaded, it would run programs that a
             model wrote, or it has no score as asked for.
     """
     name, folder = spec["task"], spec["include"]
@@ -110,7 +110,7 @@ def load_task(spec: Mapping[str, Any]) -> Loaded:
             raise
         reason = without_secrets(str(error))
         raise UserError(
-            f"{where}: its data cannot be had ({type(error).__name__}: {reason}); let this machine "
+            f"{where}: its data cannot be loaded ({type(error).__name__}: {reason}); let this machine "
             "reach the hub once (without HF_HUB_OFFLINE and HF_DATASETS_OFFLINE) or copy a filled "
             "cache (HF_HOME) to it, or remove the task from the config"
         ) from error
@@ -134,7 +134,7 @@ def _check(where: str, loaded: Loaded, spec: Mapping[str, Any]) -> None:
     aggregated = getattr(loaded.whole, "aggregate_metric_list", None)
     if loaded.whole is None or (loaded.whole not in parts and not aggregated):
         raise UserError(
-            f"{where}: this is a collection without a score of its own; name its tasks: "
+            f"{where}: this is a group of tasks without an aggregated score; name its tasks: "
             f"{', '.join(loaded.parts)}"
         )
     known = {name for part in parts for name in part.aggregation()}
@@ -150,7 +150,7 @@ def _check(where: str, loaded: Loaded, spec: Mapping[str, Any]) -> None:
             nltk.data.find("tokenizers/punkt_tab")
         except LookupError:
             raise UserError(
-                f"{where}: its checks need NLTK's punkt_tab, which is not here; run python -m "
+                f"{where}: its checks need NLTK's punkt_tab, which is not installed; run python -m "
                 "nltk.downloader punkt_tab where there is a network, or copy it to a folder of "
                 "NLTK_DATA, or remove the task from the config"
             ) from None
@@ -158,7 +158,7 @@ def _check(where: str, loaded: Loaded, spec: Mapping[str, Any]) -> None:
     if spec["fewshot"] and fixed:
         raise UserError(
             f"{where}.fewshot: the task file of {fixed[0]} sets num_fewshot: 0, which the harness "
-            "keeps to; remove fewshot, or include a task file without that line"
+            "follows; remove fewshot, or include a task file without that line"
         )
 
 
@@ -304,7 +304,7 @@ def _check_room(where: str, loaded: Loaded, lm: HFLM, context: int) -> None:
             asked = normalize_gen_kwargs(part.config.generation_kwargs, lm.max_gen_toks)
             if asked["max_gen_toks"] >= context:
                 raise UserError(
-                    f"{where}: the task may write {asked['max_gen_toks']} tokens, but the context "
+                    f"{where}: the task may generate {asked['max_gen_toks']} tokens, but the context "
                     f"of {lm.tokenizer.name_or_path} is {context}; leave it out for runs with this "
                     "model (runs[].benchmarks), or include a task file with a smaller max_gen_toks"
                 )

@@ -184,7 +184,7 @@ def score_examples(
     if not nats <= _MOST_NATS * tokens:
         raise UserError(
             f"{getattr(model, 'name_or_path', '') or 'the model'} has a loss of "
-            f"{nats / max(tokens, 1):.3g} nats per token, whose perplexity is no number: its "
+            f"{nats / max(tokens, 1):.3g} nats per token, whose perplexity is not finite: its "
             "training diverged (lower train.learning_rate), or weights or precision are at fault"
         )
     return results

@@ -37,7 +37,7 @@ def numbers(inputs: Inputs) -> Rows:
 
 
 FIGURE = Figure(
-    title="Predicted before seen",
+    title="Predicted and measured largest runs",
     section="laws",
     empty="No law could be judged: that takes more sizes than a law has coefficients.",
     numbers=numbers,

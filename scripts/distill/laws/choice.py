@@ -172,7 +172,7 @@ def choose(
 ) -> tuple[int, dict[str, Any], list[Fitted]]:
     """Fit all laws to all points and say which is best.
 
-    Laws compete on the second most expensive rung, fitted to all below it; a richer law must beat a
+    Laws compete on the second largest size step, fitted to all below it; a richer law must beat a
     simpler one by more than the noise of the runs there. Where none has enough cells, the lowest
     AICc wins.
 
@@ -237,7 +237,7 @@ def _error(log: Array, points: Points) -> float:
 def judge(
     law: Law, laws: Sequence[Law], points: Points, settings: Settings, fitter: Fitter = fit_points
 ) -> dict[str, Any] | None:
-    """How well a law, fitted to all but the most expensive rung, predicts that rung.
+    """How well a law, fitted to all but the largest size step, predicts that step.
 
     Intervals are of a new run measured on the same test set.
 
@@ -377,16 +377,16 @@ def warnings(
     line, own = errors.get("log_linear"), errors.get(law.name)
     if line is not None and own is not None and line < own:
         out.append(
-            "on the second most expensive rung the log-linear line through the last two sizes "
+            "on the second largest size step the log-linear line through the last two sizes "
             f"was better ({line:.2%} against {own:.2%})"
         )
     if choice["chosen"] != law.name:
         out.append(f"{choice['chosen']} was chosen instead; only that is judged on the last rung")
     elif holdout is None:
-        out.append("not judged: too few cells without the most expensive rung")
+        out.append("not evaluated: too few cells without the largest size step")
     elif holdout["skill_vs_loglinear"] is not None and holdout["skill_vs_loglinear"] <= 0:
         out.append(
-            "on the most expensive rung it predicted no better than the log-linear line through "
+            "on the largest size step it predicted no better than the log-linear line through "
             "the last two sizes"
         )
     excess = lack_of_fit(fitted, points)
@@ -397,7 +397,9 @@ def warnings(
         )
     if points.draw is not None:
         if len(np.unique(points.draw)) < 2:
-            out.append("one draw only: noise between draws cannot be told from the curve's shape")
+            out.append(
+                "one draw only: noise between draws cannot be separated from the curve's shape"
+            )
         if group.target == "gap" or points.stderr is None:
             out.append(
                 "the test set's sampling noise of this target is not known: intervals are for "

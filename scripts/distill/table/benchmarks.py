@@ -75,7 +75,7 @@ def benchmark_summary(
         and share_above_chance with their intervals, null where there is none.
 
     Raises:
-        UserError: Models were judged on different documents of a task.
+        UserError: Models were evaluated on different documents of a task.
     """
     out: dict[str, Any] = {"tasks": {}, "teachers": {}, "cells": []}
     for task in tasks:
@@ -102,9 +102,9 @@ def _description(task: str, records: Sequence[Record]) -> dict[str, Any]:
     for key in shared:
         if any(record[key] != first[key] for record in records):
             raise UserError(
-                f"models were judged on different forms of the benchmark {task} ({key}: "
-                f"{' and '.join(sorted({str(record[key]) for record in records}))}), as its data "
-                f"or the harness changed in between; delete the files benchmarks/{task}.json of "
+                f"models were evaluated on different forms of the benchmark {task} ({key}: "
+                f"{' and '.join(sorted({str(record[key]) for record in records}))}), because its data "
+                f"or the harness changed between evaluations; delete the files benchmarks/{task}.json of "
                 "students and teachers in the study's results and run again"
             )
     described = {key: first[key] for key in (*shared, "higher_is_better")}

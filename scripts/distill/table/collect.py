@@ -51,7 +51,7 @@ def read_metrics(path: str | Path) -> dict[str, Any]:
         if missing:
             where = f"{section}.{missing[0]}".rstrip(".")
             raise UserError(
-                f"{path} is no record of an evaluation (it lacks {where}); delete it and run the "
+                f"{path} is not a record of an evaluation (it lacks {where}); delete it and run the "
                 "workflow again"
             )
     return sections
@@ -191,7 +191,7 @@ def runs_table(
             if missing and not (value is None and name in may_be_null):
                 raise UserError(
                     f"{name} of {run.student}, {run.method}, n = {run.samples} is {value}; delete "
-                    "its metrics.json and run again, or look into its log"
+                    "its metrics.json and run again, or check its log"
                 )
         rows.append(row)
     table = pd.DataFrame(rows, columns=list(COLUMNS))

@@ -86,7 +86,7 @@ def _checked(frame: pd.DataFrame, columns: Mapping[str, str]) -> dict[str, Any]:
     for name in columns:
         if name not in OWN_COLUMNS:
             raise UserError(
-                f"runs_table.columns.{name} is not a name of ours; use one of "
+                f"runs_table.columns.{name} is not a column of the runs table; use one of "
                 f"{', '.join(OWN_COLUMNS)}"
             )
     for name in OWN_COLUMNS[:3]:

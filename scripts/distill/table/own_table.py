@@ -41,7 +41,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
         names = pq.read_schema(file).names
         if twice := [name for name in names if names.count(name) > 1]:
             raise UserError(
-                f"config: runs_table.path: {file}: the column {twice[0]!r} is there twice; rename "
+                f"config: runs_table.path: {file}: the column {twice[0]!r} appears twice; rename "
                 "one of them"
             )
         return pd.read_parquet(file)
@@ -98,7 +98,7 @@ def parse_table_study(config: dict[str, Any]) -> TableStudy:
     check_plain(config)
     if extra := [key for key in config if key not in ("study", "runs_table")]:
         raise UserError(
-            f"config: {listed(extra)} cannot stand beside runs_table, whose study "
+            f"config: {listed(extra)} cannot be combined with runs_table, whose study "
             "trains no models; remove one or the other"
         )
     study = validate(TableStudy, config)

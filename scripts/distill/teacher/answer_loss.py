@@ -46,8 +46,7 @@ def answer_losses(
         state, ids = found.get(row["id"]), torch.tensor(list(row["response_ids"]))
         if state is None or state["tokens"] != len(ids):
             raise UserError(
-                f"the hidden states lack the answer {row['id']} as it stands; delete them and run "
-                "again"
+                f"the hidden states lack the present answer {row['id']}; delete them and run again"
             )
         hidden = hidden_states(state["hidden"], head.weight.shape[1])
         logs = teacher_log_q(head, hidden, Decoding(temperature)).cpu()

@@ -74,7 +74,7 @@ def launch_training(attempt: int = 1, **given: Any) -> None:
     processes, there = spec.get("gpus", 1), torch.cuda.device_count()
     if 0 < there < processes:
         raise UserError(
-            f"{run['student']} is to be trained on {processes} GPUs (gpus), of which its job sees "
+            f"{run['student']} needs {processes} GPUs (gpus), but its job sees "
             f"{there}; lower gpus, or give the job as many"
         )
     settings = read_json(given["best"])["settings"] if given.get("best") else {}

@@ -24,13 +24,13 @@ def micro_batch(train: Mapping[str, Any], processes: int = 1) -> int:
     """Rows per forward pass that the config asks for, of each process.
 
     Raises:
-        UserError: `batch_size`, which a search may have chosen, is no multiple of it.
+        UserError: `batch_size`, which a search may have chosen, is not a multiple of it.
     """
     share = train["batch_size"] // processes
     size = int(train["micro_batch_size"] or share)
     if not size or train["batch_size"] % (size * processes):
         raise UserError(
-            f"train.batch_size is {train['batch_size']}, no multiple of train.micro_batch_size "
+            f"train.batch_size is {train['batch_size']}, not a multiple of train.micro_batch_size "
             f"({size}) on each of {processes} processes (gpus); change one of them"
         )
     return size

@@ -152,7 +152,7 @@ def _run_updates(trainer: DistillationTrainer, resume: Path, run: dict[str, Any]
         trainer.train(resume_from_checkpoint=last)
     except pickle.UnpicklingError:
         raise UserError(
-            f"{last} holds more than numbers, which is not loaded, as it could "
+            f"{last} holds objects other than numbers, which are not loaded because they could "
             f"run code; delete {resume} to train from the start"
         ) from None
     took = {"train_seconds": time.perf_counter() - trainer.began}
@@ -162,8 +162,8 @@ def _run_updates(trainer: DistillationTrainer, resume: Path, run: dict[str, Any]
         raise UserError(_not_a_number("the training loss", run))
     if interruption.asked and state.global_step < state.max_steps:
         raise UserError(
-            f"training was told to stop ({interruption.asked.name}) after {state.global_step} "
-            f"of {state.max_steps} updates; the next run goes on from its checkpoint"
+            f"training was stopped ({interruption.asked.name}) after {state.global_step} "
+            f"of {state.max_steps} updates; the next run resumes from its checkpoint"
         )
     return took | {"resumed_from": Path(last).name if last else None}
 

@@ -95,7 +95,7 @@ def _open_study(journal: Path, startup_trials: int) -> optuna.Study:
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{journal} is damaged ({type(error).__name__}: {error}); delete {journal.parent} and "
-            "run the workflow again, which begins that search anew"
+            "run the workflow again, which restarts that search"
         ) from None
     for orphan in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
         study.tell(orphan.number, state=TrialState.FAIL)  # left by a killed job

@@ -65,7 +65,7 @@ def read_key(connection: Connection) -> str:
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise UserError(
             f"{where}: the environment variable {connection.key_variable} holds a space, line "
-            "break or other character that no key has; export the key alone"
+            "break or other character that no key can contain; export the key alone"
         )
     return key
 
@@ -191,7 +191,7 @@ def _resumed(file: Path, tag: str) -> dict[str, dict[str, Any]]:
         return {answer["id"]: answer for answer in map(json.loads, whole[1:])}
     except (ValueError, KeyError, TypeError):
         raise UserError(
-            f"{file} is damaged; delete it and run the workflow again, which asks the server anew"
+            f"{file} is damaged; delete it and run the workflow again; the server is asked again"
         ) from None
 
 

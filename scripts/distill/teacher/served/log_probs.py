@@ -70,8 +70,8 @@ def _check_likeliest(row: str, top_ids: Sequence[Sequence[int]], kept: int, word
             )
         if max(ids[:kept]) >= words:
             raise UserError(
-                f"{row}: the server names token {max(ids[:kept])} but the tokenizer named has only "
-                f"{words} tokens; name the served model's own (server.tokenizer)"
+                f"{row}: the server names token {max(ids[:kept])} but the configured tokenizer has only "
+                f"{words} tokens; name the served model's tokenizer (server.tokenizer)"
             )
 
 

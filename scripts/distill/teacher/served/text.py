@@ -56,8 +56,8 @@ def served_text(
             if len(ids) != answer["prompt_tokens"]:
                 raise UserError(
                     f"{name}: the server counts {answer['prompt_tokens']} tokens in the prompt "
-                    f"{row['id']} but the tokenizer named makes {len(ids)}: another tokenizer, "
-                    "chat template or system prompt; name the served model's own, or none"
+                    f"{row['id']} but the configured tokenizer gives {len(ids)}: another tokenizer, "
+                    "chat template or system prompt; name the served model's tokenizer, or none"
                 )
             rows[-1] |= {"prompt_ids": ids, **_own_tokens(answer, tokenizer, name)}
             cut += len(rows[-1]["response_ids"]) < len(answer["ids"] or [])
@@ -114,8 +114,8 @@ def _ends(tokenizer: Any) -> set[int]:
 
 def _other_words(answer: dict[str, Any], name: str) -> UserError:
     return UserError(
-        f"{name}: in the tokenizer named, the token ids of the answer {answer['id']} are not its "
-        "text; name the served model's own (server.tokenizer)"
+        f"{name}: in the configured tokenizer, the token ids of the answer {answer['id']} are not its "
+        "text; name the served model's tokenizer (server.tokenizer)"
     )
 
 
