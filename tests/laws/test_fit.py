@@ -439,12 +439,12 @@ def test_distillation_laws_predictions_come_back_from_697_points() -> None:
     log, gradient = fitted.log_prediction(points)
     assert np.abs(log - real).mean() < 0.0005
     assert np.abs(log - real).max() < 0.005
-    curve, run = half_widths(gradient, fitted.found)
+    curve, run = half_widths(gradient, fitted.uncertainty)
     assert (np.abs(log - real) <= run).mean() > 0.99
     assert (curve < run).all()
     # The supervised stage's own error is in: its coefficients are no more certain than there.
-    first = staged.first.found.by_run * staged.first.found.variances[0]
-    both = fitted.found.by_run * fitted.found.variances[0]
+    first = staged.first.uncertainty.by_run * staged.first.uncertainty.variances[0]
+    both = fitted.uncertainty.by_run * fitted.uncertainty.variances[0]
     np.testing.assert_allclose(both[:6, :6], first, rtol=1e-9)
 
 

@@ -94,7 +94,7 @@ class Fitted:
 
     law: Law
     fit: Fit
-    found: Uncertainty
+    uncertainty: Uncertainty
     seconds: float = 0.0
 
     def log_prediction(self, points: Points) -> tuple[Array, Array]:
@@ -123,8 +123,8 @@ def fit_points(
     sharing = None
     if points.draw is not None:
         sharing = shared_data(points.values["tokens"], points.teacher, points.draw)
-    found = uncertainty(fit, points.stderr, sharing, settings.huber_delta)
-    return Fitted(law, fit, found, fit.seconds)
+    error = uncertainty(fit, points.stderr, sharing, settings.huber_delta)
+    return Fitted(law, fit, error, fit.seconds)
 
 
 def lacks(law: Law, points: Points) -> str | None:
@@ -197,7 +197,7 @@ def choose(
             if too_rich(law, below) is None:
                 fitted = fitter(law, below, settings)
                 errors[place] = _error(fitted.log_prediction(there)[0], there)
-                noise[place] = fitted.found.run_sd / np.sqrt(len(there))
+                noise[place] = fitted.uncertainty.run_sd / np.sqrt(len(there))
         if np.isfinite(errors).any():
             record["by"], record["rung"] = "rung", rung
             for law, error in zip(laws, errors, strict=True):
@@ -258,7 +258,7 @@ def judge(
         return None
     fitted = fitter(law, below, settings)
     log, gradient = fitted.log_prediction(there)
-    _, half = half_widths(gradient, fitted.found, test_set=False)
+    _, half = half_widths(gradient, fitted.uncertainty, test_set=False)
     low, high = np.exp(log - half), np.exp(log + half)
     value, target = np.exp(log), there.target
     errors = np.abs(value / target - 1)
@@ -305,8 +305,8 @@ def record_law(
     fitted: Fitted, group: Group, standing: Standing, settings: Settings
 ) -> dict[str, Any]:
     """The law's record in laws.json."""
-    law, fit, found, points = fitted.law, fitted.fit, fitted.found, group.points
-    values = coefficients(law, fit, found)
+    law, fit, error, points = fitted.law, fitted.fit, fitted.uncertainty, group.points
+    values = coefficients(law, fit, error)
     residual = float(np.sqrt((fit.residuals**2).mean()))
     return {
         "name": law.name,
@@ -341,7 +341,7 @@ def record_law(
             "tokens": "unique training tokens",
             "held_out_error": "see holdout",
         },
-        "state": state_of(fit, found),
+        "state": state_of(fit, error),
     }
 
 
@@ -374,11 +374,11 @@ def warnings(
     if choice["by"] == "aicc" and len(choice["errors"]) > 1:
         out.append("too few rungs to let laws compete on one: chosen by AICc")
     errors = choice["errors"]
-    line, own = errors.get("log_linear"), errors.get(law.name)
-    if line is not None and own is not None and line < own:
+    line_error, law_error = errors.get("log_linear"), errors.get(law.name)
+    if line_error is not None and law_error is not None and line_error < law_error:
         out.append(
             "on the second largest size step the log-linear line through the last two sizes "
-            f"was better ({line:.2%} against {own:.2%})"
+            f"was better ({line_error:.2%} against {law_error:.2%})"
         )
     if choice["chosen"] != law.name:
         out.append(f"{choice['chosen']} was chosen instead; only that is judged on the last rung")
@@ -407,9 +407,9 @@ def warnings(
             )
     if law.note:
         out.append(law.note)
-    if fitted.found.df < 5:
+    if fitted.uncertainty.df < 5:
         out.append(
-            f"{fitted.found.df:.1f} degrees of freedom: intervals are wide and rest on few points"
+            f"{fitted.uncertainty.df:.1f} degrees of freedom: intervals are wide and rest on few points"
         )
     return out
 

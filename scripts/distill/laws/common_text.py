@@ -126,6 +126,6 @@ def _fit(
         "formula": law.formula,
         "points": len(points),
         "range": record_range(points, law.inputs),
-        "coefficients": coefficients(law, fitted.fit, fitted.found),
-        "state": state_of(fitted.fit, fitted.found),
+        "coefficients": coefficients(law, fitted.fit, fitted.uncertainty),
+        "state": state_of(fitted.fit, fitted.uncertainty),
     }

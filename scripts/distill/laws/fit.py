@@ -194,8 +194,8 @@ class Fitting:
         for row in rows.index[again.to_numpy() & keep]:
             reasons[row] = "the same run stands in an earlier row"
         points = points_of(rows, target, size, self.settings.shared)
-        kept = points.where(np.array([row not in reasons for row in rows.index], dtype=bool))
-        return Group(kept, target, selected, [self._dropped(*item) for item in reasons.items()])
+        usable = points.where(np.array([row not in reasons for row in rows.index], dtype=bool))
+        return Group(usable, target, selected, [self._dropped(*item) for item in reasons.items()])
 
     def _dropped(self, row: int, reason: str) -> dict[str, Any]:
         values = self.table.loc[row]

@@ -367,9 +367,11 @@ def _distillation(reduced: bool, target: str) -> Law:
             Parameter("f1", "exponent", (0.1, 0.3), 0.005, 20.0),
         )
     parameters = (*first, c0, *bracket, *_JOINED)
-    own = "exp(-kappa (L_T/L~_S)^(1/f1))" if reduced else "[1 + (L_T/(L~_S d1))^(1/f1)]^(-c1 f1)"
+    student_factor = (
+        "exp(-kappa (L_T/L~_S)^(1/f1))" if reduced else "[1 + (L_T/(L~_S d1))^(1/f1)]^(-c1 f1)"
+    )
     formula = (
-        f"{'L_T + ' if target == 'loss' else ''}L_T^(-c0) {own} (A/N^alpha + B/D^beta)^gamma, "
+        f"{'L_T + ' if target == 'loss' else ''}L_T^(-c0) {student_factor} (A/N^alpha + B/D^beta)^gamma, "
         "L~_S = E + (A/N^alpha + B/D^beta)^gamma of the supervised runs"
     )
     terms: tuple[tuple[Term, int], ...] = ((_distilled(reduced), len(parameters)),)

@@ -84,14 +84,14 @@ def points_of(table: pd.DataFrame, target: str, size: str, shared: bool) -> Poin
     }
     flops = column("flops")
     counted = np.isfinite(flops) & (flops > 0)
-    own = values["params"] * values["tokens"] * values["epochs"]
+    tokens_seen = values["params"] * values["tokens"] * values["epochs"]
     stderr = column("loss_stderr") / column("loss") if target == "loss" and shared else None
     return Points(
         values=values,
         target=column(target),
         gap=column("gap"),
         stderr=stderr if stderr is not None and np.isfinite(stderr).all() else None,
-        compute=flops if counted.all() else own,
+        compute=flops if counted.all() else tokens_seen,
         teacher=table["teacher"].to_numpy(dtype=object),
         student=table["student"].to_numpy(dtype=object),
         draw=table["draw"].to_numpy() if shared else None,
@@ -169,8 +169,8 @@ def log_linear(points: Points, axis: str, ranks: np.ndarray, rung: int) -> Array
     Returns:
         Shape (points on the rung,); NaN where there are no two sizes to draw a line through.
     """
-    own = points.compute if axis == "compute" else points.values[axis]
-    log, target = np.log(own), points.target
+    axis_values = points.compute if axis == "compute" else points.values[axis]
+    log, target = np.log(axis_values), points.target
     if axis == "compute":
         context = np.zeros(len(points), dtype=np.int64)
     else:

@@ -64,11 +64,11 @@ def own_table(frame: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
     gap = out["loss"] - teacher
     out["gap"] = gap.where(gap > 0)
     out["loss_stderr"] = missing
-    named = [
+    teacher_names = [
         "" if np.isnan(size) and np.isnan(loss) else f"{_shown(size)}, loss {_shown(loss)}"
         for size, loss in zip(out["teacher_params"], teacher, strict=True)
     ]
-    out["teacher"] = named
+    out["teacher"] = teacher_names
     _check_repeats(out, columns)
     return out[list(COLUMNS)]
 
@@ -120,13 +120,13 @@ def _checked(frame: pd.DataFrame, columns: Mapping[str, str]) -> dict[str, Any]:
         empty = (
             frame[column].isna().to_numpy() if name in _MAY_BE_NULL else np.zeros(len(frame), bool)
         )
-        whole = name == "seed"
+        is_integer = name == "seed"
         with np.errstate(invalid="ignore"):
             odd = (array % 1 != 0) | (abs(array) > LARGEST)
         least, most = REACH.get(name, OTHER_REACH)
-        bad = ~np.isfinite(array) | (odd if whole else (array < least) | (array > most))
+        bad = ~np.isfinite(array) | (odd if is_integer else (array < least) | (array > most))
         needed = f"a positive finite number ({least:g} to {most:g})"
-        needed = f"a whole number up to {LARGEST}" if whole else needed
+        needed = f"a whole number up to {LARGEST}" if is_integer else needed
         _fail_where(
             bad & ~empty, columns, (name,), f"the value must be {needed}; correct or drop the row"
         )
@@ -165,9 +165,9 @@ def _fail_where(bad: Any, columns: Mapping[str, str], names: tuple[str, ...], wh
     """Raise for the first bad row, counted from 1 without the header."""
     rows = np.flatnonzero(np.asarray(bad))
     if len(rows):
-        shown = " and ".join(repr(columns[name]) for name in names if name in columns)
+        column_names = " and ".join(repr(columns[name]) for name in names if name in columns)
         raise UserError(
-            f"runs_table: row {rows[0] + 1}, column {shown}: {why} ({len(rows)} such rows)"
+            f"runs_table: row {rows[0] + 1}, column {column_names}: {why} ({len(rows)} such rows)"
         )
 
 

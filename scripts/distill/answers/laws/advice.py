@@ -149,14 +149,18 @@ def _surer(rows: pd.DataFrame, laws: Sequence[FittedLaw]) -> Answer:
 
 def _missing(answers: Sequence[Answer]) -> Answer:
     """What the questions without an answer need, the most wanted first."""
-    wanted: dict[str, tuple[Need, list[str]]] = {}
+    by_condition: dict[str, tuple[Need, list[str]]] = {}
     for answer in answers:
         if answer.question == claims.KEY:  # claims rest on the same questions
             continue
         for need in answer.needs:
-            questions = wanted.setdefault(need.what, (need, []))[1]
+            questions = by_condition.setdefault(need.what, (need, []))[1]
             if answer.question not in questions:
                 questions.append(answer.question)
-    ranked = sorted(wanted.values(), key=lambda item: -len(item[1]))
-    numbers = {"wanted": [{"need": asdict(need), "questions": asked} for need, asked in ranked]}
+    ranked = sorted(by_condition.values(), key=lambda item: -len(item[1]))
+    numbers = {
+        "wanted": [
+            {"need": asdict(need), "questions": questions_of} for need, questions_of in ranked
+        ]
+    }
     return Answer(MISSING, {}, "answered", numbers, tuple(need for need, _ in ranked))

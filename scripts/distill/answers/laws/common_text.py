@@ -50,11 +50,11 @@ class CommonText:
 
     def refusal(self, key: Key, size: str) -> str:
         """Why a group has no law."""
-        wanted = {**selected_of(key), "size": size}
+        keys = {**selected_of(key), "size": size}
         return next(
             str(one["reason"])
             for one in self._refused
-            if all(one["selected"][name] == value for name, value in wanted.items())
+            if all(one["selected"][name] == value for name, value in keys.items())
         )
 
 

@@ -58,9 +58,9 @@ def _partner(lines: list[Line], inits: list[str]) -> Need:
     """The initialisation that is missing beside the first student of another kind."""
     random = [line.student for line in lines if trait(line, "init") == "random"]
     others = [line.student for line in lines if trait(line, "init") in GIVEN]
-    wanted, student = ("random", others) if others else ("pretrained", random)
-    change = {f"students.{student[0]}-{wanted}.init": wanted} if student else {}
-    return Need("initialisation", wanted, inits, change)
+    partner_init, student = ("random", others) if others else ("pretrained", random)
+    change = {f"students.{student[0]}-{partner_init}.init": partner_init} if student else {}
+    return Need("initialisation", partner_init, inits, change)
 
 
 def _nearest(line: Line, randoms: list[Line], settings: Settings) -> Line | None:
@@ -109,9 +109,9 @@ def _outcome(points: list[dict[str, Any]]) -> tuple[str, dict[str, Any]]:
     more or less: an interval without 0; nothing: an interval with 0; above: only a lower bound;
     below: only an upper bound; hidden: the noise hides where the curves meet.
     """
-    whole = [p for p in points if None not in (p["equivalent"], p["low"], p["high"])]
-    if whole:
-        worth = _worth_numbers(whole[-1])
+    bounded = [p for p in points if None not in (p["equivalent"], p["low"], p["high"])]
+    if bounded:
+        worth = _worth_numbers(bounded[-1])
         sign = 1 if worth["worth_low"] > 0 else -1 if worth["worth_high"] < 0 else 0
         return {1: "more", -1: "less", 0: "nothing"}[sign], worth
     if above := [p for p in points if p["high"] is None and (p["low"] or 0) > p["samples"]]:
