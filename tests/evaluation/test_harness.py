@@ -278,7 +278,7 @@ BARE = {"metric": "acc", "aggregation": "mean", "higher_is_better": True}
         (
             {},
             {"dataset_path": "someone/something", "dataset_kwargs": None},
-            r"quiz: its data cannot be loaded \(.*someone/something.*HF_DATASETS_OFFLINE.*or remove",
+            r"quiz: its data cannot be loaded \(.*someone/something.*HF_DATASETS_OFFLINE.*or rem",
         ),
     ],
 )

@@ -34,10 +34,10 @@ def chunks(documents: Iterable[Sequence[int]], tokens: int) -> Iterator[list[int
     rest: list[int] = []
     for document in documents:
         rest += document
-        whole = len(rest) // tokens * tokens
-        for start in range(0, whole, tokens):
+        complete = len(rest) // tokens * tokens
+        for start in range(0, complete, tokens):
             yield rest[start : start + tokens]
-        rest = rest[whole:]
+        rest = rest[complete:]
 
 
 def chunk_row(name: str, row: int | None, ids: list[int], tokenizer: Any) -> dict[str, Any]:

@@ -32,8 +32,8 @@ def training_documents(
     Returns:
         Each text once, without those that are (also) a reference passage.
     """
-    kept = {row["text"].strip() for row in reference}
-    return list(dict.fromkeys(row["text"] for row in rows if row["text"].strip() not in kept))
+    passages = {row["text"].strip() for row in reference}
+    return list(dict.fromkeys(row["text"] for row in rows if row["text"].strip() not in passages))
 
 
 def build_corpus_shard(

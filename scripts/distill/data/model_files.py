@@ -77,13 +77,13 @@ def _check_weights(folder: Path, name: str) -> None:
                 pass
         except (SafetensorError, OSError, ValueError) as error:
             raise UserError(
-                f"{file.name} of the model {name} is not a safetensors file ({error}); get it again, "
-                "or convert the model with save_pretrained"
+                f"{file.name} of the model {name} is not a safetensors file ({error}); get it "
+                "again, or convert the model with save_pretrained"
             ) from None
-    named = {file.name for file in files}
+    names = {file.name for file in files}
     for index in sorted(folder.glob("*.safetensors.index.json")):
         shards = _read(index).get("weight_map", {})
-        if not isinstance(shards, dict) or set(map(str, shards.values())) - named:
+        if not isinstance(shards, dict) or set(map(str, shards.values())) - names:
             raise UserError(
                 f"{index.name} of the model {name} names files that are not safetensors files "
                 "beside it; get the model again"

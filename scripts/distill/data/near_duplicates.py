@@ -68,8 +68,8 @@ def nearest_pairs(
     """
     grams = [shingles(_text(row)) for row in test]
     holders: dict[str, list[int]] = defaultdict(list)
-    for number, own in enumerate(grams):
-        for gram in own:
+    for number, prompt_grams in enumerate(grams):
+        for gram in prompt_grams:
             holders[gram].append(number)
     worst, pairs = 0.0, []
     for row in train:

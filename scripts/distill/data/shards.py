@@ -73,13 +73,13 @@ def build_shard(
     for parts in (targets, layers):
         if not parts:
             continue
-        columns, found = _columns(parts[0]), _by_name(parts)
+        columns, target_of = _columns(parts[0]), _by_name(parts)
         names = [field.name for field in read_schema(parts[0]) if field.name != "id"]
         for row in chosen:
-            if row["id"] not in found:
+            if row["id"] not in target_of:
                 raise UserError(f"{out}: {parts[0]} lacks the row {row['id']}; delete it and run again")  # fmt: skip  # noqa: E501
             for name, field in zip(names, columns, strict=True):
-                row[field.name] = found[row["id"]][name]
+                row[field.name] = target_of[row["id"]][name]
         fields += columns
     metadata: dict[str, Any] = {
         "spec": spec, "tokenizer_sha256": read_metadata(texts[0], "tokenizer_sha256"),

@@ -52,37 +52,37 @@ def _score_rows(
         and floor, where the vocabulary is trimmed.
     """
     rows, words = logits.shape
-    own = room[0, :rows, :words].copy_(logits)
-    best = likeliest(own).unsqueeze(1)
-    confidence = torch.softmax(own, -1, out=room[1, :rows, :words]).gather(1, best)
-    log_mass = own.gather(1, best) - confidence.log()  # log of the sum of exponentials
-    found = {
-        "nats": log_mass - own.gather(1, targets),
+    student = room[0, :rows, :words].copy_(logits)
+    best = likeliest(student).unsqueeze(1)
+    confidence = torch.softmax(student, -1, out=room[1, :rows, :words]).gather(1, best)
+    log_mass = student.gather(1, best) - confidence.log()  # log of the sum of exponentials
+    scores = {
+        "nats": log_mass - student.gather(1, targets),
         "confidence": confidence,
         "correct": best == targets,
     }
     if teacher is not None and decoding is not None:
-        theirs = room[2, :rows, : teacher.shape[1]]
+        scaled = room[2, :rows, : teacher.shape[1]]
         if decoding.cuts:
-            theirs.copy_(log_q(teacher, decoding))
+            scaled.copy_(log_q(teacher, decoding))
         else:
-            theirs.copy_(teacher)
+            scaled.copy_(teacher)
             if decoding.temperature != 1:
-                theirs.div_(decoding.temperature)
-        q = torch.softmax(theirs, -1, out=room[1, :rows, : teacher.shape[1]])
-        their_log_mass = theirs.amax(-1, keepdim=True) - q.amax(-1, keepdim=True).log()
-        found["teacher_nats"] = their_log_mass - theirs.gather(1, targets)
+                scaled.div_(decoding.temperature)
+        q = torch.softmax(scaled, -1, out=room[1, :rows, : teacher.shape[1]])
+        their_log_mass = scaled.amax(-1, keepdim=True) - q.amax(-1, keepdim=True).log()
+        scores["teacher_nats"] = their_log_mass - scaled.gather(1, targets)
         # Heads padded to different widths: ids beyond the tokenizer's are no text.
         shared = min(words, teacher.shape[1])
-        q, theirs, own = q[:, :shared], theirs[:, :shared], own[:, :shared]
-        mine = best if shared == words else likeliest(own).unsqueeze(1)
-        found["agree"] = likeliest(theirs).unsqueeze(1) == mine
+        q, scaled, student = q[:, :shared], scaled[:, :shared], student[:, :shared]
+        mine = best if shared == words else likeliest(student).unsqueeze(1)
+        scores["agree"] = likeliest(scaled).unsqueeze(1) == mine
         if vocabulary is not None:
-            found["floor"] = vocabulary.floor(q, theirs - their_log_mass).unsqueeze(1)
-        log_ratio = theirs.sub_(own).add_(log_mass - their_log_mass)
+            scores["floor"] = vocabulary.floor(q, scaled - their_log_mass).unsqueeze(1)
+        log_ratio = scaled.sub_(student).add_(log_mass - their_log_mass)
         # Where q is 0 (a cut tail), log q is -inf and the term is 0.
-        found["kl"] = q.mul_(log_ratio.clamp_min_(-1e9)).sum(-1, keepdim=True)
-    return {name: column.squeeze(1) for name, column in found.items()}
+        scores["kl"] = q.mul_(log_ratio.clamp_min_(-1e9)).sum(-1, keepdim=True)
+    return {name: column.squeeze(1) for name, column in scores.items()}
 
 
 def _score_tokens(
@@ -116,8 +116,10 @@ def _score_tokens(
         for start in range(first, last, size):
             part = slice(start, min(start + size, last))
             near = None if theirs is None else theirs[start - first : part.stop - first]
-            found = _score_rows(logits[part], targets[part, None], near, decoding, room, vocabulary)
-            for name, column in found.items():
+            scores = _score_rows(
+                logits[part], targets[part, None], near, decoding, room, vocabulary
+            )
+            for name, column in scores.items():
                 columns[name][part] = column
     return columns
 
@@ -161,24 +163,24 @@ def score_examples(
         chosen = [examples[number] for number in batch]
         inputs = {key: value.to(model.device) for key, value in collate(chosen, pad).items()}
         keep = inputs["shift_labels"] != -100
-        given = {name: inputs[name] for name in ("input_ids", "attention_mask")}
-        logits = run_model(model, keep, **given).logits
+        arguments = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+        logits = run_model(model, keep, **arguments).logits
         targets = inputs["shift_labels"][keep]
         states = None if teacher is None else torch.cat([teacher[number] for number in batch])
         columns = _score_tokens(logits, targets, states, head, decoding, vocabulary)
         ends = torch.cumsum(keep.sum(1), 0).tolist()
         for place, number in enumerate(batch):
-            own = slice(ends[place - 1] if place else 0, ends[place])
+            part = slice(ends[place - 1] if place else 0, ends[place])
             sums = {
-                name: float(column[own].double().sum())
+                name: float(column[part].double().sum())
                 for name, column in columns.items()
                 if name not in ("confidence", "correct")
             }
             results[number] = {
-                "tokens": own.stop - own.start,
+                "tokens": part.stop - part.start,
                 **sums,
-                "confidence": columns["confidence"][own].tolist(),
-                "correct": columns["correct"][own].bool().tolist(),
+                "confidence": columns["confidence"][part].tolist(),
+                "correct": columns["correct"][part].bool().tolist(),
             }
     nats, tokens = sum(item["nats"] for item in results), sum(item["tokens"] for item in results)
     if not nats <= _MOST_NATS * tokens:
@@ -250,11 +252,11 @@ def held_out_metrics(
     if teacher_nats is not None:
         metrics["loss_teacher"] = token_mean(teacher_nats, tokens)[0]
     if scored and "kl" in scored[0]:
-        own = [item["teacher_nats"] for item in scored]
+        teacher_sums = [item["teacher_nats"] for item in scored]
         kl = [item["kl"] for item in scored]
-        rest = [mine - yours - gap for mine, yours, gap in zip(nats, own, kl, strict=True)]
+        rest = [mine - yours - gap for mine, yours, gap in zip(nats, teacher_sums, kl, strict=True)]
         difference, error = token_mean(rest, tokens)
-        metrics["loss_teacher"] = token_mean(own, tokens)[0]
+        metrics["loss_teacher"] = token_mean(teacher_sums, tokens)[0]
         metrics["kl_teacher"], metrics["kl_stderr"] = token_mean(kl, tokens)
         metrics["kl_floor"] = token_mean([item["floor"] for item in scored], tokens)[0]
         metrics["top1_agreement"] = sum(item["agree"] for item in scored) / sum(tokens)

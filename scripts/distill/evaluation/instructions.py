@@ -125,9 +125,11 @@ def check_response(instruction: Instruction, response: str) -> bool:
             raise ValueError(f"{instruction.id}: {kind} is not one of the instruction types in use")
         checker = _checkers()[kind](kind)
         checker.build_description(**kwargs)
-        wanted = set(checker.get_instruction_args_keys())
-        if set(kwargs) != wanted:
-            raise ValueError(f"{instruction.id}: {kind} needs {sorted(wanted)}, has {list(kwargs)}")
+        argument_names = set(checker.get_instruction_args_keys())
+        if set(kwargs) != argument_names:
+            raise ValueError(
+                f"{instruction.id}: {kind} needs {sorted(argument_names)}, has {list(kwargs)}"
+            )
         verdicts.append(bool(text) and bool(checker.check_following(text)))
     return bool(verdicts) and all(verdicts)
 

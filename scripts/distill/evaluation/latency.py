@@ -178,10 +178,10 @@ def measure_encoder(
     seconds, flops, record = _measured(
         model_dir, read, repeats, warmup, threads, precision, device, quantisation
     )
-    found = _latencies(seconds, batch * length)
-    return found | {
+    latencies = _latencies(seconds, batch * length)
+    return latencies | {
         **record,
-        "forward_ms": 1000 * found["latency_median_s"],
+        "forward_ms": 1000 * latencies["latency_median_s"],
         "flops_per_token": flops.sequence_forward(length, scored) / scored,
         "batch": batch,
         "scored": scored,

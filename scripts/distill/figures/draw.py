@@ -96,8 +96,8 @@ def _make_panels(
     deep = math.ceil(len(places) / across)
     heights, with_names = [figure.height] * deep, figure.axis(rows[0]).scale == "names"
     if with_names:
-        shown = [_within(table, figure, row, "")["label"].nunique() for row in rows]
-        heights = [0.15 * count + 0.1 for count in shown]
+        label_counts = [_within(table, figure, row, "")["label"].nunique() for row in rows]
+        heights = [0.15 * count + 0.1 for count in label_counts]
     grid = canvas.subplots(
         deep, across, squeeze=False, height_ratios=heights, sharex=figure.x.share,
         sharey=figure.axis(rows[0]).share,

@@ -409,7 +409,8 @@ def warnings(
         out.append(law.note)
     if fitted.uncertainty.df < 5:
         out.append(
-            f"{fitted.uncertainty.df:.1f} degrees of freedom: intervals are wide and rest on few points"
+            f"{fitted.uncertainty.df:.1f} degrees of freedom: intervals are wide and rest on "
+            "few points"
         )
     return out
 

@@ -47,8 +47,8 @@ class FittedLaw:
         known = LAWS.get(self.target, {})
         if self.name not in known:
             raise UserError(
-                f"laws.json holds the law {self.name!r} for {self.target!r}, which this version does not know; "
-                "fit the laws again"
+                f"laws.json holds the law {self.name!r} for {self.target!r}, which this "
+                "version does not know; fit the laws again"
             )
         self.law: Law = known[self.name]
         self.inputs: tuple[str, ...] = self.law.inputs

@@ -250,9 +250,11 @@ _BREAK_SIZES = Levels(
     "params", 6, "a break in size wants at least {least} sizes; there are {count}"
 )
 _EPOCHS = Levels(
-    "epochs", 2, "R* is not identifiable: all runs have the same epochs ({value:.3g}); vary epochs at "
-    "equal unique tokens",
-)  # fmt: skip
+    "epochs",
+    2,
+    "R* is not identifiable: all runs have the same epochs ({value:.3g}); vary epochs at equal "
+    "unique tokens",
+)
 _TEACHER_SIZES = Levels(
     "teacher_params", 3, "gamma wants at least {least} sizes of teacher, with fewer it merges into "
     "alpha; there {are} {count}",
@@ -371,8 +373,8 @@ def _distillation(reduced: bool, target: str) -> Law:
         "exp(-kappa (L_T/L~_S)^(1/f1))" if reduced else "[1 + (L_T/(L~_S d1))^(1/f1)]^(-c1 f1)"
     )
     formula = (
-        f"{'L_T + ' if target == 'loss' else ''}L_T^(-c0) {student_factor} (A/N^alpha + B/D^beta)^gamma, "
-        "L~_S = E + (A/N^alpha + B/D^beta)^gamma of the supervised runs"
+        f"{'L_T + ' if target == 'loss' else ''}L_T^(-c0) {student_factor} "
+        "(A/N^alpha + B/D^beta)^gamma, L~_S = E + (A/N^alpha + B/D^beta)^gamma of the supervised runs"
     )
     terms: tuple[tuple[Term, int], ...] = ((_distilled(reduced), len(parameters)),)
     return Law(

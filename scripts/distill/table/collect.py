@@ -53,8 +53,8 @@ def read_metrics(path: str | Path) -> dict[str, Any]:
         if missing:
             where = f"{section}.{missing[0]}".rstrip(".")
             raise UserError(
-                f"{path} is not a record of an evaluation (it lacks {where}); delete it and run the "
-                "workflow again"
+                f"{path} is not a record of an evaluation (it lacks {where}); delete it and run "
+                "the workflow again"
             )
     return sections
 

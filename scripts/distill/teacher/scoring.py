@@ -95,20 +95,20 @@ def score_text(
         ids, mask = padded([rows[number] for number in batch], model.device)
         where = [scored_positions(rows[number], tokens) for number in batch]
         keep = torch.zeros_like(ids, dtype=torch.bool)
-        for own, positions in zip(keep, where, strict=True):
-            own[list(positions)] = True
-        hidden = _kept_states(model, ids, mask, keep).split([len(own) for own in where])
-        if not all(bool(own.isfinite().all()) for own in hidden):
+        for states, positions in zip(keep, where, strict=True):
+            states[list(positions)] = True
+        hidden = _kept_states(model, ids, mask, keep).split([len(states) for states in where])
+        if not all(bool(states.isfinite().all()) for states in hidden):
             raise not_finite(model, "hidden states")
         share = meter.lap() / len(batch)
-        for number, own, positions in zip(batch, hidden, where, strict=True):
-            kept, length = len(positions), len(read_ids(rows[number]))
+        for number, states, positions in zip(batch, hidden, where, strict=True):
+            count, length = len(positions), len(read_ids(rows[number]))
             # The output matrix itself is not run here, but a masked model's layers before it are.
-            flops = flop_model.sequence_forward(length, kept) - 2 * matrix * kept
+            flops = flop_model.sequence_forward(length, count) - 2 * matrix * count
             scored[number] = {
                 "id": rows[number]["id"],
-                "tokens": kept,
-                "hidden": state_bytes(own),
+                "tokens": count,
+                "hidden": state_bytes(states),
                 **(Cost(float(flops)) + share).columns(),
             }
     return [scored[number] for number in range(len(rows))]

@@ -46,8 +46,8 @@ class Share(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         rows = iter(self.order)
-        while whole := list(islice(rows, self.size * self.processes)):
-            yield whole[self.rank * self.size : (self.rank + 1) * self.size]
+        while update_rows := list(islice(rows, self.size * self.processes)):
+            yield update_rows[self.rank * self.size : (self.rank + 1) * self.size]
 
 
 def shared_loader(

@@ -190,8 +190,8 @@ def _collator(
     return gather
 
 
-def _training_precision(wanted: str) -> str:
-    precision = resolve_precision(wanted)
+def _training_precision(setting: str) -> str:
+    precision = resolve_precision(setting)
     if precision == "fp16" and device().type == "cpu":
         raise UserError("fp16 needs a GPU to train; set train.precision to auto, bf16 or fp32")
     return precision

@@ -43,10 +43,10 @@ class SkipShortCheckpoint(TrainerCallback):
 def prepare_folder(folder: Path, tag: str) -> Path:
     """Clear what an earlier spec left; keep what was done of the same spec. Returns `resume/`."""
     resume = folder / "resume"
-    kept = holds(resume, tag)
+    resumable = holds(resume, tag)
     folder.mkdir(parents=True, exist_ok=True)
     for item in folder.iterdir():
-        if kept and item.name in ("resume", "tensorboard"):
+        if resumable and item.name in ("resume", "tensorboard"):
             continue
         shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
     write_text(resume / "tag.txt", tag)
@@ -66,9 +66,9 @@ def last_checkpoint(resume: Path) -> str | None:
         UserError: A file of a checkpoint (of the best one too) is not as it was saved.
     """
     for listed in sorted(resume.glob(f"checkpoint-*/{CHECKSUMS}")):
-        found = checksums_of(listed.parent)
+        present = checksums_of(listed.parent)
         for name, written in read_json(listed).items():
-            if found.get(name) != written:
+            if present.get(name) != written:
                 raise altered(listed.parent / name, resume)
     while last := get_last_checkpoint(str(resume)):
         try:
@@ -103,26 +103,26 @@ class CheckpointOnSignal(TrainerCallback):
 
     def __init__(self) -> None:
         self.asked: signal.Signals | None = None
-        self._told = 0
+        self._signal = 0
         self._before: dict[signal.Signals, Any] = {}
 
-    def _tell(self, number: int, *_: Any) -> None:
-        self._told = number
+    def _note(self, number: int, *_: Any) -> None:
+        self._signal = number
         logging.info("%s: saving a checkpoint after this update", signal.Signals(number).name)
         signal.signal(signal.SIGINT, self._before[signal.SIGINT])
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Listen, while there is something to be saved."""
-        self._before = {number: signal.signal(number, self._tell) for number in _HEARD}
+        self._before = {number: signal.signal(number, self._note) for number in _HEARD}
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Ask for a checkpoint; one after the last update would be of no use."""
-        told = self._told
+        number = self._signal
         if args.world_size > 1:
-            all_told = torch.tensor(told, device=args.device)
-            torch.distributed.all_reduce(all_told, torch.distributed.ReduceOp.MAX)
-            told = int(all_told)
-        self.asked = signal.Signals(told) if told else None
+            signals = torch.tensor(number, device=args.device)
+            torch.distributed.all_reduce(signals, torch.distributed.ReduceOp.MAX)
+            number = int(signals)
+        self.asked = signal.Signals(number) if number else None
         if self.asked and state.global_step < state.max_steps:
             control.should_save = True
 

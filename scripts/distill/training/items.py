@@ -71,7 +71,7 @@ def load_items(
     for number, (example, row) in enumerate(zip(examples, rows, strict=True)):
         spans = aligner.spans(row["response_ids"], example.answer, row["response"])
         items[number] = Item(example, row, spans)
-    if not any(item.spans and item.spans.own for item in items):
+    if not any(item.spans and item.spans.student for item in items):
         raise UserError(
             "the student's tokenizer and the teacher's have no span of any answer in common, so "
             "spans has nothing to compare; use uld, or ce on the text alone"

@@ -54,18 +54,20 @@ class _Formed(torch.autograd.Function):
         size = chunk_rows(logits)
         for first in range(0, len(logits), BLOCK_ROWS):
             last = min(first + BLOCK_ROWS, len(logits))
-            given = inputs(slice(first, last))
+            block_inputs = inputs(slice(first, last))
             for start in range(first, last, size):
                 rows = slice(start, min(start + size, last))
                 part = slice(rows.start - first, rows.stop - first)
                 scaled = logits[rows].to(dtype, copy=True)
                 if temperature != 1:
                     scaled.div_(temperature)
-                values[rows], change = step(scaled, weights[rows], *(one[part] for one in given))
+                values[rows], change = step(
+                    scaled, weights[rows], *(one[part] for one in block_inputs)
+                )
                 if temperature != 1:
                     change.div_(temperature)
                 gradient[rows] = change
-            del given  # before the next block is made
+            del block_inputs  # before the next block is made
         ctx.save_for_backward(gradient)
         ctx.mark_non_differentiable(values)
         return (weights * values).sum(), values
@@ -88,9 +90,9 @@ def _sparse_step(
     scaled: torch.Tensor, weights: torch.Tensor, ids: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     top = scaled.amax(-1, keepdim=True)
-    own = scaled.gather(1, ids)
+    chosen_logits = scaled.gather(1, ids)
     mass = scaled.sub_(top).exp_().sum(-1, keepdim=True)
-    nll = mass.log() + top - own
+    nll = mass.log() + top - chosen_logits
     scaled.mul_(weights.sum(-1, keepdim=True) / mass)
     return nll, scaled.scatter_add_(1, ids, -weights)
 
@@ -309,12 +311,12 @@ def _coarse_step(
     log_p: torch.Tensor,
     log_tail: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    kept = scaled.gather(1, ids)
+    kept_logits = scaled.gather(1, ids)
     top = scaled.amax(-1, keepdim=True)
     others = scaled.sub_(top).exp_().scatter_(1, ids, 0.0)
     # The tail is summed, not taken as 1 - kept, so it is exact where the kept have nearly all.
     rest = others.sum(-1, keepdim=True).clamp_(min=torch.finfo(scaled.dtype).tiny)
-    masses = torch.cat([kept - top, rest.log()], dim=1)
+    masses = torch.cat([kept_logits - top, rest.log()], dim=1)
     log_s = masses.log_softmax(-1)
     classes = torch.cat([log_p, log_tail.unsqueeze(1)], dim=1).to(log_s.dtype)
     value, slope = divergence(classes, log_s)
@@ -517,13 +519,13 @@ def likelihood_gap(
     ids = ids.unsqueeze(1)
     with torch.no_grad():
         each = sparse_cross_entropy(logits, ids, torch.zeros_like(ids), temperature)[1].squeeze(1)
-        own = each.new_zeros(len(log_p)).index_add_(0, spans, each).clamp_(min=_CERTAIN)
-    theirs = -log_p.to(own.dtype).clamp(min=_LEAST)
-    value = own - theirs + torch.xlogy(theirs, theirs / own)
-    slope = weights * (1 - theirs / own)
+        student_nll = each.new_zeros(len(log_p)).index_add_(0, spans, each).clamp_(min=_CERTAIN)
+    teacher_nll = -log_p.to(student_nll.dtype).clamp(min=_LEAST)
+    value = student_nll - teacher_nll + torch.xlogy(teacher_nll, teacher_nll / student_nll)
+    slope = weights * (1 - teacher_nll / student_nll)
     # Of this value and this slope at the logits, so that the gradient is formed as any other's.
     loss, _ = sparse_cross_entropy(logits, ids, slope[spans].unsqueeze(1), temperature)
-    return loss + (weights * value - slope * own).sum(), value
+    return loss + (weights * value - slope * student_nll).sum(), value
 
 
 # Hidden states

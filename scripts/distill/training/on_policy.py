@@ -78,8 +78,8 @@ class LiveTeacher:
         self.model = load_teacher(folder, spec["teacher"], sequence=self.longest)
         objective.head = head_of(self.model)
         # Cross-entropy would only teach the student what it says already.
-        own = Objective({**spec["method"], "ce": 0.0}, objective.cache, objective.head)
-        self.objectives = {False: objective, True: own}
+        without_ce = Objective({**spec["method"], "ce": 0.0}, objective.cache, objective.head)
+        self.objectives = {False: objective, True: without_ce}
         self.flops, self.passes = FlopModel.from_model(self.model), training_passes(spec["train"])
 
     def update(
@@ -99,12 +99,12 @@ class LiveTeacher:
             number: Of the update, from 0.
             precision: Context in which the student runs.
         """
-        own = own_answers(number, self.settings["share"], self.seed)
-        if own:
+        sampled = own_answers(number, self.settings["share"], self.seed)
+        if sampled:
             with precision:
                 batches = self.written(model, batches, number)
-        made = [self.collate(items) for items in batches]
-        return made, self.objectives[own], self.work(flops, batches, own)
+        micro_batches = [self.collate(items) for items in batches]
+        return micro_batches, self.objectives[sampled], self.work(flops, batches, sampled)
 
     def written(
         self, model: Any, batches: Sequence[Sequence[Item]], number: int
@@ -153,23 +153,23 @@ class LiveTeacher:
         return scored_positions(row, self.tokens)
 
     def work(
-        self, flops: FlopModel, batches: Sequence[Sequence[Item]], own: bool
+        self, flops: FlopModel, batches: Sequence[Sequence[Item]], sampled: bool
     ) -> dict[str, int]:
         """Tokens and FLOPs of an update: of its answers, those sampled, training and teacher.
 
         Training includes the sampling; the teacher's are a forward pass with its head.
         """
-        made = dict.fromkeys(("answers", "sampled", "train_flops", "target_flops"), 0)
+        counts = dict.fromkeys(("answers", "sampled", "train_flops", "target_flops"), 0)
         for item in (item for batch in batches for item in batch):
             prompt, answer = len(item.example.prompt), len(item.example.answer)
             scored = len(self.positions(item))
-            made["answers"] += answer
-            made["train_flops"] += self.passes * flops.sequence_forward(prompt + answer, scored)
-            made["target_flops"] += self.flops.sequence_forward(prompt + answer, scored)
-            if own:
-                made["sampled"] += answer
-                made["train_flops"] += flops.generation(prompt, answer)
-        return made
+            counts["answers"] += answer
+            counts["train_flops"] += self.passes * flops.sequence_forward(prompt + answer, scored)
+            counts["target_flops"] += self.flops.sequence_forward(prompt + answer, scored)
+            if sampled:
+                counts["sampled"] += answer
+                counts["train_flops"] += flops.generation(prompt, answer)
+        return counts
 
 
 def longest_live(items: Sequence[Item], settings: Mapping[str, Any], limit: int) -> int:
@@ -186,8 +186,8 @@ def longest_live(items: Sequence[Item], settings: Mapping[str, Any], limit: int)
             f"on_policy.max_tokens ({settings['max_tokens']}) exceed train.max_length ({limit}); "
             "raise that or lower on_policy.max_tokens"
         )
-    given = (len(item.example.prompt) + len(item.example.answer) for item in items)
-    return max(written, *given)
+    lengths = (len(item.example.prompt) + len(item.example.answer) for item in items)
+    return max(written, *lengths)
 
 
 def _name(item: Item) -> str:

@@ -76,9 +76,9 @@ def _aligned(items: Sequence[Item]) -> dict[str, float]:
     pairs = [(item.spans, item.row or {}, item.example) for item in items if item.spans is not None]
     words = [word for spans, _, _ in pairs for word in spans.word]
     return {
-        "student_tokens": sum(len(spans.own) for spans, _, _ in pairs)
+        "student_tokens": sum(len(spans.student) for spans, _, _ in pairs)
         / sum(len(example.answer) for _, _, example in pairs),
-        "teacher_tokens": sum(len(spans.theirs) for spans, _, _ in pairs)
+        "teacher_tokens": sum(len(spans.teacher) for spans, _, _ in pairs)
         / sum(len(row["response_ids"]) for _, row, _ in pairs),
         "words": sum(words) / len(words),
     }
@@ -307,8 +307,8 @@ def _not_a_number(what: str, run: dict[str, Any]) -> str:
 
 def diverged(state: Any) -> bool:
     """Whether a loss of a training was not a number."""
-    found = [entry.get("loss", entry.get("eval_loss", 0.0)) for entry in state.log_history]
-    return not all(math.isfinite(loss) for loss in found)
+    losses = [entry.get("loss", entry.get("eval_loss", 0.0)) for entry in state.log_history]
+    return not all(math.isfinite(loss) for loss in losses)
 
 
 def _curves(history: Sequence[dict[str, Any]]) -> dict[str, list[float]]:

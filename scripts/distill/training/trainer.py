@@ -68,10 +68,10 @@ class DistillationTrainer(Trainer):
 
     def settings(self) -> str:
         """What was chosen for this machine, for the log."""
-        args, own = self.args, bare(self.accelerator.unwrap_model(self.model))
+        args, model = self.args, bare(self.accelerator.unwrap_model(self.model))
         return (
             f"device {args.device}, precision {self.precision}, attention "
-            f"{own.config._attn_implementation}, optimizer {args.optim.value}, "
+            f"{model.config._attn_implementation}, optimizer {args.optim.value}, "
             f"{args.per_device_train_batch_size} rows x {args.gradient_accumulation_steps} "
             f"an update, {torch.get_num_threads()} threads"
         )
@@ -92,8 +92,8 @@ class DistillationTrainer(Trainer):
 
     def energy(self) -> Energy:
         """Energy of training so far, all processes and earlier tries together."""
-        own = self.meter.total().energy
-        parts = [math.nan if part is None else part for part in (own.kwh, own.estimated)]
+        energy = self.meter.total().energy
+        parts = [math.nan if part is None else part for part in (energy.kwh, energy.estimated)]
         kwh, estimated = self.over_processes(parts)
         return self.earlier + (UNKNOWN if math.isnan(kwh) else Energy(kwh, estimated))
 

@@ -185,10 +185,10 @@ def _resumed(file: Path, tag: str) -> dict[str, dict[str, Any]]:
     if lines[:1] != [json.dumps({"tag": tag})]:
         write_text(file, json.dumps({"tag": tag}) + "\n")
         return {}
-    whole = lines[:-1]  # a killed write leaves a last line without an end
-    write_text(file, "".join(f"{line}\n" for line in whole))
+    complete = lines[:-1]  # a killed write leaves a last line without an end
+    write_text(file, "".join(f"{line}\n" for line in complete))
     try:
-        return {answer["id"]: answer for answer in map(json.loads, whole[1:])}
+        return {answer["id"]: answer for answer in map(json.loads, complete[1:])}
     except (ValueError, KeyError, TypeError):
         raise UserError(
             f"{file} is damaged; delete it and run the workflow again; the server is asked again"
@@ -263,9 +263,9 @@ def ask_server(
     except UserError:
         resume.unlink()  # or they would be taken up again
         raise
-    if kept := spec["server"]["top_logprobs"]:
+    if top_logprobs := spec["server"]["top_logprobs"]:
         try:
-            check_draws(answers, kept - 1)
+            check_draws(answers, top_logprobs - 1)
         except UserError as error:
             resume.unlink()  # answers of a wrong distribution are of no use
             raise UserError(f"teachers.{connection.teacher}: {connection.url}: {error}") from None

@@ -42,10 +42,10 @@ def request_of(row: dict[str, Any], spec: dict[str, Any]) -> tuple[str, dict[str
     """
     server, decoding, formatting = spec["server"], spec["decoding"], spec["formatting"]
     dialect, chat = DIALECTS[server["software"]], formatting["template"] == "chat"
-    asked: Any = encoder(_AsAsked(), **formatting)(row["prompt"], row["context"])
+    prompt: Any = encoder(_AsAsked(), **formatting)(row["prompt"], row["context"])
     body: dict[str, Any] = {
         "model": server["model"],
-        "messages" if chat else "prompt": asked,
+        "messages" if chat else "prompt": prompt,
         dialect.chat_length if chat else "max_tokens": decoding["max_tokens"],
         "temperature": decoding["temperature"],
         "top_p": decoding["top_p"],

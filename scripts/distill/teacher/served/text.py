@@ -34,12 +34,12 @@ def served_text(
     Raises:
         UserError: The tokenizer is not the served model's.
     """
-    found = {answer["id"]: answer for answer in answers}
+    answer_of = {answer["id"]: answer for answer in answers}
     encode = encoder(tokenizer, **spec["formatting"]) if tokenizer is not None else None
     rows: list[dict[str, Any]] = []
     cut = 0
     for row in prompts:
-        answer = found[row["id"]]
+        answer = answer_of[row["id"]]
         tokens = answer["prompt_tokens"] + answer["tokens"]
         served = unmetered(2 * (spec["params"] or 0.0) * tokens, answer["seconds"])
         rows.append(
@@ -56,8 +56,9 @@ def served_text(
             if len(ids) != answer["prompt_tokens"]:
                 raise UserError(
                     f"{name}: the server counts {answer['prompt_tokens']} tokens in the prompt "
-                    f"{row['id']} but the configured tokenizer gives {len(ids)}: another tokenizer, "
-                    "chat template or system prompt; name the served model's tokenizer, or none"
+                    f"{row['id']} but the configured tokenizer gives {len(ids)}: another "
+                    "tokenizer, chat template or system prompt; name the served model's "
+                    "tokenizer, or none"
                 )
             rows[-1] |= {"prompt_ids": ids, **_own_tokens(answer, tokenizer, name)}
             cut += len(rows[-1]["response_ids"]) < len(answer["ids"] or [])
@@ -70,8 +71,8 @@ def _own_tokens(answer: dict[str, Any], tokenizer: Any, name: str) -> dict[str, 
     """Response, token ids with the one that ended it, and finish_reason of an answer."""
     text, finished = answer["response"], answer["finish_reason"] == "stop"
     if answer["ids"] is None:
-        own = tokenizer(text, add_special_tokens=False).input_ids
-        ids = [*own, tokenizer.eos_token_id] if finished else own
+        text_ids = tokenizer(text, add_special_tokens=False).input_ids
+        ids = [*text_ids, tokenizer.eos_token_id] if finished else text_ids
         return {"response_ids": ids}
     ids = list(answer["ids"])
     if max(ids, default=0) >= len(tokenizer):
@@ -96,14 +97,14 @@ def _until_lost(ids: list[int], text: str, tokenizer: Any) -> dict[str, Any]:
     llama.cpp leaves out tokens that begin a letter and do not end it (as of an emoji). What stands
     before is exact; the answer counts as cut short.
     """
-    kept = 0
+    exact = 0
     for end in range(1, len(ids) + 1):
         read = tokenizer.decode(ids[:end], skip_special_tokens=True)
         if ids[end - 1] in _ends(tokenizer) or not text.strip().startswith(read.strip()):
             break
-        kept = end
-    read = tokenizer.decode(ids[:kept], skip_special_tokens=True)
-    return {"response_ids": ids[:kept], "response": read, "finish_reason": "length"}
+        exact = end
+    read = tokenizer.decode(ids[:exact], skip_special_tokens=True)
+    return {"response_ids": ids[:exact], "response": read, "finish_reason": "length"}
 
 
 def _ends(tokenizer: Any) -> set[int]:
@@ -114,8 +115,8 @@ def _ends(tokenizer: Any) -> set[int]:
 
 def _other_words(answer: dict[str, Any], name: str) -> UserError:
     return UserError(
-        f"{name}: in the configured tokenizer, the token ids of the answer {answer['id']} are not its "
-        "text; name the served model's tokenizer (server.tokenizer)"
+        f"{name}: in the configured tokenizer, the token ids of the answer {answer['id']} are "
+        "not its text; name the served model's tokenizer (server.tokenizer)"
     )
 
 
