@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 import tiny
 from distill.core.errors import UserError
-from distill.training.losses import likelihood_gap, shared_kl
+from distill.training.cross_tokenizer import likelihood_gap, shared_kl
 from distill.training.spans import Aligner, Spans, token_bytes
 
 NASTY = (

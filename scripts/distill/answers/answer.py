@@ -61,9 +61,11 @@ class Answer:
 def about_line(line: Line) -> dict[str, Any]:
     """Whom an answer about one line of the runs table is about."""
     return {
-        "teacher": line.teacher, "student": line.student, "method": line.method,
+        "teacher": line.teacher,
+        "student": line.student,
+        "method": line.method,
         "label": line.label,
-    }  # fmt: skip
+    }
 
 
 def about_group(selected: Mapping[str, Any]) -> dict[str, Any]:

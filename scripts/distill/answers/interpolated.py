@@ -47,8 +47,12 @@ def compare_total(
         `reaches`: without an overlap, the samples at which the cheaper line would reach the other.
     """
     out: dict[str, Any] = {
-        "verdict": "column_missing", "better": None, "overlap": None, "points": [], "lacking": [],
-    }  # fmt: skip
+        "verdict": "column_missing",
+        "better": None,
+        "overlap": None,
+        "points": [],
+        "lacking": [],
+    }
     missing = [line for line in (one, other) if not has_values(line.runs, column)]
     if missing:
         return out | {"lacking": [{"column": column, "label": line.label} for line in missing]}

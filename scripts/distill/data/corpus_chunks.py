@@ -59,8 +59,10 @@ def split_documents(
         `train`. What is held out is nowhere trained on.
     """
     seed, splits = spec["seed"], {}
-    order = {name: sorted(set(documents), key=lambda text: (place_of(text, seed), text))
-             for name, documents in texts.items()}  # fmt: skip
+    order = {
+        name: sorted(set(documents), key=lambda text: (place_of(text, seed), text))
+        for name, documents in texts.items()
+    }
     cut = 0.0
     for name in spec["splits"]:
         if name in order:
@@ -204,7 +206,9 @@ def _read_chunks(file: str | Path, first: int, rows: int) -> list[list[int]]:
 
 
 def _too_few(split: str, needed: int, there: int, length: int) -> str:
-    shortage = f"corpus: the {split} text makes {there} chunks of {length} tokens, but {needed} are asked for"  # fmt: skip  # noqa: E501
+    shortage = (
+        f"corpus: the {split} text gives {there} chunks of {length} tokens, but {needed} are needed"
+    )
     if split == "train":
         return f"{shortage}; set pool to {there} or less (shares of it follow), or lower length"
     return f"{shortage}; lower {split}, or raise held_out, or name a larger {split}_source"

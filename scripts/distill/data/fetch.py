@@ -138,9 +138,12 @@ def fetch_model(spec: dict[str, Any], manifest: str | Path) -> None:
         patterns = [f"*{suffix}" for suffix in READ]
         try:
             snapshot_download(
-                spec["hub"], revision=spec["revision"], allow_patterns=patterns,
-                ignore_patterns="*/*", local_dir=folder,
-            )  # fmt: skip
+                spec["hub"],
+                revision=spec["revision"],
+                allow_patterns=patterns,
+                ignore_patterns="*/*",
+                local_dir=folder,
+            )
             _verify(spec, "model", local_dir=folder)
         except UserError:
             raise

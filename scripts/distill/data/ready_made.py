@@ -59,13 +59,18 @@ def ready_made_text(
             ids = prompt, answer
         rows.append(
             {
-                "id": row["id"], "row": row["row"], "prompt": row["prompt"],
-                "context": row["context"], "response": response,
-                "reference": row["reference"], "prompt_ids": ids[0],
-                "response_ids": ids[1], "finish_reason": reason,
+                "id": row["id"],
+                "row": row["row"],
+                "prompt": row["prompt"],
+                "context": row["context"],
+                "response": response,
+                "reference": row["reference"],
+                "prompt_ids": ids[0],
+                "response_ids": ids[1],
+                "finish_reason": reason,
                 **FREE.columns("teacher_"),
             }
-        )  # fmt: skip
+        )
     return rows
 
 

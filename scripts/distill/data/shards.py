@@ -77,13 +77,16 @@ def build_shard(
         names = [field.name for field in read_schema(parts[0]) if field.name != "id"]
         for row in chosen:
             if row["id"] not in target_of:
-                raise UserError(f"{out}: {parts[0]} lacks the row {row['id']}; delete it and run again")  # fmt: skip  # noqa: E501
+                raise UserError(
+                    f"{out}: {parts[0]} lacks the row {row['id']}; delete it and run again"
+                )
             for name, field in zip(names, columns, strict=True):
                 row[field.name] = target_of[row["id"]][name]
         fields += columns
     metadata: dict[str, Any] = {
-        "spec": spec, "tokenizer_sha256": read_metadata(texts[0], "tokenizer_sha256"),
-    }  # fmt: skip
+        "spec": spec,
+        "tokenizer_sha256": read_metadata(texts[0], "tokenizer_sha256"),
+    }
     if targets and "cache" in spec and spec["cache"]["scheme"] != "final_hidden":
         metadata["vocabulary"] = read_metadata(targets[0], "vocabulary")
     write_rows(out, chosen, pa.schema(fields), **metadata)

@@ -111,8 +111,8 @@ def load_task(spec: Mapping[str, Any]) -> Loaded:
         reason = without_secrets(str(error))
         raise UserError(
             f"{where}: its data cannot be loaded ({type(error).__name__}: {reason}); let this "
-            "machine reach the hub once (without HF_HUB_OFFLINE and HF_DATASETS_OFFLINE) or copy a filled "
-            "cache (HF_HOME) to it, or remove the task from the config"
+            "machine reach the hub once (without HF_HUB_OFFLINE and HF_DATASETS_OFFLINE) or copy a "
+            "filled cache (HF_HOME) to it, or remove the task from the config"
         ) from error
     task = loaded["groups"].get(name) or loaded["tasks"].get(name)
     loaded_task = Loaded(task, loaded["tasks"], manager)
@@ -309,8 +309,9 @@ def _check_room(where: str, loaded: Loaded, lm: HFLM, context: int) -> None:
             if generation["max_gen_toks"] >= context:
                 raise UserError(
                     f"{where}: the task may generate {generation['max_gen_toks']} tokens, but "
-                    f"the context of {lm.tokenizer.name_or_path} is {context}; leave it out for runs with this "
-                    "model (runs[].benchmarks), or include a task file with a smaller max_gen_toks"
+                    f"the context of {lm.tokenizer.name_or_path} is {context}; leave it out for "
+                    "runs with this model (runs[].benchmarks), or include a task file with a "
+                    "smaller max_gen_toks"
                 )
 
 

@@ -194,11 +194,17 @@ def evaluate_model(
         if shard is not None and training_record is not None:
             trained = _trained_types(shard, training_record, tokenizer, spec["formatting"])
         heldout = held_out(
-            opened, tokenizer, rows, read_rows(states),
+            opened,
+            tokenizer,
+            rows,
+            read_rows(states),
             load_head(head, opened.device) if head else None,
-            read_metadata(texts[0], "tokenizer_sha256"), trained, spec, subject.vocabulary,
+            read_metadata(texts[0], "tokenizer_sha256"),
+            trained,
+            spec,
+            subject.vocabulary,
             _served_nats(rows, read_rows(served)) if served else [],
-        )  # fmt: skip
+        )
         passages = _passages(reference, spec)
         on_corpus, answers = "corpus" in spec["text"], list[dict[str, Any]]()
         if on_corpus:

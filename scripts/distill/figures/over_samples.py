@@ -123,8 +123,9 @@ def _line_rows(line: Line, column: str, x: str, log: bool, start: bool) -> Rows:
         rows.append({**at, "kind": "mean", **values})
         if len(cell) > 1:
             pairs = zip(cell["x"], cell["y"], strict=True)
-            rows += [{**at, "kind": "run", "x": float(a), "y": float(b), "runs": 1}
-                     for a, b in pairs]  # fmt: skip
+            rows += [
+                {**at, "kind": "run", "x": float(a), "y": float(b), "runs": 1} for a, b in pairs
+            ]
     if rows and start and has_values(line.before, column):
         values = {"y": float(pd.to_numeric(line.before[column]).mean()), "runs": len(line.before)}
         at = {"panel": column, "label": line.student, "student": line.student}

@@ -121,8 +121,9 @@ class Looks:
         names = {name: self._text(name) for name in self.drawn}
         if self.one_name and self.shapes != self.drawn and len(names) == len(self.shapes) == 1:
             names = {name: f"{text} · {self._text(self.shapes[0])}" for name, text in names.items()}
-        out = [self._entry(text, self.look(name, None), self.one_name)
-               for name, text in names.items()]  # fmt: skip
+        out = [
+            self._entry(text, self.look(name, None), self.one_name) for name, text in names.items()
+        ]
         if not self.one_name:
             out += [self._entry(self._text(x), self.look(None, x), True) for x in self.shapes]
         for layer in self.figure.layers:

@@ -136,9 +136,13 @@ def lacks(law: Law, points: Points) -> str | None:
         factor = float(values.max() / values.min()) if count else 0.0
         if count < need.least or factor < need.span:
             return need.why.format(
-                least=need.least, span=need.span, count=count, factor=factor,
-                are="is" if count == 1 else "are", value=float(np.median(values)),
-            )  # fmt: skip
+                least=need.least,
+                span=need.span,
+                count=count,
+                factor=factor,
+                are="is" if count == 1 else "are",
+                value=float(np.median(values)),
+            )
     return None
 
 

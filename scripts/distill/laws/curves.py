@@ -154,9 +154,14 @@ def label_of(selected: Mapping[str, Any]) -> str:
     """Name a group of runs, by what of its keys says something."""
     parts = []
     for key, pattern in (
-        ("student", "student {}"), ("method", "{}"), ("cache", "cache {}"), ("init", "{} start"),
-        ("curation", "curation {}"), ("group", "{}"), ("teacher", "teacher {}"),
-    ):  # fmt: skip
+        ("student", "student {}"),
+        ("method", "{}"),
+        ("cache", "cache {}"),
+        ("init", "{} start"),
+        ("curation", "curation {}"),
+        ("group", "{}"),
+        ("teacher", "teacher {}"),
+    ):
         value = selected.get(key)
         if value is not None and str(value) not in NO_NAMES:
             parts.append(pattern.format(value))

@@ -151,9 +151,11 @@ class Fitting:
             if self.settings.shared and target == "loss":
                 for law in laws:
                     self._refuse(
-                        law, group, "each teacher's students are scored on its own text, whose "
+                        law,
+                        group,
+                        "each teacher's students are scored on its own text, whose "
                         "entropy differs: only the gap compares across teachers",
-                    )  # fmt: skip
+                    )
                 continue
             self._compete(group, laws, best=True)
 
@@ -268,9 +270,13 @@ class Fitting:
             if (reason := too_rich(law, points)) is not None:
                 able.remove(law)
                 self.refused.append(
-                    {"name": law.name, "target": group.target, "selected": dict(group.selected),
-                     "reason": reason}
-                )  # fmt: skip
+                    {
+                        "name": law.name,
+                        "target": group.target,
+                        "selected": dict(group.selected),
+                        "reason": reason,
+                    }
+                )
         if not able:
             return False
         winner, choice, fits = choose(able, points, self.settings, fitter)

@@ -185,9 +185,15 @@ def fit_law(
 
 
 def descend(
-    law: Law, x: Inputs, y: Array, points: Array, box: Array, delta: float, steps: int,
+    law: Law,
+    x: Inputs,
+    y: Array,
+    points: Array,
+    box: Array,
+    delta: float,
+    steps: int,
     held: int = 0,
-) -> tuple[Array, Array]:  # fmt: skip
+) -> tuple[Array, Array]:
     """Take all `points` down together, each with its own damping.
 
     Args:

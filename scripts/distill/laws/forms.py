@@ -243,9 +243,12 @@ SUPERVISED = Form(
 """Loss of a student trained without a teacher, the first stage of the distillation law."""
 
 _SIZES = Levels(
-    "params", 3, "a law over size wants at least {least} sizes over a factor of {span:g}; there "
-    "are {count} over a factor of {factor:.3g}", span=1.5,
-)  # fmt: skip
+    "params",
+    3,
+    "a law over size wants at least {least} sizes over a factor of {span:g}; there "
+    "are {count} over a factor of {factor:.3g}",
+    span=1.5,
+)
 _BREAK_SIZES = Levels(
     "params", 6, "a break in size wants at least {least} sizes; there are {count}"
 )
@@ -256,9 +259,11 @@ _EPOCHS = Levels(
     "unique tokens",
 )
 _TEACHER_SIZES = Levels(
-    "teacher_params", 3, "gamma wants at least {least} sizes of teacher, with fewer it merges into "
+    "teacher_params",
+    3,
+    "gamma wants at least {least} sizes of teacher, with fewer it merges into "
     "alpha; there {are} {count}",
-)  # fmt: skip
+)
 _TEACHER_LOSSES = Levels(
     "teacher_loss", 3, "c0 and f1 want at least {least} teachers of different loss"
 )
@@ -374,7 +379,8 @@ def _distillation(reduced: bool, target: str) -> Law:
     )
     formula = (
         f"{'L_T + ' if target == 'loss' else ''}L_T^(-c0) {student_factor} "
-        "(A/N^alpha + B/D^beta)^gamma, L~_S = E + (A/N^alpha + B/D^beta)^gamma of the supervised runs"
+        "(A/N^alpha + B/D^beta)^gamma, L~_S = E + (A/N^alpha + B/D^beta)^gamma of the "
+        "supervised runs"
     )
     terms: tuple[tuple[Term, int], ...] = ((_distilled(reduced), len(parameters)),)
     return Law(

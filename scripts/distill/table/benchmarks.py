@@ -109,7 +109,8 @@ def _description(task: str, records: Sequence[Record]) -> dict[str, Any]:
                 f"models were evaluated on different forms of the benchmark {task} ({key}: "
                 f"{' and '.join(sorted({str(record[key]) for record in records}))}), because its "
                 "data or the harness changed between evaluations; delete the files "
-                f"benchmarks/{task}.json of students and teachers in the study's results and run again"
+                f"benchmarks/{task}.json of students and teachers in the study's results and run "
+                "again"
             )
     described = {key: first[key] for key in (*shared, "higher_is_better")}
     return described | {"limit": first["spec"]["limit"]}

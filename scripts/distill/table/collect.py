@@ -263,8 +263,8 @@ def collect(
     record_of = {path: read_json(Path(path).with_suffix(".json")) for path in shards}
     shard_record = {run: {} if path is None else record_of[path] for run, path in shard_of.items()}
     caches = {
-        run: _LIVE if run.cache == LIVE else record.get("cache")
-        for run, record in shard_record.items()
+        run: _LIVE if run.cache == LIVE else shard.get("cache")
+        for run, shard in shard_record.items()
     }
     chosen = dict(zip(runs, spec["decisions"], strict=True))
     table = runs_table(
@@ -277,40 +277,21 @@ def collect(
         {run: None if place is None else decisions[place] for run, place in chosen.items()},
     )
     duplicates, study = read_json(near_duplicates), spec["study"]
-    references_record = references(
-        records, teacher_records, speed_of, duplicates, table, study, dummy_results
-    )
-    references_record["warnings"] += [
-        f"the FLOPs of {name}'s text are not in the totals, as server.params is not stated"
-        for name in spec.get("uncounted", [])
-    ]
-    for teacher in dict.fromkeys(run.teacher for run in runs):
-        with_counts = [
-            shard_record[run]
-            for run in runs
-            if run.teacher == teacher and "empty" in shard_record[run]
-        ]
-        if spec["task"] == "instruction" and with_counts:
-            references_record["warnings"] += answer_warnings(
-                teacher, max(with_counts, key=lambda one: one["rows"])
-            )
-    references_record["methods"] = spec["methods"]
-    references_record["caches"] = {run.cache: record for run, record in caches.items() if record}
-    references_record["curations"] = curation_counts(shard_record)
+    record = references(records, teacher_records, speed_of, duplicates, table, study, dummy_results)
+    record["warnings"] += _text_warnings(spec, shard_record)
+    record["methods"] = spec["methods"]
+    record["caches"] = {run.cache: cache for run, cache in caches.items() if cache}
+    record["curations"] = curation_counts(shard_record)
     search_paths = zip(spec["searches"], searches, strict=True)
-    references_record["searches"] = {name: read_json(path) for name, path in search_paths}
+    record["searches"] = {name: read_json(path) for name, path in search_paths}
     teacher_runs = zip(spec.get("trained", []), trained, strict=True)
-    add_training(
-        references_record["teachers"],
-        {name: (Run(*run), path) for (name, *run), path in teacher_runs},
-    )
+    taught = {name: (Run(*run), path) for (name, *run), path in teacher_runs}
+    add_training(record["teachers"], taught)
     if benchmark_plan := spec.get("benchmarks"):
-        table = add_benchmarks(table, references_record, benchmark_plan, runs, benchmarks)
+        table = add_benchmarks(table, record, benchmark_plan, runs, benchmarks)
     write_runs(table, out["runs"], out["csv"])
-    write_json(out["references"], references_record)
-    sums = [
-        record.get("responses_sha256") for record in (*records.values(), *teacher_records.values())
-    ]
+    write_json(out["references"], record)
+    sums = [one.get("responses_sha256") for one in (*records.values(), *teacher_records.values())]
     answers = [
         [row for row in read_responses(path, written) if row["set"] == "test"]  # all that is shown
         for path, written in zip(responses, sums, strict=True)
@@ -318,3 +299,21 @@ def collect(
     student_answers = dict(zip(runs, answers[: len(runs)], strict=True))
     teacher_answers = dict(zip(names, answers[len(runs) :], strict=True))
     write_json(out["samples"], qualitative_samples(student_answers, teacher_answers))
+
+
+def _text_warnings(spec: Mapping[str, Any], shards: Mapping[Run, dict[str, Any]]) -> list[str]:
+    """Sentences on uncounted FLOPs and on empty or cut answers, from the record of each shard."""
+    warnings = [
+        f"the FLOPs of {name}'s text are not in the totals, as server.params is not stated"
+        for name in spec.get("uncounted", [])
+    ]
+    largest: dict[str, dict[str, Any]] = {}
+    for run, shard in shards.items():
+        rows = largest.get(run.teacher, {}).get("rows", -1)
+        if "empty" in shard and shard["rows"] > rows:
+            largest[run.teacher] = shard
+    if spec["task"] == "instruction":
+        for teacher in dict.fromkeys(run.teacher for run in shards):
+            if teacher in largest:
+                warnings += answer_warnings(teacher, largest[teacher])
+    return warnings

@@ -40,13 +40,16 @@ def own_table(frame: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
         epochs = tokens / unique
     _fail_where(
         np.abs(unique * epochs - tokens) > 0.01 * tokens,
-        columns, ("unique_tokens", "epochs", "tokens"),
+        columns,
+        ("unique_tokens", "epochs", "tokens"),
         "unique tokens times epochs are not the tokens seen; correct one of them",
-    )  # fmt: skip
+    )
     _fail_where(
-        epochs < 1 - 1e-9, columns, ("epochs", "unique_tokens"),
+        epochs < 1 - 1e-9,
+        columns,
+        ("epochs", "unique_tokens"),
         "fewer tokens were seen than there are unique ones; give the unique tokens seen",
-    )  # fmt: skip
+    )
     out = pd.DataFrame(index=range(rows))
     for key in KEYS:
         out[key] = frame[columns[key]].astype(str).to_numpy() if key in columns else ""

@@ -44,10 +44,14 @@ def teacher_costs(
         shard_rows = read_costs(path, ["row"], ("teacher", "target", "layer"))
         tables[run] = [
             row
-            | {f"target_{unit}": known_sum([_cost(row, kind, unit) for kind in ("target", "layer")])
-               for unit in UNITS}
+            | {
+                f"target_{unit}": known_sum(
+                    [_cost(row, kind, unit) for kind in ("target", "layer")]
+                )
+                for unit in UNITS
+            }
             for row in shard_rows
-        ]  # fmt: skip
+        ]
         readers = 1 + len(others)
         users["target"].update({_user(run, r["row"], "target"): readers for r in tables[run]})
         if chosen:

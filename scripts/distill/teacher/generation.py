@@ -75,9 +75,13 @@ def synthesise_prompts(
             ]
             noise = np.stack([row_uniforms(name, spec["seed"], steps) for name in ids])
             turns = sample_batch(
-                model, [prefix] * size, stop_ids=stops, max_new_tokens=steps,
-                decoding=decoding, uniforms=noise,
-            )  # fmt: skip
+                model,
+                [prefix] * size,
+                stop_ids=stops,
+                max_new_tokens=steps,
+                decoding=decoding,
+                uniforms=noise,
+            )
             attempts += size
             flops += sum(flop_model.generation(len(prefix), len(new)) for new, _ in turns)
             for name, (new, reason) in zip(ids, turns, strict=True):
@@ -155,9 +159,14 @@ def generate_text(
             )
             states = torch.empty(len(batch), steps, width, dtype=torch.bfloat16)
             answers = sample_batch(
-                model, [encoded[row] for row in batch], stop_ids=stops, max_new_tokens=steps,
-                decoding=distribution, uniforms=noise, states=states,
-            )  # fmt: skip
+                model,
+                [encoded[row] for row in batch],
+                stop_ids=stops,
+                max_new_tokens=steps,
+                decoding=distribution,
+                uniforms=noise,
+                states=states,
+            )
             share = meter.lap() / len(batch)
             for row, (new, reason), state in zip(batch, answers, states, strict=True):
                 state_rows[row] = _states_row(prompts[row]["id"], new, state)
@@ -171,8 +180,12 @@ def generate_text(
     rows = [done[row] for row in range(len(prompts))]
     check_some_text(rows, getattr(model, "name_or_path", "") or "the teacher")
     reasons = [row["finish_reason"] for row in rows]
-    logging.info("%d answers, %d cut by length, %d empty",
-                 len(rows), reasons.count("length"), count_empty(rows))  # fmt: skip
+    logging.info(
+        "%d answers, %d cut by length, %d empty",
+        len(rows),
+        reasons.count("length"),
+        count_empty(rows),
+    )
     return rows, [state_rows[row] for row in range(len(prompts))]
 
 

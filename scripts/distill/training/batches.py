@@ -59,7 +59,9 @@ class TargetReader:
         start = len(item.row["prompt_ids"]) - 1 if self.cache["tokens"] == "all" else 0
         if item.spans is not None:
             student_count, teacher_count = len(item.spans.student), len(item.spans.teacher)
-            return range(prompt - 1, prompt - 1 + student_count), range(start, start + teacher_count)
+            return range(prompt - 1, prompt - 1 + student_count), range(
+                start, start + teacher_count
+            )
         if self.method["uld"] > 0:
             length = min(answer, len(item.row["response_ids"]))
             return range(prompt - 1, prompt - 1 + length), range(start, start + length)

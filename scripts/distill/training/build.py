@@ -46,9 +46,14 @@ def _saving(train: dict[str, Any], keep: bool) -> dict[str, Any]:
 
 
 def _arguments(
-    train: dict[str, Any], precision: str, seed: int, resume: Path, keep: bool, processes: int,
+    train: dict[str, Any],
+    precision: str,
+    seed: int,
+    resume: Path,
+    keep: bool,
+    processes: int,
     projected: bool,
-) -> TrainingArguments:  # fmt: skip
+) -> TrainingArguments:
     micro, on_cpu = micro_batch(train, processes), device().type == "cpu"
     arguments = TrainingArguments(
         output_dir=str(resume),
@@ -97,10 +102,12 @@ def _with_adapters(model: Any, lora: dict[str, Any]) -> Any:
     from peft import LoraConfig, get_peft_model  # seconds of imports that other runs need not pay
 
     settings = LoraConfig(
-        r=lora["rank"], lora_alpha=lora["alpha"], lora_dropout=lora["dropout"],
+        r=lora["rank"],
+        lora_alpha=lora["alpha"],
+        lora_dropout=lora["dropout"],
         target_modules=lora["targets"],
         task_type=None if is_masked(model.config) else "CAUSAL_LM",
-    )  # fmt: skip
+    )
     return get_peft_model(model, settings)
 
 
@@ -249,6 +256,7 @@ def build_trainer(
     model, flop_model = _open_student(initial, spec, length, vocabulary, objective, layers)
     train = _scaled_rate(spec["train"], config)
     precision, stop = _training_precision(train["precision"]), train["early_stopping"]
+    processes, projected = spec.get("gpus", 1), objective.needs_states
     trainer = DistillationTrainer(
         objective,
         reader,
@@ -256,18 +264,16 @@ def build_trainer(
         flop_model,
         live,
         model=model,
-        args=_arguments(
-            train, precision, spec["seed"], resume, keep, spec.get("gpus", 1),
-            objective.needs_states,
-        ),
+        args=_arguments(train, precision, spec["seed"], resume, keep, processes, projected),
         train_dataset=items,
         eval_dataset=held_out or None,
         data_collator=_collator(reader, live, pad),
         callbacks=[
-            *([EarlyStoppingCallback(stop["patience"])] if stop else []), SkipShortCheckpoint(),
+            *([EarlyStoppingCallback(stop["patience"])] if stop else []),
+            SkipShortCheckpoint(),
             *callbacks,
         ],
-    )  # fmt: skip
+    )
     trainer.remove_callback(PrinterCallback)
     votes = trainer.over_processes([int(precision == "bf16")])[0]
     if precision == "bf16" and votes < trainer.args.world_size:  # each timed it for `auto`

@@ -109,7 +109,9 @@ def _killed(who: str, size: int) -> str:
 
 
 def _sentence(who: str, size: int, half: int | None, killed: bool) -> str:
-    happened = "was killed, as the system does when memory runs out," if killed else "ran out of memory"  # fmt: skip  # noqa: E501
+    happened = (
+        "was killed, as the system does when memory runs out," if killed else "ran out of memory"
+    )
     if half is None:
         return (
             f"training {who} {happened} with one row per forward pass; set "

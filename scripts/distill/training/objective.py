@@ -20,17 +20,14 @@ from distill.models.forward import BLOCK_ROWS
 from distill.models.heads import OutputHead, teacher_log_q
 from distill.models.vocabulary import Vocabulary
 from distill.training.batches import LAST, soft_losses
+from distill.training.cross_tokenizer import coarse_uld, likelihood_gap, shared_kl, uld
 from distill.training.losses import (
     FUNCTIONS,
     coarse_divergence,
-    coarse_uld,
     dense_divergence,
     hidden_cosine,
     hidden_mse,
-    likelihood_gap,
-    shared_kl,
     sparse_cross_entropy,
-    uld,
 )
 
 MATCH = {"mse": hidden_mse, "cosine": hidden_cosine}
@@ -267,9 +264,14 @@ class Objective:
             if name == "uld":
                 return coarse_uld(logits, batch["p"], batch["tail"], weights, temperature)
             return coarse_divergence(
-                logits, batch["ids"], batch["p"].log(), batch["tail"].log(),
-                self._divergence(name), weights, temperature,
-            )  # fmt: skip
+                logits,
+                batch["ids"],
+                batch["p"].log(),
+                batch["tail"].log(),
+                self._divergence(name),
+                weights,
+                temperature,
+            )
         loss, nll = self._sparse(
             logits, self._ids(batch), batch["p"] * weights.unsqueeze(1), temperature
         )
@@ -318,9 +320,13 @@ class Objective:
             log_p.index_add_(0, places[rows], logs)
         labels = batch["shift_labels"][batch["soft_mask"]]
         gap, nats = likelihood_gap(
-            logits[~student_words], labels[~student_words], number[batch["own_spans"]][~student_words], log_p, weights[~words],
+            logits[~student_words],
+            labels[~student_words],
+            number[batch["own_spans"]][~student_words],
+            log_p,
+            weights[~words],
             temperature,
-        )  # fmt: skip
+        )
         return loss + gap, torch.cat([each, nats])
 
     def _width(self, batch: Mapping[str, Any]) -> int:

@@ -120,10 +120,13 @@ class LiveTeacher:
         noise = [row_uniforms(f"{_name(item)}\0{number}", self.seed, steps) for item in items]
         training = model.training
         answers = sample_batch(
-            model.eval(), [item.example.prompt for item in items], stop_ids=self.stops,
-            max_new_tokens=steps, decoding=Decoding(self.settings["temperature"]),
+            model.eval(),
+            [item.example.prompt for item in items],
+            stop_ids=self.stops,
+            max_new_tokens=steps,
+            decoding=Decoding(self.settings["temperature"]),
             uniforms=np.stack(noise),
-        )  # fmt: skip
+        )
         model.train(training)
         left = iter(answers)
         return [

@@ -96,9 +96,10 @@ def _own_head(model: Any, projection: torch.nn.Linear, head: OutputHead) -> None
         torch.nn.init.zeros_(output.bias)
     model.set_output_embeddings(output.to(model.device))
     config.tie_word_embeddings = False
-    for name, none in (("final_logit_softcapping", None), ("logit_scale", 1), ("logits_scaling", 1)):  # fmt: skip  # noqa: E501
+    neutral = {"final_logit_softcapping": None, "logit_scale": 1, "logits_scaling": 1}
+    for name, value in neutral.items():
         if getattr(config, name, None) is not None:
-            setattr(config, name, none)
+            setattr(config, name, value)
 
 
 def check_inputs(initial: str | Path, shard: str | Path | None) -> None:

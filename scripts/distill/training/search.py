@@ -88,10 +88,12 @@ def _open_study(journal: Path, startup_trials: int) -> optuna.Study:
     _mend_journal(journal)
     try:
         study = optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(str(journal))), study_name="search",
-            direction="minimize", load_if_exists=True,
+            storage=JournalStorage(JournalFileBackend(str(journal))),
+            study_name="search",
+            direction="minimize",
+            load_if_exists=True,
             pruner=optuna.pruners.MedianPruner(n_startup_trials=startup_trials),
-        )  # fmt: skip
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{journal} is damaged ({type(error).__name__}: {error}); delete {journal.parent} and "
@@ -203,9 +205,17 @@ def search_settings(
         with fitting_micro_batch(resume, tag, spec["train"], student, attempt=attempt) as rows:
             fewer = {"train.micro_batch_size": rows} if rows < micro_batch(spec["train"]) else {}
             trainer = build_trainer(
-                initial, shard, with_settings(spec, fewer | settings), student, resume / "trial",
-                heads, validation, callbacks=[report], keep=False, teacher=teacher,
-            )  # fmt: skip
+                initial,
+                shard,
+                with_settings(spec, fewer | settings),
+                student,
+                resume / "trial",
+                heads,
+                validation,
+                callbacks=[report],
+                keep=False,
+                teacher=teacher,
+            )
             mark_running(resume)
             trainer.train()
         attempt = 1  # a mark left by the last try has been heeded

@@ -212,9 +212,12 @@ class DistillationTrainer(Trainer):
             keep = inputs["shift_labels"] != -100
             with self.compute_loss_context_manager():
                 output = run_model(
-                    self.model, keep, input_ids=inputs["input_ids"],
-                    attention_mask=inputs["attention_mask"], output_hidden_states=borrowed,
-                )  # fmt: skip
+                    self.model,
+                    keep,
+                    input_ids=inputs["input_ids"],
+                    attention_mask=inputs["attention_mask"],
+                    output_hidden_states=borrowed,
+                )
                 logits = output.logits
                 if borrowed:  # the head that the student is saved with
                     projections = getattr(self.model, PROJECTIONS)

@@ -41,8 +41,14 @@ def _lower(rows: pd.DataFrame, laws: Sequence[FittedLaw]) -> Answer:
     """Twice the data or twice the student, from the best student measured: one law's answer."""
     joint = [law for law in grid_laws(laws, "loss", "params").values() if "tokens" in law.inputs]
     covered = {group_of(law) for law in joint}
-    alone = [law for law in laws if law.best and law.target == "loss" and law.inputs == ("tokens",)
-             and group_of(law) not in covered]  # fmt: skip
+    alone = [
+        law
+        for law in laws
+        if law.best
+        and law.target == "loss"
+        and law.inputs == ("tokens",)
+        and group_of(law) not in covered
+    ]
     candidates = [(law, group_rows(rows, law.selected)) for law in joint or alone]
     if not candidates:
         return _no_law(KEY, rows)
@@ -122,8 +128,14 @@ def _surer(rows: pd.DataFrame, laws: Sequence[FittedLaw]) -> Answer:
     if not chosen:
         return _no_law(SURER, rows)
     draws, seeds = int(rows["draw"].nunique()), int(rows["seed"].nunique())
-    loose = sorted({name for law in chosen for name, c in law.record["coefficients"].items()
-                    if not c["identifiable"]})  # fmt: skip
+    loose = sorted(
+        {
+            name
+            for law in chosen
+            for name, c in law.record["coefficients"].items()
+            if not c["identifiable"]
+        }
+    )
     unjudged = [law for law in chosen if law.record["holdout"] is None]
     skills = [(law.record["holdout"] or {}).get("skill_vs_loglinear") for law in chosen]
     losing = [skill for skill in skills if skill is not None and skill <= 0]

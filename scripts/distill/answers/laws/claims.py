@@ -149,8 +149,10 @@ def claim_answer(
         needs: What a measurement takes.
     """
     numbers: dict[str, Any] = {
-        "claim": claim.name, "claimed": [claim.low, claim.high], "rests_on": claim.rests_on,
-    }  # fmt: skip
+        "claim": claim.name,
+        "claimed": [claim.low, claim.high],
+        "rests_on": claim.rests_on,
+    }
     if not measured:
         numbers |= {"verdict": NOT_TESTED, "measured": False}
         return [Answer(KEY, {}, "cannot_tell", numbers, needs)]

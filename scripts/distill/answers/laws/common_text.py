@@ -64,8 +64,9 @@ def scratch_differences(
     """Exponents of distilled students against those trained from scratch on a corpus."""
     pairs = scratch_pairs(rows, corpus_methods)
     if not pairs:
-        return [Answer(AGAINST_SCRATCH, {}, "cannot_tell", {"reason": "no_corpus"},
-                       (need_corpus(),))]  # fmt: skip
+        return [
+            Answer(AGAINST_SCRATCH, {}, "cannot_tell", {"reason": "no_corpus"}, (need_corpus(),))
+        ]
     return [_compared(AGAINST_SCRATCH, rows, one, other, text) for one, other in pairs]
 
 

@@ -112,9 +112,14 @@ def _data_alone(rows: pd.DataFrame, law: FittedLaw, target: str) -> Answer:
     beta = exponent(law, "beta")
     assert beta is not None
     numbers = {
-        "target": target, "law": law.name, "beta": beta.numbers(), "alpha": {},
-        "formula": law.record["formula"], "points": law.record["points"], "broken_better": False,
-    }  # fmt: skip
+        "target": target,
+        "law": law.name,
+        "beta": beta.numbers(),
+        "alpha": {},
+        "formula": law.record["formula"],
+        "points": law.record["points"],
+        "broken_better": False,
+    }
     needs = (*beta.needs(rows), need_students(rows))
     status: Status = "cannot_tell" if beta.doubt else "answered"
     return Answer(KEY, about_group(law.selected), status, numbers, needs)

@@ -75,14 +75,22 @@ def need_teachers(needed: int, present: int) -> Need:
 
 def need_teacher_size(teacher: str | None) -> Need:
     """The size of a teacher, which a server does not state."""
-    return Need("teacher_size", teacher or None, None,
-                {f"teachers.{teacher or '*'}.server.params": "<parameters>"})  # fmt: skip
+    return Need(
+        "teacher_size",
+        teacher or None,
+        None,
+        {f"teachers.{teacher or '*'}.server.params": "<parameters>"},
+    )
 
 
 def need_pretraining_tokens(teacher: str | None) -> Need:
     """The tokens that a teacher was pre-trained on."""
-    return Need("pretraining_tokens", teacher or None, None,
-                {f"teachers.{teacher or '*'}.pretraining_tokens": "<tokens>"})  # fmt: skip
+    return Need(
+        "pretraining_tokens",
+        teacher or None,
+        None,
+        {f"teachers.{teacher or '*'}.pretraining_tokens": "<tokens>"},
+    )
 
 
 def _values(rows: pd.DataFrame, name: str) -> list[int]:

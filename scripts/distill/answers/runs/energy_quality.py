@@ -93,12 +93,15 @@ def _quality(group: list[Line], entropies: Mapping[str, float]) -> Answer:
                 "kwh": cell.kwh,
                 "quality": cell.quality,
                 "not_clearly_less": cell is best or cell in close,
-                **{name: value for name, value in ratio.numbers("per_kwh").items()
-                   if not name.endswith("stderr")},
+                **{
+                    name: value
+                    for name, value in ratio.numbers("per_kwh").items()
+                    if not name.endswith("stderr")
+                },
             }
             for cell, ratio in zip(cells, ratios, strict=True)
         ],
-    }  # fmt: skip
+    }
     if spread is None:
         return Answer(KEY, about, "cannot_tell", numbers, (need_repeats(),))
     return Answer(KEY, about, "answered", numbers)

@@ -119,10 +119,13 @@ def _client(connection: Connection, key: str, most: int) -> Iterator[openai.Open
             follow_redirects=False, event_hooks={"response": [bound]}
         ) as http,
         openai.OpenAI(
-            base_url=connection.url, api_key=key, timeout=connection.timeout,
-            max_retries=connection.retries, http_client=http,
+            base_url=connection.url,
+            api_key=key,
+            timeout=connection.timeout,
+            max_retries=connection.retries,
+            http_client=http,
         ) as client,
-    ):  # fmt: skip
+    ):
         # Found in the environment by the client itself: not what the config names.
         client.organization = client.project = client.admin_api_key = None
         yield client
@@ -277,10 +280,13 @@ def _report(done: Mapping[str, dict[str, Any]], teacher: str) -> None:
     reasons = [answer["finish_reason"] for answer in done.values()]
     logging.info(
         "%s: %d answers, %d tokens; %d cut by length, %d by the server's filter, %d empty",
-        teacher, len(done), sum(answer["tokens"] for answer in done.values()),
-        reasons.count("length"), reasons.count("content_filter"),
+        teacher,
+        len(done),
+        sum(answer["tokens"] for answer in done.values()),
+        reasons.count("length"),
+        reasons.count("content_filter"),
         count_empty(list(done.values())),
-    )  # fmt: skip
+    )
 
 
 def ask_part(

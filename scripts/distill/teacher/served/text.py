@@ -44,13 +44,18 @@ def served_text(
         served = unmetered(2 * (spec["params"] or 0.0) * tokens, answer["seconds"])
         rows.append(
             {
-                "id": row["id"], "row": row["row"], "prompt": row["prompt"],
-                "context": row["context"], "response": answer["response"],
-                "reference": row["reference"], "prompt_ids": None, "response_ids": None,
+                "id": row["id"],
+                "row": row["row"],
+                "prompt": row["prompt"],
+                "context": row["context"],
+                "response": answer["response"],
+                "reference": row["reference"],
+                "prompt_ids": None,
+                "response_ids": None,
                 "finish_reason": answer["finish_reason"],
                 **(cost_of(row, "prompt_") + served).columns("teacher_"),
             }
-        )  # fmt: skip
+        )
         if encode is not None:
             ids = encode(row["prompt"], row["context"])
             if len(ids) != answer["prompt_tokens"]:
