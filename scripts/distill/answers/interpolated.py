@@ -199,7 +199,7 @@ class Interpolated:
         """Return the variance of L(F) where log FLOPs of a run have variance 1.
 
         A size that lies δ further right moves the line by −dL/dx · (share of that size) · δ, with
-        x = log F; the line is taken as straight.
+        x = log F; the line is assumed straight.
         """
         if len(self.flops) == 1:
             return 0.0

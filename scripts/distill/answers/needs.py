@@ -9,7 +9,7 @@ from distill.stats.intervals import Estimate
 from distill.table.lines import Settings
 
 MOST_DRAWS = 32
-"""More draws than this are no practical remedy for noise."""
+"""More draws than this are not a practical remedy for noise."""
 
 
 def smallest(needs: Iterable[Need]) -> tuple[Need, ...]:

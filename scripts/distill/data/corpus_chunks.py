@@ -51,7 +51,7 @@ def split_documents(
     """Documents of each split, each once, in the order of their hashes.
 
     Args:
-        texts: Of `train`, and of held-out splits that have a source of their own.
+        texts: Of `train`, and of held-out splits that have their own source.
         spec: held_out (the share of a split), splits (those held out) and seed.
 
     Returns:
@@ -112,7 +112,7 @@ def chunk_corpus(
     """Write all whole chunks of each split, and a record of the documents behind them.
 
     Args:
-        texts: Of `train`, and of held-out splits that have a source of their own.
+        texts: Of `train`, and of held-out splits that have their own source.
         tokenizer: Of the study.
         spec: length, held_out, splits, near_duplicate and seed.
         out: Paths of test, validation, train (Parquet) and record (JSON).

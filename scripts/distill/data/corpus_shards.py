@@ -27,7 +27,7 @@ def training_documents(
 
     Args:
         rows: Of the corpus.
-        reference: The passages that judge every model.
+        reference: The passages on which every model is evaluated.
 
     Returns:
         Each text once, without those that are (also) a reference passage.
@@ -69,7 +69,7 @@ def build_corpus_shard(
             f"{corpus['tokens']} tokens, but {samples} are needed; lower "
             "samples or corpus_tokens, or name a larger corpus"
         )
-    # A chunk is no row of the pool, whose costs are split by row.
+    # A chunk is not a row of the pool, whose costs are split by row.
     rows_of_text = [
         chunk_row(f"chunk-{number:07d}", None, ids, tokenizer) for number, ids in enumerate(cut)
     ]

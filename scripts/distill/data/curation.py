@@ -157,7 +157,7 @@ def corrupted(row: Row, settings: Mapping[str, Any], donors: Sequence[Row]) -> R
         return None  # there is no other order
     if shuffled == words:
         shuffled = shuffled[1:] + shuffled[:1]
-    # The teacher's tokens are no longer the text's: it is encoded anew for each student.
+    # The teacher's tokens are no longer the text's: it is encoded again for each student.
     return row | {"response": " ".join(shuffled), "prompt_ids": None, "response_ids": None}
 
 

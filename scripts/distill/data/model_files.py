@@ -22,8 +22,8 @@ def check_model_files(folder: str | Path, name: str) -> None:
         name: The model's, for errors.
 
     Raises:
-        UserError: It is an adapter, needs code of its own, names a kernel to be downloaded, or
-            its weights are no safetensors.
+        UserError: It is an adapter, needs custom code, names a kernel to be downloaded, or
+            its weights are not safetensors.
     """
     where = Path(folder)
     if (where / "adapter_config.json").is_file():
@@ -91,7 +91,7 @@ def _check_weights(folder: Path, name: str) -> None:
 
 
 def _check_code(folder: Path, name: str, settings: dict[str, Any]) -> None:
-    """Check that a model or tokenizer with code of its own can be opened without it."""
+    """Check that a model or tokenizer with custom code can be opened without it."""
     words = _read(folder / "tokenizer_config.json")
     if "auto_map" not in settings and "auto_map" not in words:
         return

@@ -50,7 +50,7 @@ def build_shard(
 
     Args:
         texts: Parts of the teacher's text that hold the rows.
-        rows: Places in the pool; with `decisions` all rows of `texts`, whatever stands here.
+        rows: Places in the pool; with `decisions` all rows of `texts` instead.
         spec: What the shard depends on; stored in it and in its record.
         out: `….parquet`; the record is `….json`.
         targets: Parts of a cache on the same rows, if there is one.
@@ -125,7 +125,7 @@ def _cache_record(
     if spec["scheme"] != "final_hidden":
         record |= summarise(rows, scheme_of(spec))
     if record["entropy"] is not None and math.isnan(record["entropy"]):
-        record["entropy"] = None  # a server tells of the likeliest words alone
+        record["entropy"] = None  # a server reports the most likely tokens only
     tokens = sum(sum(read_table(path, ["tokens"])["tokens"].to_pylist()) for path in targets)
     stored = [stored_bytes(path) for path in layers]
     size = sum(sizes[name] for sizes in stored for name in ("layers", "scales"))

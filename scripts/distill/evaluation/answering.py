@@ -96,7 +96,7 @@ def draw_answers(
 def likeness(
     rows: Sequence[dict[str, Any]], answers: Sequence[dict[str, Any]]
 ) -> dict[str, float] | None:
-    """BLEU and ROUGE-L of answers against the rows' references; None where there is no row."""
+    """BLEU and ROUGE-L of answers against the rows' references; None without rows."""
     if not rows:
         return None
     from distill.evaluation.text_metrics import (

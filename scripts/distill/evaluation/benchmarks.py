@@ -38,7 +38,7 @@ from distill.runtime.out_of_memory import memory_hint
 
 evaluate.config.HF_EVALUATE_OFFLINE = True  # its metrics are programs on the hub
 RESAMPLES = 1000
-"""Bootstrap resamples, for the standard error of scores that are no mean."""
+"""Bootstrap resamples, for the standard error of scores that are not means."""
 CHOSEN = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info")
 """Metrics of multiple choice that guessing gets right once in as many times as there are
 choices."""
@@ -51,7 +51,7 @@ class Loaded:
     """A task with its data.
 
     Attributes:
-        task: What the harness takes for it: a task, or a group of tasks.
+        task: The harness's task or group of tasks.
         parts: The tasks that documents belong to, by name; of a task by itself, only that.
         manager: The harness's own index.
     """
@@ -80,7 +80,7 @@ def load_task(spec: Mapping[str, Any]) -> Loaded:
     """Load a task with its data: from the cache, or from the hub unless that is switched off.
 
     Args:
-        spec: task (its name), include (folder of tasks of one's own, or None), metric, fewshot.
+        spec: task (its name), include (folder of your own tasks, or None), metric, fewshot.
 
     Raises:
         UserError: There is no such task, its data cannot be loaded, it would run programs that a
@@ -104,7 +104,7 @@ def load_task(spec: Mapping[str, Any]) -> Loaded:
             f"{where}: the task needs a package that is not installed ({error}); add it to "
             "envs/harness.yaml and envs/requirements.txt, or name another task"
         ) from error
-    except Exception as error:  # hub, cache and readers of files each have errors of their own
+    except Exception as error:  # hub, cache and file readers each have their own errors
         modules = (frame.f_globals["__name__"] for frame, _ in walk_tb(error.__traceback__))
         if "datasets.load" not in modules:
             raise

@@ -37,15 +37,15 @@ def _score_rows(
     room: torch.Tensor,
     vocabulary: Vocabulary | None = None,
 ) -> dict[str, torch.Tensor]:
-    """Judge the distributions over a few tokens, in few passes over memory that stays in cache.
+    """Score the distributions over a few tokens, in few passes over memory that stays in cache.
 
     Args:
-        logits: The judged model's, [rows, vocabulary].
+        logits: The evaluated model's, [rows, vocabulary].
         targets: int64 [rows, 1].
         teacher: The teacher's logits [rows, its vocabulary], or None.
         decoding: The teacher's sampling distribution q, or None.
         room: float32 to work in, [3, at least rows, the larger vocabulary].
-        vocabulary: The judged model's, where it is trimmed.
+        vocabulary: The evaluated model's, where it is trimmed.
 
     Returns:
         [rows] each: nats, confidence, correct and, with a teacher, teacher_nats, kl and agree;
@@ -72,7 +72,7 @@ def _score_rows(
         q = torch.softmax(scaled, -1, out=room[1, :rows, : teacher.shape[1]])
         their_log_mass = scaled.amax(-1, keepdim=True) - q.amax(-1, keepdim=True).log()
         scores["teacher_nats"] = their_log_mass - scaled.gather(1, targets)
-        # Heads padded to different widths: ids beyond the tokenizer's are no text.
+        # Heads padded to different widths: ids beyond the tokenizer's are not text.
         shared = min(words, teacher.shape[1])
         q, scaled, student = q[:, :shared], scaled[:, :shared], student[:, :shared]
         mine = best if shared == words else likeliest(student).unsqueeze(1)
@@ -96,7 +96,7 @@ def _score_tokens(
     """The columns of `_score_rows` for all tokens of a batch, a block of them at a time.
 
     Args:
-        logits: The judged model's, [tokens, vocabulary].
+        logits: The evaluated model's, [tokens, vocabulary].
         targets: int64 [tokens].
         states: The teacher's final hidden states [tokens, width], or None.
         head, decoding, vocabulary: As of `score_examples`.
@@ -106,7 +106,7 @@ def _score_tokens(
         names += ["teacher_nats", "kl", "agree", "floor"]
     columns = {name: torch.zeros(len(targets), device=logits.device) for name in names}
     size = 2 * chunk_rows(logits)
-    for first in range(0, len(targets), 512):  # the head wants many rows, the softmax few
+    for first in range(0, len(targets), 512):  # the head is fast on many rows, the softmax on few
         last = min(first + 512, len(targets))
         theirs = None
         if states is not None and head is not None:
@@ -138,7 +138,7 @@ def score_examples(
     """Score each example's answer tokens.
 
     Args:
-        model: The model that is judged, in eval mode.
+        model: The evaluated model, in eval mode.
         examples: Token ids in its vocabulary.
         pad: Any valid token id.
         batch_size: Examples per forward pass.
@@ -151,9 +151,9 @@ def score_examples(
     Returns:
         Per example the sums tokens, nats (cross-entropy) and, with a teacher, teacher_nats (-log q
         of the text's tokens), kl (KL(q || model), nats), agree (tokens at which both find the
-        same token likeliest) and floor (the least KL that a trimmed vocabulary allows; 0 for a
-        whole one); and per token confidence, the probability of the model's likeliest
-        token, and correct, whether that is the token in the text.
+        same token most likely) and floor (the least KL that a trimmed vocabulary allows; 0 for a
+        whole one); and per token confidence, the probability of the model's most
+        likely token, and correct, whether that is the token in the text.
 
     Raises:
         UserError: The loss is NaN, infinite, or too large for a perplexity.
@@ -210,7 +210,7 @@ def held_out_metrics(
             given all others (a masked text): no code has that length.
         trained_types: Token ids that were targets in training.
         own_text: Whether the text was drawn from the teacher's q, so that the identity holds.
-        teacher_nats: Per example -log q of its tokens, where a server told no more of q than that.
+        teacher_nats: Per example -log q of its tokens, where a server reports no more of q.
 
     Returns:
         loss (nats per token), loss_stderr (over prompts), perplexity, bits_per_byte, ece and

@@ -72,7 +72,7 @@ def generated_instructions(count: int, seed: int) -> list[Instruction]:
     with the same seed are the draw of k.
 
     Raises:
-        UserError: `count` is beyond what the templates can tell apart (about 2,700).
+        UserError: `count` is more than the templates can make distinct (about 2,700).
     """
     rng = random.Random(seed)
     seen = {item.prompt for item in fixed_instructions()}

@@ -178,7 +178,7 @@ def evaluate_model(
         spec: The evaluation's settings; stored in the record.
         metrics: Output, JSON.
         responses: Output, JSON lines.
-        served: The server's answers that the text was taken from, where they tell its own loss.
+        served: The server's answers that the text was taken from, where they give its loss.
         validation: Text for the validation prompts, of which as many are answered; none where the
             study does not ask for that.
 

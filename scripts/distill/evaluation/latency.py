@@ -146,7 +146,7 @@ def measure_encoder(
     Args:
         model_dir: directory with `config.json` and safetensors weights of a masked model.
         length: tokens of a sequence.
-        scored: how many of them are to be found where the model is trained and judged.
+        scored: masked positions, as in training and evaluation.
         batch: sequences of a pass.
         repeats, warmup, threads, precision, device, quantisation: as for `measure_efficiency`.
 

@@ -36,7 +36,7 @@ class Inputs:
 
     Attributes:
         runs: The runs table.
-        references: Content of references.json; empty for a table of one's own.
+        references: Content of references.json; empty for a user's own table.
         laws: Content of laws.json; None for none.
     """
 

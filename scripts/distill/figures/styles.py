@@ -88,7 +88,7 @@ class Looks:
         if figure.sequential:
             self.colours.sort(key=float)
         self.shapes = [shape for shape in distinct(rows[figure.shape]) if shape]
-        # What only colour would distinguish gets markers and dashes of its own.
+        # Looks that differ only by colour also get separate markers and dashes.
         self.one_name = len(self.shapes) <= 1 or figure.shape == figure.colour
         self.drawn = [x for x in self.colours if x in set(rows[figure.colour])]
         self.draws = {layer.draw for layer in layers}

@@ -15,7 +15,7 @@ from distill.laws.choice import Fitted, Fitter, Settings, fit_points, too_rich
 from distill.laws.fitting import TOGETHER, descend
 from distill.laws.intervals import coefficients, shared_data
 from distill.laws.law import Array, Inputs, Law
-from distill.laws.points import Points, rungs
+from distill.laws.points import Points, size_steps
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def break_test(
     Returns:
         The test, or why it cannot be made.
     """
-    _, ranks = rungs(points, broken.inputs)
+    _, ranks = size_steps(points, broken.inputs)
     top = int(ranks.max())
     below, largest = points.where(ranks < top), points.where(ranks == top)
     for name, part in (("the runs", points), ("the runs below the largest size step", below)):

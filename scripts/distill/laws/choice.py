@@ -1,8 +1,7 @@
-"""Choose among laws on one size step, judge the winner on the next, refit on everything.
+"""Choose among laws on one size step, evaluate the winner on the next, refit to all runs.
 
-The most expensive step (`rung`) of the held-out axis is used once, by the winner and by the
-log-linear line through the last two sizes, without which a small error would look like an
-achievement.
+The largest size step of the held-out axis is used once, by the winner and by the baseline, a
+log-linear line through the last two sizes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +29,7 @@ from distill.laws.points import (
     levels,
     log_linear,
     record_range,
-    rungs,
+    size_steps,
 )
 from distill.stats.intervals import LEVEL
 
@@ -80,7 +79,7 @@ class Standing:
     Attributes:
         choice: How the winner was chosen (`choose`).
         best: Whether it is the law chosen for its group.
-        holdout: How it was judged (`judge`); None where it was not.
+        holdout: Its evaluation (`evaluate_holdout`); None without one.
     """
 
     choice: Mapping[str, Any]
@@ -187,11 +186,11 @@ def choose(
         fitter: Fits a law.
 
     Returns:
-        The winner's place in `laws`; how it was chosen: by, axis, rung, errors (mean relative error
-        per law and of the log-linear line); and the fits to all points.
+        The winner's place in `laws`; how it was chosen: by, axis, rung (size step), errors (mean relative
+        error per law and of the log-linear line); and the fits to all points.
     """
     everything = [fitter(law, points, settings) for law in laws]
-    axis, ranks = rungs(points, _widest(laws))
+    axis, ranks = size_steps(points, _widest(laws))
     record: dict[str, Any] = {"by": "aicc", "axis": axis, "rung": None, "errors": {}}
     if ranks.max() >= 2:
         rung = int(ranks.max()) - 1
@@ -223,7 +222,7 @@ def _named(winner: int, laws: Sequence[Law], record: dict[str, Any]) -> int:
 
 
 def _simplest(laws: Sequence[Law], errors: Array, noise: Array) -> int:
-    """The law with the least error, or a simpler one that runs' noise does not tell from it."""
+    """The law with the least error, or a simpler one within the noise of it."""
     least = int(np.argmin(errors))
     order = sorted(range(len(laws)), key=lambda place: (len(laws[place].parameters), errors[place]))
     return next(p for p in order if errors[p] <= errors[least] + noise[least])
@@ -238,7 +237,7 @@ def _error(log: Array, points: Points) -> float:
     return float(np.abs(np.exp(log) / points.target - 1).mean())
 
 
-def judge(
+def evaluate_holdout(
     law: Law, laws: Sequence[Law], points: Points, settings: Settings, fitter: Fitter = fit_points
 ) -> dict[str, Any] | None:
     """How well a law, fitted to all but the largest size step, predicts that step.
@@ -246,16 +245,16 @@ def judge(
     Intervals are of a new run measured on the same test set.
 
     Args:
-        law: The law to judge.
+        law: The law to evaluate.
         laws: All that competed (they fix the axis).
         points: All points.
         settings: How to fit.
         fitter: Fits a law.
 
     Returns:
-        The record `holdout`, None where the law is not determined without that rung.
+        The record `holdout`, None where the law is not determined without that step.
     """
-    axis, ranks = rungs(points, _widest(laws))
+    axis, ranks = size_steps(points, _widest(laws))
     top = int(ranks.max())
     below, there = points.where(ranks < top), points.where(ranks == top)
     if top < 1 or too_rich(law, below) is not None:
@@ -357,7 +356,7 @@ def warnings(
     Args:
         fitted: The law.
         group: The runs.
-        standing: How it was chosen and judged.
+        standing: How it was chosen and evaluated.
         values: Its `coefficients`.
     """
     law, points, out = fitted.law, group.points, []
@@ -376,7 +375,7 @@ def warnings(
                     f"is made below {SIZE_RANGE:.0f}"
                 )
     if choice["by"] == "aicc" and len(choice["errors"]) > 1:
-        out.append("too few rungs to let laws compete on one: chosen by AICc")
+        out.append("too few size steps to compare laws on one: chosen by AICc")
     errors = choice["errors"]
     line_error, law_error = errors.get("log_linear"), errors.get(law.name)
     if line_error is not None and law_error is not None and line_error < law_error:
@@ -385,7 +384,9 @@ def warnings(
             f"was better ({line_error:.2%} against {law_error:.2%})"
         )
     if choice["chosen"] != law.name:
-        out.append(f"{choice['chosen']} was chosen instead; only that is judged on the last rung")
+        out.append(
+            f"{choice['chosen']} was chosen instead; only that is evaluated on the largest size step"
+        )
     elif holdout is None:
         out.append("not evaluated: too few cells without the largest size step")
     elif holdout["skill_vs_loglinear"] is not None and holdout["skill_vs_loglinear"] <= 0:

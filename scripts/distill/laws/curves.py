@@ -1,7 +1,7 @@
 """Fitted laws as curves that can be compared: differences with intervals, groups, and words.
 
-Two laws of one study are compared by the delta method. Their runs are taken as independent, which
-is on the safe side where both learned the same draws of the data; the test set, which all share,
+Two laws of one study are compared by the delta method. Their runs are assumed to be independent,
+which is conservative if both used the same draws of the data; the test set, which all share,
 moves both laws together, so only the difference of its two shifts counts.
 """
 

@@ -16,8 +16,8 @@ from distill.laws.choice import (
     Settings,
     Standing,
     choose,
+    evaluate_holdout,
     fit_points,
-    judge,
     lacks,
     record_law,
     too_rich,
@@ -46,7 +46,7 @@ def fit_laws(
     Returns:
         schema; laws (records) and refused (records), in the table's order of groups. The record of
         a chosen law of the loss has `pilots` (`pilot_ladder`), that of the smooth law of size and
-        data `break_test`. `common_text`: laws of groups that learned from different text, fitted to
+        data `break_test`. `common_text`: laws of groups trained on different text, fitted to
         one score for all (`fit_on_common_text`).
     """
     fitting = Fitting(table.reset_index(drop=True), settings or Settings())
@@ -246,7 +246,7 @@ class Fitting:
             )
 
     def _compete(self, group: Group, laws: Sequence[Law], best: bool) -> bool:
-        """Fit the laws that the points determine, choose, judge and record them.
+        """Fit the laws that the points determine, choose, evaluate and record them.
 
         Args:
             group: The runs.
@@ -283,7 +283,9 @@ class Fitting:
         for place, fitted in enumerate(fits):
             won = place == winner
             # The largest size step is the winner's alone: a second look would make it a choice.
-            held = judge(fitted.law, able, points, self.settings, fitter) if won else None
+            held = (
+                evaluate_holdout(fitted.law, able, points, self.settings, fitter) if won else None
+            )
             standing = Standing(choice, best and won, held)
             self._record(fitted, group, standing)
         return True

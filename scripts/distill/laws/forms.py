@@ -245,12 +245,12 @@ SUPERVISED = Form(
 _SIZES = Levels(
     "params",
     3,
-    "a law over size wants at least {least} sizes over a factor of {span:g}; there "
+    "a law over size needs at least {least} sizes over a factor of {span:g}; there "
     "are {count} over a factor of {factor:.3g}",
     span=1.5,
 )
 _BREAK_SIZES = Levels(
-    "params", 6, "a break in size wants at least {least} sizes; there are {count}"
+    "params", 6, "a break in size needs at least {least} sizes; there are {count}"
 )
 _EPOCHS = Levels(
     "epochs",
@@ -261,11 +261,11 @@ _EPOCHS = Levels(
 _TEACHER_SIZES = Levels(
     "teacher_params",
     3,
-    "gamma wants at least {least} sizes of teacher, with fewer it merges into "
+    "gamma needs at least {least} sizes of teacher, with fewer it merges into "
     "alpha; there {are} {count}",
 )
 _TEACHER_LOSSES = Levels(
-    "teacher_loss", 3, "c0 and f1 want at least {least} teachers of different loss"
+    "teacher_loss", 3, "c0 and f1 need at least {least} teachers of different loss"
 )
 _PRETRAINED = ("cut", "pretrained", "")
 """Initialisations that know something before training; a user's own table may not say."""

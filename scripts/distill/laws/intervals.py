@@ -1,6 +1,6 @@
 """Intervals of a fitted law: coefficients, mean curve and new runs.
 
-Delta method with t quantiles. Three sources of error are told apart:
+Delta method with t quantiles. Three sources of error are distinguished:
 
 - noise of a single run (its seed), independent between runs;
 - noise of a draw: runs of one draw were trained on prefixes of one permutation, so they share it,
@@ -134,7 +134,7 @@ _SHARES = np.linspace(0.0, 0.95, 20)
 """Shares of the draw in a run's variance."""
 _PRIOR = 3.0
 """A share s weighs (1 - s)^3 beforehand. Simulated intervals of a nominal .90 covered .96 with
-equal weights, .84 with the likeliest share alone, .91 to .92 so."""
+equal weights, .84 with the most likely share alone, .91 to .92 so."""
 _LEAST_VARIANCE = 1e-20
 
 

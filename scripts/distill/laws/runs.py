@@ -73,7 +73,7 @@ def _numbers(rows: pd.DataFrame, column: str) -> pd.Series:
 
 
 def line_names(rows: pd.DataFrame) -> pd.Series:
-    """Name each row by its method, and by other keys where it takes them to tell runs apart."""
+    """Name each row by its method, and by other keys where needed to distinguish runs."""
     names = ["method", "cache", "curation", "init", "teacher", "group"]
     keys = rows[names].drop_duplicates()
     parts = ["method"]
@@ -145,8 +145,8 @@ def typical_inputs(law: FittedLaw, rows: pd.DataFrame) -> dict[str, float]:
     return out
 
 
-def judged_keys(law: FittedLaw) -> set[tuple[str, str, float]]:
-    """Student, teacher and tokens of the runs on which a law was judged."""
+def held_out_keys(law: FittedLaw) -> set[tuple[str, str, float]]:
+    """Student, teacher and tokens of the runs held out to evaluate a law."""
     holdout = law.record["holdout"] or {}
     return {
         (entry["student"], entry["teacher"], float(entry["tokens"]))
@@ -154,8 +154,8 @@ def judged_keys(law: FittedLaw) -> set[tuple[str, str, float]]:
     }
 
 
-def is_judged(rows: pd.DataFrame, judged: set[tuple[str, str, float]]) -> np.ndarray:
-    """Whether each row is one that a law was judged on, shape (n,)."""
+def is_held_out(rows: pd.DataFrame, judged: set[tuple[str, str, float]]) -> np.ndarray:
+    """Whether each row was held out, shape (n,)."""
     keys = zip(rows["student"], rows["teacher"], rows["tokens"], strict=True)
     return np.array([key in judged for key in keys], dtype=bool)
 

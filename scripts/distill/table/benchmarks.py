@@ -51,7 +51,7 @@ def add_benchmarks(
 def with_benchmarks(
     table: pd.DataFrame, tasks: Sequence[str], scores: Mapping[tuple[Run, str], Record]
 ) -> pd.DataFrame:
-    """The runs table with two columns per task at its end, null for runs not judged on it."""
+    """The runs table with two columns per task at its end, null for runs not evaluated on it."""
     keys = list(Run.__dataclass_fields__)
     runs = [Run(*values) for values in table[keys].itertuples(index=False, name=None)]
     out = table.copy()
@@ -100,7 +100,7 @@ def benchmark_summary(
 
 
 def _description(task: str, records: Sequence[Record]) -> dict[str, Any]:
-    """What a task is, the same for all who were judged on it."""
+    """What a task is, the same for all models evaluated on it."""
     shared = ("metric", "filter", "documents_sha256", "n", "fewshot", "version", "chance")
     first = records[0]
     for key in shared:

@@ -41,7 +41,7 @@ def read_metrics(path: str | Path) -> dict[str, Any]:
     """The record of a student's evaluation.
 
     Raises:
-        UserError: It is damaged, or is no such record.
+        UserError: It is damaged, or is not such a record.
     """
     record = read_json(path)
     sections = record if isinstance(record, dict) else {}

@@ -107,7 +107,7 @@ class Line:
     def by_run(self, column: str) -> dict[Run, float]:
         """Return a column's values by run, smallest size first, nulls left out.
 
-        Rows that samples, draw and seed do not tell apart are averaged.
+        Rows with equal samples, draw and seed are averaged.
         """
         keys = zip(*(self.runs[name].tolist() for name in ("samples", "draw", "seed")), strict=True)
         values = pd.to_numeric(self.runs[column], errors="coerce").tolist()
@@ -122,13 +122,12 @@ class Line:
 def lines_of(table: pd.DataFrame) -> list[Line]:
     """Split a prepared table into lines, in the table's order.
 
-    A label names student and method, and teacher, curation or cache only where needed to tell two
-    lines apart; a line without a cache is not labelled with one.
+    A label names student and method, and teacher, curation or cache only to distinguish two lines; a line without a cache is not labelled with one.
     """
     trained = table[table["samples"] > 0]
     groups = dict(list(trained.groupby(GROUP, sort=False)))
     keys = pd.DataFrame(list(groups), columns=GROUP)
-    # A student named by itself is clearest; other parts only where they tell two lines apart.
+    # A student named by itself is clearest; other parts only to distinguish two lines.
     label_parts = ["student", "method"]
     for name in ("teacher", "curation", "cache"):
         if (
@@ -200,7 +199,7 @@ def _epochs(table: pd.DataFrame) -> pd.Series:
 
 
 def _parts(line: Line) -> list[Line]:
-    """Split a line by initialisation and group, and by epochs where they alone tell runs apart."""
+    """Split a line by initialisation and group, and by epochs where only they distinguish runs."""
     runs = line.runs.assign(_epochs=line.runs["epochs"].round(2))
     keys = ["init", "group", "samples", "draw", "seed"]
     by = [name for name in ("init", "group") if runs[name].nunique() > 1]

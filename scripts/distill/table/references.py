@@ -1,4 +1,4 @@
-"""What stands beside the runs table: teachers, floors, paired tests, checks and sample answers."""
+"""What accompanies the runs table: teachers, floors, paired tests, checks and sample answers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -92,7 +92,7 @@ def mixtures(records: Sequence[Mapping[str, Any]]) -> list[str]:
     students = [record for record in records if "training" in record]
     used = {
         "trained": [one["training"].get("precision") for one in students],
-        "judged": [one.get("precision") for one in students],
+        "evaluated": [one.get("precision") for one in students],
     }
     for what, precisions in used.items():
         if len(values := sorted({one for one in precisions if one})) > 1:

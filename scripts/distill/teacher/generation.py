@@ -199,7 +199,7 @@ def longest_sequence(
 
 
 def synthesise_part(model: str | Path, out: str | Path, spec: dict[str, Any], teacher: str) -> None:
-    """Let a teacher write one raw part of the prompts (Magpie).
+    """Let a teacher generate one raw part of the prompts (Magpie).
 
     Args:
         model: A file in the teacher's directory.

@@ -117,7 +117,7 @@ def score_text(
 def score_part(
     text: str | Path, model: str | Path, out: str | Path, spec: dict[str, Any], tokens: str
 ) -> None:
-    """Save a teacher's final hidden states on one part of a text that it did not write just now.
+    """Save a teacher's final hidden states on one part of an existing text.
 
     Args:
         text: The part of the text.

@@ -73,7 +73,7 @@ def _arguments(
         fp16=precision == "fp16",
         use_cpu=on_cpu,
         ddp_backend="gloo" if on_cpu and processes > 1 else None,
-        # Projections are no part of the forward pass, so that they would be taken for unused.
+        # Projections are not part of the forward pass and would be considered unused.
         ddp_find_unused_parameters=not projected,
         ddp_broadcast_buffers=False,  # none is learned
         seed=seed,
@@ -127,7 +127,7 @@ def _objective(
     heads: Sequence[str | Path],
     teacher: str | Path | None,
 ) -> tuple[Objective, Aligner | None]:
-    """The method's loss, and what aligns the student's tokens with a teacher's of its own."""
+    """The method's loss, and what aligns the student's tokens with another tokenizer's."""
     cache, aligner = spec["shard"].get("cache"), None
     if teacher is not None and "teacher" in spec:
         cache = live_targets(spec["method"], spec["teacher"])
@@ -221,14 +221,14 @@ def build_trainer(
     Args:
         initial: Directory of the student before training.
         shard: Its training data.
-        spec: formatting, method, train, shard and seed, and teacher if a live one is asked.
+        spec: formatting, method, train, shard and seed, and teacher if it is live.
         name: The student's name, for errors.
         resume: Directory of checkpoints.
         heads: The teacher's output head, for a final_hidden cache.
         validation: Held-out text for early stopping or a search.
         callbacks: Further callbacks of the library.
         keep: False for a trial: evaluated on the validation text, but nothing is saved.
-        teacher: Directory of the teacher's model, for spans or to be asked live.
+        teacher: Directory of the teacher's model, for spans or for live targets.
 
     Raises:
         UserError: The shard does not fit the student.

@@ -1,4 +1,4 @@
-"""What survives a try of a training: checkpoints, and a finished student's files."""
+"""What survives a killed training run: checkpoints, and a finished student's files."""
 
 import logging
 import shutil
@@ -28,7 +28,7 @@ RECORD = "record.json"
 
 
 class SkipShortCheckpoint(TrainerCallback):
-    """No checkpoint in a training that is no longer than the interval between two.
+    """No checkpoint in a training run that is not longer than the interval between two.
 
     The library writes one after the last update whatever the interval, for the finished student to
     follow at once. Early stopping keeps it: it may be the best.
@@ -91,14 +91,13 @@ _HEARD = (signal.SIGTERM, signal.SIGINT)
 
 
 class CheckpointOnSignal(TrainerCallback):
-    """Save a checkpoint after the running update when SIGTERM or Ctrl-C comes, then stop.
+    """Save a checkpoint after the current update on SIGTERM or Ctrl-C, then stop.
 
     SLURM sends SIGTERM before a time limit (`--signal=TERM@120`) and before it preempts a job. A
-    second Ctrl-C ends the process at once. Several processes stop after the same update, whichever
-    the signal came to.
+    second Ctrl-C ends the process at once. Several processes stop after the same update.
 
     Attributes:
-        asked: The signal that has come; what was trained is then no finished student.
+        asked: The signal received; the student is then not finished.
     """
 
     def __init__(self) -> None:
@@ -112,11 +111,11 @@ class CheckpointOnSignal(TrainerCallback):
         signal.signal(signal.SIGINT, self._before[signal.SIGINT])
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Listen, while there is something to be saved."""
+        """Install the signal handlers for the training run."""
         self._before = {number: signal.signal(number, self._note) for number in _HEARD}
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Ask for a checkpoint; one after the last update would be of no use."""
+        """Request a checkpoint, except after the last update."""
         number = self._signal
         if args.world_size > 1:
             signals = torch.tensor(number, device=args.device)
@@ -127,7 +126,7 @@ class CheckpointOnSignal(TrainerCallback):
             control.should_save = True
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Stop only now: a checkpoint that says so would not be gone on from."""
+        """Stop only now: a checkpoint that records a stop would not be resumed."""
         if self.asked:
             control.should_training_stop = True
 

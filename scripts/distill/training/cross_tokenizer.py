@@ -63,7 +63,7 @@ def uld(
 
     Args:
         logits: [tokens, vocabulary], of target positions only, aligned with the teacher's.
-        teacher: As of `dense_divergence`, over a vocabulary of its own.
+        teacher: As of `dense_divergence`, over its own vocabulary.
         weights: float32 [tokens].
         temperature: T, of the student's logits.
 
@@ -120,19 +120,19 @@ def coarse_uld(
 def shared_kl(
     log_p: torch.Tensor, log_s: torch.Tensor, shared: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """sum_c p_c (log p_c - log s_c) - p_c + s_c over the words c of both vocabularies, in nats.
+    """sum_c p_c (log p_c - log s_c) - p_c + s_c over the tokens c of both vocabularies, in nats.
 
-    Slope s_c - p_c there, 0 elsewhere. As GOLD (TRL's `GOLDTrainer`) compares the words that two
+    Slope s_c - p_c there, 0 elsewhere. As GOLD (TRL's `GOLDTrainer`) compares the tokens that two
     vocabularies share, there by a Jensen-Shannon divergence of probabilities that sum to less than
     1. KL of such falls below 0, and its optimum is not p; the last two terms make it a divergence
     again (generalised KL, a Bregman divergence): at least 0, and 0 only at s = p on the shared
-    words, hence with equal mass on all others. Forward KL where all words are shared. The other
-    words are not told apart; GOLD compares them by rank, as `uld`.
+    tokens, hence with equal mass on all others. Forward KL where all tokens are shared. The other
+    tokens are not distinguished; GOLD compares them by rank, as `uld`.
 
     Args:
-        log_p: [rows, classes], the teacher's in the student's words; -inf where p = 0 or unknown.
+        log_p: [rows, classes], the teacher's in the student's tokens; -inf where p = 0 or unknown.
         log_s: [rows, classes], the student's; finite.
-        shared: bool [classes], the words of both.
+        shared: bool [classes], the tokens of both.
 
     Returns:
         As of `forward_kl`.

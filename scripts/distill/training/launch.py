@@ -33,7 +33,7 @@ def train_from_files(
     Args:
         initial: A file in the directory of the student before training.
         code: Digest of the code: a checkpoint of other code, spec or data is cleared.
-        teacher: A file in the directory of the teacher's model, for spans or to be asked live.
+        teacher: A file in the directory of the teacher's model, for spans or for live targets.
         attempt: As of `launch_training`.
         shard, out, spec, run, heads, validation, best: As of `train_student`.
 

@@ -1,7 +1,7 @@
 """Losses of distillation: functions of the student's logits at the target positions.
 
 Every loss is a weighted sum over tokens. The weights, float32, hold 1/(target tokens of the whole
-batch), so that gradient accumulation adds up; a method's own weight; and T^2 where a method wants
+batch), so that gradient accumulation adds up; a method's own weight; and T^2 where a method needs
 it: at temperature T logits are divided by T, which makes gradients about T^2 times smaller (Hinton
 2015, arXiv 1503.02531, section 2), and no loss here makes up for that by itself.
 
@@ -157,7 +157,7 @@ def forward_kl(log_p: torch.Tensor, log_s: torch.Tensor) -> tuple[torch.Tensor, 
     """KL(p || s) = sum p (log p - log s), in nats; slope -p.
 
     Source: Hinton 2015, section 2: soft-target cross-entropy less the teacher's entropy. A p of
-    less than unit mass is taken as it is.
+    less than unit mass is used unchanged.
 
     Args:
         log_p: [rows, classes], the teacher's; -inf where p = 0.
@@ -315,7 +315,7 @@ def coarse_step(
     kept_logits = scaled.gather(1, ids)
     top = scaled.amax(-1, keepdim=True)
     others = scaled.sub_(top).exp_().scatter_(1, ids, 0.0)
-    # The tail is summed, not taken as 1 - kept, so it is exact where the kept have nearly all.
+    # The tail is summed, not 1 - kept mass, so it is exact where the kept tokens have nearly all.
     rest = others.sum(-1, keepdim=True).clamp_(min=torch.finfo(scaled.dtype).tiny)
     masses = torch.cat([kept_logits - top, rest.log()], dim=1)
     log_s = masses.log_softmax(-1)
@@ -344,7 +344,7 @@ def coarse_divergence(
     teacher's tail is empty. Unlike a renormalised top k its optimum keeps the teacher's p on the
     kept tokens. Gradient, with g_c = dD/ds_c and S = sum_c s_c g_c: s_j (g_j - S) / T for a kept
     token, s_j (g_tail - S) / T for any other. The bias of a renormalised top k, which the tail
-    as a class of its own removes: Anshumann 2025, arXiv 2503.16870.
+    as a separate class removes: Anshumann 2025, arXiv 2503.16870.
 
     Args:
         logits: [tokens, vocabulary], of target positions only.

@@ -1,7 +1,7 @@
 """How many rows a forward pass of training takes, and fewer of them after memory ran out.
 
 The effective batch stays: halving the micro-batch doubles accumulation, and results agree within
-rounding. What to take next is kept beside the checkpoints, in `resume/`, as it is no part of the
+rounding. What to take next is kept beside the checkpoints, in `resume/`, as it is not part of the
 spec; a killed process cannot say so itself, but leaves behind the mark that it had begun.
 """
 
@@ -61,11 +61,11 @@ def fitting_micro_batch(
     processes: int = 1,
     attempt: int = 1,
 ) -> Iterator[int]:
-    """Yield the rows per forward pass of a training that runs within the block.
+    """Yield the rows per forward pass of a training run within the block.
 
     They are the config's, or half of the last try's if that ran out of memory: it said so, or it
     was killed while the workflow itself went on, which counts its tries. A killed workflow's own
-    next try is its first, and goes on as it was.
+    next try is its first, and runs unchanged.
 
     Args:
         resume: Directory of what survives a try.

@@ -297,7 +297,7 @@ class Objective:
         shared[pairs[:, 1]] = True
 
         def teacher(rows: slice) -> torch.Tensor:
-            """log p in the student's words."""
+            """log p in the student's tokens."""
             logs = self._teacher(one, rows)
             turned = logs.new_full((len(logs), len(shared)), -torch.inf)
             turned[:, pairs[:, 1]] = logs[:, pairs[:, 0]]

@@ -77,7 +77,7 @@ class LiveTeacher:
         self.longest = longest_live(items, self.settings, spec["train"]["max_length"])
         self.model = load_teacher(folder, spec["teacher"], sequence=self.longest)
         objective.head = head_of(self.model)
-        # Cross-entropy would only teach the student what it says already.
+        # Cross-entropy on the student's own samples teaches nothing.
         without_ce = Objective({**spec["method"], "ce": 0.0}, objective.cache, objective.head)
         self.objectives = {False: objective, True: without_ce}
         self.flops, self.passes = FlopModel.from_model(self.model), training_passes(spec["train"])
@@ -109,10 +109,10 @@ class LiveTeacher:
     def written(
         self, model: Any, batches: Sequence[Sequence[Item]], number: int
     ) -> list[list[Item]]:
-        """The items with answers that the student writes now.
+        """The items with answers that the student generates now.
 
-        All rows of an update are decoded at once, each from noise of its own: how they are split
-        into micro-batches changes nothing, nor does where a training was killed.
+        All rows of an update are decoded at once, each from its own noise: the split
+        into micro-batches and a killed job change nothing.
         """
         items, steps = [item for batch in batches for item in batch], self.settings["max_tokens"]
         if not items:  # several processes share an update, and there were too few for this one
@@ -200,7 +200,7 @@ def _name(item: Item) -> str:
 
 
 def counted(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Totals of a training with a live teacher, from its log, which checkpoints keep.
+    """Totals of a training run with a live teacher, from its log, which checkpoints keep.
 
     Returns:
         tokens_seen; sampled_tokens and sampled_updates, those of the student's own answers;

@@ -172,7 +172,7 @@ def _run_updates(trainer: DistillationTrainer, resume: Path, run: dict[str, Any]
 def _record_of(
     trainer: DistillationTrainer, train: dict[str, Any], took: dict[str, Any]
 ) -> dict[str, Any]:
-    """What the training record says of a training that has ended.
+    """The training record of a finished training run.
 
     Args:
         trainer: That trained.
@@ -247,7 +247,7 @@ def train_student(
         heads: The teacher's output head, for a final_hidden cache.
         validation: Held-out text for early stopping.
         best: best.json of the search that the method names.
-        teacher: Directory of the teacher's model, for spans or to be asked live.
+        teacher: Directory of the teacher's model, for spans or for live targets.
         micro: Rows per forward pass, if other than the config's.
 
     Raises:
@@ -307,7 +307,7 @@ def _not_a_number(what: str, run: dict[str, Any]) -> str:
 
 
 def diverged(state: Any) -> bool:
-    """Whether a loss of a training was not a number."""
+    """Whether a loss of a training run was not a number."""
     losses = [entry.get("loss", entry.get("eval_loss", 0.0)) for entry in state.log_history]
     return not all(math.isfinite(loss) for loss in losses)
 

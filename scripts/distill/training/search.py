@@ -2,7 +2,7 @@
 
 The objective is that of early stopping: unweighted cross-entropy at temperature 1 on validation
 answers, never the weighted training loss, which a search over weights would only shrink. A killed
-search goes on from its journal; its trials are the same as if it had not been killed.
+search resumes from its journal; its trials are the same as if it had not been killed.
 """
 
 import hashlib
@@ -187,8 +187,8 @@ def search_settings(
         student: The student's name, for errors.
         tag: Names spec, data and code; a journal with another tag is cleared.
         heads: The teacher's output head, for a final_hidden cache.
-        validation: Held-out text that trials are judged on.
-        teacher: Directory of the teacher's model, for spans or to be asked live.
+        validation: Held-out text that trials are evaluated on.
+        teacher: Directory of the teacher's model, for spans or for live targets.
         attempt: Which of the workflow's tries this is; see `distill.training.micro_batch`.
 
     Raises:
@@ -242,7 +242,7 @@ def search_from_files(
     Args:
         initial: A file in the directory of the student before training.
         code: Digest of the code: a journal of other code, spec or data is cleared.
-        teacher: A file in the directory of the teacher's model, for spans or to be asked live.
+        teacher: A file in the directory of the teacher's model, for spans or for live targets.
         shard, out, spec, student, heads, validation, attempt: As of `search_settings`.
     """
     read = [path for path in (shard, *validation, teacher) if path is not None]

@@ -76,7 +76,7 @@ def token_bytes(tokenizer: Any) -> dict[int, bytes]:
 
 
 def _ends(pieces: Sequence[bytes | None], text: bytes) -> list[int]:
-    """Where each token ends in the text, up to the first that is not what stands there."""
+    """Where each token ends in the text, up to the first that differs from it."""
     ends, place = [], 0
     for piece in pieces:
         if piece is None or not text.startswith(piece, place):

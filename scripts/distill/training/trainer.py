@@ -179,9 +179,9 @@ class DistillationTrainer(Trainer):
         super().log(logs, start_time)
 
     def train(self, resume_from_checkpoint: Any = None, **settings: Any) -> Any:
-        """Train, or take over a checkpoint of a training that had ended.
+        """Train, or load the checkpoint of a training run that had ended.
 
-        The library would go on where a training had stopped early.
+        The library would resume a training run that had stopped early.
         """
         self.began, self.meter, self.earlier = time.perf_counter(), Meter(), Energy()
         if resume_from_checkpoint:
@@ -237,7 +237,7 @@ class DistillationTrainer(Trainer):
         return metrics
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        """Projections get a file of their own: an adapter's checkpoint would leave them out."""
+        """Projections get a separate file: an adapter's checkpoint would leave them out."""
         super()._save(output_dir, state_dict)
         projections = getattr(self.model, PROJECTIONS, None)
         if projections is not None and self.args.should_save:
@@ -248,7 +248,7 @@ class DistillationTrainer(Trainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """The list of checksums comes last: what a kill leaves has none."""
         super()._save_checkpoint(model, trial)
-        self.accelerator.wait_for_everyone()  # each process writes a file of its own
+        self.accelerator.wait_for_everyone()  # each process writes its own file
         if self.args.should_save:
             last = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
             write_json(last / CHECKSUMS, checksums_of(last))

@@ -123,7 +123,7 @@ def _percent(gain: Estimate) -> Estimate:
 
 
 def _surer(rows: pd.DataFrame, laws: Sequence[FittedLaw]) -> Answer:
-    """Draws, distance or judged size steps: which of them the laws lack."""
+    """Draws, distance or evaluated size steps: which of them the laws lack."""
     chosen = [law for law in laws if law.best and law.target == "loss"]
     if not chosen:
         return _no_law(SURER, rows)

@@ -1,4 +1,4 @@
-"""Exponents of groups that learned from different text, compared by laws of one score."""
+"""Exponents of groups trained on different text, compared by laws of one score."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

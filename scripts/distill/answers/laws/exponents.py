@@ -1,6 +1,6 @@
 """Exponents per group of runs with intervals, and how much methods differ in them.
 
-Each group of runs (teacher, method, cache, curation, initialisation) has a law of its own; groups
+Each group of runs (teacher, method, cache, curation, initialisation) has a separate law; groups
 are compared by the interval of the difference, never by whether two intervals overlap.
 """
 
@@ -175,7 +175,7 @@ def method_differences(
             names = [k for k, a, b in zip(GROUP_KEYS, first, second, strict=True) if a != b]
             if not set(names) <= {"method", "cache"}:
                 continue
-            # Against a corpus there is a question of its own, judged on the reference text.
+            # Comparison with a corpus is a separate question, evaluated on the reference text.
             if any(selected_of(key)["method"] in corpus_methods for key in (first, second)):
                 continue
             pairs = {

@@ -94,7 +94,7 @@ def curvature(ratio: Array, score: Array, cell: np.ndarray) -> Curvature | None:
 
 
 def teacher_ratio_answers(rows: pd.DataFrame) -> list[Answer]:
-    """The best ratio of teacher to student over all methods' cells, or why it cannot be told."""
+    """The best ratio of teacher to student over all methods' cells, or why it is not determined."""
     column = scored_on(rows)
     fits: dict[str, Curvature | None] = {}
     teachers: dict[str, int] = {}

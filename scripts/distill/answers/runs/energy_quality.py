@@ -2,7 +2,7 @@
 
 Quality is 0 at the unigram entropy of the held-out tokens and 1 at the teacher's loss, as in the
 normalised score, so that adding a run changes no other run's. A ratio is largest where runs are
-small; the front over loss and energy says which quality can be had at all for an energy.
+small; the front over loss and energy shows the best quality for each energy.
 """
 
 import math

@@ -104,7 +104,7 @@ def _worth(line: Line, other: Line, spread: Spread | None) -> Answer:
 
 
 def _outcome(points: list[dict[str, Any]]) -> tuple[str, dict[str, Any]]:
-    """What the points say together, and the worth in samples at the size that says it.
+    """What the points say together, and the worth in samples at the size that shows it.
 
     more or less: an interval without 0; nothing: an interval with 0; above: only a lower bound;
     below: only an upper bound; hidden: the noise hides where the curves meet.
@@ -156,8 +156,8 @@ def _equivalent(
     """Return the samples at which the other curve meets the loss of this one, with an interval.
 
     The interval holds the sizes m at which L_theirs(m) − L_mine(n) is within its own 90 % interval
-    of 0 (a test turned round, as Fieller's): its ends are null where it reaches the end of what
-    was measured. Noise of the two curves is taken as independent; how far the other curve may bend
+    of 0 (an inverted test, as Fieller's): its ends are null where it reaches the end of what
+    was measured. Noise of the two curves is assumed independent; how far the other curve may bend
     between sizes is added.
     """
     value, runs, grid = mine.losses[place], len(mine.runs[place]), theirs.samples

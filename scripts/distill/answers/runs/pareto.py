@@ -156,7 +156,7 @@ def _compare(
     blurs: Sequence[Spread | None],
     spread: Spread | None,
 ) -> tuple[list[list[int]], list[bool]]:
-    """Return by whom each model is clearly beaten, lowest loss first, and who leads by bare means.
+    """Return which models dominate each one, lowest loss first, and who leads by the means.
 
     With k_i runs, j's loss is clearly lower than i's if L_i − L_j > t · sd · √(1/k_i + 1/k_j).
     """

@@ -31,7 +31,7 @@ from distill.teacher.served.replies import check_draws, read_answer
 from distill.teacher.served.request import request_of
 
 NO_KEY = "none"
-"""Sent where the config names no key: the client wants some."""
+"""Sent where the config names no key, because the client requires one."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class _Bounded(httpx2.SyncByteStream):
 
 
 def _most_bytes(spec: Mapping[str, Any]) -> int:
-    """More bytes than a reply can need: a token, its likeliest rivals and JSON around them."""
+    """More bytes than a reply can need: a token, its alternatives and JSON around them."""
     return 4_000_000 + 1000 * spec["decoding"]["max_tokens"] * (1 + spec["server"]["top_logprobs"])
 
 

@@ -30,7 +30,7 @@ def served_targets(
         vocabulary: Words of the tokenizer.
 
     Returns:
-        Rows of `target_schema`, at no cost of their own. The entropy of q is not known: NaN.
+        Rows of `target_schema`, at no extra cost. The entropy of q is not known: NaN.
 
     Raises:
         UserError: The server gave too few tokens, or one that the tokenizer does not have.
@@ -61,11 +61,11 @@ def served_targets(
 
 
 def _check_likeliest(row: str, top_ids: Sequence[Sequence[int]], k: int, vocabulary: int) -> None:
-    """Check that each position of a row has as many of its likeliest tokens as are kept."""
+    """Check that each position of a row has its k most likely tokens."""
     for ids in top_ids:
         if len(ids) < k:
             raise UserError(
-                f"{row}: the server gave {len(ids)} of the {k} likeliest tokens that the cache "
+                f"{row}: the server gave {len(ids)} of the {k} most likely tokens that the cache "
                 "keeps; lower its k"
             )
         if max(ids[:k]) >= vocabulary:

@@ -66,7 +66,7 @@ def read_answer(reply: Any, spec: dict[str, Any]) -> dict[str, Any]:
         spec: server and decoding.
 
     Raises:
-        ValueError: It is no answer to what was asked; the text says why.
+        ValueError: It is not an answer to the request; the text says why.
     """
     try:
         read = _Reply.model_validate(reply)
@@ -112,10 +112,10 @@ def read_answer(reply: Any, spec: dict[str, Any]) -> dict[str, Any]:
 def check_draws(answers: Sequence[dict[str, Any]], k: int) -> None:
     """Check that the tokens were drawn with the probabilities that the server says.
 
-    Were they, then the number of positions at which the likeliest token was drawn, and of those at
-    which none of the `k` likeliest was, would differ from the sum of their probabilities by a
-    martingale of variance sum p (1 - p). Refused are five standard deviations and five positions
-    more: greedy decoding, another temperature, a cut or a penalty that the server adds by itself.
+    If so, the number of positions at which the most likely token was drawn (or none of the `k` most
+    likely) differs from the sum of their probabilities by a martingale of variance sum p (1 - p).
+    A difference above five standard deviations plus five positions is refused: the server decodes
+    greedily, or adds another temperature, cut or penalty.
 
     Raises:
         UserError: They were not.
@@ -131,7 +131,9 @@ def check_draws(answers: Sequence[dict[str, Any]], k: int) -> None:
         seen = sum(hit for _, hit in draws)
         spread = math.sqrt(math.fsum(max(0.0, p * (1 - p)) for p, _ in draws))
         if abs(seen - expected) > 5 * spread + 5:
-            what = "the likeliest token" if name == "likeliest" else f"none of the {k} likeliest"
+            what = (
+                "the most likely token" if name == "likeliest" else f"none of the {k} most likely"
+            )
             raise UserError(
                 f"of {len(draws)} tokens {seen} are {what} but by the server's own "
                 f"log-probabilities {expected:.0f} ± {spread:.0f} would be: it does not draw from "

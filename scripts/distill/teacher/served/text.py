@@ -90,7 +90,7 @@ def _own_tokens(answer: dict[str, Any], tokenizer: Any, name: str) -> dict[str, 
             "the token that ended it; set server.top_logprobs to 0 and learn from the text alone"
         )
     read = tokenizer.decode(ids[:-1] if finished else ids, skip_special_tokens=True)
-    # What stands for a letter that was begun and not ended differs.
+    # Replacement characters of incomplete letters may differ.
     if "\ufffd" not in text + read and read.strip() != text.strip():
         raise _other_words(answer, name)
     return {"response_ids": ids}
@@ -99,8 +99,8 @@ def _own_tokens(answer: dict[str, Any], tokenizer: Any, name: str) -> dict[str, 
 def _until_lost(ids: list[int], text: str, tokenizer: Any) -> dict[str, Any]:
     """An answer up to the first token that the server leaves out.
 
-    llama.cpp leaves out tokens that begin a letter and do not end it (as of an emoji). What stands
-    before is exact; the answer counts as cut short.
+    llama.cpp leaves out tokens that begin a letter without ending it (as in an emoji). The tokens
+    before are exact; the answer counts as cut short.
     """
     exact = 0
     for end in range(1, len(ids) + 1):
