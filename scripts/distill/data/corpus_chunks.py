@@ -2,7 +2,7 @@
 
 Whether a document is held out depends on its own text and the seed, never on how much a study
 trains on; the order within a split is that hash too, so the first chunks of a corpus are a random
-sample of its documents. The answer of a masked chunk is what is to be found.
+sample of its documents. The answer of a masked chunk is its masked tokens.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Training without a teacher: chunks of a corpus in the place of responses.
+"""Training without a teacher: chunks of a corpus instead of responses.
 
 Documents follow each other in the order of a draw, each with EOS at its end, as one stream of
 tokens that is cut into chunks of equal length: n chunks are exactly n times as many tokens, and

@@ -124,10 +124,10 @@ def _uniform(*parts: Any) -> float:
 
 
 def corrupted(row: Row, settings: Mapping[str, Any], donors: Sequence[Row]) -> Row | None:
-    """A row with its answer spoilt; None where the row is left as it is.
+    """A row with its answer corrupted; None if the row is unchanged.
 
-    Whether it is spoilt, and how, depends on its id and the seed (and the first part's answers):
-    the same at every size and in every draw. All rows spoilt at a share are spoilt at a larger one.
+    Corruption depends on the row's id, the seed and the first part's answers: it is the same at
+    every size and in every draw. Rows corrupted at a share are corrupted at a larger one.
 
     Args:
         row: A row of text.

@@ -72,7 +72,7 @@ def _verify(spec: dict[str, Any], kind: str, **place: Any) -> None:
     """Compare downloaded files with the checksums that the hub has of that revision.
 
     Raises:
-        UserError: A file is not what the hub says.
+        UserError: A file differs from the hub's.
     """
     from huggingface_hub import constants, verify_repo_checksums
 
@@ -99,7 +99,7 @@ def _convert_gguf(file: Path, folder: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(
         file.parent, gguf_file=file.name, dtype=torch.float32, **SAFE
     )
-    # The weights are plain floats now; the marks of quantisation would forbid saving them.
+    # The weights are plain floats now; the quantisation settings would forbid saving them.
     for mark in ("hf_quantizer", "is_quantized", "quantization_method"):
         if mark in model.__dict__:
             delattr(model, mark)
@@ -161,7 +161,7 @@ def fetch_model(spec: dict[str, Any], manifest: str | Path) -> None:
 
 
 def _read_parquet(path: Path, fields: dict[str, str]) -> list[dict[str, Any]]:
-    """Rows of a user's Parquet file, with the columns that are named; others are not looked at.
+    """Rows of a user's Parquet file, with the named columns only.
 
     Raises:
         UserError: It is damaged, or a column is missing, appears twice or is not text.

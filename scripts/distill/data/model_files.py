@@ -1,7 +1,7 @@
-"""Check a model directory from elsewhere: nothing in it may need, load or name code.
+"""Check an external model directory: nothing in it may need, load or name code.
 
-The libraries run none of it either (remote code is off, weights are safetensors alone); this says
-so in one sentence before anything is opened, and where a setting would let code in another way.
+The libraries do not run code either (no remote code, safetensors only); this check reports it
+before anything is opened, and also finds settings that would load code in another way.
 """
 
 import json

@@ -23,7 +23,7 @@ def shingles(text: str, width: int = 5) -> frozenset[str]:
 
 
 def jaccard(first: frozenset[str], second: frozenset[str]) -> float:
-    """Shared over all elements of two sets; 1 for two empty ones."""
+    """Jaccard similarity |a and b| / |a or b| of two sets; 1 for two empty sets."""
     union = len(first | second)
     return len(first & second) / union if union else 1.0
 

@@ -20,7 +20,7 @@ def ready_made_text(
     formatting: dict[str, Any] | None = None,
     context: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Text rows from a data set's own responses, at no cost of ours.
+    """Text rows from a data set's own responses, at no cost.
 
     Args:
         prompts: Rows of a kept prompt part.
@@ -81,7 +81,7 @@ def take_text(
     spec: dict[str, Any],
     teacher: str,
 ) -> None:
-    """Take over a data set's own answers to one part of the prompts; see `ready_made_text`.
+    """Use a data set's own answers to one part of the prompts; see `ready_made_text`.
 
     Args:
         prompts: The part of the prompts.

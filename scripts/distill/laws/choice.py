@@ -186,8 +186,8 @@ def choose(
         fitter: Fits a law.
 
     Returns:
-        The winner's place in `laws`; how it was chosen: by, axis, rung (size step), errors (mean relative
-        error per law and of the log-linear line); and the fits to all points.
+        The winner's place in `laws`; how it was chosen: by, axis, rung (size step), errors
+        (mean relative error per law and of the log-linear line); and the fits to all points.
     """
     everything = [fitter(law, points, settings) for law in laws]
     axis, ranks = size_steps(points, _widest(laws))
@@ -384,9 +384,7 @@ def warnings(
             f"was better ({line_error:.2%} against {law_error:.2%})"
         )
     if choice["chosen"] != law.name:
-        out.append(
-            f"{choice['chosen']} was chosen instead; only that is evaluated on the largest size step"
-        )
+        out.append(f"{choice['chosen']} was chosen instead; only that law is evaluated")
     elif holdout is None:
         out.append("not evaluated: too few cells without the largest size step")
     elif holdout["skill_vs_loglinear"] is not None and holdout["skill_vs_loglinear"] <= 0:

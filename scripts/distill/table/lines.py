@@ -122,7 +122,8 @@ class Line:
 def lines_of(table: pd.DataFrame) -> list[Line]:
     """Split a prepared table into lines, in the table's order.
 
-    A label names student and method, and teacher, curation or cache only to distinguish two lines; a line without a cache is not labelled with one.
+    A label names student and method, and teacher, curation or cache only to distinguish
+    lines; a line without a cache is not labelled with one.
     """
     trained = table[table["samples"] > 0]
     groups = dict(list(trained.groupby(GROUP, sort=False)))

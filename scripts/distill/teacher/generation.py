@@ -1,4 +1,4 @@
-"""The teacher's part in words: Magpie prompts and responses, from its sampling distribution."""
+"""Text of the teacher: Magpie prompts and responses, from its sampling distribution."""
 
 import logging
 import math
@@ -38,7 +38,7 @@ def _bar(what: str, rows: int) -> Any:
 def synthesise_prompts(
     model: Any, tokenizer: Any, spec: dict[str, Any]
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Let a model write user turns (Magpie, Xu 2024); keep those that it closed.
+    """Let a model generate user turns (Magpie, Xu 2024); keep those that it closed.
 
     Args:
         model: A chat model in eval mode.
@@ -96,7 +96,7 @@ def synthesise_prompts(
 
 
 def _states_row(name: str, new: list[int], states: torch.Tensor) -> dict[str, Any]:
-    """The row of `STATES_SCHEMA` of an answer; its states fell out of generation, at no cost."""
+    """The row of `STATES_SCHEMA` of an answer; generation gives its states at no extra cost."""
     blob = state_bytes(states[: len(new)])
     return {"id": name, "tokens": len(new), "hidden": blob, **FREE.columns()}
 
@@ -123,7 +123,7 @@ def generate_text(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Answer one part of the prompts from the teacher's sampling distribution.
 
-    Prompts of like length share a batch. Each row draws from noise keyed by its id and the seed.
+    Prompts of similar length share a batch. Each row draws from noise keyed by its id and the seed.
     The final hidden states that the tokens were drawn from are kept: soft targets then cost no
     second pass of the teacher.
 

@@ -1,7 +1,7 @@
-"""The teacher's distribution, exact: its final hidden states, and the output head they enter.
+"""The teacher's exact distribution: its final hidden states and its output head.
 
 A hidden state in bf16 takes two bytes per unit of width and token, and with the saved output head
-it gives back q over the whole vocabulary at any temperature, so that no student runs the teacher.
+it reproduces q over the whole vocabulary at any temperature, so that no student runs the teacher.
 States of a teacher run in bf16 are kept as they are. Those of one run in fp32 are rounded, which
 cost a KL of 2e-5 nats per token on SmolLM2-135M.
 """
@@ -33,7 +33,7 @@ WORTH_SHARING = 8  # tokens that rows begin with: fewer save less than a second 
 
 
 def _cached(model: Any) -> DynamicCache | None:
-    """A cache, where it is all that a model needs of earlier tokens: each layer sees them all."""
+    """A key-value cache, if it holds all that a model needs of earlier tokens."""
     takes = inspect.signature(model.base_model.forward).parameters
     if fills_masks(model) or not {"past_key_values", "position_ids"} <= takes.keys():
         return None
@@ -42,7 +42,7 @@ def _cached(model: Any) -> DynamicCache | None:
 
 
 def _shared(ids: torch.Tensor, keep: torch.Tensor) -> int:
-    """How many tokens all rows of a batch begin with, none at a kept position, worth sharing."""
+    """Length of the prefix that all rows share, without kept positions; 0 if too short to share."""
     same = int((ids == ids[:1]).all(0).int().cumprod(0).sum())
     shared = min(same, int(keep.int().argmax(1).min()))
     return shared if len(ids) > 1 and shared >= WORTH_SHARING else 0
@@ -51,7 +51,7 @@ def _shared(ids: torch.Tensor, keep: torch.Tensor) -> int:
 def _kept_states(
     model: Any, ids: torch.Tensor, mask: torch.Tensor, keep: torch.Tensor
 ) -> torch.Tensor:
-    """`head_inputs` of a batch; what all its rows begin with, a system prompt say, is run once."""
+    """`head_inputs` of a batch; a prefix that all rows share is run once."""
     shared = _shared(ids, keep)
     cache = _cached(model) if shared else None
     if cache is None:

@@ -30,7 +30,7 @@ class Item:
 
 
 class TargetReader:
-    """Reads a batch's soft targets off the rows of a shard.
+    """Reads a batch's soft targets from the rows of a shard.
 
     Args:
         method: The method's settings.
@@ -46,11 +46,11 @@ class TargetReader:
         self.vocabulary, self.width = vocabulary, width
 
     def positions(self, item: Item) -> tuple[Sequence[int], range]:
-        """Positions of the student's tokens with soft targets, and the targets' in the cache.
+        """Positions of the student's tokens with soft targets, and of the targets in the cache.
 
         Across tokenizers the i-th answer token of one is taken with the i-th of the other, as far
         as both go (ULD, Boizard 2024), or all tokens of common spans, from the first to the last.
-        In a masked chunk they are where tokens are to be found.
+        In a masked chunk they are the masked positions.
         """
         assert item.row is not None
         if item.example.positions is not None:

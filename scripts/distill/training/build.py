@@ -185,7 +185,7 @@ def _open_student(
 def _collator(
     reader: TargetReader | None, live: LiveTeacher | None, pad: int
 ) -> Callable[[list[Item]], dict[str, Any]]:
-    """What makes a batch of items."""
+    """The function that collates items into a batch."""
 
     def gather(batch: list[Item]) -> dict[str, Any]:
         if live is not None and batch[0].row is not None:

@@ -30,18 +30,18 @@ RECORD = "record.json"
 class SkipShortCheckpoint(TrainerCallback):
     """No checkpoint in a training run that is not longer than the interval between two.
 
-    The library writes one after the last update whatever the interval, for the finished student to
-    follow at once. Early stopping keeps it: it may be the best.
+    The library always writes one after the last update, just before the finished student. Early
+    stopping keeps it: it may be the best.
     """
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Take back what the library's own callback has asked for."""
+        """Cancel the save that the library's own callback requested."""
         if state.global_step == state.max_steps <= args.save_steps:
             control.should_save = control.should_save and args.load_best_model_at_end
 
 
 def prepare_folder(folder: Path, tag: str) -> Path:
-    """Clear what an earlier spec left; keep what was done of the same spec. Returns `resume/`."""
+    """Remove files of an earlier spec; keep those of the same spec. Returns `resume/`."""
     resume = folder / "resume"
     resumable = holds(resume, tag)
     folder.mkdir(parents=True, exist_ok=True)
@@ -54,13 +54,13 @@ def prepare_folder(folder: Path, tag: str) -> Path:
 
 
 def checksums_of(checkpoint: Path) -> dict[str, str]:
-    """SHA-256 of each file of a checkpoint but the list of them, by name."""
+    """SHA-256 of each file of a checkpoint, without the list itself, by name."""
     files = sorted(file for file in checkpoint.iterdir() if file.is_file())
     return {file.name: sha256_of(file) for file in files if file.name != CHECKSUMS}
 
 
 def last_checkpoint(resume: Path) -> str | None:
-    """The last whole checkpoint; what a kill left of one that was being written is removed.
+    """The last complete checkpoint; an incomplete one is removed.
 
     Raises:
         UserError: A file of a checkpoint (of the best one too) is not as it was saved.
@@ -131,6 +131,6 @@ class CheckpointOnSignal(TrainerCallback):
             control.should_training_stop = True
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Leave the signals as they were."""
+        """Restore the signal handlers."""
         for number, before in self._before.items():
             signal.signal(number, before)

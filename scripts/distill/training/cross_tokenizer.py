@@ -25,14 +25,14 @@ _LEAST = math.log(torch.finfo(torch.float32).tiny)
 
 
 def _descending(values: torch.Tensor) -> torch.Tensor:
-    """Each row sorted, largest first. numpy sorts rows of floats many times as fast on CPU."""
+    """Each row sorted, largest first. On CPU, numpy sorts rows of floats many times faster."""
     if values.device.type == "cpu":
         return torch.from_numpy(np.sort(values.neg().numpy())).neg_()
     return values.sort(-1, descending=True).values
 
 
 def _order(values: torch.Tensor) -> torch.Tensor:
-    """Where each row's largest, second largest, ... entry stands."""
+    """Indices of each row's entries, largest first."""
     if values.device.type == "cpu":
         return torch.from_numpy(np.argsort(values.neg().numpy()))
     return values.argsort(-1, descending=True)
@@ -58,8 +58,8 @@ def uld(
     """sum_t weights_t sum_i |p_(i) - s_(i)|: L1 between probabilities sorted from the largest.
 
     Universal Logit Distillation (Boizard 2024, arXiv 2402.12030), for any two vocabularies: the
-    Wasserstein distance under equal costs, closed by sorting. The smaller vocabulary is padded
-    with zeros. Which token of equal logits comes first is arbitrary, and so is its gradient.
+    Wasserstein distance under equal costs, in closed form by sorting. The smaller vocabulary is
+    padded with zeros. Which token of equal logits comes first is arbitrary, and so is its gradient.
 
     Args:
         logits: [tokens, vocabulary], of target positions only, aligned with the teacher's.
@@ -155,7 +155,7 @@ def likelihood_gap(
     a = -log p and b = -log s are the nats of a span under teacher and student, the sums over its
     tokens on either side. Approximate likelihood matching (ALM, Minixhofer 2025, arXiv 2503.20083):
     KL of the span's likelihood against all other texts', from p^(1/t), 1 - p^(1/t) to s^(1/t),
-    1 - s^(1/t). Here it is times t and in the limit of large t, where no rounding eats 1 - p
+    1 - s^(1/t). Here it is times t, in the limit of large t: rounding does not cancel 1 - p
     (`binary_kl_temp_limit` of the authors' tokenkit, whose default is t = 100 without the factor).
     At least 0, and 0 only at s = p; cross-entropy where the teacher is certain. The gradient is
     (1 - a / b) times that of cross-entropy of the span's tokens. ALM's debiasing of spans that end
@@ -179,6 +179,6 @@ def likelihood_gap(
     teacher_nll = -log_p.to(student_nll.dtype).clamp(min=_LEAST)
     value = student_nll - teacher_nll + torch.xlogy(teacher_nll, teacher_nll / student_nll)
     slope = weights * (1 - teacher_nll / student_nll)
-    # Of this value and this slope at the logits, so that the gradient is formed as any other's.
+    # Linear in the logits' gradient: slope times cross-entropy has the same gradient.
     loss, _ = sparse_cross_entropy(logits, ids, slope[spans].unsqueeze(1), temperature)
     return loss + (weights * value - slope * student_nll).sum(), value

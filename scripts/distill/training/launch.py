@@ -1,4 +1,4 @@
-"""Start the training of a student: in this process or in one to each GPU, with rows that fit."""
+"""Start the training of a student: in this process or one per GPU, with rows that fit memory."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -89,13 +89,13 @@ def launch_training(attempt: int = 1, **arguments: Any) -> None:
 
 
 def train_with_others(**arguments: Any) -> None:
-    """What each of several processes does."""
+    """The work of one of several processes."""
     set_up_cpu(arguments["spec"]["train"]["threads"])
     train_student(**arguments)
 
 
 def _plain(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Arguments as JSON can hold them."""
+    """Arguments as JSON values."""
 
     def text(value: Any) -> Any:
         if isinstance(value, Path):

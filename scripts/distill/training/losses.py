@@ -3,9 +3,9 @@
 Every loss is a weighted sum over tokens. The weights, float32, hold 1/(target tokens of the whole
 batch), so that gradient accumulation adds up; a method's own weight; and T^2 where a method needs
 it: at temperature T logits are divided by T, which makes gradients about T^2 times smaller (Hinton
-2015, arXiv 1503.02531, section 2), and no loss here makes up for that by itself.
+2015, arXiv 1503.02531, section 2), and no loss here compensates for that.
 
-Values are in nats but for total variation and ULD, which are differences of probability. They are
+Values are in nats, except total variation and ULD, which are differences of probability. They are
 computed in float32 (in float64 from float64 logits). The gradient is formed together with the
 value, a few rows at a time, so that a large vocabulary costs one gradient in the logits' dtype and
 no float32 tensor of their size.
@@ -31,7 +31,7 @@ Step = Callable[..., tuple[torch.Tensor, torch.Tensor]]
 
 
 class _Formed(torch.autograd.Function):
-    """A loss whose gradient is formed in the forward pass, while each chunk is at hand."""
+    """A loss whose gradient is computed in the forward pass, chunk by chunk."""
 
     @staticmethod
     def forward(
@@ -144,7 +144,7 @@ def cross_entropy(
 
 # Divergences of a teacher p from a student s over the same classes
 def _finite(log_p: torch.Tensor) -> torch.Tensor:
-    """log p with -inf made finite, so that 0 log 0 comes out as 0 and not as NaN."""
+    """log p with -inf replaced by a finite value, so that 0 log 0 is 0 and not NaN."""
     return log_p.clamp(min=torch.finfo(log_p.dtype).min)
 
 
@@ -252,7 +252,7 @@ def logit_gradient(s: torch.Tensor, slope: torch.Tensor, weights: torch.Tensor) 
 
 
 def _aligned(log_p: torch.Tensor, width: int) -> torch.Tensor:
-    """Columns dropped, or added with p = 0, to make `width`."""
+    """Drop columns, or add columns with p = 0, to a width of `width`."""
     missing = max(width - log_p.shape[1], 0)
     return torch.nn.functional.pad(log_p[:, :width], (0, missing), value=-torch.inf)
 
@@ -281,9 +281,9 @@ def dense_divergence(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """sum_t weights_t D(p_t, softmax(logits_t / T)) over the whole vocabulary.
 
-    The teacher is asked for `BLOCK_ROWS` = 512 tokens at a time (the last block may be shorter),
-    in order and without gradients, so that it can make log p from hidden states when it is wanted;
-    its answer for one block is all that is held. Heads padded to different widths over one
+    The teacher is evaluated `BLOCK_ROWS` = 512 tokens at a time (the last block may be shorter), in
+    order and without gradients, so that it can compute log p from hidden states on demand;
+    only one block is held in memory. Heads padded to different widths over one
     tokenizer are aligned on the student's: ids that the teacher lacks have p = 0 (reverse KL is
     infinite then: narrow the logits first), and what it has beyond is dropped, not renormalised.
 

@@ -1,7 +1,7 @@
 """Ask a server for the answers of a part: retries, bounded concurrency, resume; no key anywhere.
 
-The key comes from the environment variable that the config names and goes into the request's
-header alone. What a server says in an error may repeat it, so it is taken out of every message.
+The key comes from the environment variable that the config names and is sent only in the
+request's header. A server's error may repeat it, so it is removed from every message.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ NO_KEY = "none"
 
 @dataclass(frozen=True)
 class Connection:
-    """Where a teacher is served, and how patiently it is asked."""
+    """Where a teacher is served, with time-outs and retries."""
 
     teacher: str
     url: str
@@ -51,7 +51,7 @@ def read_key(connection: Connection) -> str:
     """The API key.
 
     Raises:
-        UserError: The variable is unset, or holds what no header can.
+        UserError: The variable is unset, or its value cannot be a header.
     """
     if connection.key_variable is None:
         return NO_KEY
@@ -75,7 +75,7 @@ class _EndlessReplyError(httpx2.ReadError):
 
 
 class _Bounded(httpx2.SyncByteStream):
-    """A reply's body, which ends in time: the client's own timeout is that of a single read."""
+    """A reply's body with a total time limit: the client's timeout is per read."""
 
     def __init__(self, stream: Any, most: int, seconds: float) -> None:
         self.stream, self.most, self.ends = stream, most, time.monotonic() + seconds
@@ -101,7 +101,7 @@ def _most_bytes(spec: Mapping[str, Any]) -> int:
 
 @contextmanager
 def _client(connection: Connection, key: str, most: int) -> Iterator[openai.OpenAI]:
-    """OpenAI's client: it tries again what may pass, with back-off, jitter and Retry-After.
+    """OpenAI's client: it retries transient errors, with back-off, jitter and Retry-After.
 
     Args:
         connection: Where, and how patiently.
@@ -109,9 +109,9 @@ def _client(connection: Connection, key: str, most: int) -> Iterator[openai.Open
         most: Bytes of a reply.
     """
 
-    # A redirect would hand prompts, and perhaps the key, to an address that no config names.
+    # A redirect would send prompts, and perhaps the key, to an address outside the config.
     def bound(response: httpx2.Response) -> None:
-        """Before the body is read."""
+        """Set the limits before the body is read."""
         response.stream = _Bounded(response.stream, most, connection.timeout)
 
     with (
@@ -126,13 +126,13 @@ def _client(connection: Connection, key: str, most: int) -> Iterator[openai.Open
             http_client=http,
         ) as client,
     ):
-        # Found in the environment by the client itself: not what the config names.
+        # The client reads these from the environment; only the config's values count.
         client.organization = client.project = client.admin_api_key = None
         yield client
 
 
 def _refusal(error: openai.OpenAIError) -> str:
-    """What went wrong, in a few words; a server's own are shortened and made harmless."""
+    """A short description of an error; a server's text is shortened and sanitised."""
     if isinstance(error, openai.APITimeoutError):
         return "gave no answer in time; raise server.timeout or lower server.concurrency"
     if isinstance(error.__cause__, _EndlessReplyError):
@@ -158,7 +158,7 @@ def _refusal(error: openai.OpenAIError) -> str:
 
 
 def _harmless(text: str, key: str) -> str:
-    """A text from outside for a log: one line, printable, no longer than a few, without the key."""
+    """External text sanitised for a log: one short printable line, without the key."""
     plain = without_secrets("".join(c if c.isprintable() else " " for c in text))
     hidden = plain.replace(key, "…") if key != NO_KEY else plain
     return hidden if len(hidden) <= 400 else f"{hidden[:400]}…"
@@ -183,7 +183,7 @@ def _ask(
 
 
 def _resumed(file: Path, tag: str) -> dict[str, dict[str, Any]]:
-    """Answers of a killed job, by row; what another spec left is cleared."""
+    """Answers of a killed job, by row; those of another spec are removed."""
     lines = file.read_text(encoding="utf-8").split("\n") if file.is_file() else []
     if lines[:1] != [json.dumps({"tag": tag})]:
         write_text(file, json.dumps({"tag": tag}) + "\n")
@@ -208,7 +208,7 @@ def ask_server(
     """The answers of one part.
 
     Each is kept in `resume` as it comes, so that a killed or failed job does not ask (and pay)
-    again. After an error no further prompt is sent, but those under way are waited for.
+    again. After an error no further prompt is sent, but requests in progress are completed.
 
     Args:
         prompts: Rows of a kept prompt part.
@@ -276,7 +276,7 @@ def ask_server(
 
 
 def _report(done: Mapping[str, dict[str, Any]], teacher: str) -> None:
-    """Log what the answers are."""
+    """Log counts of the answers."""
     reasons = [answer["finish_reason"] for answer in done.values()]
     logging.info(
         "%s: %d answers, %d tokens; %d cut by length, %d by the server's filter, %d empty",

@@ -1,4 +1,4 @@
-"""What a server answers: read from its reply, checked against its own log-probabilities."""
+"""A server's answers: parsed from its replies, checked against its log-probabilities."""
 
 import math
 from collections.abc import Sequence
@@ -110,7 +110,7 @@ def read_answer(reply: Any, spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_draws(answers: Sequence[dict[str, Any]], k: int) -> None:
-    """Check that the tokens were drawn with the probabilities that the server says.
+    """Check that the tokens were drawn with the probabilities that the server reports.
 
     If so, the number of positions at which the most likely token was drawn (or none of the `k` most
     likely) differs from the sum of their probabilities by a martingale of variance sum p (1 - p).
