@@ -18,7 +18,7 @@ from distill.contracts.columns import COLUMNS
 from distill.contracts.figures import FIGURES, TRAITS
 from distill.figures.figure import Section, find_figure
 from distill.plan.study import Plan
-from distill.report.page import COST_TABLES, RUN_TABLES
+from distill.report.runs import COST_TABLES, RUN_TABLES
 from distill.workflow.digest import CodeDigests
 from miniature import ROOT
 

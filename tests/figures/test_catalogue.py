@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 import yaml
-from distill.config.checks.checks import parse_study
 
+from distill.config.checks.study import parse_study
 from distill.config.own_table import TableStudy
 from distill.contracts.figures import FIGURES, TRAITS, figures_with
 from distill.core.errors import UserError

@@ -306,7 +306,7 @@ def test_a_pickle_in_place_of_a_searchs_journal_is_not_run(
 ) -> None:
     search = {"trials": 1, "space": {"train.learning_rate": {"low": 1e-4, "high": 1e-2}}}
     study = teaching.plan({"ce": 1.0}, search=search)
-    spec = study.search_spec("find")
+    spec = study.searches.spec("find")
     shard = tiny.shard(tmp_path / "shard.parquet", plain, tiny.uneven_rows(plain, 16))
     out = tmp_path / "search" / "best.json"
     (out.parent / "resume").mkdir(parents=True)

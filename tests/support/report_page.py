@@ -1,5 +1,7 @@
 """Shared makers of tests."""
 
+import html
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from distill.answers.measured import Measured
 from distill.answers.runs.questions import OF_SAMPLES, Question, answer_runs
 from distill.answers.wording import worded, wording_of
 from distill.contracts.figures import FIGURES
-from distill.report.page import write_report
+from distill.report.page import make_environment, write_report
 from drawing import draw_all, drawable
 
 REPORT = Path(__file__).parents[2] / "report"
@@ -47,3 +49,22 @@ def make_report(
     template = REPORT / "report.html.j2"
     write_report(runs, references, answers, samples, drawn, REPORT, template, out)
     return out
+
+
+def render(template: str, **context: Any) -> str:
+    """One section of the report."""
+    return make_environment(REPORT).get_template(template).render(context)
+
+
+def tables_of(page: str) -> list[list[dict[str, str]]]:
+    """The tables of a page: rows of the visible text by column; of equal headings the last."""
+
+    def cells(row: str) -> list[str]:
+        found = re.findall(r"<(?:th|td)\b[^>]*>(.*?)</(?:th|td)>", row, re.DOTALL)
+        return [html.unescape(re.sub(r"<[^>]*>", "", cell)) for cell in found]
+
+    tables = []
+    for table in re.findall(r"<table>(.*?)</table>", page, re.DOTALL):
+        head, *rows = map(cells, re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL))
+        tables.append([dict(zip(head, row, strict=True)) for row in rows])
+    return tables

@@ -6,7 +6,7 @@ import torch
 
 import tiny
 from distill.core.errors import UserError
-from distill.models import rows as row_batches
+from distill.models import batching as row_batches
 from distill.models.attention import GROUPED
 from distill.models.batching import batches, padded
 from distill.models.decoding import Decoding

@@ -38,7 +38,14 @@ def problem(text: str) -> str | None:
     tree = ast.parse(text)
     names = _imported(tree)
     started = [name for name in names if names[name] == JOBS.get(name)]
-    work = [name for name in names if name not in started]
+    handed = {
+        keyword.value.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        for keyword in node.keywords
+        if isinstance(keyword.value, ast.Name)
+    }  # a function of another stage, which the call passes on
+    work = [name for name in names if name not in started and name not in handed]
     if len(started) != 1 or len(work) != 1:
         return f"imports {started} to start its job and {work} for its work"
     blocks = [node for node in tree.body if isinstance(node, ast.With)]

@@ -76,6 +76,9 @@ def test_edits_that_may_change_results_change_the_digest(
 BY_NAME = SCRIPTS / "distill/figures/figure.py"
 
 
+BY_NAME = SCRIPTS / "distill/figures/figure.py"
+
+
 def test_every_script_reaches_the_modules_that_it_imports() -> None:
     closure = CodeDigests(SCRIPTS).closure(SCRIPTS / "distill" / "training" / "run.py")
     names = {path.name for path in closure}
