@@ -95,7 +95,7 @@ def test_numbers_as_text_are_numbers(value: Any) -> None:
         (
             "students.small.gpus",
             3,
-            r"methods.sft: 3 GPUs share a batch, but train.batch_size \(16\) is no multiple of "
+            r"methods.sft: 3 GPUs share a batch, but train.batch_size \(16\) is not a multiple of "
             r"gpus x micro_batch_size \(3 x 5\); change one",
         ),
         (

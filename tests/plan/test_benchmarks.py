@@ -66,7 +66,7 @@ def test_a_study_without_benchmarks_has_none() -> None:
     assert made.benchmarks.table_spec() == {}
 
 
-def test_a_run_is_judged_on_the_tasks_of_all_blocks_that_hold_it() -> None:
+def test_a_run_is_held_out_on_the_tasks_of_all_blocks_that_hold_it() -> None:
     made = plan(
         config(
             {"students": ["small"], "benchmarks": ["mmlu"]},

@@ -73,7 +73,7 @@ def block_problems(study: Study, block: Block, where: str, gpus: int = 1) -> lis
                 if study.students[student].source == tokenizer_source(study, teacher):
                     found.append(
                         f"methods.{name}: {student} has the tokenizer of {teacher}, so spans has "
-                        "nothing to align; use forward_kl in its place"
+                        "nothing to align; use forward_kl instead"
                     )
             if untrained_head and study.students[student].init == "random":
                 found.append(

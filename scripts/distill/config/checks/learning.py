@@ -76,7 +76,7 @@ def shared_problems(study: Study, teachers: list[str], name: str, gpus: int) -> 
     if train.batch_size % (size * gpus):
         return [
             f"methods.{name}: {gpus} GPUs share a batch, but train.batch_size ({train.batch_size}) is "
-            f"no multiple of gpus x micro_batch_size ({gpus} x {size}); change one of them"
+            f"not a multiple of gpus x micro_batch_size ({gpus} x {size}); change one of them"
         ]
     spread = [teacher for teacher in teachers if study.teachers[teacher].device_map]
     if gpus > 1 and study.method_of(name).on_policy is not None and spread:
