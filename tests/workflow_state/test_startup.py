@@ -79,7 +79,7 @@ def test_limits_that_would_leave_jobs_out_of_an_array_are_told() -> None:
     check_array_limits("generate_text", 10_000, 10_000)
     check_array_limits(None, 50, 4)
     check_array_limits("", 50, 4)
-    with pytest.raises(UserError, match=r"^jobs is limited to 50, .* set it to 10000, or send"):
+    with pytest.raises(UserError, match=r"^jobs is limited to 50, .* set it to 10000, or turn"):
         check_array_limits("generate_text", 50, 10_000)
     with pytest.raises(UserError, match=r"^resources device is limited to 4, "):
         check_array_limits("generate_text", None, 4)
