@@ -56,12 +56,15 @@ def test_rows_that_are_whole_pass(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        (HEAD + "Was?,Das.\nWo?, \n", "own.csv, row 2: Antwort is empty; fill or remove that row"),
-        (HEAD + '"",Das.\n', "own.csv, row 1: Frage is empty; fill or remove that row"),
+        (
+            HEAD + "Was?,Das.\nWo?, \n",
+            "own.csv, row 2: Antwort is empty; fill it or remove the row",
+        ),
+        (HEAD + '"",Das.\n', "own.csv, row 1: Frage is empty; fill it or remove the row"),
         ("Frage,Text\nWas?,Das.\n", "own.csv, row 1: no column 'Antwort'; there are Frage, Text"),
         (HEAD + "Was?\n", r"own.csv, row 1 \(line 2\): 1 cells but 2 columns"),
         (HEAD + "Was, bitte?,Das.\n", r"own.csv, row 1 \(line 2\): more cells than columns"),
-        ("Frage;Antwort\nWas?;Das.\n", "separated by ';', as it seems; save it with commas"),
+        ("Frage;Antwort\nWas?;Das.\n", "separated by ';'; save the file with commas"),
     ],
 )
 def test_a_row_that_is_not_is_named(tmp_path: Path, text: str, sentence: str) -> None:
