@@ -1,4 +1,4 @@
-"""Judge a model: on held-out teacher text, a reference text and verifiable instructions."""
+"""Evaluate a model on held-out teacher text and on a reference text."""
 
 import logging
 import math
@@ -23,7 +23,7 @@ _MOST_NATS = 700.0
 
 
 def _by_length(examples: Sequence[Example], size: int) -> list[list[int]]:
-    """Batches of example numbers of like length, longest first."""
+    """Batches of example numbers of similar length, longest first."""
     lengths = [len(example.tokens) for example in examples]
     order = sorted(range(len(examples)), key=lambda number: (-lengths[number], number))
     return [order[start : start + size] for start in range(0, len(order), size)]
@@ -274,8 +274,8 @@ def reference_metrics(
 ) -> dict[str, Any]:
     """Loss and bits per byte on a text that no teacher of the study wrote.
 
-    Each passage stands alone, after BOS where the tokenizer has one (else its first token is not
-    scored), and is cut to `max_tokens`; no EOS is scored.
+    Each passage is scored separately, after BOS where the tokenizer has one (else its first token
+    is not scored), and is cut to `max_tokens`; no EOS is scored.
     """
     examples, covered = [], 0
     for passage in passages:

@@ -59,7 +59,7 @@ def _served_nats(rows: Sequence[dict[str, Any]], served: Sequence[dict[str, Any]
 
 @dataclass(frozen=True)
 class _Subject:
-    """The model that is evaluated, opened."""
+    """The evaluated model, loaded."""
 
     folder: Path
     model: Any
@@ -120,7 +120,7 @@ def _trained_types(
 
 
 def _training_record(training: dict[str, Any]) -> dict[str, Any]:
-    """What metrics.json repeats of a student's training record."""
+    """The part of a student's training record that metrics.json repeats."""
     record = {name: training[name] for name in _FROM_TRAINING}
     # Not of a student that was not trained.
     record |= {name: training.get(name) for name in ("precision", *Energy().record())}

@@ -1,5 +1,4 @@
-"""Time greedy generation at batch 1, prefill and decoding apart, or an encoder's forward pass; with
-the memory it takes."""
+"""Time and memory of greedy generation at batch 1, or of an encoder's forward pass."""
 
 import gc
 import inspect
@@ -206,7 +205,7 @@ def _measured(
     device: str,
     quantisation: str,
 ) -> tuple[list[Any], FlopModel, dict[str, Any]]:
-    """What each repeat of some work with a model returns, the model's FLOPs, and its record."""
+    """The result of each repeat of some work with a model, the model's FLOPs, and its record."""
     threads_before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

@@ -15,7 +15,7 @@ BREAK_WIDTH = 0.2
 
 
 def floor(p: Array, x: Inputs) -> tuple[Array, list[Array]]:
-    """A constant: what no size and no data removes."""
+    """A constant: the irreducible part."""
     one = np.ones_like(next(iter(x.values())))
     return p[..., 0, :] * one, [one]
 
@@ -44,7 +44,7 @@ def broken_size(p: Array, x: Inputs) -> tuple[Array, list[Array]]:
 
 
 def repeated_data(p: Array, x: Inputs) -> tuple[Array, list[Array]]:
-    """A power of D', what repeated tokens are worth in unique ones."""
+    """A power of D', repeated tokens in equivalent unique tokens."""
     beta, rate = np.exp(p[..., 1, :]), np.exp(p[..., 2, :])
     repeats = x["epochs"] - 1.0
     left = np.exp(-repeats / rate)
@@ -97,7 +97,7 @@ def _teacher(p: Array, x: Inputs) -> tuple[Array, list[Array]]:
 
 
 def _distilled(reduced: bool) -> Term:
-    """What the student adds to the teacher's loss, Busbridge et al. 2025, Eq. 8.
+    """The student's excess over the teacher's loss, Busbridge et al. 2025, Eq. 8.
 
     The supervised law's six coefficients come first, then c0, the bracket's and the joined term's.
     """
@@ -422,7 +422,7 @@ LAWS["loss"]["supervised"] = SUPERVISED
 
 
 def laws_over(target: str, *over: Over) -> list[Law]:
-    """The laws of a target that span such runs, in the order of `FORMS`."""
+    """The laws of a target over `over`, in the order of `FORMS`."""
     return [law for law in LAWS[target].values() if law.over in over]
 
 

@@ -83,10 +83,10 @@ def combined_scores(
 ) -> dict[str, float | None]:
     """The combined scores of a run.
 
-    `combined` is study 1's formula as published; it adds unlike units, so tokens/s swamps the rest.
+    `combined` is study 1's formula as published; it adds different units, so tokens/s dominates.
     `combined_normalised` has fixed anchors: the normalised loss and speed / (speed + teacher's),
-    which is one half at the teacher's speed. Adding a run changes no other run's score. None where
-    nothing was asked.
+    which is one half at the teacher's speed. Adding a run changes no other run's score. None if
+    no instructions were answered.
     """
     if pass_rate is None:
         return dict.fromkeys(("combined", "combined_normalised", "combined_mean"))
@@ -111,7 +111,7 @@ _LIVE = {"bytes_per_token": 0.0, "kept_mass": 1.0, "entropy": None, "manifest": 
 
 
 def _with_live(training: Mapping[str, Any], costs: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's costs with those of the teacher that it asked, which no other run can share."""
+    """A run's costs with those of its live teacher, which no other run can share."""
     live = training.get("target_flops", 0)
     return {**costs} | {
         name: costs[name] + live for name in ("target_flops", "target_flops_amortised")
