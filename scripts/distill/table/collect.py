@@ -235,10 +235,9 @@ def collect(
             shards (per run, its place in `shards` or None), decisions (likewise), efficiency
             (per run), teachers (name, place in `efficiency`), in the order of `teachers`,
             searches (names), methods (the settings of each) and, if any teacher is trained by the
-            study, trained (name and values of `Run`, in the order of `trained`); if any benchmark
-            is named, benchmarks: tasks (names), runs (place in `runs` and task) and teachers (name
-            and task), these two together in the order of `benchmarks`; and uncounted, the teachers
-            whose FLOPs are not known, if there are any.
+            study, trained (name and values of `Run`, in the order of `trained`); with benchmarks,
+            benchmarks: tasks (names), runs (place in `runs` and task) and teachers (name and task),
+            in the order of `benchmarks`; and uncounted, the teachers whose FLOPs are not known.
         metrics: metrics.json per run.
         responses: responses.jsonl per run, then per teacher.
         shards: Training sets, each once.
@@ -282,8 +281,7 @@ def collect(
     record["methods"] = spec["methods"]
     record["caches"] = {run.cache: cache for run, cache in caches.items() if cache}
     record["curations"] = curation_counts(shard_record)
-    search_paths = zip(spec["searches"], searches, strict=True)
-    record["searches"] = {name: read_json(path) for name, path in search_paths}
+    record["searches"] = dict(zip(spec["searches"], map(read_json, searches), strict=True))
     teacher_runs = zip(spec.get("trained", []), trained, strict=True)
     taught = {name: (Run(*run), path) for (name, *run), path in teacher_runs}
     add_training(record["teachers"], taught)
@@ -291,14 +289,24 @@ def collect(
         table = add_benchmarks(table, record, benchmark_plan, runs, benchmarks)
     write_runs(table, out["runs"], out["csv"])
     write_json(out["references"], record)
-    sums = [one.get("responses_sha256") for one in (*records.values(), *teacher_records.values())]
-    answers = [
-        [row for row in read_responses(path, written) if row["set"] == "test"]  # all that is shown
-        for path, written in zip(responses, sums, strict=True)
-    ]
+    answers = _test_answers(responses, [*records.values(), *teacher_records.values()])
     student_answers = dict(zip(runs, answers[: len(runs)], strict=True))
     teacher_answers = dict(zip(names, answers[len(runs) :], strict=True))
     write_json(out["samples"], qualitative_samples(student_answers, teacher_answers))
+
+
+def _test_answers(
+    files: Sequence[str], records: Sequence[dict[str, Any]]
+) -> list[list[dict[str, Any]]]:
+    """The answers to held-out prompts in each file of responses, checked by its record."""
+    return [
+        [
+            row
+            for row in read_responses(file, record.get("responses_sha256"))
+            if row["set"] == "test"
+        ]
+        for file, record in zip(files, records, strict=True)
+    ]
 
 
 def _text_warnings(spec: Mapping[str, Any], shards: Mapping[Run, dict[str, Any]]) -> list[str]:

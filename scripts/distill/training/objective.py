@@ -104,7 +104,7 @@ class Objective:
                 torch.nn.init.eye_(layers["embedding"].weight)
         return layers
 
-    def kept(self, batch: Mapping[str, Any]) -> torch.Tensor:
+    def logit_positions(self, batch: Mapping[str, Any]) -> torch.Tensor:
         """Positions [batch, length] whose logits are needed: none to match hidden states alone."""
         mask = batch["shift_labels"] != -100
         if self.method["ce"] == 0:
@@ -135,7 +135,7 @@ class Objective:
             counts: From `counts`, of the whole batch.
         """
         method, terms = self.method, {}
-        keep = self.kept(batch)
+        keep = self.logit_positions(batch)
         labels = batch["shift_labels"][keep]
         answers = labels != -100
         loss = logits.new_zeros((), dtype=torch.float32)
