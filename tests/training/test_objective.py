@@ -431,7 +431,7 @@ def spans_case(
     batch = reader.collate(items[rows], EOS)
     logits = everything[rows, : batch["input_ids"].shape[1]]
     beyond = {VOCABULARY: 1, 3: FEWER}  # ids that no head has
-    objective = Objective(method, cache, head, words=SHARED | beyond)
+    objective = Objective(method, cache, head, shared_ids=SHARED | beyond)
     return Case(objective, reader, items[rows], batch, logits, [])
 
 
@@ -456,7 +456,7 @@ def reference_spans(made: Case, full: torch.Tensor) -> torch.Tensor:
         first = len(item.row["prompt_ids"]) - 1 if made.reader.cache["tokens"] == "all" else 0
         start = len(item.example.prompt) - 1
         tokens += len(item.spans.student)
-        for span, word in enumerate(item.spans.word):
+        for span, word in enumerate(item.spans.single):
             own = [place for place, of in enumerate(item.spans.student) if of == span]
             theirs = [place for place, of in enumerate(item.spans.teacher) if of == span]
             s = [softmax(full[number, start + place], temperature) for place in own]

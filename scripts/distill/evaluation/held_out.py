@@ -51,10 +51,10 @@ def _score_rows(
         [rows] each: nats, confidence, correct and, with a teacher, teacher_nats, kl and agree;
         and floor, where the vocabulary is trimmed.
     """
-    rows, words = logits.shape
-    student = room[0, :rows, :words].copy_(logits)
+    rows, width = logits.shape
+    student = room[0, :rows, :width].copy_(logits)
     best = likeliest(student).unsqueeze(1)
-    confidence = torch.softmax(student, -1, out=room[1, :rows, :words]).gather(1, best)
+    confidence = torch.softmax(student, -1, out=room[1, :rows, :width]).gather(1, best)
     log_mass = student.gather(1, best) - confidence.log()  # log of the sum of exponentials
     scores = {
         "nats": log_mass - student.gather(1, targets),
@@ -73,9 +73,9 @@ def _score_rows(
         their_log_mass = scaled.amax(-1, keepdim=True) - q.amax(-1, keepdim=True).log()
         scores["teacher_nats"] = their_log_mass - scaled.gather(1, targets)
         # Heads padded to different widths: ids beyond the tokenizer's are not text.
-        shared = min(words, teacher.shape[1])
+        shared = min(width, teacher.shape[1])
         q, scaled, student = q[:, :shared], scaled[:, :shared], student[:, :shared]
-        mine = best if shared == words else likeliest(student).unsqueeze(1)
+        mine = best if shared == width else likeliest(student).unsqueeze(1)
         scores["agree"] = likeliest(scaled).unsqueeze(1) == mine
         if vocabulary is not None:
             scores["floor"] = vocabulary.floor(q, scaled - their_log_mass).unsqueeze(1)
