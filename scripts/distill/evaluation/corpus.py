@@ -54,7 +54,16 @@ def masked_reference(
     mask: Mapping[str, Any],
     batch_size: int,
 ) -> dict[str, Any]:
-    """Loss at the masked tokens of a fixed text, each passage a chunk with its own mask."""
+    """Loss at the masked tokens of a fixed text, each passage a chunk with its own mask.
+
+    Args:
+        model: A masked model in eval mode.
+        tokenizer: The model's.
+        passages: The text.
+        max_tokens: Tokens of a passage that are used.
+        mask: The task's mask settings.
+        batch_size: Passages per forward pass.
+    """
     special, examples = Special.of(tokenizer, "the study"), []
     for number, passage in enumerate(passages):
         ids = tokenizer(passage, add_special_tokens=False, verbose=False).input_ids[:max_tokens]

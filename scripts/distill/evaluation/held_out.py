@@ -276,6 +276,9 @@ def reference_metrics(
 
     Each passage is scored separately, after BOS where the tokenizer has one (else its first token
     is not scored), and is cut to `max_tokens`; no EOS is scored.
+
+    Returns:
+        loss and loss_stderr (nats per token), bits_per_byte, passages and tokens.
     """
     examples, covered = [], 0
     for passage in passages:

@@ -1,6 +1,9 @@
 """Every scaling law: its terms, with derivatives, and one entry of `FORMS` that states its needs.
 
-docs/contribute/add_a_law.md shows how to add one.
+A term is a function of p, its internal parameters (..., P, 1), and x, the centred log inputs
+(epochs plain), shape (n,) each. It returns its log, shape (..., n), and the log's derivatives by
+its parameters.
+docs/contribute/add_a_law.md shows how to add a law.
 """
 
 from collections.abc import Sequence

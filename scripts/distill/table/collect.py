@@ -67,7 +67,13 @@ def read_responses(path: str | Path, written: str | None) -> list[dict[str, Any]
 
 
 def normalised_loss(loss: float, entropy: float, teacher: float) -> float:
-    """1 at the teacher's loss, 0 at the unigram entropy of the held-out tokens and above it."""
+    """1 at the teacher's loss and below it, 0 at the unigram entropy and above it, else linear.
+
+    Args:
+        loss: The student's held-out loss, nats per token.
+        entropy: Unigram entropy of the held-out tokens, nats per token.
+        teacher: The teacher's loss on them, nats per token.
+    """
     if loss <= teacher:
         return 1.0
     return (entropy - loss) / (entropy - teacher) if loss < entropy else 0.0
@@ -87,6 +93,14 @@ def combined_scores(
     `combined_normalised` has fixed anchors: the normalised loss and speed / (speed + teacher's),
     which is one half at the teacher's speed. Adding a run changes no other run's score. None if
     no instructions were answered.
+
+    Args:
+        weights: Of perplexity, pass_rate and tokens_per_second in `combined`.
+        perplexity: On held-out text.
+        pass_rate: Share of instructions met, in [0, 1].
+        speed: Tokens per second.
+        score: `normalised_loss`.
+        teacher_speed: Tokens per second of the teacher; None if unknown.
     """
     if pass_rate is None:
         return dict.fromkeys(("combined", "combined_normalised", "combined_mean"))
