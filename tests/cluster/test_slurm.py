@@ -160,7 +160,10 @@ def _overlap(one: Script, other: Script) -> bool:
 def test_a_study_on_a_cluster_is_the_same_study(node: Path, local: Path, tmp_path: Path) -> None:
     project = small_project(tmp_path)
     refused = on_cluster(project, "--jobs", "2", ok=False)
-    assert "Error: jobs is limited to 2, and what this keeps out of an array is never" in refused
+    assert (
+        "Error: jobs is limited to 2, and jobs that this leaves out of an array are never"
+        in refused
+    )
     printed = on_cluster(project)
     pd.testing.assert_frame_equal(runs_table(project), runs_table(local), check_exact=True)
     assert (project / RESULTS / "report.html").stat().st_size > 10_000

@@ -454,7 +454,7 @@ def test_a_name_that_a_path_or_a_shell_could_misread_is_refused(name: str) -> No
     for section in ("students", "teachers", "methods", "sources"):
         config = tiny.study()
         config[section][name] = next(iter(config[section].values()))
-        with pytest.raises(UserError, match="cannot be a name"):
+        with pytest.raises(UserError, match="is not a valid name"):
             parse_study(config)
-    with pytest.raises(UserError, match="cannot be a name"):
+    with pytest.raises(UserError, match="is not a valid name"):
         parse_study(tiny.study() | {"study": name})

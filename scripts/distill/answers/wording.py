@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from distill.answers.answer import Answer
+from distill.core.quantities import data_size, duration, whole
 from distill.stats.intervals import Estimate, number, percent, read_estimate, sizes_text, span
 from distill.table.words import words_of_task
 
@@ -36,6 +37,7 @@ def wording_of(folder: str | Path) -> Environment:
     wording.filters |= {"estimate": read_estimate, "listed": listed, "capital": capital}
     wording.filters["words"] = words_of_task
     wording.filters |= {"interval": interval, "ends": ends}
+    wording.filters |= {"duration": duration, "size": data_size, "whole": whole}
     return wording
 
 

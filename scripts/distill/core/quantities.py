@@ -65,6 +65,11 @@ def data_size(size: float | None, digits: int = 3) -> str:
     return f"{number(size, digits)} B"
 
 
+def whole(value: float | None) -> str:
+    """Write a count that was computed: whole below ten million; an en dash where unknown."""
+    return "–" if value is None else number(round(value) if value < 1e7 else float(value))
+
+
 def short_count(value: float, digits: int = 3) -> str:
     """Write a count in few characters: 12 k, 3.5 M."""
     for unit, length in _COUNTS:
