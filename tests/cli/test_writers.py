@@ -70,7 +70,7 @@ def test_the_container_needs_conda(clone: Path) -> None:
     code, out, err = run(clone, "container", PATH="/nowhere")
     assert (code, out) == (2, "")
     assert err == (
-        "Error: conda is not on the PATH, and snakemake --containerize asks it; add it\n"
+        "Error: snakemake --containerize needs conda, which is not on the PATH; add it\n"
     )
 
 
@@ -125,7 +125,7 @@ def test_verify_reports_each_folder(tmp_path: Path, capsys: pytest.CaptureFixtur
         "folders": [
             {
                 "folder": str(folder), "outputs": 1, "inputs": 0,
-                "wrong": ["report.html: is not what the study wrote"],
+                "wrong": ["report.html: differs from what the study wrote"],
                 "not_in_record": ["notes.txt"],
             }
         ],

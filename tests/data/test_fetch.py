@@ -113,7 +113,7 @@ def test_parquet_files_are_read(tmp_path: Path) -> None:
         (
             "a.csv",
             b"question,answer,notes,answer\nx,y,,z\n",
-            "the column 'answer' is there twice; rename one of them",
+            "the column 'answer' appears twice; rename one of them",
         ),
         ("a.csv", b"question;notes;answer\nx;;y\n", "separated by ';', as it seems; save it with"),
         ("a.json", b'{"question": 1}', "must hold a JSON list"),
@@ -155,7 +155,8 @@ def test_a_hub_that_cannot_be_reached_gives_one_sentence(
         with pytest.raises(UserError) as caught:
             call()
         assert str(caught.value).startswith(
-            "owner/name at revision main could not be had from the hub (no route to host); check"
+            "owner/name at revision main could not be downloaded from the hub (no route to host); "
+            "check"
         )
         assert "\n" not in str(caught.value)
     assert not (tmp_path / "model" / "manifest.json").exists()

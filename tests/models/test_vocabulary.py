@@ -210,12 +210,14 @@ def test_unsound_methods_for_a_trimmed_student_are_refused() -> None:
     config["caches"]["soft"] = {"scheme": "final_hidden"}
     parse_study(config)
     config["methods"]["own"]["temperature"] = 2.0
-    with pytest.raises(UserError, match="at a temperature other than 1"):
+    with pytest.raises(UserError, match="form one class only at temperature 1"):
         parse_study(config)
     config["methods"]["own"] = {"uld": 1.0}
-    with pytest.raises(UserError, match="uld, spans and the teacher's own head need the full"):
+    with pytest.raises(UserError, match="uld, spans and the teacher's head need the full"):
         parse_study(config)
     config["methods"]["own"] = {"forward_kl": 1.0}
     config["prompts"]["validation"] = 0
-    with pytest.raises(UserError, match=r"students\.small.vocabulary: ids are counted in text"):
+    with pytest.raises(
+        UserError, match=r"students\.small.vocabulary: ids are counted in the answers"
+    ):
         parse_study(config)

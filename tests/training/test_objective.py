@@ -455,10 +455,10 @@ def reference_spans(made: Case, full: torch.Tensor) -> torch.Tensor:
         assert item.row is not None
         first = len(item.row["prompt_ids"]) - 1 if made.reader.cache["tokens"] == "all" else 0
         start = len(item.example.prompt) - 1
-        tokens += len(item.spans.own)
+        tokens += len(item.spans.student)
         for span, word in enumerate(item.spans.word):
-            own = [place for place, of in enumerate(item.spans.own) if of == span]
-            theirs = [place for place, of in enumerate(item.spans.theirs) if of == span]
+            own = [place for place, of in enumerate(item.spans.student) if of == span]
+            theirs = [place for place, of in enumerate(item.spans.teacher) if of == span]
             s = [softmax(full[number, start + place], temperature) for place in own]
             p = [teachers_distribution(made, item.row, first + place) for place in theirs]
             if word:

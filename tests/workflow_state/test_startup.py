@@ -117,7 +117,7 @@ def test_an_image_is_asked_for_only_where_jobs_run_in_one(tmp_path: Path) -> Non
         check_image(str(image), ["conda", "apptainer"])
     image.touch()
     check_image(str(image), ["conda", "apptainer"])
-    with pytest.raises(UserError, match="say --software-deployment-method conda apptainer"):
+    with pytest.raises(UserError, match="use --software-deployment-method conda apptainer"):
         check_image(str(image), ["apptainer"])
 
 

@@ -34,6 +34,7 @@ def tokens_equal(one: Line, other: Line) -> dict[Run, float]:
     return {
         run: math.sqrt(left[run] * right[run])
         for run in left
-        if run in right and min(left[run], right[run]) > 0
+        if run in right
+        and min(left[run], right[run]) > 0
         and abs(math.log(left[run] / right[run])) <= EQUAL
-    }  # fmt: skip
+    }

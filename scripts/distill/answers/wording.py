@@ -1,9 +1,9 @@
 """Sentences of answers, from the templates in report/answers/.
 
 The template of a question, `<key>.j2`, defines the macros `question`, `answer` and `evidence`; each
-takes the `Answer`. A macro `label` replaces the label where words name what an answer is about. A
-name with `_` in front is of macros that several templates share. No code parses a sentence: what
-code needs stands in the numbers of an answer.
+takes the `Answer`. An optional macro `label` replaces the
+answer's label. Templates that begin with `_` hold shared macros. No code parses a sentence: code
+reads the numbers of an answer.
 """
 
 import math

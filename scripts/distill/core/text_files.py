@@ -55,7 +55,7 @@ def read_csv_rows(path: Path) -> list[dict[str, str]]:
     try:
         header = next(reader, [])
         if twice := [name for name in header if name and header.count(name) > 1]:
-            raise UserError(f"{path}: the column {twice[0]!r} is there twice; rename one of them")
+            raise UserError(f"{path}: the column {twice[0]!r} appears twice; rename one of them")
         if len(header) == 1 and (marks := [mark for mark in ";\t|" if mark in header[0]]):
             raise UserError(
                 f"{path}: its cells are separated by {marks[0]!r}, as it seems; save it with commas"
@@ -90,7 +90,7 @@ def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the name {twice!r} is there twice in one object; rename one of them")
+        raise ValueError(f"the name {twice!r} appears twice in one object; rename one of them")
     return found
 
 

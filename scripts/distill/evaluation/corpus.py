@@ -54,7 +54,7 @@ def masked_reference(
     mask: Mapping[str, Any],
     batch_size: int,
 ) -> dict[str, Any]:
-    """Loss at the masked tokens of a fixed text, each passage a chunk with a mask of its own."""
+    """Loss at the masked tokens of a fixed text, each passage a chunk with its own mask."""
     special, examples = Special.of(tokenizer, "the study"), []
     for number, passage in enumerate(passages):
         ids = tokenizer(passage, add_special_tokens=False, verbose=False).input_ids[:max_tokens]

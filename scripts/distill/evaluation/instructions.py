@@ -72,7 +72,7 @@ def generated_instructions(count: int, seed: int) -> list[Instruction]:
     with the same seed are the draw of k.
 
     Raises:
-        UserError: `count` is beyond what the templates can tell apart (about 2,700).
+        UserError: `count` is more than the templates can make distinct (about 2,700).
     """
     rng = random.Random(seed)
     seen = {item.prompt for item in fixed_instructions()}
@@ -125,9 +125,11 @@ def check_response(instruction: Instruction, response: str) -> bool:
             raise ValueError(f"{instruction.id}: {kind} is not one of the instruction types in use")
         checker = _checkers()[kind](kind)
         checker.build_description(**kwargs)
-        wanted = set(checker.get_instruction_args_keys())
-        if set(kwargs) != wanted:
-            raise ValueError(f"{instruction.id}: {kind} needs {sorted(wanted)}, has {list(kwargs)}")
+        argument_names = set(checker.get_instruction_args_keys())
+        if set(kwargs) != argument_names:
+            raise ValueError(
+                f"{instruction.id}: {kind} needs {sorted(argument_names)}, has {list(kwargs)}"
+            )
         verdicts.append(bool(text) and bool(checker.check_following(text)))
     return bool(verdicts) and all(verdicts)
 

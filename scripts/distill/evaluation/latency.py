@@ -59,10 +59,8 @@ def measure_efficiency(
 ) -> dict[str, Any]:
     """Measure the speed, memory and cost of greedy generation at batch 1 with a key-value cache.
 
-    Each repeat runs a fixed random prompt (the prefill, which gives the first new token) and then
-    `new_tokens` - 1 steps of one token, so exactly `new_tokens` tokens come out; the end-of-text
-    token is like any other. Speed depends on the architecture and not on the weights, so random
-    weights do. The first `warmup` runs are not timed.
+    Each repeat runs a fixed random prompt (prefill: the first new token), then `new_tokens` - 1
+    steps of one token; the end-of-text token does not stop generation. Random weights suffice.
 
     Args:
         model_dir: directory with `config.json` and safetensors weights of a causal model. Nothing
@@ -70,7 +68,7 @@ def measure_efficiency(
         new_tokens: tokens generated per repeat, at least 2.
         prompt_tokens: length of the prompt, at least 1.
         repeats: timed runs, at least 1; reports should use 10 or more.
-        warmup: runs before the timed ones.
+        warmup: runs before the timed ones, not timed.
         threads: PyTorch's intra-op threads; the earlier number is put back afterwards.
         precision: "fp32" or "bf16", the type of weights, activations and cache.
         device: "cpu" or "cuda".
@@ -104,10 +102,14 @@ def measure_efficiency(
             or prompt and new tokens do not fit its context.
     """
     _check_arguments(
-        threads, precision, device,
-        new_tokens=(new_tokens, 2), prompt_tokens=(prompt_tokens, 1), repeats=(repeats, 1),
+        threads,
+        precision,
+        device,
+        new_tokens=(new_tokens, 2),
+        prompt_tokens=(prompt_tokens, 1),
+        repeats=(repeats, 1),
         warmup=(warmup, 0),
-    )  # fmt: skip
+    )
     what = f"a prompt of {prompt_tokens} and {new_tokens} new tokens exceed"
     _check_context(model_dir, prompt_tokens + new_tokens, what)
 
@@ -144,7 +146,7 @@ def measure_encoder(
     Args:
         model_dir: directory with `config.json` and safetensors weights of a masked model.
         length: tokens of a sequence.
-        scored: how many of them are to be found where the model is trained and judged.
+        scored: masked positions, as in training and evaluation.
         batch: sequences of a pass.
         repeats, warmup, threads, precision, device, quantisation: as for `measure_efficiency`.
 
@@ -160,10 +162,15 @@ def measure_encoder(
         UserError: as `measure_efficiency`.
     """
     _check_arguments(
-        threads, precision, device,
-        batch=(batch, 1), length=(length, 1), scored=(scored, 1), repeats=(repeats, 1),
+        threads,
+        precision,
+        device,
+        batch=(batch, 1),
+        length=(length, 1),
+        scored=(scored, 1),
+        repeats=(repeats, 1),
         warmup=(warmup, 0),
-    )  # fmt: skip
+    )
     _check_context(model_dir, length, f"sequences of {length} tokens exceed")
 
     @torch.inference_mode()
@@ -178,10 +185,10 @@ def measure_encoder(
     seconds, flops, record = _measured(
         model_dir, read, repeats, warmup, threads, precision, device, quantisation
     )
-    found = _latencies(seconds, batch * length)
-    return found | {
+    latencies = _latencies(seconds, batch * length)
+    return latencies | {
         **record,
-        "forward_ms": 1000 * found["latency_median_s"],
+        "forward_ms": 1000 * latencies["latency_median_s"],
         "flops_per_token": flops.sequence_forward(length, scored) / scored,
         "batch": batch,
         "scored": scored,

@@ -14,7 +14,7 @@ from distill.stats.tokens import token_mean
 def _words(text: str) -> list[str]:
     """Words and punctuation by NLTK's tokenizer, whose sentence splitter would need a download.
 
-    Without it, only the last full stop of a text is a token of its own; others stay with their
+    Without it, only the last full stop of a text is a separate token; others stay with their
     word, in reference and answer alike.
     """
     return list(word_tokenize(text, preserve_line=True))
@@ -35,7 +35,7 @@ def sentence_bleu(reference: str, answer: str) -> float:
 
     Args:
         reference: The text to compare with.
-        answer: The text that is judged.
+        answer: The text to evaluate.
     """
     return float(
         bleu_score.sentence_bleu(
@@ -60,7 +60,7 @@ def rouge_l(reference: str, answer: str) -> float:
 
     Args:
         reference: The text to compare with.
-        answer: The text that is judged.
+        answer: The text to evaluate.
 
     Returns:
         A number in [0, 1]; 0 if either text has no word.

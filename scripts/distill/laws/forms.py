@@ -243,22 +243,29 @@ SUPERVISED = Form(
 """Loss of a student trained without a teacher, the first stage of the distillation law."""
 
 _SIZES = Levels(
-    "params", 3, "a law over size wants at least {least} sizes over a factor of {span:g}; there "
-    "are {count} over a factor of {factor:.3g}", span=1.5,
-)  # fmt: skip
+    "params",
+    3,
+    "a law over size needs at least {least} sizes over a factor of {span:g}; there "
+    "are {count} over a factor of {factor:.3g}",
+    span=1.5,
+)
 _BREAK_SIZES = Levels(
-    "params", 6, "a break in size wants at least {least} sizes; there are {count}"
+    "params", 6, "a break in size needs at least {least} sizes; there are {count}"
 )
 _EPOCHS = Levels(
-    "epochs", 2, "R* cannot be told: all runs have the same epochs ({value:.3g}); vary epochs at "
-    "equal unique tokens",
-)  # fmt: skip
+    "epochs",
+    2,
+    "R* is not identifiable: all runs have the same epochs ({value:.3g}); vary epochs at equal "
+    "unique tokens",
+)
 _TEACHER_SIZES = Levels(
-    "teacher_params", 3, "gamma wants at least {least} sizes of teacher, with fewer it merges into "
+    "teacher_params",
+    3,
+    "gamma needs at least {least} sizes of teacher, with fewer it merges into "
     "alpha; there {are} {count}",
-)  # fmt: skip
+)
 _TEACHER_LOSSES = Levels(
-    "teacher_loss", 3, "c0 and f1 want at least {least} teachers of different loss"
+    "teacher_loss", 3, "c0 and f1 need at least {least} teachers of different loss"
 )
 _PRETRAINED = ("cut", "pretrained", "")
 """Initialisations that know something before training; a user's own table may not say."""
@@ -367,10 +374,13 @@ def _distillation(reduced: bool, target: str) -> Law:
             Parameter("f1", "exponent", (0.1, 0.3), 0.005, 20.0),
         )
     parameters = (*first, c0, *bracket, *_JOINED)
-    own = "exp(-kappa (L_T/L~_S)^(1/f1))" if reduced else "[1 + (L_T/(L~_S d1))^(1/f1)]^(-c1 f1)"
+    student_factor = (
+        "exp(-kappa (L_T/L~_S)^(1/f1))" if reduced else "[1 + (L_T/(L~_S d1))^(1/f1)]^(-c1 f1)"
+    )
     formula = (
-        f"{'L_T + ' if target == 'loss' else ''}L_T^(-c0) {own} (A/N^alpha + B/D^beta)^gamma, "
-        "L~_S = E + (A/N^alpha + B/D^beta)^gamma of the supervised runs"
+        f"{'L_T + ' if target == 'loss' else ''}L_T^(-c0) {student_factor} "
+        "(A/N^alpha + B/D^beta)^gamma, L~_S = E + (A/N^alpha + B/D^beta)^gamma of the "
+        "supervised runs"
     )
     terms: tuple[tuple[Term, int], ...] = ((_distilled(reduced), len(parameters)),)
     return Law(

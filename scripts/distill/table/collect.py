@@ -41,18 +41,20 @@ def read_metrics(path: str | Path) -> dict[str, Any]:
     """The record of a student's evaluation.
 
     Raises:
-        UserError: It is damaged, or is no such record.
+        UserError: It is damaged, or is not such a record.
     """
     record = read_json(path)
     sections = record if isinstance(record, dict) else {}
     for section, names in _NEEDED.items():
-        found = sections.get(section)
-        missing = [name for name in names if name not in found] if isinstance(found, dict) else [""]
+        content = sections.get(section)
+        missing = (
+            [name for name in names if name not in content] if isinstance(content, dict) else [""]
+        )
         if missing:
             where = f"{section}.{missing[0]}".rstrip(".")
             raise UserError(
-                f"{path} is no record of an evaluation (it lacks {where}); delete it and run the "
-                "workflow again"
+                f"{path} is not a record of an evaluation (it lacks {where}); delete it and run "
+                "the workflow again"
             )
     return sections
 
@@ -119,12 +121,15 @@ def _with_live(training: Mapping[str, Any], costs: Mapping[str, Any]) -> dict[st
 def _totals(training: Mapping[str, Any], costs: Mapping[str, Any]) -> dict[str, Any]:
     """All FLOPs and all energy behind a run, and the share of the energy that is an estimate."""
     trained = energy_of(training, "energy_")
-    own = {"flops": training["train_flops"], **trained.columns()}
+    training_costs = {"flops": training["train_flops"], **trained.columns()}
     totals = {
         f"total_{unit}{suffix}": known_sum(
-            [own[unit], *(costs[f"{kind}_{unit}{suffix}"] for kind in ("teacher", "target"))]
+            [
+                training_costs[unit],
+                *(costs[f"{kind}_{unit}{suffix}"] for kind in ("teacher", "target")),
+            ]
         )
-        for unit in own
+        for unit in training_costs
         for suffix in ("", "_amortised")
     }
     used, estimated = totals["total_kwh_amortised"], totals["total_kwh_estimated_amortised"]
@@ -191,7 +196,7 @@ def runs_table(
             if missing and not (value is None and name in may_be_null):
                 raise UserError(
                     f"{name} of {run.student}, {run.method}, n = {run.samples} is {value}; delete "
-                    "its metrics.json and run again, or look into its log"
+                    "its metrics.json and run again, or check its log"
                 )
         rows.append(row)
     table = pd.DataFrame(rows, columns=list(COLUMNS))
@@ -251,14 +256,15 @@ def collect(
     records = {run: read_metrics(path) for run, path in zip(runs, metrics, strict=True)}
     speeds = [read_json(path) for path in efficiency]
     names = [name for name, _ in spec["teachers"]]
-    judged = {name: read_json(path) for name, path in zip(names, teachers, strict=True)}
+    teacher_records = {name: read_json(path) for name, path in zip(names, teachers, strict=True)}
     speed_of = {name: speeds[place] for name, place in spec["teachers"]}
     places = dict(zip(runs, spec["shards"], strict=True))
     shard_of = {run: None if place is None else shards[place] for run, place in places.items()}
     record_of = {path: read_json(Path(path).with_suffix(".json")) for path in shards}
-    shown = {run: {} if path is None else record_of[path] for run, path in shard_of.items()}
+    shard_record = {run: {} if path is None else record_of[path] for run, path in shard_of.items()}
     caches = {
-        run: _LIVE if run.cache == LIVE else record.get("cache") for run, record in shown.items()
+        run: _LIVE if run.cache == LIVE else shard.get("cache")
+        for run, shard in shard_record.items()
     }
     chosen = dict(zip(runs, spec["decisions"], strict=True))
     table = runs_table(
@@ -271,31 +277,43 @@ def collect(
         {run: None if place is None else decisions[place] for run, place in chosen.items()},
     )
     duplicates, study = read_json(near_duplicates), spec["study"]
-    beside = references(records, judged, speed_of, duplicates, table, study, dummy_results)
-    beside["warnings"] += [
-        f"the FLOPs of {name}'s text are not in the totals, as server.params is not stated"
-        for name in spec.get("uncounted", [])
-    ]
-    for teacher in dict.fromkeys(run.teacher for run in runs):
-        own = [shown[run] for run in runs if run.teacher == teacher and "empty" in shown[run]]
-        if spec["task"] == "instruction" and own:
-            beside["warnings"] += answer_warnings(teacher, max(own, key=lambda one: one["rows"]))
-    beside["methods"] = spec["methods"]
-    beside["caches"] = {run.cache: record for run, record in caches.items() if record}
-    beside["curations"] = curation_counts(shown)
-    found = zip(spec["searches"], searches, strict=True)
-    beside["searches"] = {name: read_json(path) for name, path in found}
-    made = zip(spec.get("trained", []), trained, strict=True)
-    add_training(beside["teachers"], {name: (Run(*run), path) for (name, *run), path in made})
-    if asked := spec.get("benchmarks"):
-        table = add_benchmarks(table, beside, asked, runs, benchmarks)
+    record = references(records, teacher_records, speed_of, duplicates, table, study, dummy_results)
+    record["warnings"] += _text_warnings(spec, shard_record)
+    record["methods"] = spec["methods"]
+    record["caches"] = {run.cache: cache for run, cache in caches.items() if cache}
+    record["curations"] = curation_counts(shard_record)
+    search_paths = zip(spec["searches"], searches, strict=True)
+    record["searches"] = {name: read_json(path) for name, path in search_paths}
+    teacher_runs = zip(spec.get("trained", []), trained, strict=True)
+    taught = {name: (Run(*run), path) for (name, *run), path in teacher_runs}
+    add_training(record["teachers"], taught)
+    if benchmark_plan := spec.get("benchmarks"):
+        table = add_benchmarks(table, record, benchmark_plan, runs, benchmarks)
     write_runs(table, out["runs"], out["csv"])
-    write_json(out["references"], beside)
-    sums = [record.get("responses_sha256") for record in (*records.values(), *judged.values())]
+    write_json(out["references"], record)
+    sums = [one.get("responses_sha256") for one in (*records.values(), *teacher_records.values())]
     answers = [
         [row for row in read_responses(path, written) if row["set"] == "test"]  # all that is shown
         for path, written in zip(responses, sums, strict=True)
     ]
-    students = dict(zip(runs, answers[: len(runs)], strict=True))
-    taught = dict(zip(names, answers[len(runs) :], strict=True))
-    write_json(out["samples"], qualitative_samples(students, taught))
+    student_answers = dict(zip(runs, answers[: len(runs)], strict=True))
+    teacher_answers = dict(zip(names, answers[len(runs) :], strict=True))
+    write_json(out["samples"], qualitative_samples(student_answers, teacher_answers))
+
+
+def _text_warnings(spec: Mapping[str, Any], shards: Mapping[Run, dict[str, Any]]) -> list[str]:
+    """Sentences on uncounted FLOPs and on empty or cut answers, from the record of each shard."""
+    warnings = [
+        f"the FLOPs of {name}'s text are not in the totals, as server.params is not stated"
+        for name in spec.get("uncounted", [])
+    ]
+    largest: dict[str, dict[str, Any]] = {}
+    for run, shard in shards.items():
+        rows = largest.get(run.teacher, {}).get("rows", -1)
+        if "empty" in shard and shard["rows"] > rows:
+            largest[run.teacher] = shard
+    if spec["task"] == "instruction":
+        for teacher in dict.fromkeys(run.teacher for run in shards):
+            if teacher in largest:
+                warnings += answer_warnings(teacher, largest[teacher])
+    return warnings

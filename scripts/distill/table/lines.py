@@ -107,39 +107,42 @@ class Line:
     def by_run(self, column: str) -> dict[Run, float]:
         """Return a column's values by run, smallest size first, nulls left out.
 
-        Rows that samples, draw and seed do not tell apart are averaged.
+        Rows with equal samples, draw and seed are averaged.
         """
         keys = zip(*(self.runs[name].tolist() for name in ("samples", "draw", "seed")), strict=True)
         values = pd.to_numeric(self.runs[column], errors="coerce").tolist()
-        found: dict[Run, list[float]] = {}
+        values_of: dict[Run, list[float]] = {}
         for key, value in zip(keys, values, strict=True):
             if math.isfinite(value):
-                found.setdefault(key, []).append(value)
-        ordered = sorted(found, key=lambda key: key[0])
-        return {key: math.fsum(found[key]) / len(found[key]) for key in ordered}
+                values_of.setdefault(key, []).append(value)
+        ordered = sorted(values_of, key=lambda key: key[0])
+        return {key: math.fsum(values_of[key]) / len(values_of[key]) for key in ordered}
 
 
 def lines_of(table: pd.DataFrame) -> list[Line]:
     """Split a prepared table into lines, in the table's order.
 
-    A label names student and method, and teacher, curation or cache only where needed to tell two
-    lines apart; a line without a cache is not labelled with one.
+    A label names student and method, and teacher, curation or cache only to distinguish
+    lines; a line without a cache is not labelled with one.
     """
     trained = table[table["samples"] > 0]
     groups = dict(list(trained.groupby(GROUP, sort=False)))
     keys = pd.DataFrame(list(groups), columns=GROUP)
-    # A student named by itself is clearest; other parts only where they tell two lines apart.
-    shown = ["student", "method"]
+    # A student named by itself is clearest; other parts only to distinguish two lines.
+    label_parts = ["student", "method"]
     for name in ("teacher", "curation", "cache"):
-        if keys.duplicated(shown).any() and keys.groupby(shown)[name].nunique().gt(1).any():
-            shown.append(name)
+        if (
+            keys.duplicated(label_parts).any()
+            and keys.groupby(label_parts)[name].nunique().gt(1).any()
+        ):
+            label_parts.append(name)
     starts = table[table["samples"] == 0]
     lines = []
     for values, runs in groups.items():
         key = dict(zip(GROUP, values, strict=True))
-        parts = [key[name] for name in shown if key[name]]
-        if "cache" in shown and key["cache"] in _TEXT_ALONE:
-            parts = [key[name] for name in shown[:-1] if key[name]]
+        parts = [key[name] for name in label_parts if key[name]]
+        if "cache" in label_parts and key["cache"] in _TEXT_ALONE:
+            parts = [key[name] for name in label_parts[:-1] if key[name]]
         start = (starts["student"] == key["student"]) & starts["teacher"].isin([key["teacher"], ""])
         lines.append(Line(**key, label=" · ".join(parts), runs=runs, before=starts[start]))
     return lines
@@ -197,7 +200,7 @@ def _epochs(table: pd.DataFrame) -> pd.Series:
 
 
 def _parts(line: Line) -> list[Line]:
-    """Split a line by initialisation and group, and by epochs where they alone tell runs apart."""
+    """Split a line by initialisation and group, and by epochs where only they distinguish runs."""
     runs = line.runs.assign(_epochs=line.runs["epochs"].round(2))
     keys = ["init", "group", "samples", "draw", "seed"]
     by = [name for name in ("init", "group") if runs[name].nunique() > 1]

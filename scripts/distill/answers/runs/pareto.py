@@ -156,7 +156,7 @@ def _compare(
     blurs: Sequence[Spread | None],
     spread: Spread | None,
 ) -> tuple[list[list[int]], list[bool]]:
-    """Return by whom each model is clearly beaten, lowest loss first, and who leads by bare means.
+    """Return which models dominate each one, lowest loss first, and who leads by the means.
 
     With k_i runs, j's loss is clearly lower than i's if L_i − L_j > t · sd · √(1/k_i + 1/k_j).
     """
@@ -176,10 +176,10 @@ def _compare(
         strictly |= saved > 1e-9
         # Two measured costs of different students count as not higher only if clearly so; those
         # of using one student are the same, those of making it are each run's own.
-        made = column in TO_MAKE
+        per_run = column in TO_MAKE
         half = 0.0 if blur is None else _quantile(blur) * blur.sd
-        margin = half * (np.sqrt(each) if made else math.sqrt(2))
-        sure &= (saved >= margin - 1e-9) | (same & (not made))
+        margin = half * (np.sqrt(each) if per_run else math.sqrt(2))
+        sure &= (saved >= margin - 1e-9) | (same & (not per_run))
     dominated = bare & strictly & (gain >= 0)
     on_front = [not bool(row.any()) for row in dominated]
     if spread is None:

@@ -93,10 +93,10 @@ def _items(column: str, items: int, ratio: float) -> Need:
         items: How many there are.
         ratio: Least ratio of the margin to the distance from the floor; infinite at the floor.
     """
-    wanted = math.ceil(items * ratio**2) if math.isfinite(ratio) else None
-    free = wanted is not None and RATES[column][0] == "large"
-    change = {"evaluate.generated_instructions": wanted} if free else {}
-    return Need("clear_of_floor", wanted, items, change)
+    needed = math.ceil(items * ratio**2) if math.isfinite(ratio) else None
+    free = needed is not None and RATES[column][0] == "large"
+    change = {"evaluate.generated_instructions": needed} if free else {}
+    return Need("clear_of_floor", needed, items, change)
 
 
 def _cells(line: Line, column: str) -> list[tuple[float, float, int]]:
