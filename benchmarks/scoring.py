@@ -9,9 +9,10 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from alternate import Once, Side, alternate, median, ratios
+from distill.models.batching import padded
 from distill.models.head_extraction import head_of
 from distill.models.opening import dtype_of, load_model, resolve_precision
-from distill.models.rows import padded, read_ids
+from distill.models.rows import read_ids
 from distill.models.tokenizers import load_tokenizer
 from distill.runtime.cpu import set_up_cpu
 from distill.targets.caching import cache_targets

@@ -18,7 +18,7 @@ from distill.contracts.columns import COLUMNS
 from distill.contracts.figures import FIGURES, TRAITS
 from distill.figures.figure import Section, find_figure
 from distill.plan.study import Plan
-from distill.report.page import COST_TABLES, RUN_TABLES
+from distill.report.runs import COST_TABLES, RUN_TABLES
 from distill.workflow.digest import CodeDigests
 from miniature import ROOT
 
@@ -151,7 +151,7 @@ def test_every_figure_has_a_module_a_caption_and_a_place() -> None:
     assert {path.stem for path in (ROOT / "report").glob("*.rst")} == set(FIGURES)
     assert set().union(*FIGURES.values()) <= set(TRAITS)
     pages = "".join(path.read_text() for path in (ROOT / "report").glob("*.j2"))
-    placed = set(re.findall(r'\{\{ (?:figures_of|gallery)\("(\w+)"\) \}\}', pages))
+    placed = set(re.findall(r'\{\{ figures_of\(figures, "(\w+)"\) \}\}', pages))
     assert placed == set(get_args(Section)) >= {find_figure(name).section for name in FIGURES}
 
 

@@ -265,7 +265,7 @@ def test_a_training_longer_than_the_time_limit_goes_on_from_its_checkpoint(
 
     with _meanwhile(interrupt):
         printed = on_cluster(project, record, "--retries", "1", ok=False)
-    told = re.findall(r"Error: training was told to stop \(SIGTERM\) after (\d+) of 200", printed)
+    told = re.findall(r"Error: training was stopped \(SIGTERM\) after (\d+) of 200", printed)
     assert len(set(told)) == 2, printed[-3000:]
     assert 0 < seen[1] < seen[2]
     on_cluster(project, record)

@@ -4,9 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import ask
 import pytest
 
+from distill.ask import program
+from distill.cli.main import main
 from distill.core.display import brief, listed, short_name, visible
 from distill.core.errors import UserError
 
@@ -69,7 +70,7 @@ def test_a_jobs_log_and_its_last_words_are_harmless(tmp_path: Path, kind: str) -
 def test_answers_on_a_terminal_are_harmless(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(ask, "answer", lambda given: ({"label": EVIL}, f"loss of {EVIL}"))
+    monkeypatch.setattr(program, "answer", lambda given: ({"label": EVIL}, f"loss of {EVIL}"))
     for more in ([], ["--json"]):
-        assert ask.main(["results/mine", "laws", *more]) == 0
+        assert main(["ask", "results/mine", "laws", *more]) == 0
         assert capsys.readouterr().out.strip().isprintable()

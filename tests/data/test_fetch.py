@@ -155,7 +155,8 @@ def test_a_hub_that_cannot_be_reached_gives_one_sentence(
         with pytest.raises(UserError) as caught:
             call()
         assert str(caught.value).startswith(
-            "owner/name at revision main could not be had from the hub (no route to host); check"
+            "owner/name at revision main could not be downloaded from the hub (no route to host); "
+            "check"
         )
         assert "\n" not in str(caught.value)
     assert not (tmp_path / "model" / "manifest.json").exists()

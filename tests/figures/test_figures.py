@@ -1,5 +1,4 @@
 import io
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,11 +8,8 @@ from distill.answers.measured import Measured
 from distill.answers.runs import cache_costs
 from distill.contracts.figures import FIGURES
 from distill.core.errors import UserError
-from distill.figures.figure import read_caption
 from drawing import drawable, table_of
 from synthetic_runs import CACHES, make_references, make_runs
-
-CAPTIONS = Path(__file__).parents[2] / "report"
 
 
 def test_csv_is_the_aggregated_table() -> None:
@@ -139,13 +135,3 @@ def test_trials_are_drawn_as_they_went() -> None:
     # A pruned trial never is the best so far, nor is one without a number drawn.
     best = found["best so far"]
     assert list(zip(best["x"], best["y"], strict=True)) == [(1, 3.0), (2, 3.0), (3, 2.5), (5, 2.2)]
-
-
-@pytest.mark.parametrize("name", FIGURES)
-def test_every_figure_has_a_caption(name: str) -> None:
-    assert len(read_caption(CAPTIONS, name)) > 80
-
-
-def test_a_missing_caption_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"kl_gap\.rst"):
-        read_caption(tmp_path, "kl_gap")

@@ -232,7 +232,7 @@ def test_parquet_columns_that_are_not_named_are_not_looked_at(tmp_path: Path) ->
     pq.write_table(pa.Table.from_arrays(columns, [*NAMES[:2], "when", "when"]), path)
     assert read(path) == [("a", "b")]
     pq.write_table(pa.Table.from_arrays(columns, [*NAMES[:2], "when", NAMES[0]]), path)
-    assert "the columns have the name 'Frage, neu'" in told(path)
+    assert "the column 'Frage, neu' appears twice" in told(path)
     pq.write_table(pa.Table.from_arrays(columns[:2], ["a", NAMES[1]]), path)
     assert "the column 'Frage, neu' is missing; there are a, die" in told(path)
 
@@ -323,7 +323,7 @@ def test_a_cell_that_is_no_number_names_row_and_column(
         (b"N,D,L,M\n1,2,3,a,\n", ""),
         (b"N,D,L,M\n1,2,3,a,9\n", r"row 1 \(line 2\): more cells than columns"),
         (b"N,D,L,M\n1,2,3\n", r"row 1 \(line 2\): 3 cells but 4 columns"),
-        (b"N,D,L,M,N\n1,2,3,a,9\n", "column 'N' is there twice"),
+        (b"N,D,L,M,N\n1,2,3,a,9\n", "column 'N' appears twice"),
         (b"N;D;L;M\n1;2;3;a\n", "separated by ';'"),
         (b"\xef\xbb\xbfN,D,L,M\n1,2,3,a\n", ""),
         (b'"N","D","L","M"\r\n1,2,3,"a\nb"\r\n', ""),
@@ -373,7 +373,7 @@ def test_a_parquet_table_with_a_column_twice_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "own.parquet"
     arrays = [pa.array([1.0])] * 5
     pq.write_table(pa.Table.from_arrays(arrays, ["N", "D", "L", "M", "N"]), path)
-    assert "the column 'N' is there twice" in table_told(path)
+    assert "the column 'N' appears twice" in table_told(path)
 
 
 @examples(100)

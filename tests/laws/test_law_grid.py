@@ -7,8 +7,8 @@ import pytest
 
 from distill.ask.study import make_study
 from distill.ask.subject import find_subject
-from distill.core.display import visible
 from distill.report.grid import CURVES, law_grid, refined
+from distill.report.page import make_environment
 from distill.report.panel import _digest, embedded, make_panel
 from size_study import own_runs, size_laws, size_runs
 
@@ -68,7 +68,9 @@ def test_a_table_without_samples_has_grids_too() -> None:
     (group,) = law_grid(make_study(runs, laws))["groups"]
     assert group["tokens_per_sample"] is None
     assert group["any_size"]["rates"]["train_seconds"] is None
-    assert len(group["any_size"]["points"]) == len(runs)
+    params = runs["params"]
+    assert len(group["students"]) == params.nunique()
+    assert group["any_size"]["range"]["params"] == [params.min(), params.max()]
 
 
 def test_no_text_can_end_the_data_or_disguise_itself() -> None:
@@ -84,7 +86,7 @@ def test_the_policy_names_the_one_script_and_the_names_are_made_visible() -> Non
     document = json.loads(
         json.dumps(size_laws()).replace('"method": "kd"', json.dumps({"method": evil})[1:-1])
     )
-    panel = make_panel(runs, document, None, REPORT, visible)
+    panel = make_panel(runs, document, None, make_environment(REPORT))
     html = str(panel.html)
     (script,) = re.findall(r"<script>(.*?)</script>", html, flags=re.S)
     assert html.count("<script") == 2
@@ -101,9 +103,9 @@ def test_without_a_usable_law_the_section_says_why_and_has_no_script() -> None:
     refused = [
         {"name": "data_power", "target": "loss", "selected": selected, "reason": "one size <b>only"}
     ]
-    panel = make_panel(runs, {"laws": [], "refused": refused}, None, REPORT, visible)
+    panel = make_panel(runs, {"laws": [], "refused": refused}, None, make_environment(REPORT))
     assert "<script" not in panel.html
     assert panel.policy == ""
     assert "Cannot tell for d6, sft: no law over data" in panel.html
     assert "one size &lt;b&gt;only" in panel.html
-    assert make_panel(runs, None, None, REPORT, visible).html == ""
+    assert make_panel(runs, None, None, make_environment(REPORT)).html == ""

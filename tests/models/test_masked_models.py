@@ -20,7 +20,7 @@ from distill.models.building import build_student, empty_student
 from distill.models.encoding import OTHER_TOKENS, collate, encode_rows
 from distill.models.flops import FlopModel
 from distill.models.forward import run_model
-from distill.models.heads import hidden_states
+from distill.models.heads import hidden_states, load_head
 from distill.models.masking import Special, true_ids
 from distill.models.opening import check_kind, load_model
 from distill.models.rows import Example
@@ -120,7 +120,7 @@ def test_training_minimises_kl_and_matches_the_last_layer(
     files = teaching.teach(tmp_path, spec["shard"], teacher, words, rows)
     shard = teaching.shard_rows(files)
     assert [row["positions"] for row in shard] == [row["positions"] for row in rows]
-    head = teaching.load_head(files.heads[0], teaching.CPU) if files.heads else None
+    head = load_head(files.heads[0], torch.device("cpu")) if files.heads else None
     objective = Objective(spec["method"], spec["shard"]["cache"], head)
     reader = TargetReader(spec["method"], spec["shard"]["cache"], 300, 32)
     examples = encode_rows(shard, words, FORMATTING, tokenizer_sha256(words), 64)
@@ -131,7 +131,7 @@ def test_training_minimises_kl_and_matches_the_last_layer(
     projections = objective.projections(16, 32)
     with torch.inference_mode():
         output = run_model(
-            student, objective.kept(batch), input_ids=batch["input_ids"],
+            student, objective.logit_positions(batch), input_ids=batch["input_ids"],
             attention_mask=batch["attention_mask"], output_hidden_states=True,
         )  # fmt: skip
         loss, terms = objective(

@@ -21,6 +21,7 @@ from distill.report.benchmarks import benchmark_section
 from distill.table.benchmarks import add_benchmarks, benchmark_summary, with_benchmarks
 from distill.table.lines import lines_of, prepare_runs
 from distill.workflow.startup import check_benchmarks, check_harness
+from report_page import render, tables_of
 
 
 def config(*blocks: dict[str, Any], **tasks: dict[str, Any]) -> dict[str, Any]:
@@ -68,7 +69,7 @@ def test_a_study_without_benchmarks_has_none() -> None:
     assert made.benchmarks.table_spec() == {}
 
 
-def test_a_run_is_judged_on_the_tasks_of_all_blocks_that_hold_it() -> None:
+def test_a_run_is_held_out_on_the_tasks_of_all_blocks_that_hold_it() -> None:
     made = plan(
         config(
             {"students": ["small"], "benchmarks": ["mmlu"]},
@@ -319,17 +320,20 @@ def test_the_report_shows_every_score_and_what_is_kept() -> None:
     lines = lines_of(prepare_runs(table(*runs)))
     section = benchmark_section(lines, {"benchmarks": found})
     assert section is not None
-    assert section["scores"]["rows"] == [
+    page = render("benchmarks.html.j2", benchmarks=section)
+    scores, (kept,) = tables_of(page)
+    assert [list(row.values()) for row in scores] == [
         ["guessing", "–", "–", "0.250"],
         ["big (teacher)", "–", "–", "0.900 ± 0.048"],
         ["small · sft", "8", "2", "0.600 ± 0.078"],
         ["small before training", "0", "1", "0.250 ± 0.069"],
     ]
-    ((label, size, task, gap, kept, above, words),) = section["kept"]["rows"]
+    label, size, task, gap, share, above, result = kept.values()
     assert (label, size, task) == ("small · sft", "8", "quiz")
     assert gap.startswith("−0.300 (−0.")
-    assert kept.startswith("66.7 % (")
+    assert share.startswith("66.7 % (")
     assert above.startswith("53.8 % (")
-    assert words == "worse than the teacher, better than guessing"
-    assert section["cut"] == ["7 prompts of quiz are longer than the context of small and lost their start"]  # fmt: skip  # noqa: E501
+    assert result == "worse than the teacher, better than guessing"
+    warning = "7 prompts of quiz are longer than the context of small and lost their start"
+    assert [warning in line for line in page.splitlines() if "Warning" in line] == [True]
     assert benchmark_section(lines, {}) is None

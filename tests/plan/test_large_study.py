@@ -14,13 +14,13 @@ from distill.costs.architectures import read_models
 from distill.costs.jobs import Forecast
 from distill.costs.show import summarise
 from distill.costs.work import Lengths
+from distill.plan.figures import figures_of
 from distill.plan.study import Plan
 from machines import MACHINE
 
 pytestmark = pytest.mark.slow  # plans a large study
 
 PROJECT = Path(__file__).parents[2]
-FIGURES = len(list((PROJECT / "report").glob("*.rst")))
 BASE = LlamaConfig(
     vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30,
     num_attention_heads=9, num_key_value_heads=3, tie_word_embeddings=True, head_dim=64,
@@ -43,7 +43,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, floa
     tiny.tokenizer().save_pretrained(folder)
     (folder / "manifest.json").write_text("{}")
     models = replace(read_models(plan, root), prefix=dict.fromkeys(LENGTHS, PREFIX))
-    figures = [f"figure{number}" for number in range(FIGURES)]
+    figures = figures_of(plan.study, plan.runs)
     made = Forecast(plan, models, LENGTHS, MACHINE, figures, root)
     found = summarise(list(made.jobs.values()), [1], 4)
     return {**found["stages"], "all": found["all"]}

@@ -5,6 +5,7 @@ from typing import Any
 from distill.answers.laws import claims
 from distill.report.laws import law_parts, law_section
 from figure_study import study_laws
+from report_page import render, tables_of
 
 
 def record(
@@ -21,26 +22,45 @@ def test_the_chosen_laws_stand_in_the_tables_over_students_first() -> None:
     document = study_laws()
     best = [law for law in document["laws"] if law["best"]]
     section = law_section(document)
-    rows = section["coefficients"]["rows"]
-    assert len(rows) == len(best)
-    over = [row[0] for row in rows if "size" in row[0]]
-    assert over == [row[0] for row in rows][: len(over)]
+    coefficients, held_out = tables_of(render("laws.html.j2", laws=section, figures={}))
+    assert len(coefficients) == len(best)
+    names = [row["law"] for row in coefficients]
+    over = [name for name in names if "size" in name]
+    assert over == names[: len(over)]
     assert {"kd · by total size", "sft · by non-embedding size"} <= set(over)
     assert section["over_size"]
-    assert len(section["judged"]["rows"]) == sum(law["holdout"] is not None for law in best)
+    assert len(held_out) == sum(law["holdout"] is not None for law in best)
     flagged = [
         law for law in best if not all(c["identifiable"] for c in law["coefficients"].values())
     ]
-    assert sum("not identifiable" in row[3] for row in rows) == len(flagged)
+    column = "coefficients (90 % interval)"
+    assert sum("not identifiable" in row[column] for row in coefficients) == len(flagged)
+
+
+def test_refusals_and_points_left_out_are_shown_with_their_laws() -> None:
+    document = study_laws()
+    law = next(law for law in document["laws"] if law["best"])
+    law["dropped"] = [{"reason": "its loss is not finite"}]
+    refusal = {"name": "data_power", "target": "loss", "selected": law["selected"], "reason": "few"}
+    page = render(
+        "laws.html.j2",
+        laws=law_section({**document, "refused": [refusal, refusal]}),
+        figures={},
+    )
+    assert "Laws that were not fitted, and why (1)" in page
+    assert "data_power (loss): few <span" in page
+    assert "loss: 1 point left out, the first because its loss is not finite." in page
 
 
 def test_no_law_leaves_the_tables_empty() -> None:
     section = law_section({"laws": [], "refused": []})
     assert not section["any"]
-    assert not section["coefficients"]["rows"]
+    page = render("laws.html.j2", laws=section, figures={})
+    assert tables_of(page) == []
+    assert "No law could be fitted" in page
 
 
-def test_what_cannot_be_told_is_said_once_and_apart() -> None:
+def test_missing_answers_are_listed_once_and_apart() -> None:
     answers = {
         "answers": [
             record("so", "Is it so?", "Unknown.", "a", "cannot_tell"),
@@ -56,12 +76,17 @@ def test_what_cannot_be_told_is_said_once_and_apart() -> None:
     shown = {name: [one["label"] for one in found["open_questions"][name]] for name in
              found["open_questions"]}  # fmt: skip
     assert shown == {"Is it so?": ["c"], "How much (in all)?": [None]}
-    untold = {name: [(one["answer"], one["label"]) for one in records]
-              for name, records in found["untold"].items()}  # fmt: skip
-    assert untold == {"Is it so?": [("Unknown.", "a; b")], "How much?": [("Too little.", "")]}
-    assert [(entry["claim"], entry["verdict"]) for entry in found["claims"]] == [
-        ("All is well", "contradicted")
-    ]
+    unanswered = {name: [(one["answer"], one["labels"]) for one in records]
+                  for name, records in found["unanswered"].items()}  # fmt: skip
+    assert unanswered == {
+        "Is it so?": [("Unknown.", ["a", "b"])],
+        "How much?": [("Too little.", [])],
+    }
+    verdicts = [(entry["question"], entry["numbers"]["verdict"]) for entry in found["claims"]]
+    assert verdicts == [("All is well", "contradicted")]
+    page = render("questions.html.j2", **found)
+    assert 'Unknown. <span class="note">(a; b)</span>' in page
+    assert "<strong>All is well.</strong> It is not." in page
 
 
 def test_the_advice_comes_first() -> None:

@@ -11,7 +11,7 @@ from distill.contracts.figures import FIGURES
 from distill.contracts.run import Run
 from distill.core.display import visible
 from distill.core.errors import UserError
-from distill.report import page as report_page
+from distill.report import runs as report_runs
 from distill.report.page import write_report
 from distill.stats.intervals import number
 from distill.table.benchmarks import benchmark_summary, with_benchmarks
@@ -83,7 +83,7 @@ def test_sections_come_in_order(page: str) -> None:
         "What was measured",
         "Do returns diminish?",
         "Laws",
-        "Questions, and what these runs say",
+        "Questions and answers",
         "Other figures",
         "Students compared",
         "Methods and soft targets",
@@ -161,7 +161,7 @@ def test_methods_and_soft_targets_are_shown(page: str) -> None:
     section = page[start:end]
     for text in (
         "0.5 CE(text) + 0.5 T² KL(q ‖ s), T = 2",
-        "likeliest words and the rest as one",
+        "likeliest tokens and the rest as one",
         "98.50 %",
         "At equal samples",
         "sft − kd · top64",
@@ -195,7 +195,7 @@ def test_an_older_study_is_reported(tmp_path: Path, pictures: Path) -> None:
     page = make_report(tmp_path, make_runs(), references, None, pictures=pictures).read_text()
     assert "At equal samples" in page
     assert "<h3>Searches" not in page
-    assert "What a smaller cache costs" not in page
+    assert "<h3>What a smaller cache costs" not in page
 
 
 def test_hostile_settings_are_escaped(tmp_path: Path, pictures: Path) -> None:
@@ -299,7 +299,7 @@ def test_a_study_without_energy_has_no_such_section(tmp_path: Path, pictures: Pa
 def test_of_many_runs_the_first_are_listed(
     tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report_page, "MOST_LISTED", 5)
+    monkeypatch.setattr(report_runs, "MOST_LISTED", 5)
     runs = make_runs(caches=("top64", "hidden"))
     out = make_report(tmp_path, runs, make_references(), make_samples(), pictures=pictures)
     page = out.read_text(encoding="utf-8")

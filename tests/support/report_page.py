@@ -1,5 +1,7 @@
 """Shared makers of tests."""
 
+import html
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,8 @@ from distill.answers.measured import Measured
 from distill.answers.runs.questions import OF_SAMPLES, Question, answer_runs
 from distill.answers.wording import worded, wording_of
 from distill.contracts.figures import FIGURES
-from distill.report.page import write_report
-from drawing import draw_all
+from distill.report.page import make_environment, write_report
+from drawing import draw_all, drawable
 
 REPORT = Path(__file__).parents[2] / "report"
 
@@ -40,10 +42,29 @@ def make_report(
     if pictures is None:
         drawn = draw_all(folder, runs, references)
     else:
-        paths = [pictures / f"{name}.svg" for name in FIGURES]
-        drawn = [path for path in paths if path.exists()]
+        names = [name for name in FIGURES if drawable(name, runs, references)]
+        drawn = [path for name in names if (path := pictures / f"{name}.svg").exists()]
     answers = answers_of(runs, references, {"cost": cost})
     out = folder / "report.html"
     template = REPORT / "report.html.j2"
     write_report(runs, references, answers, samples, drawn, REPORT, template, out)
     return out
+
+
+def render(template: str, **context: Any) -> str:
+    """One section of the report."""
+    return make_environment(REPORT).get_template(template).render(context)
+
+
+def tables_of(page: str) -> list[list[dict[str, str]]]:
+    """The tables of a page: rows of the visible text by column; of equal headings the last."""
+
+    def cells(row: str) -> list[str]:
+        found = re.findall(r"<(?:th|td)\b[^>]*>(.*?)</(?:th|td)>", row, re.DOTALL)
+        return [html.unescape(re.sub(r"<[^>]*>", "", cell)) for cell in found]
+
+    tables = []
+    for table in re.findall(r"<table>(.*?)</table>", page, re.DOTALL):
+        head, *rows = map(cells, re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL))
+        tables.append([dict(zip(head, row, strict=True)) for row in rows])
+    return tables

@@ -54,7 +54,7 @@ def spec(scheme: str, *temperatures: float, weights: Sequence[float] = (), **mor
     if len(temperatures) > 1:
         settings["teachers"] = names
     study = teaching.plan({"forward_kl": 1.0}, settings)
-    made = study.cache_spec("big", "soft")
+    made = study.targets.full_spec("big", "soft")
     for scorer, temperature in zip(made["scorers"], temperatures, strict=True):
         scorer["temperature"] = temperature
     return made

@@ -6,8 +6,9 @@ import torch
 
 import tiny
 from distill.core.errors import UserError
-from distill.models import rows as row_batches
+from distill.models import batching as row_batches
 from distill.models.attention import GROUPED
+from distill.models.batching import batches, padded
 from distill.models.decoding import Decoding
 from distill.models.flops import FlopModel
 from distill.models.head_extraction import final_hidden, head_of
@@ -19,7 +20,7 @@ from distill.models.heads import (
     state_bytes,
     teacher_log_q,
 )
-from distill.models.rows import batches, padded, scored_positions
+from distill.models.rows import scored_positions
 from distill.teacher import scoring
 from distill.teacher.scoring import score_text
 

@@ -338,7 +338,7 @@ def test_a_search_asks_the_teacher_too(tmp_path: Path, words: Any, teacher: Any)
     method = {"jsd": 1.0, "on_policy": {"share": 1.0, "max_tokens": MOST}}
     space = {"train.learning_rate": {"low": 1e-3, "high": 1e-2}}
     plan = teaching.plan(method, search={"space": space, "trials": 1})
-    spec, rows = plan.search_spec("find"), tiny.uneven_rows(words, 10)
+    spec, rows = plan.searches.spec("find"), tiny.uneven_rows(words, 10)
     files = teaching.ask(tmp_path, spec, teacher, words, rows[:8], rows[8:])
     search_settings(
         teaching.small(tmp_path, words), files.shard, tmp_path / "out" / "best.json", spec, "small",

@@ -43,7 +43,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder, words = tmp_path_factory.mktemp("search"), tiny.tokenizer(chat=False)
     study = teaching.plan(METHOD, CACHE, search={"space": SPACE})
     rows = tiny.uneven_rows(words, 11)
-    shard = study.shard_spec(study.search_run("find"))
+    shard = study.shards.spec(study.searches.run("find"))
     files = teaching.teach(folder, shard, teaching.big(), words, rows[:8], rows[8:])
     return teaching.small(folder, words), files
 
@@ -54,7 +54,7 @@ def spec(
     """The search's spec as the plan gives it."""
     asked = {"space": space, "trials": trials, "startup_trials": 2} | more
     settings = {"batch_size": 4, "epochs": 2} | (train or {})
-    return teaching.plan(METHOD, CACHE, settings, search=asked).search_spec("find")
+    return teaching.plan(METHOD, CACHE, settings, search=asked).searches.spec("find")
 
 
 def run(folder: Path, place: Any, asked: dict[str, Any], tag: str = "tag") -> dict[str, Any]:
@@ -112,7 +112,7 @@ def test_a_students_training_takes_the_best_settings(tmp_path: Path, place: Any)
     asked, (initial, files) = spec(trials=2), place
     record = run(tmp_path / "search", place, asked)
     study = teaching.plan(METHOD, CACHE, {"batch_size": 4, "epochs": 2}, search={"space": SPACE})
-    own = study.train_spec(teaching.run_of(study))
+    own = study.training.spec(teaching.run_of(study))
     out = tmp_path / "student" / "training.json"
     train_student(
         initial, files.shard, out, own, teaching.RUN, "tag", best=tmp_path / "search" / "best.json"

@@ -68,12 +68,24 @@ def test_everything_is_made_and_no_model(finished: Path) -> None:
     laws = {"law_curves", "size_curves", "judged", "exponents", "residuals"}
     assert drawn == {*laws, "pareto"}  # the table has no teacher
     assert not (finished / "resources").exists()
-    questions = {answer["question"] for answer in read_json(results / "answers.json")["answers"]}
-    assert "What should a user with one GPU do next?" in questions
-    assert "Were the dearest runs predicted before they were trained?" in questions
+    answers = read_json(results / "answers.json")["answers"]
+    assert {"advice", "predicted", "pareto"} <= {answer["key"] for answer in answers}
+    assert {answer["status"] for answer in answers} <= {"answered", "cannot_tell", "not_applicable"}
     page = (results / "report.html").read_text()
     assert "scaling laws of a table" in page
     assert "Take a larger student" in page or "more data" in page
+
+
+def test_an_edited_template_rewords_answers_and_report_alone(
+    finished: Path, tmp_path: Path
+) -> None:
+    project = miniature.moved(finished, tmp_path / "moved")
+    assert miniature.dry_run(project, CONFIG) == {}
+    with (project / "report/answers/pareto.j2").open("a") as stream:
+        stream.write("\n{# More. #}\n")
+    assert miniature.dry_run(project, CONFIG) == {
+        "answer_questions": 1, "write_report": 1, "write_provenance": 1,
+    }  # fmt: skip
 
 
 def _redraw(project: Path) -> None:

@@ -645,14 +645,6 @@ def test_a_caption_rewrites_the_report_alone(moved: Path) -> None:
     assert miniature.dry_run(moved) == {"write_report": 1, "write_provenance": 1}
 
 
-def test_an_edited_template_rewords_answers_and_report_alone(moved: Path) -> None:
-    with (moved / "report/answers/doubling.j2").open("a") as stream:
-        stream.write("\n{# More. #}\n")
-    assert miniature.dry_run(moved) == {
-        "answer_questions": 1, "write_report": 1, "write_provenance": 1,
-    }  # fmt: skip
-
-
 def test_a_changed_teacher_setting_leaves_the_students_initial_weights(moved: Path) -> None:
     miniature.edit(moved, lambda config: config["teachers"]["gpt2-xl"].update(temperature=0.9))
     counts = miniature.dry_run(moved)

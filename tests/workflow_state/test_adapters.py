@@ -1,6 +1,8 @@
 """Each adapter hands Snakemake's object to one function of the library."""
 
 import ast
+import subprocess
+import sys
 
 import pytest
 
@@ -36,7 +38,14 @@ def problem(text: str) -> str | None:
     tree = ast.parse(text)
     names = _imported(tree)
     started = [name for name in names if names[name] == JOBS.get(name)]
-    work = [name for name in names if name not in started]
+    handed = {
+        keyword.value.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        for keyword in node.keywords
+        if isinstance(keyword.value, ast.Name)
+    }  # a function of another stage, which the call passes on
+    work = [name for name in names if name not in started and name not in handed]
     if len(started) != 1 or len(work) != 1:
         return f"imports {started} to start its job and {work} for its work"
     blocks = [node for node in tree.body if isinstance(node, ast.With)]
@@ -80,3 +89,17 @@ def test_an_adapter_that_does_more_is_found(old: str, new: str) -> None:
 
 def test_every_script_is_the_adapter_of_a_rule() -> None:
     assert [path.stem for path in sorted((ROOT / "scripts").glob("*.py"))] == ADAPTERS
+
+
+def _without_torch() -> list[str]:
+    texts = {script: (ROOT / "scripts" / f"{script}.py").read_text() for script in ADAPTERS}
+    return [script for script, text in texts.items() if 'without=("torch",)' in text]
+
+
+@pytest.mark.slow  # each process spends seconds on imports
+@pytest.mark.parametrize("script", _without_torch())
+def test_what_leaves_torch_out_can_be_imported_without(script: str) -> None:
+    names = _imported(ast.parse((ROOT / "scripts" / f"{script}.py").read_text()))
+    (module,) = set(names.values()) - set(JOBS.values())
+    code = f"import sys; sys.path[:0] = {sys.path!r}; sys.modules['torch'] = None; import {module}"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -126,7 +126,9 @@ def test_an_altered_or_truncated_record_is_named(tmp_path: Path) -> None:
 def test_a_record_of_another_kind_is_named(tmp_path: Path, record: Any, lacks: str) -> None:
     path = tmp_path / "metrics.json"
     write_json(path, record)
-    with pytest.raises(UserError, match=rf"{path} is no record .* \(it lacks {lacks}\); delete it"):
+    with pytest.raises(
+        UserError, match=rf"{path} is not a record .* \(it lacks {lacks}\); delete it"
+    ):
         read_metrics(path)
 
 
@@ -181,7 +183,7 @@ def test_a_model_that_came_truncated_is_refused_where_it_is_fetched(model: Path)
     weights.write_bytes(weights.read_bytes()[:-8])
     out = model.parent / "fetched" / "manifest.json"
     with pytest.raises(
-        UserError, match=r"model.safetensors of the model .* is no safetensors file .* get it ag"
+        UserError, match=r"model.safetensors of the model .* is not a safetensors file .* get it ag"
     ):
         fetch_model({"path": str(model)}, out)
     assert not out.exists()
@@ -247,7 +249,7 @@ def test_a_loss_that_no_perplexity_expresses_is_a_user_error(scale: float) -> No
     model = tiny.model("llama")
     with torch.no_grad():
         model.get_output_embeddings().weight.mul_(scale)
-    with pytest.raises(UserError, match=r"nats per token, whose perplexity is no number"):
+    with pytest.raises(UserError, match=r"nats per token, whose perplexity is not finite"):
         score_examples(model, [Example([3, 4], [5, 6])], 0, 2)
 
 

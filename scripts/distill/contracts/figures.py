@@ -33,7 +33,7 @@ FIGURES: dict[str, set[str]] = {
     "distillation_gap": {"gap", "teacher_size"},
     "calibration": {"runs"},
     "pass_rate": {"runs", "prompts"},
-    "combined": {"runs", "prompts", "teacher_size"},
+    "combined": {"runs", "prompts", "gap"},
     "training_time": {"runs"},
     "flops_split": {"teacher_work"},
     "curation_effect": {"curations"},

@@ -9,6 +9,11 @@ _SIZES = (("PB", 1e15), ("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 _COUNTS = (("B", 1e9), ("M", 1e6), ("k", 1e3))
 
 
+def power_of_ten(power: int) -> str:
+    """Write a power of ten: 10⁻³."""
+    return f"10{str(power).translate(_RAISED)}"
+
+
 def number(value: Any, digits: int = 3) -> str:
     """Format a number with separated thousands, and with a power of ten if it is extreme.
 
@@ -34,7 +39,7 @@ def number(value: Any, digits: int = 3) -> str:
         return "0"
     mantissa, power = f"{value:.{digits - 1}e}".split("e")
     if not -3 <= int(power) < 7:
-        return f"{mantissa} × 10{str(int(power)).translate(_RAISED)}".replace("-", "−")
+        return f"{mantissa} × {power_of_ten(int(power))}".replace("-", "−")
     rounded = float(f"{mantissa}e{power}")
     return f"{rounded:,.{max(0, digits - 1 - int(power))}f}".replace("-", "−")
 
@@ -63,6 +68,11 @@ def data_size(size: float | None, digits: int = 3) -> str:
         if size >= length:
             return f"{number(size / length, digits)} {unit}"
     return f"{number(size, digits)} B"
+
+
+def whole(value: float | None) -> str:
+    """Write a count that was computed: whole below ten million; an en dash where unknown."""
+    return "–" if value is None else number(round(value) if value < 1e7 else float(value))
 
 
 def short_count(value: float, digits: int = 3) -> str:

@@ -1,11 +1,8 @@
 """A row of text as a model reads it: its tokens, and the positions that predict the answer."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import torch
 
 
 @dataclass(frozen=True)
@@ -48,32 +45,3 @@ def read_ids(row: Mapping[str, Any]) -> list[int]:
     """A model's input ids of a text row: prompt and answer, or a masked chunk."""
     ids = list(row["prompt_ids"] or [])
     return ids if "positions" in row else ids + list(row["response_ids"] or [])
-
-
-def batches(rows: Sequence[dict[str, Any]], size: int, device: torch.device) -> list[list[int]]:
-    """Batches of row numbers with similar lengths, longest first.
-
-    On a CPU a batch has at most `TOKENS` tokens (or one row), which bounds its memory; a GPU is
-    faster with more.
-    """
-    most = TOKENS if device.type == "cpu" else sys.maxsize
-    lengths = [len(read_ids(row)) for row in rows]
-    order = sorted(range(len(rows)), key=lambda number: -lengths[number])
-    groups = []
-    while order:
-        count = max(1, min(size, most // max(1, lengths[order[0]])))
-        groups.append(order[:count])
-        order = order[count:]
-    return groups
-
-
-def padded(rows: Sequence[dict[str, Any]], device: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Input ids and mask [rows, length] of rows, padded on the right."""
-    each = [torch.tensor(read_ids(row)) for row in rows]
-    mask = [torch.ones(len(ids), dtype=torch.long) for ids in each]
-    pad = torch.nn.utils.rnn.pad_sequence
-    return pad(each, batch_first=True).to(device), pad(mask, batch_first=True).to(device)
-
-
-TOKENS = 1024
-"""Tokens of a forward pass, padding included: with more, a CPU's cache is too small for them."""

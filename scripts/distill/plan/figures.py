@@ -37,11 +37,12 @@ def _table_traits(study: TableStudy) -> set[str]:
 def _traits(study: Study, runs: Sequence[Run]) -> set[str]:
     """Return the traits of a study with trained runs."""
     sizes, students = _sizes(runs), _students(runs)
+    has_gap = _has_gap(study, runs)
     present = {
         "runs": True,
         "prompts": study.corpus is None,
-        "gap": any(study.teachers[run.teacher].has_model for run in runs),
-        "teacher_size": any(study.teachers[run.teacher].has_model for run in runs),
+        "gap": has_gap,
+        "teacher_size": has_gap,
         "teacher_work": any(_costs_teacher(study, run) for run in runs),
         "caches": _several_caches(runs),
         "searches": any(study.methods[run.method].search for run in runs),
@@ -52,6 +53,23 @@ def _traits(study: Study, runs: Sequence[Run]) -> set[str]:
         "held_out": max(sizes, students) > LEAST_SIZES or min(sizes, students) >= LEAST_SIZES,
     }
     return {name for name, holds in present.items() if holds}
+
+
+def _has_gap(study: Study, runs: Sequence[Run]) -> bool:
+    """Tell whether a teacher is a model with the tokenizer of one of its students.
+
+    Tokenizers are read later; what says that they differ is a method for such students.
+    """
+    pairs = {(run.teacher, run.student) for run in runs if study.teachers[run.teacher].has_model}
+    other = {"uld", "spans"}
+    return bool(
+        pairs
+        - {
+            (run.teacher, run.student)
+            for run in runs
+            if other & study.method_of(run.method).weights.keys()
+        }
+    )
 
 
 def _costs_teacher(study: Study, run: Run) -> bool:

@@ -5,10 +5,10 @@ added until that misses the law by less than `TOLERANCE` anywhere half-way betwe
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from distill.ask.choices import MAX_FACTOR
@@ -26,7 +26,7 @@ BEYOND = 4 * MAX_FACTOR
 _BELOW = 4.0
 _SIZES_BEYOND = 2.0
 _FIRST, _MOST = 9, 257
-_MOST_STUDENTS, _MOST_POINTS = 24, 400
+_MOST_STUDENTS = 24
 _RATES = ("train_seconds", "train_flops", "teacher_tokens", *TEACHER_RATES, "cache_bytes")
 
 
@@ -37,10 +37,9 @@ def law_grid(study: Study) -> dict[str, Any]:
         schema, same_level and max_factor (how extrapolation is judged), `groups` and `refused`
         (sentences). A group: label, teacher, epochs, tokens_per_sample (None without samples),
         `students` and `any_size` (None without a joint law). A student: label, params, law,
-        law_over, law_error, range, tokens (nodes), the `CURVES` (null where infinite), points
-        measured (tokens, loss), rates (per unique token), model_bytes, notes. `any_size` has
-        `sizes` too: its curves are lists of sizes by tokens, its rates lists over sizes, its points
-        have a size.
+        law_over, law_error, range, tokens (nodes), the `CURVES` (null where infinite), rates (per
+        unique token), model_bytes, notes. `any_size` has `sizes` too: its curves are lists of sizes
+        by tokens, its rates lists over sizes.
     """
     groups, refused = [], []
     for group in study.groups:
@@ -89,7 +88,6 @@ def _student(subject: Subject) -> dict[str, Any]:
         "params": group.size(subject.name or "", "params"),
         "tokens": _rounded(tokens),
         **dict(zip(CURVES, map(_rounded, _stack(subject, tokens)), strict=True)),
-        "points": _points(group, group.students[subject.name or ""]),
         "rates": {name: cost.get(name) for name in _RATES},
         "model_bytes": rates.model_bytes if rates else None,
     }
@@ -117,8 +115,8 @@ def _any_size(study: Study, group: Group) -> dict[str, Any] | None:
 
     def surface(sizes: Array, tokens: Array) -> Array:
         """Curves on a grid, shape (curves, sizes, tokens)."""
-        each = [_stack(_resized(subject, size), tokens) for size in sizes]
-        return np.stack(each, axis=1)
+        resized = [replace(subject, size=float(size)) for size in sizes]
+        return np.stack([_stack(each, tokens) for each in resized], axis=1)
 
     ends = _token_ends(subject)
     coarse = np.geomspace(*ends, _FIRST)
@@ -140,7 +138,6 @@ def _any_size(study: Study, group: Group) -> dict[str, Any] | None:
         "sizes": _rounded(sizes),
         "tokens": _rounded(tokens),
         **dict(zip(CURVES, ([_rounded(row) for row in curve] for curve in curves), strict=True)),
-        "points": _points(group, group.rows, subject.measure),
         "rates": {
             name: None if any(cost.get(name) is None for cost in costs)
             else [cost[name] for cost in costs]
@@ -152,31 +149,18 @@ def _any_size(study: Study, group: Group) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-def _points(group: Group, rows: pd.DataFrame, measure: str | None = None) -> list[list[float]]:
-    """Tokens and loss (and size) of runs with the group's epochs."""
-    same = np.abs(rows["tokens_seen"] / rows["tokens_unique"] / group.epochs - 1) < 0.01
-    columns = ["tokens_unique", "loss", *([measure] if measure else [])]
-    return rows[same][columns].iloc[:_MOST_POINTS].to_numpy(float).tolist()
-
-
-def _resized(subject: Subject, size: float) -> Subject:
-    return Subject(
-        subject.group, None, float(size), subject.measure, subject.law, None, subject.epochs
-    )
-
-
 def _about(subject: Subject) -> dict[str, Any]:
     law, judged = subject.law, subject.law.record["holdout"]
     notes = []
     if not _identifiable(subject, "beta"):
         notes.append(
-            "beta of this law is not identifiable from the runs: it is shown where they were "
-            "measured only"
+            "beta of this law is not identifiable from the runs: the law is evaluated only inside "
+            "their range"
         )
     if judged is None:
-        notes.append("the law was not judged on runs that it had not seen")
+        notes.append("the law was not evaluated on held-out runs")
     if subject.rates is not None and subject.rates.estimated:
-        notes.append("FLOPs of training are 6 N D: the table has none counted")
+        notes.append("FLOPs of training are estimated as 6 N D: the table has no counted FLOPs")
     return {
         "law": law.name,
         "law_over": "data" if law.law.over == "data" else "size and data",

@@ -1,46 +1,44 @@
-"""What the report says about laws: coefficients, how they were judged, what was refused."""
+"""What the report shows of laws: coefficients, errors on held-out runs, refusals."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from distill.answers.laws import advice, claims, predicted, reach
 from distill.answers.runs.questions import OF_SAMPLES
 from distill.laws.curves import label_of
-from distill.stats.intervals import number, percent
 
 FIRST = [advice.KEY, reach.KEY, predicted.KEY]
 """Questions whose answers open the section, in this order."""
 ELSEWHERE = {question.KEY for question in OF_SAMPLES}
 """Questions that the report answers in sections of their own."""
-_JUDGED = [
-    "law", "target", "rung", "runs", "compute", "mean error", "largest", "skill", "covered",
-]  # fmt: skip
-SIZES = {"params": "total size", "params_non_embedding": "non-embedding size"}
-Labels = Callable[[Mapping[str, Any]], str]
+Record = Mapping[str, Any]
+Labels = Callable[[Record], dict[str, str]]
 
 
-def _labels(laws: Sequence[Mapping[str, Any]]) -> Labels:
-    """A namer of laws, by no more keys than it takes to tell those of one page apart."""
-    found = [law["selected"] for law in laws]
-    shown = ["student", "method"]
+def _labels(laws: Sequence[Record]) -> Labels:
+    """A namer of laws, by as few keys as distinguish those of one page.
+
+    Its names are `label` and `size`, the measure of size, if there are several.
+    """
+    selections = [law["selected"] for law in laws]
+    keys = ["student", "method"]
     for key in ("cache", "init", "curation", "group", "teacher"):
         values: dict[tuple[Any, ...], set[Any]] = {}
-        for selected in found:
-            values.setdefault(tuple(selected.get(name) for name in shown), set()).add(
-                selected.get(key)
-            )
+        for selected in selections:
+            place = tuple(selected.get(name) for name in keys)
+            values.setdefault(place, set()).add(selected.get(key))
         if any(len(several) > 1 for several in values.values()):
-            shown.append(key)
+            keys.append(key)
 
-    def name(selected: Mapping[str, Any]) -> str:
-        size = SIZES.get(selected.get("size") or "")
-        chosen = label_of({key: selected.get(key) for key in shown})
-        return chosen + (f" · by {size}" if size else "")
+    def name(law: Record) -> dict[str, str]:
+        selected = law["selected"]
+        label = label_of({key: selected.get(key) for key in keys})
+        return {"label": label, "size": selected.get("size") or ""}
 
     return name
 
 
-def by_question(answers: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+def by_question(answers: Record) -> dict[str, list[dict[str, Any]]]:
     """The records of answers.json by their question's key, in their order."""
     out: dict[str, list[dict[str, Any]]] = {}
     for answer in answers.get("answers", []):
@@ -48,182 +46,95 @@ def by_question(answers: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     return out
 
 
-def law_parts(laws: Mapping[str, Any] | None, answers: Mapping[str, Any]) -> dict[str, Any]:
+def law_parts(laws: Record | None, answers: Record) -> dict[str, Any]:
     """What the page shows of laws and of the questions that have no section of their own.
 
     Args:
-        laws: laws.json; None where none were fitted.
+        laws: laws.json; None if none were fitted.
         answers: answers.json.
 
     Returns:
-        laws (see `law_section`); advice, the first answer to what to do next;
-        open_questions, answers that tell something, and untold, those that cannot, both by
-        question; claims, verdicts on what others claimed.
+        laws (see `law_section`); advice, the records on what to do next; open_questions, records
+        with an answer, and unanswered, those without, both by question; claims, records on what
+        others claimed.
     """
     by_key = by_question(answers)
-    shown = {key: by_key[key] for key in FIRST if key in by_key}
-    shown |= {key: records for key, records in by_key.items() if key not in ELSEWHERE}
-    verdicts = shown.pop(claims.KEY, [])
+    listed = {key: by_key[key] for key in FIRST if key in by_key}
+    listed |= {key: records for key, records in by_key.items() if key not in ELSEWHERE}
+    verdicts = listed.pop(claims.KEY, [])
     # One key has several sentences where a question names what it is about.
-    records = [record for found in shown.values() for record in found]
-    headings = dict.fromkeys(record["question"] for record in records)
-
-    def under(heading: str, untold: bool) -> list[dict[str, Any]]:
-        return [r for r in records if r["question"] == heading and _untold(r) == untold]
-
-    told = {heading: under(heading, False) for heading in headings}
-    untold = {heading: under(heading, True) for heading in headings}
+    answered: dict[str, list[Record]] = {}
+    unanswered: dict[str, list[Record]] = {}
+    for record in (record for records in listed.values() for record in records):
+        side = unanswered if record["status"] == "cannot_tell" else answered
+        side.setdefault(record["question"], []).append(record)
     return {
         "laws": law_section(laws or {"laws": [], "refused": []}),
         "advice": by_key.get(advice.KEY, []),
-        "open_questions": {heading: found for heading, found in told.items() if found},
-        "untold": {heading: _once(found) for heading, found in untold.items() if found},
-        "claims": [
-            {
-                "claim": record["question"],
-                "verdict": record["numbers"]["verdict"],
-                "answer": record["answer"],
-                "evidence": record["evidence"],
-            }
-            for record in verdicts
-        ],
+        "open_questions": answered,
+        "unanswered": {heading: _once(same) for heading, same in unanswered.items()},
+        "claims": verdicts,
     }
 
 
-def _untold(record: Mapping[str, Any]) -> bool:
-    """Whether an answer is that the study cannot tell."""
-    return bool(record["status"] == "cannot_tell")
-
-
-def _once(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Answers of the same words become one, about all that they are given for."""
+def _once(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """Each answer once, with the labels of all records that give it."""
     about: dict[str, list[str]] = {}
     for record in records:
-        names = about.setdefault(record["answer"], [])
-        names += [record["label"]] if record["label"] else []
-    few = 4
-    return [
-        {
-            "question": records[0]["question"],
-            "answer": answer,
-            "label": "; ".join(names[:few]) + (f"; {len(names) - few} more" if names[few:] else ""),
-        }
-        for answer, names in about.items()
-    ]
+        labels = about.setdefault(record["answer"], [])
+        labels += [record["label"]] if record["label"] else []
+    return [{"answer": answer, "labels": labels} for answer, labels in about.items()]
 
 
-def law_section(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything that the report shows about laws.json.
+def law_section(document: Record) -> dict[str, Any]:
+    """Everything that the report shows of laws.json.
 
     Returns:
-        coefficients and judged: tables (columns and rows of texts) of the laws chosen for their
-        group and target; warnings and refused: sentences, each with the groups that it is about;
-        settings: how the laws were fitted; losers: how many laws were fitted and not chosen.
+        best: the laws chosen for their group and target, those over students first, with their
+        labels; held_out: those that were evaluated, with their errors and the ends of the axis of
+        the held-out runs; warnings, refused: each sentence or refusal once, with the laws that it
+        is about; settings: how the laws were fitted, as far as all share it; any: whether there are
+        laws; over_size: whether one of the best is over model size.
     """
-    best = [law for law in document["laws"] if law["best"]]
     label = _labels(document["laws"] or document["refused"])
-    best.sort(key=lambda law: law["selected"].get("student") is not None)  # over students first
+    best = [{**law, **label(law)} for law in document["laws"] if law["best"]]
+    best.sort(key=lambda law: law["selected"].get("student") is not None)
+    held_out = []
+    for law in best:
+        if held := law["holdout"]:
+            values = sorted(entry[held["axis"]] for entry in held["predicted"])
+            held_out.append({**law, **held, "low": values[0], "high": values[-1]})
     return {
-        "coefficients": _table(
-            ["law", "target", "formula", "coefficients (90 % interval)", "points", "residual"],
-            [
-                [
-                    label(law["selected"]),
-                    law["target"],
-                    law["formula"],
-                    "; ".join(_coefficient(*item) for item in law["coefficients"].items()),
-                    number(law["points"]),
-                    percent(law["residual_rmse_log"]).lstrip("+"),
-                ]
-                for law in best
-            ],
-        ),
-        "judged": _table(
-            _JUDGED,
-            [_judged(law, label) for law in best if law["holdout"]],
-        ),
+        "best": best,
+        "held_out": held_out,
         "warnings": _grouped(((word, law) for law in best for word in law["warnings"]), label),
         "refused": _grouped(
-            (
-                (f"{law['name']} ({law['target']}): {law['reason']}", law)
-                for law in document["refused"]
-            ),
+            (((law["name"], law["target"], law["reason"]), law) for law in document["refused"]),
             label,
         ),
-        "dropped": [
-            f"{label(law['selected'])}, {law['target']}: {len(law['dropped'])} points left out, "
-            f"the first because {law['dropped'][0]['reason']}"
-            for law in best
-            if law["dropped"]
-        ],
         "settings": _settings(best),
-        "losers": len(document["laws"]) - len(best),
         "any": bool(document["laws"]),
-        "over_size": any(law["selected"].get("size") for law in best),
-    }  # fmt: skip
+        "over_size": any(law["size"] for law in best),
+    }
 
 
-def _coefficient(name: str, entry: Mapping[str, Any]) -> str:
-    if not entry["identifiable"] or entry["low"] is None or entry["high"] is None:
-        return f"{name} not identifiable"
-    low, high = number(entry["low"]), number(entry["high"])
-    return f"{name} = {number(entry['value'])} ({low} to {high})"
-
-
-def _judged(law: Mapping[str, Any], label: Labels) -> list[str]:
-    held = law["holdout"]
-    covered = held["interval_coverage"]
-    skill = held["skill_vs_loglinear"]
-    return [
-        label(law["selected"]),
-        law["target"],
-        _rung(held),
-        number(held["runs"]),
-        f"× {number(held['compute_factor'], 2)}",
-        percent(held["mean_relative_error"]).lstrip("+"),
-        percent(held["max_relative_error"]).lstrip("+"),
-        number(skill, 2),
-        "–" if covered is None else percent(covered).lstrip("+"),
-    ]
-
-
-def _rung(held: Mapping[str, Any]) -> str:
-    """The judged runs by the axis on which they are the dearest."""
-    values = sorted({entry[held["axis"]] for entry in held["predicted"]})
-    ends = [number(value) for value in (values[0], values[-1])]
-    return f"{held['axis']} {ends[0] if ends[0] == ends[1] else ' to '.join(ends)}"
-
-
-def _table(names: Sequence[str], rows: list[list[str]]) -> dict[str, Any]:
-    texts = {"law", "target", "formula", "coefficients (90 % interval)", "rung"}
-    columns = [
-        {"name": name, "measured": False, "text": name in texts, "wide": "interval" in name}
-        for name in names
-    ]
-    return {"columns": columns, "rows": rows}
-
-
-def _grouped(found: Any, label: Labels) -> list[dict[str, Any]]:
-    """Sentences, each once, with the laws that they are about."""
-    out: dict[str, list[str]] = {}
-    for sentence, law in found:
-        names = out.setdefault(sentence, [])
-        if (name := label(law["selected"])) not in names:
+def _grouped(pairs: Iterable[tuple[Any, Record]], label: Labels) -> list[dict[str, Any]]:
+    """Each content once, with the names of the laws that it is about."""
+    out: dict[Any, list[dict[str, str]]] = {}
+    for content, law in pairs:
+        names = out.setdefault(content, [])
+        if (name := label(law)) not in names:
             names.append(name)
-    return [{"sentence": sentence, "about": names} for sentence, names in out.items()]
+    return [{"content": content, "about": names} for content, names in out.items()]
 
 
-def _settings(laws: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """How the laws were fitted, as pairs of a name and a value, those that all share."""
+def _settings(laws: Sequence[Record]) -> list[tuple[str, Any]]:
+    """How the laws were fitted, as pairs of a name and a value that all share."""
     if not laws:
         return []
-    shared = {
-        name: value
-        for name, value in laws[0]["settings"].items()
-        if all(law["settings"].get(name) == value for law in laws)
-    }
     return [
-        (name.replace("_", " "), value if isinstance(value, str) else number(value))
-        for name, value in shared.items()
+        (name.replace("_", " "), value)
+        for name, value in laws[0]["settings"].items()
         if isinstance(value, (str, int, float))
+        and all(law["settings"].get(name) == value for law in laws)
     ]

@@ -6,9 +6,8 @@ The script is the page's only one: the page's policy names its hash, so that not
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -16,10 +15,11 @@ import pandas as pd
 from markupsafe import Markup
 
 from distill.ask.study import make_study
+from distill.core.display import visible
 from distill.core.errors import UserError
 from distill.report.grid import law_grid
 
-FILES = ("law_panel.html.j2", "law_panel.css", "law_panel.js")
+FILES = ("law_panel.css", "law_panel.js", "law_panel.html.j2")
 """Files of the report folder that the section is made of."""
 
 
@@ -33,17 +33,16 @@ class Panel:
         html: The section.
     """
 
-    policy: str
-    style: Markup
-    html: Markup
+    policy: str = ""
+    style: str = ""
+    html: str = ""
 
 
 def make_panel(
     runs: pd.DataFrame,
     laws: Mapping[str, Any] | None,
     references: Mapping[str, Any] | None,
-    folder: str | Path,
-    visible: Callable[[str], str],
+    environment: jinja2.Environment,
 ) -> Panel:
     """The interactive section of a study.
 
@@ -51,40 +50,33 @@ def make_panel(
         runs: The runs table.
         laws: laws.json; None for no section.
         references: references.json or None.
-        folder: Holds `FILES`.
-        visible: Makes invisible characters of a text visible.
+        environment: Of the report's templates.
 
     Raises:
         UserError: A file of the section is missing.
     """
     if laws is None:
-        return Panel("", Markup(), Markup())
-    missing = [name for name in FILES if not (Path(folder) / name).is_file()]
-    if missing:
-        raise UserError(f"{Path(folder) / missing[0]} is missing; the report is made from it")
-    html, style, script = ((Path(folder) / name).read_text(encoding="utf-8") for name in FILES)
-    grid = _shown(law_grid(make_study(runs, laws, references)), visible)
-    usable = bool(grid["groups"])
-    page = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    ).from_string(html)
-    rendered = page.render(
-        usable=usable, refused=grid["refused"], data=embedded(grid), script=Markup(script)
-    )
-    return Panel(
-        policy=f"script-src 'sha256-{_digest(script)}'; " if usable else "",
-        style=Markup(style),
-        html=Markup(rendered),
-    )
+        return Panel()
+    folder = environment.loader
+    assert folder is not None
+    try:
+        style, script, _ = (folder.get_source(environment, name)[0] for name in FILES)
+        section = environment.get_template(FILES[-1])
+    except jinja2.TemplateNotFound as error:
+        raise UserError(f"{error.name} is missing; the report is made from it") from None
+    grid = _visible(law_grid(make_study(runs, laws, references)))
+    html = section.render(grid=grid, data=embedded(grid), script=Markup(script))
+    policy = f"script-src 'sha256-{_digest(script)}'; " if grid["groups"] else ""
+    return Panel(policy, Markup(style), Markup(html))
 
 
-def _shown(value: Any, visible: Callable[[str], str]) -> Any:
-    """Every text of a record made visible."""
+def _visible(value: Any) -> Any:
+    """A record with the hidden characters of its texts made visible."""
     if isinstance(value, str):
         return visible(value)
     if isinstance(value, dict):
-        return {_shown(key, visible): _shown(entry, visible) for key, entry in value.items()}
-    return [_shown(entry, visible) for entry in value] if isinstance(value, list) else value
+        return {_visible(key): _visible(entry) for key, entry in value.items()}
+    return [_visible(entry) for entry in value] if isinstance(value, list) else value
 
 
 def embedded(record: Any) -> Markup:

@@ -16,10 +16,11 @@ from distill.contracts.costs import Cost
 from distill.contracts.schemas import LAYERS_SCHEMA
 from distill.core.errors import UserError
 from distill.core.parquet import write_rows
+from distill.models.batching import batches, padded
 from distill.models.flops import FlopModel
 from distill.models.forward import fills_masks, not_finite
 from distill.models.opening import open_scoring
-from distill.models.rows import batches, padded, read_ids, scored_positions
+from distill.models.rows import read_ids, scored_positions
 from distill.models.tensors import load_tensors, save_tensors
 from distill.runtime.meter import Meter
 from distill.runtime.out_of_memory import SMALLER_TEACHER, memory_hint
