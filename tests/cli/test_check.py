@@ -94,7 +94,7 @@ MISTAKES: dict[str, Any] = {
     "too few rows": (lambda c: c["prompts"].update(pool=9000), "rows but data/alpaca.json has"),
     "reference": (
         lambda c: c["evaluate"]["reference"].update(passages=900),
-        "evaluate.reference.passages: 900 are asked for",
+        "evaluate.reference.passages is 900, but",
     ),
     "task folder": (
         lambda c: c["evaluate"].update(benchmarks={"capitals": {"include": "none"}}),

@@ -133,4 +133,4 @@ def test_verify_reports_each_folder(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["verify", str(folder), str(tmp_path)]) == 2
     out, err = capsys.readouterr()
     assert "0 of 1 files are as written" in out
-    assert err.startswith(f"Error: {tmp_path} holds no provenance.json")
+    assert err.startswith(f"Error: {tmp_path} has no provenance.json")

@@ -141,5 +141,7 @@ def test_a_downloaded_data_set_states_its_rows() -> None:
 
 
 def test_a_fraction_is_told_how_a_share_is_written() -> None:
-    with pytest.raises(UserError, match=r"prompts\.pool: 0\.7 is no number of rows; .* write 70%"):
+    with pytest.raises(
+        UserError, match=r"prompts\.pool: 0\.7 is not a number of rows; .* write 70%"
+    ):
         parse_study(study(pool=0.7))

@@ -103,7 +103,7 @@ def encode(words: Any, text: str) -> list[int]:
 
 def pieces(spans: Spans, side: str, tokens: list[int]) -> list[list[int]]:
     """The tokens of each span."""
-    found: list[list[int]] = [[] for _ in spans.word]
+    found: list[list[int]] = [[] for _ in spans.single]
     for span, token in zip(getattr(spans, side), tokens, strict=False):
         found[span].append(token)
     return found
@@ -149,7 +149,7 @@ def test_spans_equal_brute_force(text: str, sizes: tuple[int, int]) -> None:
     found = list(zip(pieces(spans, "theirs", [*theirs, ends[0]]), pieces(spans, "own", [*own, ends[1]]), strict=True))  # fmt: skip  # noqa: E501
     assert found == expected
     one = [len(a) == len(b) == 1 for a, b in expected]
-    assert spans.word == one  # the same bytes, of which a byte-level vocabulary has one spelling
+    assert spans.single == one  # the same bytes, of which a byte-level vocabulary has one spelling
 
 
 def test_nasty_texts_have_spans_of_every_kind() -> None:
@@ -185,10 +185,10 @@ def test_a_merge_worked_by_hand() -> None:
             )
         )
     aligner = Aligner(*stubs)
-    assert aligner.words == {3: 4, 9: 9}
+    assert aligner.shared_ids == {3: 4, 9: 9}
     spans = aligner.spans([0, 1, 2, 3, 9], [0, 1, 2, 3, 4, 9], "she counted!")
     assert spans == Spans(
-        student=[0, 0, 1, 1, 2, 3], teacher=[0, 0, 1, 2, 3], word=[False, False, True, True]
+        student=[0, 0, 1, 1, 2, 3], teacher=[0, 0, 1, 2, 3], single=[False, False, True, True]
     )
 
 
@@ -216,12 +216,12 @@ def test_sentence_pieces_space_before_the_text_is_none_of_it(text: str) -> None:
         )
         assert len(spans.student) == len(own) + 1
         assert len(spans.teacher) == len(theirs) + 1
-        assert spans.word[-1]
+        assert spans.single[-1]
 
 
 def test_words_are_shared_by_their_bytes_whatever_their_spelling() -> None:
     piece, plain = sentence_piece(), byte_level(300)
-    words = Aligner(piece, plain).words
+    words = Aligner(piece, plain).shared_ids
     ids = piece.get_vocab()
     for spelling, same in (("a", "a"), (SPACE, "Ġ"), ("<0xC3>", "Ã"), ("</s>", "<|endoftext|>")):
         assert words[ids[spelling]] == plain.get_vocab()[same]
@@ -334,12 +334,12 @@ def test_spans_equal_trls(gold: Any) -> None:
         spans = aligner.spans(theirs, own, text)
         assert groups[0] == [
             [place for place, span in enumerate(spans.student) if span == number]
-            for number in range(len(spans.word))
+            for number in range(len(spans.single))
         ]
         assert [len(group) for group in groups[1]] == [
-            spans.teacher.count(number) for number in range(len(spans.word))
+            spans.teacher.count(number) for number in range(len(spans.single))
         ]
-        seen += len(spans.word)
+        seen += len(spans.single)
     assert seen > 60
 
 

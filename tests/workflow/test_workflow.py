@@ -850,7 +850,9 @@ def test_a_full_or_read_only_disk_is_told_and_the_study_goes_on_when_mended(
     subprocess.run(["mount", "-o", "remount,ro", str(results)], check=True)
     output = miniature.snakemake(moved, *command, ok=False)
     (sentence,) = _sentences(output)
-    assert sentence.startswith(f"Error: {results} cannot be written, as its disk is read-only; mou")
+    assert sentence.startswith(
+        f"Error: {results} cannot be written because its disk is read-only; mou"
+    )
     assert "Execute" not in output  # before the first job
     subprocess.run(["mount", "-o", "remount,rw", str(results)], check=True)
 

@@ -266,7 +266,7 @@ def test_empty_and_endless_answers_are_told_in_the_report() -> None:
     empty, endless = answer_warnings("big", {"rows": 100, "finished": 40, "empty": 6})
     assert empty.startswith("6 of the 100 answers of big in its largest training set are empty")
     assert endless.startswith("60 of the 100 answers of big")
-    assert "do not end by themselves: raise its max_tokens" in endless
+    assert "reach max_tokens: raise it" in endless
 
 
 def test_a_question_beyond_the_context_is_a_user_error(plain: Any) -> None:
@@ -341,7 +341,7 @@ def test_a_read_only_folder_is_named_before_the_first_job(
     check_writable([tmp_path, tmp_path / "none"])
     assert list(tmp_path.iterdir()) == []
     folder = disk("ro")
-    with pytest.raises(UserError, match=f"^{folder} cannot be written, as its disk is rea"):
+    with pytest.raises(UserError, match=f"^{folder} cannot be written because its disk is rea"):
         check_writable([tmp_path, folder])
     full = disk("size=4k,nr_inodes=1")
     with pytest.raises(UserError, match=f"^no space is left on the disk that holds {full}"):
@@ -353,7 +353,7 @@ def test_what_a_disk_refuses_is_told_from_other_errors() -> None:
     assert disk_error(FileNotFoundError(errno.ENOENT, "none", "a"), "out") is None
     denied = disk_error(PermissionError(errno.EACCES, "Permission denied", "/data/x"), "out")
     assert denied is not None
-    assert denied.startswith("/data/x is not open to this user; correct its permissions and run")
+    assert denied.startswith("this user has no access to /data/x; correct its permissions and run")
     failed = ValueError("while saving")
     failed.__cause__ = OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
     quota = disk_error(failed, "results/a/out")

@@ -140,7 +140,7 @@ def test_results_whose_folder_is_a_link_are_as_written(results: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (None, "holds no provenance.json"), ("{}", "lists no outputs"), ("[]", "lists no outputs"),
+        (None, "has no provenance.json"), ("{}", "lists no outputs"), ("[]", "lists no outputs"),
         ("{", "provenance.json"),
     ],
 )  # fmt: skip
@@ -167,7 +167,7 @@ def test_the_program_says_how_many_and_fails_where_something_differs(results: Pa
     assert code == 2
     assert "report.html: differs from what the study wrote" in printed
     assert "8 of 9 files are as written (7 results, 2" in printed
-    assert f"Error: {results.parent} holds no provenance.json" in printed
+    assert f"Error: {results.parent} has no provenance.json" in printed
     assert json.loads((results / FILE).read_text())["schema"] == 1
 
 

@@ -146,7 +146,7 @@ class Interpolated:
         return cls(tuple(places), tuple(means), tuple(map(tuple, cells.values())))
 
     def read_off(self, flops: float) -> tuple[float, dict[Run, float]]:
-        """Read a loss off a straight line in log loss against log FLOPs between two sizes.
+        """Interpolate a loss on a straight line in log loss against log FLOPs between two sizes.
 
         log L(F) = (1 − u) log L_a + u log L_b, u = log(F/F_a) / log(F_b/F_a), for the sizes a and b
         on either side of F. By the delta method ∂L/∂L_a = (1 − u) L/L_a and ∂L/∂L_b = u L/L_b; a

@@ -1,9 +1,8 @@
 """Sentences of answers, from the templates in report/answers/.
 
 The template of a question, `<key>.j2`, defines the macros `question`, `answer` and `evidence`; each
-takes the `Answer`. An optional macro `label` replaces the
-answer's label. Templates that begin with `_` hold shared macros. No code parses a sentence: code
-reads the numbers of an answer.
+takes the `Answer`. An optional macro `label` replaces the answer's label. Templates that begin with
+`_` hold shared macros. No code parses a sentence: code reads the numbers of an answer.
 """
 
 import math

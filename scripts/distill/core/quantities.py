@@ -1,4 +1,4 @@
-"""Numbers, durations and sizes as a reader sees them."""
+"""Numbers, durations and sizes as text."""
 
 import math
 from typing import Any
@@ -15,12 +15,12 @@ def power_of_ten(power: int) -> str:
 
 
 def number(value: Any, digits: int = 3) -> str:
-    """Write a number for a reader: `digits` significant, thousands separated, 10ⁿ when extreme.
+    """Format a number with separated thousands, and with a power of ten if it is extreme.
 
-    Whole numbers given as int are written in full; null becomes an en dash.
+    Values of type int keep all digits; null and NaN become an en dash.
 
     Args:
-        value: A number or truth value of Python, numpy or pandas; or null.
+        value: A number or boolean of Python, numpy or pandas; or null.
         digits: Significant digits.
     """
     if value is None or str(value) == "<NA>":  # as pandas writes its null
@@ -45,13 +45,13 @@ def number(value: Any, digits: int = 3) -> str:
 
 
 def percent(share: float) -> str:
-    """Write a signed share as per cent, two significant digits."""
+    """Format a signed share as per cent, with two significant digits."""
     sign = "+" if share > 0 else ""
     return f"{sign}{number(100 * share, 2)} %"
 
 
 def duration(seconds: float | None, digits: int = 3) -> str:
-    """Write a time in the largest unit of which there are two; an en dash where unknown."""
+    """Format seconds in the largest unit that gives at least 2; None becomes an en dash."""
     if seconds is None:
         return "–"
     for unit, length in _DURATIONS:
@@ -61,7 +61,7 @@ def duration(seconds: float | None, digits: int = 3) -> str:
 
 
 def data_size(size: float | None, digits: int = 3) -> str:
-    """Write bytes with a decimal unit; an en dash where unknown."""
+    """Format bytes with a decimal unit; None becomes an en dash."""
     if size is None:
         return "–"
     for unit, length in _SIZES:
@@ -76,7 +76,7 @@ def whole(value: float | None) -> str:
 
 
 def short_count(value: float, digits: int = 3) -> str:
-    """Write a count in few characters: 12 k, 3.5 M."""
+    """Format a count briefly: 12 k, 3.5 M."""
     for unit, length in _COUNTS:
         if value >= length:
             return f"{number(value / length, digits)} {unit}"

@@ -106,8 +106,8 @@ def _convert_gguf(file: Path, folder: Path) -> None:
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     model.save_pretrained(folder)
-    words = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, **SAFE)
-    words.save_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, **SAFE)
+    tokenizer.save_pretrained(folder)
 
 
 def fetch_model(spec: dict[str, Any], manifest: str | Path) -> None:

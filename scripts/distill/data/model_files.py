@@ -92,8 +92,8 @@ def _check_weights(folder: Path, name: str) -> None:
 
 def _check_code(folder: Path, name: str, settings: dict[str, Any]) -> None:
     """Check that a model or tokenizer with custom code can be opened without it."""
-    words = _read(folder / "tokenizer_config.json")
-    if "auto_map" not in settings and "auto_map" not in words:
+    tokenizer_config = _read(folder / "tokenizer_config.json")
+    if "auto_map" not in settings and "auto_map" not in tokenizer_config:
         return
     from transformers import AutoConfig, AutoTokenizer
 

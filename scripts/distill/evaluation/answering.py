@@ -1,4 +1,4 @@
-"""Let a model answer prompts, greedily or by sampling; compare answers with a data set's own."""
+"""Let a model answer prompts, greedily or by sampling; compare answers with references."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -69,7 +69,7 @@ def draw_answers(
     formatting: dict[str, Any],
     settings: dict[str, Any],
 ) -> list[dict[str, Any]]:
-    """Answers drawn to rows of text; each row's noise depends on its id and the seed alone.
+    """Sampled answers to rows of text; each row's noise depends on its id and the seed alone.
 
     Args:
         model: The model in eval mode.

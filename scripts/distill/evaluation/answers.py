@@ -1,4 +1,4 @@
-"""What a model answers to instructions, scored."""
+"""A model's scored answers to instructions and held-out prompts."""
 
 import logging
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ def ask_model(
     spec: dict[str, Any],
     validation: Sequence[dict[str, Any]] = (),
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What a model answers: to verifiable instructions, and to held-out prompts.
+    """A model's answers to verifiable instructions and to held-out prompts.
 
     Args:
         model: The model in eval mode.

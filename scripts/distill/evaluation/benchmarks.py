@@ -1,9 +1,8 @@
 """Tasks of lm-evaluation-harness (Gao et al. 2024, "A framework for few-shot language model
 evaluation"): load one with its data, and score a model on it.
 
-A score keeps what each document gave, where it is their mean, so that two models can be compared
-document by document. No remote code is run: neither a model's, nor a metric's of the hub, nor any
-that a model wrote.
+A score that is a mean keeps each document's value, so that two models can be compared document by
+document. No remote code is run: no model's, no metric's from the hub, and none that a model wrote.
 """
 
 import difflib
@@ -62,7 +61,7 @@ class Loaded:
 
 
 class _Counting(HFLM):
-    """A model that counts the prompts that its context is too short for: they lose their start."""
+    """A model that counts the prompts that its context truncates at the start."""
 
     cut = 0
 
@@ -77,7 +76,7 @@ class _Counting(HFLM):
 
 
 def load_task(spec: Mapping[str, Any]) -> Loaded:
-    """Load a task with its data: from the cache, or from the hub unless that is switched off.
+    """Load a task with its data: from the cache, or from the hub unless offline.
 
     Args:
         spec: task (its name), include (folder of your own tasks, or None), metric, fewshot.
@@ -127,7 +126,7 @@ _UNSAFE = (
 
 
 def _check(where: str, loaded: Loaded, spec: Mapping[str, Any]) -> None:
-    """Check what a config asks of a task."""
+    """Check that a task can be evaluated as configured."""
     parts = list(loaded.parts.values())
     if any(getattr(part, "UNSAFE_CODE", False) for part in parts):
         raise UserError(f"{where}: {_UNSAFE}")
@@ -163,7 +162,7 @@ def _check(where: str, loaded: Loaded, spec: Mapping[str, Any]) -> None:
 
 
 def prepare_benchmark(spec: dict[str, Any], out: str | Path) -> None:
-    """Load a task with its data and write down what it is.
+    """Load a task with its data and record its description.
 
     Args:
         spec: Of the task, see `load_task`.
@@ -339,7 +338,7 @@ def _documents(
 def _chance(
     parts: Mapping[str, Any], samples: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> float | None:
-    """What guessing scores on multiple choice: the mean over documents of one in the choices."""
+    """Chance score on multiple choice: the mean over documents of 1 / choices."""
     odds = []
     for name, part in parts.items():
         if part.OUTPUT_TYPE != "multiple_choice" or getattr(part, "multiple_target", 0):
@@ -353,7 +352,7 @@ def _versions() -> dict[str, str]:
 
 
 def plain(value: Any) -> Any:
-    """A record of the harness as plain JSON: what JSON has no word for becomes text or null."""
+    """A record of the harness as plain JSON: other types become text or null."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

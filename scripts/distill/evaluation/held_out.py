@@ -1,4 +1,4 @@
-"""Judge a model: on held-out teacher text, a reference text and verifiable instructions."""
+"""Evaluate a model on held-out teacher text and on a reference text."""
 
 import logging
 import math
@@ -23,7 +23,7 @@ _MOST_NATS = 700.0
 
 
 def _by_length(examples: Sequence[Example], size: int) -> list[list[int]]:
-    """Batches of example numbers of like length, longest first."""
+    """Batches of example numbers of similar length, longest first."""
     lengths = [len(example.tokens) for example in examples]
     order = sorted(range(len(examples)), key=lambda number: (-lengths[number], number))
     return [order[start : start + size] for start in range(0, len(order), size)]
@@ -51,10 +51,10 @@ def _score_rows(
         [rows] each: nats, confidence, correct and, with a teacher, teacher_nats, kl and agree;
         and floor, where the vocabulary is trimmed.
     """
-    rows, words = logits.shape
-    student = room[0, :rows, :words].copy_(logits)
+    rows, width = logits.shape
+    student = room[0, :rows, :width].copy_(logits)
     best = likeliest(student).unsqueeze(1)
-    confidence = torch.softmax(student, -1, out=room[1, :rows, :words]).gather(1, best)
+    confidence = torch.softmax(student, -1, out=room[1, :rows, :width]).gather(1, best)
     log_mass = student.gather(1, best) - confidence.log()  # log of the sum of exponentials
     scores = {
         "nats": log_mass - student.gather(1, targets),
@@ -73,9 +73,9 @@ def _score_rows(
         their_log_mass = scaled.amax(-1, keepdim=True) - q.amax(-1, keepdim=True).log()
         scores["teacher_nats"] = their_log_mass - scaled.gather(1, targets)
         # Heads padded to different widths: ids beyond the tokenizer's are not text.
-        shared = min(words, teacher.shape[1])
+        shared = min(width, teacher.shape[1])
         q, scaled, student = q[:, :shared], scaled[:, :shared], student[:, :shared]
-        mine = best if shared == words else likeliest(student).unsqueeze(1)
+        mine = best if shared == width else likeliest(student).unsqueeze(1)
         scores["agree"] = likeliest(scaled).unsqueeze(1) == mine
         if vocabulary is not None:
             scores["floor"] = vocabulary.floor(q, scaled - their_log_mass).unsqueeze(1)
@@ -274,8 +274,11 @@ def reference_metrics(
 ) -> dict[str, Any]:
     """Loss and bits per byte on a text that no teacher of the study wrote.
 
-    Each passage stands alone, after BOS where the tokenizer has one (else its first token is not
-    scored), and is cut to `max_tokens`; no EOS is scored.
+    Each passage is scored separately, after BOS where the tokenizer has one (else its first token
+    is not scored), and is cut to `max_tokens`; no EOS is scored.
+
+    Returns:
+        loss and loss_stderr (nats per token), bits_per_byte, passages and tokens.
     """
     examples, covered = [], 0
     for passage in passages:

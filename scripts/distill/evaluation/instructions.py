@@ -104,7 +104,7 @@ def _checkers() -> dict[str, Any]:
 
 
 def check_response(instruction: Instruction, response: str) -> bool:
-    """Say whether `response` meets every constraint, by the strict rule of IFEval (Zhou 2023).
+    """Whether `response` meets every constraint, by the strict rule of IFEval (Zhou 2023).
 
     An empty response fails, as does one that is only white space or an open thinking block. The
     detection of languages is seeded, so the verdict depends on the arguments alone. As in IFEval,
@@ -112,7 +112,7 @@ def check_response(instruction: Instruction, response: str) -> bool:
 
     Raises:
         ValueError: the instruction has an unknown type or lacks an argument, or has one too many.
-        Exception: whatever a checker raises, for that is a fault of the instruction.
+        Exception: whatever a checker raises, which is a fault of the instruction.
     """
     from if_verifiable.common import strip_thinking
     from langdetect import DetectorFactory

@@ -59,7 +59,7 @@ def _served_nats(rows: Sequence[dict[str, Any]], served: Sequence[dict[str, Any]
 
 @dataclass(frozen=True)
 class _Subject:
-    """The model that is evaluated, opened."""
+    """The evaluated model, loaded."""
 
     folder: Path
     model: Any
@@ -120,7 +120,7 @@ def _trained_types(
 
 
 def _training_record(training: dict[str, Any]) -> dict[str, Any]:
-    """What metrics.json repeats of a student's training record."""
+    """The part of a student's training record that metrics.json repeats."""
     record = {name: training[name] for name in _FROM_TRAINING}
     # Not of a student that was not trained.
     record |= {name: training.get(name) for name in ("precision", *Energy().record())}
@@ -151,6 +151,22 @@ def _responses(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def _instructed(
+    subject: _Subject,
+    rows: Sequence[dict[str, Any]],
+    passages: Sequence[str],
+    spec: dict[str, Any],
+    validation: Sequence[str | Path],
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Metrics on answers to instructions and on the reference text, and the answers."""
+    model, tokenizer = subject.model, subject.tokenizer
+    tuned = read_rows(validation)[: spec["reference_answers"]] if validation else []
+    sections, answers = ask_model(model, tokenizer, rows, spec, tuned)
+    most, size = spec["reference"]["max_tokens"], spec["batch_size"]
+    sections["reference"] = reference_metrics(model, tokenizer, passages, most, size)
+    return sections, answers
+
+
 def evaluate_model(
     model: str | Path,
     texts: Sequence[str | Path],
@@ -179,8 +195,7 @@ def evaluate_model(
         metrics: Output, JSON.
         responses: Output, JSON lines.
         served: The server's answers that the text was taken from, where they give its loss.
-        validation: Text for the validation prompts, of which as many are answered; none where the
-            study does not ask for that.
+        validation: Text for the validation prompts, if the study answers them.
 
     Raises:
         UserError: The text does not fit the model; a loss has no finite perplexity; memory ran out.
@@ -210,10 +225,7 @@ def evaluate_model(
         if on_corpus:
             sections = evaluate_on_corpus(opened, tokenizer, rows, passages, spec)
         else:
-            tuned = read_rows(validation)[: spec["reference_answers"]] if validation else []
-            sections, answers = ask_model(opened, tokenizer, rows, spec, tuned)
-            most, size = spec["reference"]["max_tokens"], spec["batch_size"]
-            sections["reference"] = reference_metrics(opened, tokenizer, passages, most, size)
+            sections, answers = _instructed(subject, rows, passages, spec, validation)
         record: dict[str, Any] = {
             "schema": 1,
             "spec": spec,

@@ -1,5 +1,4 @@
-"""Time greedy generation at batch 1, prefill and decoding apart, or an encoder's forward pass; with
-the memory it takes."""
+"""Time and memory of greedy generation at batch 1, or of an encoder's forward pass."""
 
 import gc
 import inspect
@@ -64,11 +63,11 @@ def measure_efficiency(
 
     Args:
         model_dir: directory with `config.json` and safetensors weights of a causal model. Nothing
-            is downloaded and no code of the model's runs.
+            is downloaded, and the model's code is never run.
         new_tokens: tokens generated per repeat, at least 2.
         prompt_tokens: length of the prompt, at least 1.
-        repeats: timed runs, at least 1; reports should use 10 or more.
-        warmup: runs before the timed ones, not timed.
+        repeats: timed runs, at least 1; 10 or more for reports.
+        warmup: untimed runs before them.
         threads: PyTorch's intra-op threads; the earlier number is put back afterwards.
         precision: "fp32" or "bf16", the type of weights, activations and cache.
         device: "cpu" or "cuda".
@@ -97,9 +96,8 @@ def measure_efficiency(
         - new_tokens, prompt_tokens, repeats, warmup, threads, precision, device, device_name.
 
     Raises:
-        UserError: an argument is out of range, CUDA is asked for and missing, the directory does
-            not hold a loadable causal model, its architecture is one whose FLOPs are not counted,
-            or prompt and new tokens do not fit its context.
+        UserError: an argument is out of range, CUDA is missing, the model cannot be loaded, its
+            FLOPs cannot be counted, or prompt and new tokens exceed its context.
     """
     _check_arguments(
         threads,
@@ -110,8 +108,8 @@ def measure_efficiency(
         repeats=(repeats, 1),
         warmup=(warmup, 0),
     )
-    what = f"a prompt of {prompt_tokens} and {new_tokens} new tokens exceed"
-    _check_context(model_dir, prompt_tokens + new_tokens, what)
+    exceeding = f"a prompt of {prompt_tokens} and {new_tokens} new tokens exceed"
+    _check_context(model_dir, prompt_tokens + new_tokens, exceeding)
 
     def generate(model: Any) -> Timing:
         prompt = _prompt(model.config.vocab_size, (1, prompt_tokens), device)
@@ -206,7 +204,7 @@ def _measured(
     device: str,
     quantisation: str,
 ) -> tuple[list[Any], FlopModel, dict[str, Any]]:
-    """What each repeat of some work with a model returns, the model's FLOPs, and its record."""
+    """The result of each repeat of some work with a model, the model's FLOPs, and its record."""
     threads_before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

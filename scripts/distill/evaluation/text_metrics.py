@@ -1,4 +1,4 @@
-"""Likeness of an answer to a reference text: BLEU and ROUGE-L, without any download."""
+"""Similarity of an answer to a reference text: BLEU and ROUGE-L, without any download."""
 
 import functools
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ def sentence_bleu(reference: str, answer: str) -> float:
     Sentence-Level BLEU", as NLTK computes it: the k-th order of n-grams without a match gets the
     count log(tokens of the answer) / (5 * 2^k). Implementations differ here; compare with NLTK's.
 
-    What follows for short answers: without any token of the reference, or without any token, the
+    For short answers: without any token of the reference, or without any token, the
     score is 0. With two or three tokens there is no 4-gram, and an order without n-grams counts as
     unmatched: an exact copy of two scores 0.22, of three 0.58. With one token the logarithm is 0
     and NLTK drops the unmatched orders instead: an exact copy of one scores 1. No score exceeds 1.

@@ -127,7 +127,7 @@ def grid_laws(
     """Per group, the smooth law over size whose exponents are reported.
 
     A law of size and data before one of size alone; among those the best, else the first of
-    `FORMS`. A law that knows repeats counts only where it is the best.
+    `FORMS`. A law with repeats counts only if it is the best.
     """
     chosen: dict[tuple[str, ...], FittedLaw] = {}
     for law in laws:
@@ -151,7 +151,7 @@ def _rank(law: FittedLaw) -> tuple[bool, bool, int]:
 
 
 def label_of(selected: Mapping[str, Any]) -> str:
-    """Name a group of runs, by what of its keys says something."""
+    """Name a group of runs by its non-empty keys."""
     parts = []
     for key, pattern in (
         ("student", "student {}"),

@@ -134,7 +134,7 @@ class Fitting:
         alone = self._at_level(
             group, "tokens", level, "other tokens than the largest number with most sizes"
         )
-        # What a broken law lacks was said of the law of size and data.
+        # The law of size and data already recorded what a broken law lacks.
         able = [law for law in laws if law.plain or not lacks(law, alone.points)]
         self._compete(alone, able, best)
 
@@ -162,7 +162,7 @@ class Fitting:
     def fit_pilots(self) -> None:
         """Refit chosen laws of the loss to growing prefixes of their runs.
 
-        One law answers for a group: over all parameters, else of each student.
+        A group has one pilot law: over all parameters, else one per student.
         """
         joint = [
             one["selected"] for one, _, _ in self._chosen if one["selected"]["size"] == "params"
@@ -218,7 +218,7 @@ class Fitting:
         return replace(group, points=group.points.where(keep), dropped=[*group.dropped, *dropped])
 
     def _with_and_without_repeats(self, group: Group, over: str) -> tuple[bool, Group]:
-        """Laws that know repeats, on all runs; then the others, at the commonest epochs.
+        """Laws with repeats, on all runs; then the others, at the commonest epochs.
 
         Returns:
             Whether a law was fitted, and the runs at the commonest epochs.
@@ -234,7 +234,7 @@ class Fitting:
         return fitted or plain, group
 
     def _refuse(self, law: Law, group: Group, reason: str | None) -> None:
-        """Record a refusal; that of a limit of another law is the other's."""
+        """Record a refusal; the refusal of a special case is that of the general law."""
         if not law.limit_of:
             self.refused.append(
                 {
@@ -282,7 +282,7 @@ class Fitting:
         winner, choice, fits = choose(able, points, self.settings, fitter)
         for place, fitted in enumerate(fits):
             won = place == winner
-            # The largest size step is the winner's alone: a second look would make it a choice.
+            # Only the winner is evaluated on the largest step: else the step would select a law.
             held = (
                 evaluate_holdout(fitted.law, able, points, self.settings, fitter) if won else None
             )

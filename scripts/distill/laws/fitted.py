@@ -79,7 +79,7 @@ class FittedLaw:
         x = self.law.centred(checked, state["centre"])
         log, gradient = self.law.curve(np.array(state["theta"], dtype=np.float64), x)
         curve, run = half_widths(gradient, uncertainty_of(state), state["level"], test_set)
-        # Far outside the fitted range a width may overflow: then the end is infinite, and honest.
+        # Far outside the fitted range a width may overflow: then that end is infinite.
         with np.errstate(over="ignore"):
             return Predictions(
                 value=np.exp(log),

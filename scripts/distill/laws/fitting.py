@@ -1,8 +1,8 @@
 """Fit a law: the sum of Huber losses of log residuals, minimised by L-BFGS-B from many starts.
 
-All starts first go down together by damped Gauss-Newton steps (Levenberg-Marquardt, vectorised over
-starts), on a wider Huber loss that is smooth near the minimum; L-BFGS-B takes the best of them to
-the end.
+All starts first descend together by damped Gauss-Newton steps (Levenberg-Marquardt, vectorised over
+starts), on a wider Huber loss that is smooth near the minimum; L-BFGS-B refines the best of
+them.
 
 Hoffmann et al. 2022, approach 3. The sum, not the mean: with the mean, tolerances stop the search
 early (Besiroglu et al. 2024, Chinchilla scaling: a replication attempt).

@@ -1,6 +1,9 @@
 """Every scaling law: its terms, with derivatives, and one entry of `FORMS` that states its needs.
 
-docs/contribute/add_a_law.md shows how to add one.
+A term is a function of p, its internal parameters (..., P, 1), and x, the centred log inputs
+(epochs plain), shape (n,) each. It returns its log, shape (..., n), and the log's derivatives by
+its parameters.
+docs/contribute/add_a_law.md shows how to add a law.
 """
 
 from collections.abc import Sequence
@@ -15,7 +18,7 @@ BREAK_WIDTH = 0.2
 
 
 def floor(p: Array, x: Inputs) -> tuple[Array, list[Array]]:
-    """A constant: what no size and no data removes."""
+    """A constant: the irreducible part."""
     one = np.ones_like(next(iter(x.values())))
     return p[..., 0, :] * one, [one]
 
@@ -44,7 +47,7 @@ def broken_size(p: Array, x: Inputs) -> tuple[Array, list[Array]]:
 
 
 def repeated_data(p: Array, x: Inputs) -> tuple[Array, list[Array]]:
-    """A power of D', what repeated tokens are worth in unique ones."""
+    """A power of D', repeated tokens in equivalent unique tokens."""
     beta, rate = np.exp(p[..., 1, :]), np.exp(p[..., 2, :])
     repeats = x["epochs"] - 1.0
     left = np.exp(-repeats / rate)
@@ -97,7 +100,7 @@ def _teacher(p: Array, x: Inputs) -> tuple[Array, list[Array]]:
 
 
 def _distilled(reduced: bool) -> Term:
-    """What the student adds to the teacher's loss, Busbridge et al. 2025, Eq. 8.
+    """The student's excess over the teacher's loss, Busbridge et al. 2025, Eq. 8.
 
     The supervised law's six coefficients come first, then c0, the bracket's and the joined term's.
     """
@@ -422,7 +425,7 @@ LAWS["loss"]["supervised"] = SUPERVISED
 
 
 def laws_over(target: str, *over: Over) -> list[Law]:
-    """The laws of a target that span such runs, in the order of `FORMS`."""
+    """The laws of a target over `over`, in the order of `FORMS`."""
     return [law for law in LAWS[target].values() if law.over in over]
 
 

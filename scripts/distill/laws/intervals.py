@@ -31,7 +31,7 @@ _AMPLITUDE_FACTOR = 100.0
 
 @dataclass(frozen=True)
 class Uncertainty:
-    """What prediction with intervals needs beside the coefficients.
+    """Covariances and variances that intervals need in addition to the coefficients.
 
     Attributes:
         by_run: Covariance of internal parameters per unit of variance of single runs, (P, P).
@@ -110,10 +110,10 @@ def uncertainty(
     scale = np.linalg.norm(fit.jacobian, axis=0)
     scale = np.where(scale > 0, scale, 1.0)
     left, singular, right = np.linalg.svd(fit.jacobian / scale, full_matrices=False)
-    # A direction that the points do not see at all keeps a huge variance, not none.
+    # A direction that the points do not determine keeps a huge variance, not 0.
     singular = np.maximum(singular, 1e-7 * singular[0])
     hat = (right.T / singular) @ left.T / scale[:, None]
-    # What of the residuals no parameter can take up: the same noise whichever estimate was used.
+    # Residuals outside the parameters' span: the same noise for either estimate.
     free = fit.residuals - left @ (left.T @ fit.residuals)
     variances, doubt = _variances(free, left, sharing)
     inflation = huber_inflation(delta / np.sqrt(variances.sum()))
@@ -139,10 +139,10 @@ _LEAST_VARIANCE = 1e-20
 
 
 def _shared_directions(sharing: Array, left: Array) -> tuple[Array, Array]:
-    """The directions that draws' noise has within those that no parameter reaches.
+    """Directions of the draws' noise outside the parameters' span.
 
-    Runs of one draw and size have it all in common, so there are no more directions than such
-    cells, however many seeds each holds.
+    Runs of one draw and size share all of it, so there are at most as many directions as such
+    cells, for any number of seeds.
 
     Returns:
         Variance along each, shape (g,), and the directions, orthonormal, shape (n, g).

@@ -1,4 +1,4 @@
-"""How small a pilot predicts the largest runs: a law refitted to growing prefixes of the runs."""
+"""How small a pilot predicts the largest runs: a law refitted to growing subsets of the runs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -63,7 +63,7 @@ def pilot_ladder(
 def smallest_pilots(ladder: Sequence[Mapping[str, Any]]) -> dict[float, Mapping[str, Any] | None]:
     """Per bound of `WITHIN`, the smallest pilot that meets it with all larger ones meeting it too.
 
-    A pilot that meets it by luck, before a larger one that misses it, does not count.
+    A pilot that meets it before a larger pilot misses it does not count.
     """
     smallest: dict[float, Mapping[str, Any] | None] = {}
     for bound in WITHIN:

@@ -65,7 +65,7 @@ def trained_rows(runs: pd.DataFrame, references: Mapping[str, Any] | None) -> pd
 
 
 def _numbers(rows: pd.DataFrame, column: str) -> pd.Series:
-    """A column as finite floats, null where it is not one."""
+    """A column as finite floats, null elsewhere."""
     if column not in rows:
         return pd.Series(np.nan, index=rows.index, dtype=float)
     values = pd.to_numeric(rows[column], errors="coerce").astype(float)

@@ -1,7 +1,7 @@
 """The distillation law in its two stages: supervised runs first, distilled ones on top.
 
 Busbridge et al. 2025, Distillation scaling laws: L~_S, the loss of the same student trained without
-a teacher, enters the law of distilled students. Its own error must enter theirs.
+a teacher, enters the law of distilled students. The error of the first stage enters the second.
 """
 
 from dataclasses import dataclass, replace

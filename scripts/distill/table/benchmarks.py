@@ -1,4 +1,4 @@
-"""Scores on benchmarks in the runs table, and beside it against the teacher's."""
+"""Benchmark scores in the runs table, and in references.json against the teacher's."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -67,7 +67,7 @@ def benchmark_summary(
     students: Mapping[tuple[Run, str], Record],
     teachers: Mapping[tuple[str, str], Record],
 ) -> dict[str, Any]:
-    """What references.json says of benchmarks.
+    """The entry `benchmarks` of references.json.
 
     Returns:
         tasks (what each is), teachers (by name and task: value, stderr, cut) and cells: per cell

@@ -67,7 +67,13 @@ def read_responses(path: str | Path, written: str | None) -> list[dict[str, Any]
 
 
 def normalised_loss(loss: float, entropy: float, teacher: float) -> float:
-    """1 at the teacher's loss, 0 at the unigram entropy of the held-out tokens and above it."""
+    """1 at the teacher's loss and below it, 0 at the unigram entropy and above it, else linear.
+
+    Args:
+        loss: The student's held-out loss, nats per token.
+        entropy: Unigram entropy of the held-out tokens, nats per token.
+        teacher: The teacher's loss on them, nats per token.
+    """
     if loss <= teacher:
         return 1.0
     return (entropy - loss) / (entropy - teacher) if loss < entropy else 0.0
@@ -83,10 +89,18 @@ def combined_scores(
 ) -> dict[str, float | None]:
     """The combined scores of a run.
 
-    `combined` is study 1's formula as published; it adds unlike units, so tokens/s swamps the rest.
+    `combined` is study 1's formula as published; it adds different units, so tokens/s dominates.
     `combined_normalised` has fixed anchors: the normalised loss and speed / (speed + teacher's),
-    which is one half at the teacher's speed. Adding a run changes no other run's score. None where
-    nothing was asked.
+    which is one half at the teacher's speed. Adding a run changes no other run's score. None if
+    no instructions were answered.
+
+    Args:
+        weights: Of perplexity, pass_rate and tokens_per_second in `combined`.
+        perplexity: On held-out text.
+        pass_rate: Share of instructions met, in [0, 1].
+        speed: Tokens per second.
+        score: `normalised_loss`.
+        teacher_speed: Tokens per second of the teacher; None if unknown.
     """
     if pass_rate is None:
         return dict.fromkeys(("combined", "combined_normalised", "combined_mean"))
@@ -111,7 +125,7 @@ _LIVE = {"bytes_per_token": 0.0, "kept_mass": 1.0, "entropy": None, "manifest": 
 
 
 def _with_live(training: Mapping[str, Any], costs: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's costs with those of the teacher that it asked, which no other run can share."""
+    """A run's costs with those of its live teacher, which no other run can share."""
     live = training.get("target_flops", 0)
     return {**costs} | {
         name: costs[name] + live for name in ("target_flops", "target_flops_amortised")
@@ -235,10 +249,9 @@ def collect(
             shards (per run, its place in `shards` or None), decisions (likewise), efficiency
             (per run), teachers (name, place in `efficiency`), in the order of `teachers`,
             searches (names), methods (the settings of each) and, if any teacher is trained by the
-            study, trained (name and values of `Run`, in the order of `trained`); if any benchmark
-            is named, benchmarks: tasks (names), runs (place in `runs` and task) and teachers (name
-            and task), these two together in the order of `benchmarks`; and uncounted, the teachers
-            whose FLOPs are not known, if there are any.
+            study, trained (name and values of `Run`, in the order of `trained`); with benchmarks,
+            benchmarks: tasks (names), runs (place in `runs` and task) and teachers (name and task),
+            in the order of `benchmarks`; and uncounted, the teachers whose FLOPs are not known.
         metrics: metrics.json per run.
         responses: responses.jsonl per run, then per teacher.
         shards: Training sets, each once.
@@ -282,8 +295,7 @@ def collect(
     record["methods"] = spec["methods"]
     record["caches"] = {run.cache: cache for run, cache in caches.items() if cache}
     record["curations"] = curation_counts(shard_record)
-    search_paths = zip(spec["searches"], searches, strict=True)
-    record["searches"] = {name: read_json(path) for name, path in search_paths}
+    record["searches"] = dict(zip(spec["searches"], map(read_json, searches), strict=True))
     teacher_runs = zip(spec.get("trained", []), trained, strict=True)
     taught = {name: (Run(*run), path) for (name, *run), path in teacher_runs}
     add_training(record["teachers"], taught)
@@ -291,14 +303,24 @@ def collect(
         table = add_benchmarks(table, record, benchmark_plan, runs, benchmarks)
     write_runs(table, out["runs"], out["csv"])
     write_json(out["references"], record)
-    sums = [one.get("responses_sha256") for one in (*records.values(), *teacher_records.values())]
-    answers = [
-        [row for row in read_responses(path, written) if row["set"] == "test"]  # all that is shown
-        for path, written in zip(responses, sums, strict=True)
-    ]
+    answers = _test_answers(responses, [*records.values(), *teacher_records.values()])
     student_answers = dict(zip(runs, answers[: len(runs)], strict=True))
     teacher_answers = dict(zip(names, answers[len(runs) :], strict=True))
     write_json(out["samples"], qualitative_samples(student_answers, teacher_answers))
+
+
+def _test_answers(
+    files: Sequence[str], records: Sequence[dict[str, Any]]
+) -> list[list[dict[str, Any]]]:
+    """The answers to held-out prompts in each file of responses, checked by its record."""
+    return [
+        [
+            row
+            for row in read_responses(file, record.get("responses_sha256"))
+            if row["set"] == "test"
+        ]
+        for file, record in zip(files, records, strict=True)
+    ]
 
 
 def _text_warnings(spec: Mapping[str, Any], shards: Mapping[Run, dict[str, Any]]) -> list[str]:

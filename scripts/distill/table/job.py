@@ -1,4 +1,4 @@
-"""Take over a user's own table, from a file to files."""
+"""Read a user's own table, from a file to files."""
 
 from pathlib import Path
 from typing import Any

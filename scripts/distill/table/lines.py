@@ -21,7 +21,7 @@ _TEXT_ALONE = ("", NO_CACHE)
 
 
 def prepare_runs(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return a checked copy of a runs table, whoever made it.
+    """Return a checked copy of a runs table.
 
     Needed columns: student, method, samples and loss (nats per token). Names that are missing
     become empty, `draw` counts the runs of a cell, `perplexity` is exp(loss).
@@ -56,12 +56,12 @@ def prepare_runs(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def has_values(table: pd.DataFrame, column: str) -> bool:
-    """Tell whether a table has a column with at least one number in it."""
+    """Whether a table has a column with at least one number in it."""
     return column in table and bool(pd.to_numeric(table[column], errors="coerce").notna().any())
 
 
 def mean_of(rows: pd.DataFrame, column: str) -> float | None:
-    """Return the mean of a column, None where it holds nothing."""
+    """Return the mean of a column, None if it is empty."""
     return float(pd.to_numeric(rows[column]).mean()) if has_values(rows, column) else None
 
 
@@ -236,7 +236,7 @@ def steady(line: Line, column: str) -> float | None:
 
 
 def alike(one: Line, other: Line, *besides: str) -> bool:
-    """Tell whether two lines agree in teacher, student, curation, cache, init and group.
+    """Whether two lines agree in teacher, student, curation, cache, init and group.
 
     Args:
         one: a line.
@@ -251,7 +251,7 @@ def alike(one: Line, other: Line, *besides: str) -> bool:
 
 
 def same_method(one: Line, other: Line, settings: Settings, *besides: str) -> bool:
-    """Tell whether two lines' methods are known to differ at most in some training settings.
+    """Whether two lines' methods are known to differ at most in some training settings.
 
     Args:
         one: a line.
@@ -275,7 +275,7 @@ def _without(method: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]
 
 
 def train_setting(line: Line, settings: Settings, key: str) -> Any:
-    """Return a method's own entry of `train`; None where it has none or is not known."""
+    """Return a method's own entry of `train`; None if it is absent or unknown."""
     method = (settings.get("methods") or {}).get(line.method) or {}
     return (method.get("train") or {}).get(key)
 

@@ -76,7 +76,7 @@ class TargetReader:
         else `ids` and `p` [tokens, k], `entropy` [tokens] and for top_k_tail `tail` [tokens];
         `layers` [tokens, layers, width] where the method matches layers. By spans, targets are of
         the teacher's tokens: `own_spans` and `their_spans` number the span of each token on either
-        side, `their_ids` are the teacher's tokens, and `words` [spans] is `Spans.word`.
+        side, `their_ids` are the teacher's tokens, and `single` [spans] is `Spans.single`.
         """
         batch: dict[str, Any] = collate([item.example for item in items], pad)
         mask = torch.zeros_like(batch["input_ids"], dtype=torch.bool)
@@ -115,18 +115,18 @@ class TargetReader:
 def _numbered(items: Sequence[Item]) -> dict[str, torch.Tensor]:
     """The spans of several rows, numbered one after another."""
     student_spans, teacher_spans, ids = list[int](), list[int](), list[int]()
-    words = list[bool]()
+    single = list[bool]()
     for item in items:
         assert item.row is not None
         assert item.spans is not None
-        first = len(words)
+        first = len(single)
         student_spans += [first + span for span in item.spans.student]
         teacher_spans += [first + span for span in item.spans.teacher]
         ids += list(item.row["response_ids"])[: len(item.spans.teacher)]
-        words += item.spans.word
+        single += item.spans.single
     numbered = {"own_spans": student_spans, "their_spans": teacher_spans, "their_ids": ids}
     tensors = {name: torch.tensor(values, dtype=torch.long) for name, values in numbered.items()}
-    return tensors | {"words": torch.tensor(words, dtype=torch.bool)}
+    return tensors | {"single": torch.tensor(single, dtype=torch.bool)}
 
 
 def _packed(decoded: Sequence[tuple[Targets, slice]]) -> dict[str, torch.Tensor]:

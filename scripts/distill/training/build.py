@@ -134,8 +134,8 @@ def _objective(
     elif teacher is not None:
         aligner = Aligner(load_tokenizer(teacher), tokenizer)
     head = load_head(heads[0], device()) if heads else None
-    words = aligner.words if aligner else None
-    return Objective(spec["method"], cache, head, vocabulary, words), aligner
+    shared_ids = aligner.shared_ids if aligner else None
+    return Objective(spec["method"], cache, head, vocabulary, shared_ids), aligner
 
 
 def _scaled_rate(train: dict[str, Any], config: Any) -> dict[str, Any]:

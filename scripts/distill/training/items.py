@@ -24,6 +24,14 @@ def load_items(
 ) -> tuple[list[Item], TargetReader | None]:
     """Training examples of a shard, and the reader of their soft targets if the method has any.
 
+    Args:
+        shard: Parquet file of the training set.
+        tokenizer: The student's.
+        spec: shard, formatting, method and train.
+        objective: The method's loss.
+        config: The student's model config.
+        aligner: For spans, of the teacher's and the student's tokens.
+
     Raises:
         UserError: The soft targets are of another tokenizer than the student's, or are read by
             spans and are not; or the student is a causal model and its rows are masked chunks, or

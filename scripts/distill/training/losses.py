@@ -247,7 +247,16 @@ FUNCTIONS: dict[str, Callable[..., tuple[torch.Tensor, torch.Tensor]]] = {
 
 # Divergences over the whole vocabulary, and over its k most likely tokens and the rest
 def logit_gradient(s: torch.Tensor, slope: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """The weighted gradient with respect to the logits of s. Overwrites s and slope."""
+    """The weighted gradient with respect to the logits of s. Overwrites s and slope.
+
+    Args:
+        s: Student's probabilities, [rows, classes].
+        slope: Derivative of the divergence by log s, [rows, classes].
+        weights: [rows].
+
+    Returns:
+        [rows, classes].
+    """
     return slope.sub_(s.mul_(slope.sum(-1, keepdim=True))).mul_(weights.unsqueeze(1))
 
 

@@ -41,9 +41,10 @@ class Objective:
         cache: The cache's spec; None for cross-entropy alone.
         head: The teacher's output head, for final_hidden.
         vocabulary: The student's, where it is trimmed: labels and logits are in it, targets in
-            the full one. Losses then compare classes, all dropped words being one; cross-entropy
-            and the sparse forward KL are of the full words (see `distill.models.vocabulary`).
-        words: For spans, the student's id of each word that both vocabularies hold, by the
+            the full one. Losses then compare classes, with all dropped tokens as one class;
+            cross-entropy and the sparse forward KL are over the full vocabulary (see
+            `distill.models.vocabulary`).
+        shared_ids: For spans, the student's id of each token of both vocabularies, by the
             teacher's.
 
     Raises:
@@ -56,11 +57,12 @@ class Objective:
         cache: Mapping[str, Any] | None = None,
         head: OutputHead | None = None,
         vocabulary: Vocabulary | None = None,
-        words: Mapping[int, int] | None = None,
+        shared_ids: Mapping[int, int] | None = None,
     ) -> None:
         self.method, self.cache, self.head = method, cache, head
         self.vocabulary = vocabulary
-        self.words = torch.tensor(sorted((words or {}).items()), dtype=torch.long).view(-1, 2)
+        pairs = sorted((shared_ids or {}).items())
+        self.shared_ids = torch.tensor(pairs, dtype=torch.long).view(-1, 2)
         self.soft = soft_losses(method)
         self.needs_states = bool(method["hidden"] or method["embedding"])
         if cache is not None:
@@ -104,7 +106,7 @@ class Objective:
                 torch.nn.init.eye_(layers["embedding"].weight)
         return layers
 
-    def kept(self, batch: Mapping[str, Any]) -> torch.Tensor:
+    def logit_positions(self, batch: Mapping[str, Any]) -> torch.Tensor:
         """Positions [batch, length] whose logits are needed: none to match hidden states alone."""
         mask = batch["shift_labels"] != -100
         if self.method["ce"] == 0:
@@ -135,7 +137,7 @@ class Objective:
             counts: From `counts`, of the whole batch.
         """
         method, terms = self.method, {}
-        keep = self.kept(batch)
+        keep = self.logit_positions(batch)
         labels = batch["shift_labels"][keep]
         answers = labels != -100
         loss = logits.new_zeros((), dtype=torch.float32)
@@ -192,7 +194,7 @@ class Objective:
         weights: torch.Tensor,
         temperature: float = 1.0,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """`sparse_cross_entropy` of the full words."""
+        """`sparse_cross_entropy` over the full vocabulary."""
         loss, nll = sparse_cross_entropy(logits, ids, weights, temperature)
         if self.vocabulary is None:
             return loss, nll
@@ -283,15 +285,15 @@ class Objective:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The loss of aligned spans, and its value per span.
 
-        Where a span is one token on both sides, a word of both vocabularies: `shared_kl` of the
-        next word. Any other: `likelihood_gap` of its text.
+        A span that is one token of both vocabularies: `shared_kl` of that token. Any other:
+        `likelihood_gap` of its text.
         """
-        temperature, words = self.method["temperature"], batch["words"]
-        student_words, is_word = words[batch["own_spans"]], words[batch["their_spans"]]
+        temperature, single = self.method["temperature"], batch["single"]
+        student_single, teacher_single = single[batch["own_spans"]], single[batch["their_spans"]]
         targets = {name: batch[name] for name in ("states", "p") if name in batch}
-        one = {name: rows[is_word] for name, rows in targets.items()}
-        many = {name: rows[~is_word] for name, rows in targets.items()}
-        pairs = self.words.to(logits.device)
+        one = {name: rows[teacher_single] for name, rows in targets.items()}
+        many = {name: rows[~teacher_single] for name, rows in targets.items()}
+        pairs = self.shared_ids.to(logits.device)
         pairs = pairs[(pairs[:, 0] < self._width(batch)) & (pairs[:, 1] < logits.shape[1])]
         shared = torch.zeros(logits.shape[1], dtype=torch.bool, device=logits.device)
         shared[pairs[:, 1]] = True
@@ -303,28 +305,29 @@ class Objective:
             turned[:, pairs[:, 1]] = logs[:, pairs[:, 0]]
             return turned
 
-        weights = torch.full((len(words),), scale, device=logits.device)
+        weights = torch.full((len(single),), scale, device=logits.device)
         loss, each = dense_divergence(
-            logits[student_words],
+            logits[student_single],
             teacher,
             partial(shared_kl, shared=shared),
-            weights[words],
+            weights[single],
             temperature,
         )
-        number = (~words).cumsum(0) - 1  # among the spans that are not a single token
-        ids, places = batch["their_ids"][~is_word], number[batch["their_spans"]][~is_word]
-        log_p = torch.zeros(len(words) - len(each), device=logits.device)
+        number = (~single).cumsum(0) - 1  # among the spans that are not a single token
+        ids = batch["their_ids"][~teacher_single]
+        places = number[batch["their_spans"]][~teacher_single]
+        log_p = torch.zeros(len(single) - len(each), device=logits.device)
         for start in range(0, len(ids), BLOCK_ROWS):
             rows = slice(start, start + BLOCK_ROWS)
             logs = self._teacher(many, rows).gather(1, ids[rows].unsqueeze(1)).squeeze(1)
             log_p.index_add_(0, places[rows], logs)
         labels = batch["shift_labels"][batch["soft_mask"]]
         gap, nats = likelihood_gap(
-            logits[~student_words],
-            labels[~student_words],
-            number[batch["own_spans"]][~student_words],
+            logits[~student_single],
+            labels[~student_single],
+            number[batch["own_spans"]][~student_single],
             log_p,
-            weights[~words],
+            weights[~single],
             temperature,
         )
         return loss + gap, torch.cat([each, nats])

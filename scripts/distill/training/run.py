@@ -72,15 +72,15 @@ def counted_work(trainer: DistillationTrainer, train: dict[str, Any]) -> dict[st
 
 def _aligned(items: Sequence[Item]) -> dict[str, float]:
     """Shares of the answers' tokens, the student's and the teacher's, that lie in common spans, and
-    of the spans that are one word of both vocabularies."""
+    of the spans that are one token of both vocabularies."""
     pairs = [(item.spans, item.row or {}, item.example) for item in items if item.spans is not None]
-    words = [word for spans, _, _ in pairs for word in spans.word]
+    single = [one for spans, _, _ in pairs for one in spans.single]
     return {
         "student_tokens": sum(len(spans.student) for spans, _, _ in pairs)
         / sum(len(example.answer) for _, _, example in pairs),
         "teacher_tokens": sum(len(spans.teacher) for spans, _, _ in pairs)
         / sum(len(row["response_ids"]) for _, row, _ in pairs),
-        "words": sum(words) / len(words),
+        "words": sum(single) / len(single),
     }
 
 
@@ -213,12 +213,12 @@ def _save_student(
     model.save_pretrained(finished, max_shard_size="1000GB")
     tokenizer.save_pretrained(finished)
     corpus, masked = run.get("corpus"), is_masked(model.config)
-    words = {
+    card = {
         "learned": f"chunks of {corpus}" if corpus else f"responses of {run['teacher']}",
         "pipeline": "fill-mask" if masked else "text-generation",
         "auto_class": "AutoModelForMaskedLM" if masked else "AutoModelForCausalLM",
     }
-    render_card("student", finished / "README.md", **run, **words)
+    render_card("student", finished / "README.md", **run, **card)
 
 
 def train_student(

@@ -31,8 +31,8 @@ class Spans:
     """The span of each of the student's first tokens."""
     teacher: list[int]
     """The span of each of the teacher's first tokens."""
-    word: list[bool]
-    """Per span: whether it is one token on both sides, a word that both vocabularies hold."""
+    single: list[bool]
+    """Per span: whether it is one token on both sides, in both vocabularies."""
 
 
 def _decoders(state: Mapping[str, Any] | None) -> set[str]:
@@ -100,17 +100,17 @@ class Aligner:
     def __init__(self, teacher: Any, student: Any) -> None:
         self._teacher, self._student = token_bytes(teacher), token_bytes(student)
         self._eos = teacher.eos_token_id, student.eos_token_id
-        # Of several ids with the same bytes the last: SentencePiece lists <0xNN> before its words.
+        # Of several ids with the same bytes the last: SentencePiece lists <0xNN> before its pieces.
         teacher_ids, student_ids = (
-            {piece: number for number, piece in sorted(words.items())}
-            for words in (self._teacher, self._student)
+            {piece: number for number, piece in sorted(token_ids.items())}
+            for token_ids in (self._teacher, self._student)
         )
-        self.words = {
+        self.shared_ids = {
             teacher_ids[piece]: student_ids[piece] for piece in teacher_ids if piece in student_ids
         }
-        """The words that both vocabularies hold, and the end of an answer: student's id by the
+        """The tokens of both vocabularies, and the end of an answer: student's id by the
         teacher's."""
-        self.words[self._eos[0]] = self._eos[1]
+        self.shared_ids[self._eos[0]] = self._eos[1]
 
     def spans(self, teacher: Sequence[int], student: Sequence[int], text: str) -> Spans:
         """The common spans of an answer, from its beginning as far as all tokens spell the text.
@@ -149,11 +149,12 @@ class Aligner:
             dict(zip(in_teacher, teacher, strict=False)),
             dict(zip(in_student, student, strict=False)),
         )
-        word = [
-            many[0][span] == many[1][span] == 1 and self.words.get(last[0][span]) == last[1][span]
+        single = [
+            many[0][span] == many[1][span] == 1
+            and self.shared_ids.get(last[0][span]) == last[1][span]
             for span in last[0]
         ]
-        return Spans(in_student, in_teacher, word)
+        return Spans(in_student, in_teacher, single)
 
 
 def _without_space(pieces: Sequence[bytes | None]) -> list[bytes | None]:

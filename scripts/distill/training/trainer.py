@@ -144,7 +144,7 @@ class DistillationTrainer(Trainer):
         needs_states = self.objective.needs_states
         output = run_model(
             model,
-            self.objective.kept(inputs),
+            self.objective.logit_positions(inputs),
             input_ids=inputs["input_ids"],
             attention_mask=inputs["attention_mask"],
             output_hidden_states=needs_states,

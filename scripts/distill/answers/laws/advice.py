@@ -22,7 +22,7 @@ KEY, SURER, MISSING = "advice", "surer", "missing"
 def advice_answers(
     rows: pd.DataFrame, laws: Sequence[FittedLaw], answers: Sequence[Answer]
 ) -> list[Answer]:
-    """Next steps: what lowers the loss most, what makes the answers surer, what is missing.
+    """Next steps: what lowers the loss most, what makes the answers more certain, what is missing.
 
     Args:
         rows: Points of laws.
@@ -105,7 +105,7 @@ def _gains(
 
 
 def _recommended(gains: Mapping[str, Estimate], apart: Estimate | None) -> str | None:
-    """tokens, params or both: what lowers the loss for certain; None where nothing does."""
+    """tokens, params or both: what clearly lowers the loss; None if nothing does."""
     if apart is None:
         return "tokens" if gains["tokens"].sign > 0 else None
     larger = "tokens" if apart.sign > 0 else "params"
@@ -160,7 +160,7 @@ def _surer(rows: pd.DataFrame, laws: Sequence[FittedLaw]) -> Answer:
 
 
 def _missing(answers: Sequence[Answer]) -> Answer:
-    """What the questions without an answer need, the most wanted first."""
+    """Needs of the questions without an answer, the most frequent first."""
     by_condition: dict[str, tuple[Need, list[str]]] = {}
     for answer in answers:
         if answer.question == claims.KEY:  # claims rest on the same questions

@@ -1,4 +1,4 @@
-"""What an initialisation is worth in samples: where the random student's curve meets its loss."""
+"""Value of an initialisation in samples: where the random student's curve reaches its loss."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Whether a lower loss moves the task metric: rank correlation of pass rates and losses."""
+"""Whether a lower loss improves the task metric: rank correlation of pass rates and losses."""
 
 import math
 from dataclasses import replace
@@ -68,7 +68,7 @@ def _metric(group: list[Line], column: str, floor: float | None, items: int) -> 
     if floor is None:
         return unknown(Need("floor"))
     # Each cell against the floor, all together at 90 % (Bonferroni). The items of runs of a cell
-    # are the same, so more runs do not make the error smaller.
+    # are the same, so more runs do not reduce the error.
     quantile = float(stats.norm.ppf(1 - (1 - LEVEL) / 2 / len(table)))
     errors = ((table["rate"] * (1 - table["rate"]) + floor * (1 - floor)) / items) ** 0.5
     distances = (table["rate"] - floor).abs()
