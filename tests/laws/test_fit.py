@@ -252,7 +252,7 @@ def test_more_coefficients_than_cells_allow_is_refused() -> None:
 
 
 def test_repeats_cannot_be_told_when_all_runs_have_the_same_epochs(grid: dict[str, Any]) -> None:
-    assert "R* cannot be told: all runs have the same epochs (1)" in reasons(
+    assert "R* cannot be determined: all runs have the same epochs (1)" in reasons(
         grid, "data_constrained"
     )
     assert "vary epochs" in reasons(grid, "chinchilla_constrained")

@@ -377,16 +377,16 @@ def warnings(
     line, own = errors.get("log_linear"), errors.get(law.name)
     if line is not None and own is not None and line < own:
         out.append(
-            "on the second most expensive rung the log-linear line through the last two sizes "
+            "on the second-largest budget the log-linear line through the last two sizes "
             f"was better ({line:.2%} against {own:.2%})"
         )
     if choice["chosen"] != law.name:
-        out.append(f"{choice['chosen']} was chosen instead; only that is judged on the last rung")
+        out.append(f"{choice['chosen']} was chosen instead; it alone is evaluated on the largest budget")
     elif holdout is None:
-        out.append("not judged: too few cells without the most expensive rung")
+        out.append("not evaluated: too few cells without the largest budget")
     elif holdout["skill_vs_loglinear"] is not None and holdout["skill_vs_loglinear"] <= 0:
         out.append(
-            "on the most expensive rung it predicted no better than the log-linear line through "
+            "on the largest budget it predicted no better than the log-linear line through "
             "the last two sizes"
         )
     excess = lack_of_fit(fitted, points)
@@ -397,7 +397,7 @@ def warnings(
         )
     if points.draw is not None:
         if len(np.unique(points.draw)) < 2:
-            out.append("one draw only: noise between draws cannot be told from the curve's shape")
+            out.append("one draw only: noise between draws and the curve's shape are confounded")
         if group.target == "gap" or points.stderr is None:
             out.append(
                 "the test set's sampling noise of this target is not known: intervals are for "

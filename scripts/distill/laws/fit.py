@@ -126,7 +126,7 @@ class Fitting:
         least = min(need.least for law in laws if law.plain for need in law.needs)
         level = _largest_shared(group.points, least)
         if level is None:
-            reason = f"no number of tokens has {least} sizes: size and data cannot be told apart "
+            reason = f"no number of tokens has {least} sizes: size and data cannot be separated "
             for law in laws:
                 if law.plain:
                     self._refuse(law, group, reason + "one at a time")

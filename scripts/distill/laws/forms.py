@@ -250,7 +250,7 @@ _BREAK_SIZES = Levels(
     "params", 6, "a break in size wants at least {least} sizes; there are {count}"
 )
 _EPOCHS = Levels(
-    "epochs", 2, "R* cannot be told: all runs have the same epochs ({value:.3g}); vary epochs at "
+    "epochs", 2, "R* cannot be determined: all runs have the same epochs ({value:.3g}); vary epochs at "
     "equal unique tokens",
 )  # fmt: skip
 _TEACHER_SIZES = Levels(
