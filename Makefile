@@ -12,23 +12,23 @@ study: $(VENV)/study.done ## run the default study, or CONFIG=studies/….yaml, 
 	$(if $(CONFIG),distill check $(CONFIG))
 	snakemake --cores all $(if $(CONFIG),--configfile $(CONFIG))
 
-test: $(VENV)/test.done check ## fast tests first, then slow ones and the workflow's
+test: $(VENV)/test.done check ## style checks, fast tests, then slow and workflow tests
 	pytest -q -n 2 -m "$(FAST)"
 	pytest -q -n 2 --dist loadfile -m "(workflow or slow) and not long" --durations=15
 
-test-fast: $(VENV)/test.done ## all but slow ones and the workflow's; a minute or more
+test-fast: $(VENV)/test.done ## all tests but slow and workflow tests; a minute or more
 	pytest -q -n 2 -m "$(FAST)"
 
 test-long: $(VENV)/test.done ## the default study on the embedded teacher, twice, and test-cluster
 	pytest -q -m long
 
-test-cluster: $(VENV)/test.done ## what goes wrong on a SLURM of one node; as root, with Debian's packages
+test-cluster: $(VENV)/test.done ## failures on a SLURM of one node; as root, with Debian's packages
 	pytest -q -m long tests/cluster --durations=0
 
-test-kill: $(VENV)/test.done ## a study killed two dozen times; prints what that cost
+test-kill: $(VENV)/test.done ## kill a study two dozen times; prints the time that this costs
 	pytest -q tests/workflow_state/test_kill.py
 
-bench: $(VENV)/bench.done ## speed and memory against peers and the machine's own limit; leave it idle
+bench: $(VENV)/bench.done ## speed and memory against peers and the machine's limit; keep it idle
 	python benchmarks/run.py
 
 check: $(VENV)/test.done ## style, types, Snakemake's own lint
@@ -39,19 +39,19 @@ check: $(VENV)/test.done ## style, types, Snakemake's own lint
 	snakefmt --check Snakefile rules
 	snakemake --lint
 
-docs: $(VENV)/docs.done ## build the site into site/; a broken link fails, no network is needed
+docs: $(VENV)/docs.done ## build the site into site/ without network; a broken link is an error
 	mkdocs build --strict
 
-container: $(VENV)/study.done ## write envs/container.def again; needs conda
+container: $(VENV)/study.done ## regenerate envs/container.def; needs conda
 	distill container
 
-clean-unused: $(VENV)/study.done ## list results that no run of the config refers to; DELETE=1 removes them
+clean-unused: $(VENV)/study.done ## list results that no run of the config uses; DELETE=1 removes them
 	distill unused $(CONFIG) $(if $(DELETE),--delete)
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-# torch alone first, by plain pip: elsewhere its index decides between CPU and CUDA builds.
+# Plain pip: on other machines, pip's index configuration selects CPU or CUDA builds of torch.
 $(VENV)/study.done: envs/requirements.txt pyproject.toml | $(VENV)/bin/python
 	$(BIN)/pip install --quiet -r envs/requirements.txt
 	$(BIN)/pip install --quiet --no-deps --editable .

@@ -10,7 +10,7 @@ sys.path.insert(0, f"{workflow.basedir}/scripts")
 
 from distill.config.reading import readable
 
-# A study named on the command line replaces the default; Snakemake alone would merge the two.
+# Snakemake would merge a config of the command line with the default one; here it replaces it.
 if not workflow.overwrite_configfiles:
 
     configfile: readable(f"{workflow.basedir}/config.yaml")
@@ -20,7 +20,7 @@ include: "rules/start.smk"
 include: "rules/common.smk"
 
 
-# Without the question Snakemake would refuse a path with a space to those who need no image.
+# Only with apptainer: Snakemake rejects an image path that contains a space.
 if "apptainer" in DEPLOYMENT:
 
     containerized: IMAGE
@@ -54,7 +54,7 @@ else:
 include: "rules/results.smk"
 
 
-# The network's, as a cluster's nodes may have none, and what takes seconds: not worth its queue.
+# Jobs that use the network, which cluster nodes may lack, and jobs that take only seconds.
 localrules:
     all,
     fetch_model,

@@ -188,7 +188,8 @@ def _figures(runs: int) -> list[str]:
 
 def plan_step(runs: int) -> None:
     """The run table, every spec, and the estimates of the rule plan, models' sizes made up."""
-    from distill.costs.jobs import Forecast, Models
+    from distill.costs.jobs import Forecast
+    from distill.costs.pricing import Models
     from distill.costs.show import write_plan
     from distill.costs.work import Architecture, Lengths, Machine, Speed
     from distill.models.flops import FlopModel

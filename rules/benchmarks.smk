@@ -1,4 +1,4 @@
-"""Scores of students and teachers on tasks of lm-evaluation-harness, where a study names some."""
+"""Scores of students and teachers on tasks of lm-evaluation-harness."""
 
 import re
 
@@ -8,7 +8,7 @@ wildcard_constraints:
 
 
 rule prepare_benchmark:
-    """Load a task and its data, so that what is missing is told before anything is trained."""
+    """Load a task and its data, so that missing data are reported before any training."""
     input:
         lambda wildcards: PLAN.benchmarks.task_files(wildcards.task),
     output:
@@ -29,7 +29,7 @@ rule prepare_benchmark:
 
 
 rule benchmark_student:
-    """The score of one student on one task."""
+    """Score one student on one task."""
     input:
         task=f"{RESULTS}/benchmarks/{{task}}.json",
         model=f"{STUDENT}/model.safetensors",
@@ -57,7 +57,7 @@ rule benchmark_student:
 
 
 rule benchmark_teacher:
-    """The score of one teacher on one task, run with its own quantisation."""
+    """Score one teacher on one task, with the teacher's quantisation."""
     input:
         task=f"{RESULTS}/benchmarks/{{task}}.json",
         model=lambda wildcards: PLAN.teachers.file(wildcards.teacher),

@@ -1,4 +1,4 @@
-"""What every study has: digests of code, figures, the files it promises, what paths name."""
+"""Shared by all rules: digests of code, figures, final files, and functions of wildcards."""
 
 import json
 from pathlib import Path
@@ -18,12 +18,12 @@ def code(script, *data):
 
 
 def figures_code():
-    """Digests of the modules of the study's figures, which jobs import by their names."""
+    """Digests of the modules of the study's figures, which jobs import by name."""
     return [code(f"distill/figures/{figure}") for figure in FIGURES]
 
 
 def final_files():
-    """What users open: the report and what it is made from."""
+    """Files that users open: the report, its figures and its data."""
     names = ("report.html", "runs.parquet", "runs.csv", "laws.json", "answers.json")
     files = [f"{RESULTS}/{name}" for name in (*names, "references.json")]
     files += [
@@ -35,13 +35,13 @@ def final_files():
 
 
 def everything():
-    """Every file that a study promises."""
+    """All target files of a study."""
     files = [*final_files(), f"{RESULTS}/provenance.json"]
     return sorted({*files, *([] if OWN_TABLE else OUTPUTS.trained_files())})
 
 
 def provenance_inputs():
-    """What the provenance record is about: results, and the models and data behind them."""
+    """Files in the provenance record: results, and the models and data behind them."""
     if OWN_TABLE:
         table = [PLAN.runs_table.path]
         return {"outputs": final_files(), "records": [], "manifests": [], "data": table}
@@ -55,36 +55,36 @@ if not OWN_TABLE:
 
 
 def text_teacher(wildcards):
-    """The teacher whose text a path names."""
+    """The teacher of a text path."""
     return PLAN.text.by_key[wildcards.text]
 
 
 def scorer_of(wildcards):
-    """A teacher whose model a path names."""
+    """A teacher with the model of a path."""
     return PLAN.scorers.by_key[wildcards.scorer]
 
 
 def cache_of(wildcards):
-    """Teacher and cache that a path of soft targets names."""
+    """Teacher and cache of a path of soft targets."""
     return PLAN.targets.by_key[wildcards.text, wildcards.targets]
 
 
 def layers_of(wildcards):
-    """Teacher and cache that a path of stored layers names."""
+    """Teacher and cache of a path of stored layers."""
     return PLAN.layers.by_key[wildcards.text, wildcards.layers]
 
 
 def loss_of(wildcards):
-    """Teacher whose own losses a path names."""
+    """Teacher of a path of per-answer losses."""
     return PLAN.losses.by_key[wildcards.text, wildcards.loss]
 
 
 def served_part(wildcards):
-    """The server's answers that a part of a text is taken from."""
+    """The server's answers behind a part of a text."""
     teacher = text_teacher(wildcards)
     return PLAN.served.part(teacher, wildcards.split, int(wildcards.part))
 
 
 def gpus_of(wildcards):
-    """GPUs that train the student of a path together."""
+    """Number of GPUs that train the student of a path."""
     return PLAN.training.gpus(run_of(wildcards))

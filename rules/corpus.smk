@@ -1,10 +1,10 @@
-"""The text of a corpus: all its chunks at once, then parts of them as rows."""
+"""The text of a corpus: all chunks in one job, then parts of them as rows."""
 
 CHUNKS = PLAN.pool.folder
 
 
 rule chunk_corpus:
-    """Split documents, leave out what resembles held-out ones, cut the rest into chunks."""
+    """Split documents, drop near-duplicates of held-out ones, cut the rest into chunks."""
     input:
         texts=PLAN.pool.files,
         model=PLAN.pool.tokenizer,
@@ -31,7 +31,7 @@ rule chunk_corpus:
 
 
 rule take_chunks:
-    """One part of a split as rows of text, masked where the task asks for it."""
+    """Write one part of a split as rows of text, masked for task masked-lm."""
     input:
         chunks=f"{CHUNKS}/{{split}}.parquet",
         model=PLAN.pool.tokenizer,

@@ -1,4 +1,4 @@
-"""What a study will cost, before it runs."""
+"""Estimated costs of a study before it runs."""
 
 
 rule plan:

@@ -1,4 +1,4 @@
-"""Measure students, teachers and architectures."""
+"""Evaluation of students and teachers, and timing of architectures."""
 
 INSTRUCTIONS = [
     "scripts/distill/evaluation/instructions_50.json",
@@ -7,7 +7,7 @@ INSTRUCTIONS = [
 
 
 rule evaluate_student:
-    """Held-out loss, KL, reference text and instructions of one student."""
+    """Evaluate one student: held-out loss, KL, reference text and instructions."""
     input:
         unpack(lambda wildcards: PLAN.evaluation.inputs(wildcards.teacher)),
         model=f"{STUDENT}/model.safetensors",
@@ -36,7 +36,7 @@ rule evaluate_student:
 
 
 rule evaluate_teacher:
-    """The same measures of a teacher, for reference lines."""
+    """Evaluate one teacher with the same measures, for reference lines."""
     input:
         unpack(lambda wildcards: PLAN.evaluation.inputs(wildcards.teacher)),
         model=lambda wildcards: PLAN.teachers.file(wildcards.teacher),
@@ -66,7 +66,7 @@ rule evaluate_teacher:
 
 
 rule measure_efficiency:
-    """Speed and memory of one architecture, timed alone."""
+    """Time one architecture and measure its memory; no other job runs meanwhile."""
     input:
         model=lambda wildcards: PLAN.efficiency.model(
             *PLAN.efficiency.by_key[wildcards.architecture]

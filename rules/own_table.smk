@@ -1,8 +1,8 @@
-"""A table of one's own takes the place of trained students."""
+"""Your own table of runs, in place of trained students."""
 
 
 rule take_runs_table:
-    """The table as a runs table."""
+    """Convert your table to a runs table."""
     input:
         table=PLAN.runs_table.path,
     output:

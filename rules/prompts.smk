@@ -1,9 +1,9 @@
-"""Prompts in parts: raw candidates in parallel, then a chained filter."""
+"""Prompts in parts: candidates in parallel, then a filter from part to part."""
 
 if PLAN.pool.magpie:
 
     rule synthesise_prompts:
-        """The teacher writes candidate prompts (Magpie)."""
+        """Generate candidate prompts with the teacher (Magpie)."""
         input:
             model=PLAN.teachers.file(PLAN.study.prompts.teacher),
         output:
@@ -33,7 +33,7 @@ if PLAN.pool.magpie:
 else:
 
     rule slice_prompts:
-        """The next candidates of a data set's seeded order."""
+        """Take one part of the candidates from a data set in seeded order."""
         input:
             rows=PLAN.sources.rows(PLAN.study.prompts.source),
         output:
@@ -56,7 +56,7 @@ else:
 
 
 rule filter_prompts:
-    """Drop near-duplicates of held-out and earlier prompts; keep exactly the part's number."""
+    """Drop near-duplicates of held-out and earlier prompts; keep exactly part_size prompts."""
     input:
         raw="resources/prompts/{prompts}/raw/{split}-{part}.parquet",
         earlier=lambda wildcards: PLAN.pool.earlier_parts(

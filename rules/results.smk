@@ -2,7 +2,7 @@
 
 
 rule fit_laws:
-    """Scaling laws of the runs table, with intervals, choice and what is refused."""
+    """Fit scaling laws to the runs table, with intervals, model choice and reasons of refusals."""
     input:
         runs=f"{RESULTS}/runs.parquet",
         references=f"{RESULTS}/references.json",
@@ -23,7 +23,7 @@ rule fit_laws:
 
 
 rule answer_questions:
-    """What the runs table says about the study's questions."""
+    """Answer the study's questions from the runs table and the laws."""
     input:
         runs=f"{RESULTS}/runs.parquet",
         references=f"{RESULTS}/references.json",
@@ -51,7 +51,7 @@ rule answer_questions:
 
 
 rule plot_figures:
-    """Every figure, with the numbers behind it: one job, as starting takes longer than drawing."""
+    """Draw all figures and write their data, in one job because start-up takes longest."""
     input:
         runs=f"{RESULTS}/runs.parquet",
         references=f"{RESULTS}/references.json",
@@ -83,7 +83,7 @@ rule plot_figures:
 
 
 rule write_report:
-    """One self-contained page."""
+    """Write the report as one self-contained page."""
     input:
         runs=f"{RESULTS}/runs.parquet",
         references=f"{RESULTS}/references.json",
@@ -117,7 +117,7 @@ rule write_report:
 
 
 rule write_provenance:
-    """Settings, code, packages, hardware, seeds and checksums behind the results."""
+    """Record settings, code, packages, hardware, seeds and checksums of the results."""
     input:
         **provenance_inputs(),
     output:

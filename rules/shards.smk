@@ -1,4 +1,4 @@
-"""Shards: rows that curations keep, training data of the runs, their cards."""
+"""Shards: rows that curations keep, training data of runs, data-set cards."""
 
 CURATED = f"{RESULTS}/curated/{{teacher}}/{{curation}}/draw{{draw}}/n{{samples}}"
 SHARDS = f"{RESULTS}/shards/{{teacher}}/{{curation}}/{{cache}}"
@@ -6,7 +6,7 @@ CORPUS = f"{RESULTS}/shards/corpus/{{corpus}}"
 
 
 rule curate_rows:
-    """The rows that a curation keeps, in the order of a draw, and what it decided on each."""
+    """Select the rows that a curation keeps, in the order of a draw; record each decision."""
     input:
         texts=lambda wildcards: PLAN.curations.texts(run_of(wildcards)),
         losses=lambda wildcards: PLAN.curations.losses(run_of(wildcards)),
@@ -16,7 +16,7 @@ rule curate_rows:
         decisions=f"{CURATED}.decisions.parquet",
     log:
         f"logs/curate_rows/{CURATED}.log",
-    priority: 12  # too few rows kept is told before their soft targets are made
+    priority: 12  # report too few rows before computing their soft targets
     conda:
         "../envs/analysis.yaml"
     resources:
@@ -32,7 +32,7 @@ rule curate_rows:
 
 
 rule build_shard:
-    """All that one student reads: a prefix of the pool in the order of a draw."""
+    """Collect the training data of one run: a prefix of the pool in the order of a draw."""
     input:
         texts=lambda wildcards: PLAN.shards.texts(run_of(wildcards)),
         targets=lambda wildcards: PLAN.shards.targets(run_of(wildcards)),
@@ -59,7 +59,7 @@ rule build_shard:
 
 
 rule build_corpus_shard:
-    """Chunks of a corpus in the order of a draw, for students that learn without a teacher."""
+    """Collect chunks of a corpus in the order of a draw, for training without a teacher."""
     input:
         unpack(lambda wildcards: PLAN.corpora.inputs(wildcards.corpus)),
     output:
@@ -83,7 +83,7 @@ rule build_corpus_shard:
 
 
 rule write_corpus_card:
-    """The data-set card of a folder of shards of a corpus."""
+    """Write the data-set card of a folder of corpus shards."""
     output:
         card=f"{CORPUS}/README.md",
     log:
@@ -101,7 +101,7 @@ rule write_corpus_card:
 
 
 rule write_card:
-    """The data-set card of a folder of shards."""
+    """Write the data-set card of a folder of shards."""
     input:
         records=lambda wildcards: PLAN.shards.card_records(
             wildcards.teacher, wildcards.curation, wildcards.cache

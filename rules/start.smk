@@ -1,4 +1,4 @@
-"""Before the first job: config, files and results are checked and the lock is taken; then the end."""
+"""Checks before any job starts, the writer lock, and clean-up at the end."""
 
 import os
 from pathlib import Path
@@ -27,7 +27,7 @@ DEPLOYMENT = [
 
 
 def parse_table(settings):
-    """Check the config of a table of one's own; only such a study needs pandas here."""
+    """Check the config of your own table; it needs pandas, other studies do not."""
     from distill.table.own_table import parse_table_study
 
     return parse_table_study(settings)
@@ -55,17 +55,17 @@ OUTPUTS = PLAN if OWN_TABLE else PLAN.outputs
 LOCK = ".snakemake/writer.lock"
 WAS_LOCKED = workflow.is_main_process and is_locked(LOCK)
 
-# Jobs end with the workflow that started them: no shell stands between, and each knows its process.
+# A job ends with the workflow that started it: no shell is in between, and it knows the process.
 shell.prefix("exec ")
 os.environ[WORKFLOW] = str(os.getpid())
 
 
 onstart:
-    for told in (
+    for warning in (
         take_lock(LOCK, WAS_LOCKED),
         mend_files([RESULTS, "resources"]),
     ):
-        sys.stderr.write(f"{told}\n" if told else "")
+        sys.stderr.write(f"{warning}\n" if warning else "")
     try:
         if not OWN_TABLE:
             arrays = getattr(workflow.executor_settings, "array_jobs", None)
@@ -83,7 +83,7 @@ onstart:
 
 
 def newer_inputs():
-    """For each job that runs for its inputs' times, its outputs and the inputs that are newer."""
+    """For each job that runs because inputs are newer, its outputs and these inputs."""
     for job in workflow.dag.needrun_jobs():
         reason = workflow.dag.reason(job)
         if not (reason.forced or reason.incomplete_output):
@@ -98,6 +98,6 @@ onsuccess:
 onerror:
     if not OWN_TABLE:
         clear_resumes(PLAN)
-    told = "".join(Path(file).read_text(errors="replace") for file in log)
-    for hint in killed_hints(told):
+    text = "".join(Path(file).read_text(errors="replace") for file in log)
+    for hint in killed_hints(text):
         sys.stderr.write(f"{hint}\n")

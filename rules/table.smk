@@ -3,7 +3,7 @@
 if PLAN.pool.asks:
 
     rule check_near_duplicates:
-        """The study's own check that no test prompt has a near-duplicate in train."""
+        """Check that no test prompt has a near-duplicate among the training prompts."""
         input:
             test=PLAN.outputs.test_prompts,
             train=PLAN.outputs.train_prompts,
@@ -24,7 +24,7 @@ if PLAN.pool.asks:
 
 
 rule collect_runs:
-    """The runs table: one row per run of the run table."""
+    """Write the runs table: one row per run of the run table."""
     input:
         **PLAN.outputs.table_inputs(),
     output:

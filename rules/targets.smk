@@ -1,4 +1,4 @@
-"""Soft targets: what is kept of the teachers' distributions, part by part beside the text."""
+"""Soft targets: compressed teacher distributions for each part of the text."""
 
 CACHE = "resources/caches/{text}/{targets}"
 LAYERS = "resources/layers/{text}/{layers}"
@@ -7,7 +7,7 @@ BY_SERVER = "|".join(PLAN.text.keys_scored(False)) or "none"
 
 
 rule write_manifest:
-    """Whose soft targets a cache holds, and in which tokens."""
+    """Record the teachers and the tokenizer of a cache."""
     input:
         models=lambda wildcards: PLAN.targets.tokenizers(*cache_of(wildcards)),
     output:
@@ -28,7 +28,7 @@ rule write_manifest:
 
 
 rule cache_targets:
-    """Soft targets of one part of a text, from the final hidden states of its teachers."""
+    """Compute soft targets of one part of a text from the teachers' final hidden states."""
     input:
         states=lambda wildcards: PLAN.targets.states(
             *cache_of(wildcards), wildcards.split, int(wildcards.part)
@@ -59,7 +59,7 @@ rule cache_targets:
 
 
 rule take_log_probs:
-    """Soft targets of one part of a text, from the log-probabilities that came with it."""
+    """Take soft targets of one part of a text from a server's log-probabilities."""
     input:
         text="resources/text/{text}/{split}-{part}.parquet",
         answers=served_part,
@@ -83,7 +83,7 @@ rule take_log_probs:
 
 
 rule fit_projection:
-    """Principal directions of a teacher's layers, from the first training part."""
+    """Fit the principal directions of a teacher's layers to the first training part."""
     input:
         text="resources/text/{text}/train-00000.parquet",
         model=lambda wildcards: [PLAN.teachers.file(layers_of(wildcards)[0])],
@@ -107,7 +107,7 @@ rule fit_projection:
 
 
 rule score_layers:
-    """Projected hidden states of chosen layers on one part of a text."""
+    """Compute projected hidden states of chosen layers on one part of a text."""
     input:
         text="resources/text/{text}/{split}-{part}.parquet",
         model=lambda wildcards: [PLAN.teachers.file(layers_of(wildcards)[0])],

@@ -1,4 +1,4 @@
-"""The teacher's work: text, part by part, and the hidden states that it was drawn from."""
+"""Teachers: text in parts, final hidden states, output heads and losses."""
 
 WRITTEN = "|".join(PLAN.text.keys_from("model")) or "none"
 READY_MADE = "|".join(PLAN.text.keys_from("data")) or "none"
@@ -6,7 +6,7 @@ SERVED = "|".join(PLAN.text.keys_from("server")) or "none"
 
 
 rule generate_text:
-    """Answer one part of the prompts from the teacher's sampling distribution."""
+    """Sample answers to one part of the prompts; save the final hidden states too."""
     input:
         prompts=f"resources/prompts/{PLAN.prompts}/{{split}}-{{part}}.parquet",
         model=lambda wildcards: PLAN.teachers.file(text_teacher(wildcards)),
@@ -37,7 +37,7 @@ rule generate_text:
 
 
 rule take_text:
-    """Take over a data set's own answers, in the tokens of the teacher that scores them."""
+    """Take the answers of a data set, tokenised for the teacher that scores them."""
     input:
         prompts=f"resources/prompts/{PLAN.prompts}/{{split}}-{{part}}.parquet",
         model=lambda wildcards: PLAN.text.tokenizer(text_teacher(wildcards)),
@@ -61,7 +61,7 @@ rule take_text:
 
 
 rule ask_server:
-    """Let a server answer one part of the prompts: network and little else."""
+    """Request a server's answers to one part of the prompts."""
     input:
         prompts=f"resources/prompts/{PLAN.prompts}/{{split}}-{{part}}.parquet",
     output:
@@ -71,11 +71,11 @@ rule ask_server:
     benchmark:
         "logs/ask_server/{served}/{split}-{part}.tsv"
     priority: 15
-    retries: 0  # it asks again itself
+    retries: 0  # the script retries requests itself
     conda:
         "../envs/model.yaml"
     resources:
-        # A server on this machine would disturb what is timed.
+        # A server on this machine would disturb timing jobs.
         device=1,
         requests=lambda wildcards: PLAN.served.connection(wildcards.served)[
             "concurrency"
@@ -91,7 +91,7 @@ rule ask_server:
 
 
 rule take_answers:
-    """Take a server's answers as text, in the tokens of its tokenizer, if that is known."""
+    """Take a server's answers as text, tokenised if the config names its tokenizer."""
     input:
         prompts=f"resources/prompts/{PLAN.prompts}/{{split}}-{{part}}.parquet",
         answers=served_part,
@@ -116,7 +116,7 @@ rule take_answers:
 
 
 rule score_text:
-    """Final hidden states of a teacher on one part of a text that it did not write just now."""
+    """Compute a teacher's final hidden states on one part of an existing text."""
     input:
         text="resources/text/{text}/{split}-{part}.parquet",
         model=lambda wildcards: PLAN.teachers.file(scorer_of(wildcards)),
@@ -144,7 +144,7 @@ rule score_text:
 
 
 rule save_head:
-    """A teacher's output head, which turns final hidden states into logits."""
+    """Save a teacher's output head, which maps final hidden states to logits."""
     input:
         model=lambda wildcards: PLAN.teachers.file(scorer_of(wildcards)),
     output:
@@ -166,7 +166,7 @@ rule save_head:
 
 
 rule score_loss:
-    """The teacher's own mean loss on each answer of a part, from its hidden states."""
+    """Compute the teacher's mean loss on each answer of a part from its hidden states."""
     input:
         text="resources/text/{text}/{split}-{part}.parquet",
         states=lambda wildcards: PLAN.scorers.states(

@@ -1,4 +1,4 @@
-"""Students before training, searches for settings, and training."""
+"""Students before training, hyper-parameter searches, and training."""
 
 STUDENT = (
     f"{RESULTS}/students/{{student}}/{{teacher}}/{{method}}/{{curation}}/{{cache}}/"
@@ -7,7 +7,7 @@ STUDENT = (
 
 
 rule build_student:
-    """A student before training: cut, pre-trained or random."""
+    """Build a student before training: cut, pretrained or random."""
     input:
         model=lambda wildcards: PLAN.students.model(
             PLAN.students.by_key[wildcards.initial]
@@ -34,7 +34,7 @@ rule build_student:
 
 
 rule search_settings:
-    """The best settings of a method for one student and shard, by Optuna."""
+    """Search the best settings of a method for one student and shard with Optuna."""
     input:
         initial=lambda wildcards: PLAN.students.file(
             PLAN.study.searches[wildcards.search].student

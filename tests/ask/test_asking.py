@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 from scipy.optimize import minimize_scalar
 
-from distill.ask import words
 from distill.ask.budget import ask_best
 from distill.ask.costs import Prices
 from distill.ask.study import Group, NoLaw, Study, make_study, pick_groups, tokens_of
 from distill.ask.subject import ask_loss, ask_samples, find_subject
+from distill.ask.words import text_of
 from distill.cli.main import main
 from distill.core.errors import UserError
 from distill.core.files import write_json
@@ -125,7 +125,7 @@ def test_a_loss_below_the_fitted_floor_is_not_reached(study: Study) -> None:
         True,
     )
     assert answer["floor"][0] == pytest.approx(floor, rel=1e-6)
-    assert "below the fitted floor" in words.samples_text(answer)
+    assert "below the fitted floor" in text_of("samples", answer)
     close = ask_samples(subject, 0.9999 * floor)
     assert (close["below_floor"], close["floor_excludes"]) == (True, False)
     # Just above the floor the curve gets there, but the interval has no upper end.

@@ -85,7 +85,7 @@ MISTAKES: dict[str, Any] = {
     "unknown key": (lambda c: c.update(runz=[]), "'runz' is not a known key; did you mean runs?"),
     "no model": (
         lambda c: c["sources"]["gpt2-xl"].update(path="models/none"),
-        "models/none is no model directory",
+        "models/none is not a model directory",
     ),
     "empty cell": (
         lambda c: c["sources"]["alpaca"]["fields"].update(prompt="none"),
@@ -94,7 +94,7 @@ MISTAKES: dict[str, Any] = {
     "too few rows": (lambda c: c["prompts"].update(pool=9000), "rows but data/alpaca.json has"),
     "reference": (
         lambda c: c["evaluate"]["reference"].update(passages=900),
-        "evaluate.reference.passages: 900 are asked for",
+        "evaluate.reference.passages is 900, but",
     ),
     "task folder": (
         lambda c: c["evaluate"].update(benchmarks={"capitals": {"include": "none"}}),
@@ -135,7 +135,7 @@ def test_a_result_of_other_settings_is_told(
     Path(path).parent.mkdir(parents=True)
     Path(path).write_text('{"spec": {}}')
     assert main(["check", miniature.CONFIG]) == 2
-    assert "was made with other settings" in capsys.readouterr().err
+    assert "has other settings than the study" in capsys.readouterr().err
 
 
 def test_an_image_is_asked_for_on_request(
@@ -147,7 +147,7 @@ def test_an_image_is_asked_for_on_request(
     assert main(["check", miniature.CONFIG, *both]) == 2
     assert "container.sif does not exist; build it" in capsys.readouterr().err
     assert main(["check", miniature.CONFIG, *both[2:]]) == 2
-    assert "say --software-deployment-method conda apptainer" in capsys.readouterr().err
+    assert "use --software-deployment-method conda apptainer" in capsys.readouterr().err
     assert main(["check", miniature.CONFIG, *both[:2]]) == 0
 
 

@@ -154,7 +154,7 @@ def test_a_terminal_without_these_letters_gets_an_answer(tmp_path: Path) -> None
     environment = {**program.ENVIRONMENT, "PYTHONIOENCODING": "ascii"}
     done = program.distill("verify", folder, env=environment)
     assert done.returncode == 2
-    assert r"\xfc holds no provenance.json" in done.stderr
+    assert r"\xfc has no provenance.json" in done.stderr
 
 
 PRINTING = [["--help"], ["ask", "--help"], ["ask", ".", "laws", "--json"], ["ask", ".", "laws"]]

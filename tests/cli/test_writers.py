@@ -70,7 +70,7 @@ def test_the_container_needs_conda(clone: Path) -> None:
     code, out, err = run(clone, "container", PATH="/nowhere")
     assert (code, out) == (2, "")
     assert err == (
-        "Error: conda is not on the PATH, and snakemake --containerize asks it; add it\n"
+        "Error: snakemake --containerize needs conda, which is not on the PATH; add it\n"
     )
 
 
@@ -125,7 +125,7 @@ def test_verify_reports_each_folder(tmp_path: Path, capsys: pytest.CaptureFixtur
         "folders": [
             {
                 "folder": str(folder), "outputs": 1, "inputs": 0,
-                "wrong": ["report.html: is not what the study wrote"],
+                "wrong": ["report.html: differs from what the study wrote"],
                 "not_in_record": ["notes.txt"],
             }
         ],
@@ -133,4 +133,4 @@ def test_verify_reports_each_folder(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["verify", str(folder), str(tmp_path)]) == 2
     out, err = capsys.readouterr()
     assert "0 of 1 files are as written" in out
-    assert err.startswith(f"Error: {tmp_path} holds no provenance.json")
+    assert err.startswith(f"Error: {tmp_path} has no provenance.json")

@@ -160,7 +160,10 @@ def _overlap(one: Script, other: Script) -> bool:
 def test_a_study_on_a_cluster_is_the_same_study(node: Path, local: Path, tmp_path: Path) -> None:
     project = small_project(tmp_path)
     refused = on_cluster(project, "--jobs", "2", ok=False)
-    assert "Error: jobs is limited to 2, and what this keeps out of an array is never" in refused
+    assert (
+        "Error: jobs is limited to 2, and jobs that this leaves out of an array are never"
+        in refused
+    )
     printed = on_cluster(project)
     pd.testing.assert_frame_equal(runs_table(project), runs_table(local), check_exact=True)
     assert (project / RESULTS / "report.html").stat().st_size > 10_000
@@ -262,7 +265,7 @@ def test_a_training_longer_than_the_time_limit_goes_on_from_its_checkpoint(
 
     with _meanwhile(interrupt):
         printed = on_cluster(project, record, "--retries", "1", ok=False)
-    told = re.findall(r"Error: training was told to stop \(SIGTERM\) after (\d+) of 200", printed)
+    told = re.findall(r"Error: training was stopped \(SIGTERM\) after (\d+) of 200", printed)
     assert len(set(told)) == 2, printed[-3000:]
     assert 0 < seen[1] < seen[2]
     on_cluster(project, record)

@@ -74,7 +74,7 @@ def plan(change: Callable[[dict[str, Any]], Any] = lambda config: None, **teache
         ),
         (
             lambda c: c["teachers"]["own"].update(trained=TRAINED | {"teacher": None}),
-            "teachers.own.trained.teacher is missing; the method sft learns",
+            "teachers.own.trained.teacher is missing; the method sft trains",
         ),
         (
             lambda c: c["teachers"]["own"].update(trained=TRAINED | {"samples": 65}),
@@ -85,26 +85,26 @@ def plan(change: Callable[[dict[str, Any]], Any] = lambda config: None, **teache
                 caches={"top": {"scheme": "top_k", "k": 4}},
                 teachers=c["teachers"] | {"own": {"trained": TRAINED | {"cache": "top"}}},
             ),
-            "teachers.own.trained.caches: none of its methods reads soft targets",
+            "teachers.own.trained.caches: none of the block's methods reads soft targets",
         ),
         (
             lambda c: c["teachers"].update(own={"trained": TRAINED | {"teacher": "own"}}),
-            "teachers.own.trained: own learns from own, a loop",
+            "teachers.own.trained: own learns from own, a cycle",
         ),
         (
             lambda c: c["teachers"].update(
                 own={"trained": TRAINED | {"teacher": "next"}},
                 next={"trained": TRAINED | {"teacher": "own"}},
             ),
-            "teachers.own.trained: own learns from next learns from own, a loop",
+            "teachers.own.trained: own learns from next learns from own, a cycle",
         ),
         (
             lambda c: c["prompts"].update(teacher="own"),
-            "prompts.teacher: own is trained by this study, after",
+            "prompts.teacher: this study trains own only after",
         ),
         (
             lambda c: c["methods"]["scratch"].update(forward_kl=1.0),
-            "methods.scratch: no teacher wrote the corpus books, .* for forward_kl;",
+            "methods.scratch: the corpus books has no teacher, .* for forward_kl;",
         ),
         (
             lambda c: c["methods"]["scratch"].update(corpus="base"),
@@ -116,7 +116,7 @@ def plan(change: Callable[[dict[str, Any]], Any] = lambda config: None, **teache
         ),
         (
             lambda c: c["methods"]["sft"].update(corpus_tokens=32),
-            "methods.sft: corpus_tokens goes with corpus",
+            "methods.sft: corpus_tokens needs corpus",
         ),
         (
             lambda c: c["methods"]["scratch"].update(corpus_tokens=512),
@@ -134,7 +134,7 @@ def plan(change: Callable[[dict[str, Any]], Any] = lambda config: None, **teache
                 c.update(caches={"top": {"scheme": "top_k", "k": 4}}),
                 c["runs"][1].update(caches=["top"]),
             ),
-            r"runs\[1\].caches: none of its methods reads soft targets; remove caches",
+            r"runs\[1\].caches: none of the block's methods reads soft targets; remove caches",
         ),
         (
             lambda c: c["runs"][1].update(methods=["scratch", "sft"]),
@@ -149,7 +149,7 @@ def plan(change: Callable[[dict[str, Any]], Any] = lambda config: None, **teache
                     }
                 }
             ),
-            "searches.s.space: method.corpus_tokens is no numeric setting",
+            "searches.s.space: method.corpus_tokens is not a numeric setting",
         ),
     ],
 )  # fmt: skip

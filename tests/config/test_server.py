@@ -45,30 +45,30 @@ def test_a_served_teacher_is_accepted() -> None:
 @pytest.mark.parametrize(
     ("teacher", "server", "sentence"),
     [
-        ({}, {"url": "http://me:hunter2@node/v1"}, "url must hold no user name or password"),
-        ({}, {"url": "https://hunter2@node/v1"}, "url must hold no user name or password"),
-        ({}, {"url": "node:8000/hunter2"}, "url is no address; it begins http://"),
-        ({}, {"url": "http://[hunter2/v1"}, "url is no address; it begins http://"),
+        ({}, {"url": "http://me:hunter2@node/v1"}, "url must not hold a user name or password"),
+        ({}, {"url": "https://hunter2@node/v1"}, "url must not hold a user name or password"),
+        ({}, {"url": "node:8000/hunter2"}, "url is not an address; begin it with http://"),
+        ({}, {"url": "http://[hunter2/v1"}, "url is not an address; begin it with http://"),
         ({}, {"url": "http://node/v1?api_key=hunter2"}, "without [?] and #"),
         ({}, {"key_variable": "sk-hunter2"}, "the name of an environment variable .*never the key"),
         ({}, {"key_variable": "hunter2"}, "the name of an environment variable"),
         ({}, {"api_key": "hunter2"}, "'teachers.far.server.api_key' is not a known key"),
         ({}, {"extra": {"temperature": 0}}, "extra must not set temperature"),
-        ({}, {"extra": {"api_key": "hunter2"}}, r"extra must hold no key or password.*\(api_key\)"),
-        ({}, {"extra": {"a": [{"Authorization": "hunter2"}]}}, "extra must hold no key"),
-        ({}, {"software": "openai"}, "openai does not say which token ids .* only vllm and llama"),
+        ({}, {"extra": {"api_key": "hunter2"}}, r"must not hold a key or password \(api_key\)"),
+        ({}, {"extra": {"a": [{"Authorization": "hunter2"}]}}, "extra must not hold a key"),
+        ({}, {"software": "openai"}, "openai does not return the token ids .* only vllm and llama"),
         ({}, {"tokenizer": None}, "top_logprobs needs tokenizer"),
         ({}, {"tokenizer": "bass"}, "server.tokenizer: there is no source 'bass'"),
         ({}, {"tokenizer": "prose"}, "source 'prose' must be a model"),
         ({}, {"top_logprobs": 1}, "top_logprobs must be at least 2"),
-        ({}, {"top_logprobs": 19}, r"k is 19, but of server.top_logprobs: 19 only 18 are sure"),
-        ({}, {"top_logprobs": 0}, "server is asked for text alone; set server.top_logprobs"),
+        ({}, {"top_logprobs": 19}, r"k is 19, but only 18 of server.top_logprobs: 19 are certain"),
+        ({}, {"top_logprobs": 0}, "server returns text only; set server.top_logprobs"),
         ({"temperature": 0.7}, {}, "top_logprobs needs temperature 1 without top_k and top_p"),
         ({"top_p": 0.9}, {}, "top_logprobs needs temperature 1"),
-        ({"top_k": 9}, {"software": "openai", "top_logprobs": 0}, "top_k is no field of OpenAI's"),
+        ({"top_k": 9}, {"software": "openai", "top_logprobs": 0}, "top_k is not a field of Open"),
         ({"text": "faq"}, {}, r"give server .* or text, not both"),
         ({"trained": {"student": "small", "method": "sft", "samples": 8}}, {}, "or trained, not b"),
-        ({"quantisation": "nf4"}, {}, "quantisation is the server's own affair"),
+        ({"quantisation": "nf4"}, {}, "quantisation has no effect on a served model"),
         ({"source": "base"}, {}, "server.tokenizer and server.top_logprobs are for a teacher with"),
     ],
 )  # fmt: skip
@@ -84,12 +84,15 @@ def test_a_server_that_cannot_be_asked_is_refused(
 @pytest.mark.parametrize(
     ("cache", "sentence"),
     [
-        ({"scheme": "final_hidden"}, "a server gives its likeliest tokens alone; use scheme top_k"),
-        ({"scheme": "sampled", "draws": 50}, "a server gives its likeliest tokens alone"),
-        ({"temperatures": [2.0]}, "temperatures needs a model here"),
-        ({"tokens": "all"}, "tokens: all needs a model here"),
-        ({"teachers": {"big": 1.0}}, "teachers needs a model here"),
-        ({"hidden": {"layers": [1]}}, "hidden needs a model here"),
+        (
+            {"scheme": "final_hidden"},
+            "a server returns only its most likely tokens; use scheme top_k",
+        ),
+        ({"scheme": "sampled", "draws": 50}, "a server returns only its most likely tokens"),
+        ({"temperatures": [2.0]}, "temperatures needs a local model"),
+        ({"tokens": "all"}, "tokens: all needs a local model"),
+        ({"teachers": {"big": 1.0}}, "teachers needs a local model"),
+        ({"hidden": {"layers": [1]}}, "hidden needs a local model"),
     ],
 )
 def test_a_cache_that_log_probs_do_not_give_is_refused(
@@ -105,14 +108,14 @@ def test_a_cache_that_log_probs_do_not_give_is_refused(
 def test_log_probs_are_of_chats() -> None:
     study = config()
     study["prompts"]["template"] = "alpaca"
-    with pytest.raises(UserError, match="log-probabilities are read from chats"):
+    with pytest.raises(UserError, match="servers return log-probabilities for chats"):
         parse_study(study)
 
 
 def test_magpie_needs_a_model_here() -> None:
     study = config()
     study["prompts"]["teacher"] = "far"
-    with pytest.raises(UserError, match="Magpie needs a teacher that is a model here"):
+    with pytest.raises(UserError, match="Magpie needs a teacher with a local model"):
         parse_study(study)
 
 
@@ -120,7 +123,7 @@ def test_one_name_at_two_addresses_is_refused() -> None:
     study = config()
     study["teachers"]["near"] = {"server": SERVER | {"url": "http://other/v1"}, "seed": 1}
     with pytest.raises(
-        UserError, match=r"teachers.near.server.model: .* is also far's, at another"
+        UserError, match=r"teachers.near.server.model: teacher far has the same .* at another"
     ):
         parse_study(study)
     study["teachers"]["near"]["server"]["revision"] = "4 bits"

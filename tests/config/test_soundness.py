@@ -42,9 +42,11 @@ def test_the_table(loss: str, scheme: str) -> None:
         return
     assert reason is not None
     assert reason.startswith(f"{loss} is not sound on {scheme} targets (")
-    why = "counts of draws are biased" if scheme == "sampled" else "say nothing of the rest"
+    why = (
+        "samples are biased" if scheme == "sampled" else "probabilities of other tokens are unknown"
+    )
     if loss == "spans":
-        why = "the likelihood of words outside those kept is not known"
+        why = "the likelihood of tokens that it does not store is unknown"
     assert why in reason
     named = reason.split("; use scheme ")[1].replace(" or ", ", ").split(", ")
     assert set(named) == ALLOWED[loss]
@@ -70,7 +72,7 @@ def test_temperatures_need_what_was_stored_for_them(scheme: str) -> None:
         return
     assert reason is not None
     remedy = "add it to temperatures" + (" and log_p: true" if scheme == "sampled" else "")
-    assert f"temperature 2 is not one that the cache keeps normalisers for; {remedy}" in reason
+    assert f"the cache stores no normalisers for temperature 2; {remedy}" in reason
     more = {"log_p": True} if scheme == "sampled" else {}
     assert unsound(warm, cache(scheme, temperatures=[2.0], **more)) is None
     again = unsound(method(forward_kl=1.0, temperature=3.0), cache(scheme, temperatures=[2.0], **more))  # fmt: skip  # noqa: E501
@@ -86,7 +88,7 @@ def test_layers_must_have_been_kept(scheme: str) -> None:
     assert reason.endswith("give the cache hidden: {layers: …}")
     reason = unsound(wanted, cache(scheme, hidden={"layers": [1, 4]}))
     assert reason is not None
-    assert "layer 9, which the cache does not keep; add it to hidden.layers" in reason
+    assert "layer 9, which the cache does not store; add it to hidden.layers" in reason
     assert unsound(wanted, cache(scheme, hidden={"layers": [9, 4]})) is None
 
 
@@ -111,7 +113,7 @@ def test_all_tokens_must_have_been_scored(scheme: str) -> None:
     wanted = method(forward_kl=1.0, tokens="all")
     reason = unsound(wanted, cache(scheme))
     assert reason is not None
-    assert reason.endswith("the cache holds the answer's only; set tokens: all there")
+    assert reason.endswith("the cache stores the answer's only; set tokens: all in the cache")
     assert unsound(wanted, cache(scheme, tokens="all")) is None
     assert unsound(method(forward_kl=1.0), cache(scheme, tokens="all")) is None
 
@@ -119,7 +121,7 @@ def test_all_tokens_must_have_been_scored(scheme: str) -> None:
 @pytest.mark.parametrize("loss", ["uld", "spans"])
 def test_losses_across_tokenizers_align_answers_only(loss: str) -> None:
     reason = unsound(method(**{loss: 1.0}, tokens="all"), cache("dense", tokens="all"))
-    assert reason == f"{loss} aligns answers; set its tokens to answer"
+    assert reason == f"{loss} aligns answers; set the method's tokens to answer"
     assert unsound(method(**{loss: 1.0}), cache("dense", tokens="all")) is None
 
 

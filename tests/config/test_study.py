@@ -29,7 +29,10 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("key", "sentence"),
-    [("hub", r"sources.base: hub is a"), ("path", r"sources.base.path: a path has no //")],
+    [
+        ("hub", r"sources.base: hub must be a"),
+        ("path", r"sources.base.path: a path must not contain //"),
+    ],
 )
 def test_a_source_at_an_address_is_refused_without_its_password(key: str, sentence: str) -> None:
     source = {key: "https://me:hunter2@node/a", "revision": "f" * 40}
@@ -73,7 +76,7 @@ def test_numbers_as_text_are_numbers(value: Any) -> None:
         (
             "prompts.with_context",
             "{prompt}{context}",
-            "goes with a template that is a text of your",
+            "needs a template that is your own text",
         ),
         ("evaluate.reference.source", "faq", "sources.faq.fields: name the text column"),
         ("prompts.teacher", "bog", "prompts.teacher: there is no teacher 'bog'; did you mean big"),
@@ -84,38 +87,46 @@ def test_numbers_as_text_are_numbers(value: Any) -> None:
         ("prompts.draw_pool", 65, "draw_pool must not exceed pool"),
         ("prompts.draw_pool", 40, r"runs\[0\].samples: 48 is larger than prompts.draw_pool"),
         ("runs.0.samples", [16, 65], r"65 is larger than prompts.pool, 64; raise that or lower"),
-        ("runs.0.samples", [16, 16], "names something twice"),
+        ("runs.0.samples", [16, 16], "has a duplicate"),
         ("runs.0.samples", [0], r"runs\[0\].samples\[0\]: input should be greater than 0"),
         ("runs.0.samples", [], r"runs\[0\].samples: list should have at least 1 item"),
-        ("students.small.layers", None, "layers goes with init: cut"),
-        ("students.fresh.layers", 2, "layers goes with init: cut"),
-        ("students.small.config", {"a": 1}, "config goes with init: random"),
-        ("students.fresh.config", {}, "config goes with init: random"),
+        ("students.small.layers", None, "layers needs init: cut"),
+        ("students.fresh.layers", 2, "layers needs init: cut"),
+        ("students.small.config", {"a": 1}, "config needs init: random"),
+        ("students.fresh.config", {}, "config needs init: random"),
         ("students.small.gpus", 0, "students.small.gpus"),
         (
             "students.small.gpus",
             3,
-            r"methods.sft: 3 GPUs share a batch, but train.batch_size \(16\) is no multiple of "
+            r"methods.sft: 3 GPUs share a batch, but train.batch_size \(16\) is not a multiple of "
             r"gpus x micro_batch_size \(3 x 5\); change one",
         ),
         (
             "teachers.big.gpus",
             2,
-            r"gpus is for a teacher that is spread over several \(device_map: auto\) or trained by",
+            r"gpus needs device_map: auto \(a teacher split over several GPUs\) or trained",
         ),
         ("students.small.init", "cute", "should be 'cut', 'pretrained' or 'random'"),
         ("sources.base.hub", "o/n", "exactly one of wheel, hub and path"),
         ("sources.base", {}, "exactly one of wheel, hub and path"),
         ("sources.base", {"hub": "o/n"}, "a hub repository needs a revision"),
-        ("sources.base", {"hub": "o/n", "revision": "main"}, "a commit's 40 hexadecimal digits"),
-        ("sources.base", {"hub": "o/n", "revision": "f" * 39}, "a commit's 40 hexadecimal digits"),
-        ("sources.base", {"hub": "../n", "revision": "f" * 40}, "hub is a repository's name"),
+        (
+            "sources.base",
+            {"hub": "o/n", "revision": "main"},
+            "the 40 hexadecimal digits of a commit",
+        ),
+        (
+            "sources.base",
+            {"hub": "o/n", "revision": "f" * 39},
+            "the 40 hexadecimal digits of a commit",
+        ),
+        ("sources.base", {"hub": "../n", "revision": "f" * 40}, "hub must be a repository's name"),
         ("sources.base", {"wheel": "a==1", "file": "f"}, "a wheel needs file .* and sha256"),
         ("sources.base", {"wheel": "a>=1", "file": "f", "sha256": "0" * 64}, "match pattern"),
-        ("sources.faq.rows", None, "downloaded needs rows"),
+        ("sources.faq.rows", None, "downloaded data set needs rows"),
         ("sources.faq.fields", {"response": "a"}, "fields must name the prompt column"),
-        ("teachers.big.text", "faq", "must be the study's prompts.source"),
-        ("teachers.calm", {"text": "faq"}, "must be the study's prompts.source, 'magpie'"),
+        ("teachers.big.text", "faq", "must equal prompts.source"),
+        ("teachers.calm", {"text": "faq"}, "must equal prompts.source, 'magpie'"),
         ("evaluate.combined_weights", {"perplexity": 0.5}, "three weights must sum to 1"),
         ("evaluate.prices", {"hour": 2.0}, "evaluate.prices.teacher_million_tokens"),
         ("evaluate.prices", {"teacher_million_tokens": -1, "hour": 2.0}, "greater than or equal"),
@@ -131,25 +142,33 @@ def test_numbers_as_text_are_numbers(value: Any) -> None:
             "'methods.odd.kl' is not a known key; the keys there are ce, f",
         ),
         ("methods.empty", {}, "methods.empty: give at least one loss a weight above 0"),
-        ("methods.odd", {"search": "tune", "ce": 1.0}, "a method with search has no other key"),
+        (
+            "methods.odd",
+            {"search": "tune", "ce": 1.0},
+            "a method with search must have no other key",
+        ),
         ("methods.lost", {"search": "tune"}, "methods.lost.search: there is no search 'tune'"),
         ("methods.hasty", {"ce": 1, "train": {"epoch": 3}}, "methods.hasty.train: .*mean epochs"),
         ("methods.hasty", {"ce": 1, "train": {"epochs": 0}}, "methods.hasty.train: epochs: .*0"),
-        ("caches.a", {"scheme": "top_k"}, "caches.a: k goes with scheme top_k"),
-        ("caches.a", {"scheme": "final_hidden", "k": 3}, "caches.a: k goes with scheme top_k"),
+        ("caches.a", {"scheme": "top_k"}, "caches.a: k needs scheme top_k"),
+        ("caches.a", {"scheme": "final_hidden", "k": 3}, "caches.a: k needs scheme top_k"),
         ("caches.a", {"scheme": "sampled"}, "scheme sampled needs draws"),
         ("caches.a", {"scheme": "sampled", "draws": 70000}, "caches.a.draws: .*65535"),
-        ("caches.a", {"scheme": "dense", "temperatures": [2]}, "serves every temperature"),
-        ("caches.a", {"scheme": "top_k", "k": 2, "temperatures": [1]}, "and not 1"),
+        ("caches.a", {"scheme": "dense", "temperatures": [2]}, "supports every temperature"),
+        (
+            "caches.a",
+            {"scheme": "top_k", "k": 2, "temperatures": [1]},
+            "without 1, which every cache supports",
+        ),
         (
             "caches.a",
             {"scheme": "sampled", "draws": 9, "temperatures": [2]},
-            "other temperatures of sampled targets need log_p: true",
+            "temperatures with scheme sampled needs log_p: true",
         ),
         (
             "caches.a",
             {"scheme": "final_hidden", "teachers": {"big": 1, "calm": 1}},
-            "hidden states of several teachers are no distribution",
+            "final_hidden cannot store a mixture of several teachers",
         ),
         (
             "caches.a",
@@ -159,17 +178,17 @@ def test_numbers_as_text_are_numbers(value: Any) -> None:
         (
             "caches.a",
             {"scheme": "dense", "hidden": {"layers": [1], "projection": "pca"}},
-            "width goes with projection random or pca",
+            "width needs projection random or pca",
         ),
         ("caches.none", {"scheme": "dense"}, "caches.none: the name is reserved"),
-        ("study", "my study", "'my study' cannot be a name"),
-        ("study", "..", "'..' cannot be a name"),
-        ("study", "../up", "cannot be a name"),
-        ("study", "a/b", "cannot be a name"),
-        ("study", "a\n", "cannot be a name"),
-        ("study", "", "cannot be a name"),
+        ("study", "my study", "'my study' is not a valid name"),
+        ("study", "..", "'..' is not a valid name"),
+        ("study", "../up", "is not a valid name"),
+        ("study", "a/b", "is not a valid name"),
+        ("study", "a\n", "is not a valid name"),
+        ("study", "", "is not a valid name"),
         ("study", "x" * 65, "at most 64 letters"),
-        ("students.a b", {}, "'a b' cannot be a name"),
+        ("students.a b", {}, "'a b' is not a valid name"),
         ("evaluate", {}, "evaluate.reference is missing"),
         ("teachers", {}, "teachers: dictionary should have at least 1 item"),
     ],
@@ -205,8 +224,8 @@ def test_several_mistakes_are_told_at_once() -> None:
     [
         ("a: 1\nb:\n  c: 1\n  d: 2\n  c: 3\n", "line 5: the key 'c' is given twice"),
         ("a: 1\na: 1\n", "line 2: the key 'a' is given twice"),
-        ("a: [1\n", "is not readable YAML"),
-        ("a: 2024-13-45\n", "is not readable YAML"),
+        ("a: [1\n", "is not valid YAML"),
+        ("a: 2024-13-45\n", "is not valid YAML"),
         ("- 1\n", "must hold a mapping"),
         ("", "must hold a mapping"),
     ],
@@ -222,7 +241,7 @@ def test_yaml_files_that_are_missing_or_no_text_are_refused(tmp_path: Path) -> N
     with pytest.raises(UserError, match="does not exist"):
         check_yaml(tmp_path / "none.yaml")
     (tmp_path / "study.yaml").write_bytes("a: ü\n".encode("cp1252"))
-    with pytest.raises(UserError, match="not readable YAML"):
+    with pytest.raises(UserError, match="not valid YAML"):
         check_yaml(tmp_path / "study.yaml")
     (tmp_path / "good.yaml").write_text("a: {b: 1}\nc: {b: 1}\n")
     check_yaml(tmp_path / "good.yaml")
@@ -301,16 +320,20 @@ def _soft(method: dict[str, Any], caches: list[str], **changes: Any) -> dict[str
             r"runs\[0\].caches: the method kd needs soft targets; name a cache",
         ),
         ({"forward_kl": 1}, ["topp"], "there is no cache 'topp'; did you mean top"),
-        ({"ce": 1}, ["top"], "none of its methods reads soft targets; remove caches"),
-        ({"reverse_kl": 1}, ["draws"], "counts of draws are biased .* use scheme top_k_tail"),
+        ({"ce": 1}, ["top"], "none of the block's methods reads soft targets; remove caches"),
+        ({"reverse_kl": 1}, ["draws"], "samples are biased .* use scheme top_k_tail"),
         ({"jsd": 1}, ["top"], "jsd is not sound on top_k targets"),
-        ({"skew_kl": 1, "temperature": 3}, ["tail"], "its temperature 3 is not one"),
+        ({"skew_kl": 1, "temperature": 3}, ["tail"], "no normalisers for temperature 3"),
         ({"forward_kl": 1, "temperature": 2}, ["draws"], "add it to temperatures and log_p: true"),
-        ({"forward_kl": 1, "tokens": "all"}, ["top"], "set tokens: all there"),
+        ({"forward_kl": 1, "tokens": "all"}, ["top"], "set tokens: all in the cache"),
         ({"uld": 1}, ["draws"], "uld is not sound on sampled targets"),
         ({"uld": 1, "tokens": "all"}, ["everywhere"], "uld aligns answers"),
         ({"spans": 1}, ["tail"], "spans is not sound on top_k_tail .* use scheme dense or final"),
-        ({"spans": 1, "uld": 1}, ["exact"], "spans goes with ce alone: the other soft losses"),
+        (
+            {"spans": 1, "uld": 1},
+            ["exact"],
+            "spans can be combined with ce only: the other soft losses",
+        ),
         ({"spans": 1}, ["exact"], "small has the tokenizer of big, so spans has nothing to align"),
         ({"ce": 1, "hidden": {"layers": {1: 2}}}, ["top"], "give the cache hidden"),
         ({"ce": 1, "hidden": {"layers": {1: 3}}}, ["layers"], "matches the teacher's layer 3"),
@@ -360,7 +383,10 @@ def test_spans_are_for_another_tokenizer_and_a_teacher_without_a_cut() -> None:
     study = _across()
     assert parse_study(study).methods["kd"].soft == ["spans"]
     study["teachers"]["big"] |= {"top_k": 50}
-    with pytest.raises(UserError, match="use another loss than spans, or a teacher without a cut"):
+    with pytest.raises(
+        UserError,
+        match=r"spans needs likelihoods above 0, .* a teacher without top_k and top_p",
+    ):
         parse_study(study)
     study = _across()
     entry = {"student": "small", "teacher": "calm", "method": "sft", "samples": 16}
@@ -401,7 +427,7 @@ def test_text_alone_has_no_soft_targets() -> None:
 def test_nothing_trains_a_random_head_by_hidden_states_alone() -> None:
     study = _soft({"embedding": {}}, ["exact"])
     study["runs"][0]["students"] = ["fresh"]
-    with pytest.raises(UserError, match="nothing would train the output head of fresh"):
+    with pytest.raises(UserError, match="no loss would train the random output head of fresh"):
         parse_study(study)
 
 
@@ -421,11 +447,14 @@ def test_a_live_teacher_takes_the_place_of_a_cache() -> None:
     ("method", "sentence"),
     [
         ({"jsd": 0, "ce": 1}, "on_policy needs a divergence from the teacher; give one of forward"),
-        ({"uld": 1}, "on_policy compares distributions over the same words, which uld does not"),
-        ({"hidden": {"layers": {1: 2}}}, "which hidden does not; remove hidden, or on_policy"),
+        ({"uld": 1}, "on_policy compares distributions over the same tokens, which uld does not"),
+        ({"hidden": {"layers": {1: 2}}}, "which hidden does not; remove hidden or on_policy"),
         ({"embedding": {}}, "which embedding does not; remove embedding"),
-        ({"ce": 1, "on_policy": {"share": 1}}, "share: 1 leaves none; lower share or remove ce"),
-        ({"corpus": "prose"}, "no teacher wrote the corpus prose"),
+        (
+            {"ce": 1, "on_policy": {"share": 1}},
+            "share: 1 uses only the student's; lower share or remove ce",
+        ),
+        ({"corpus": "prose"}, "the corpus prose has no teacher"),
         ({"on_policy": {"share": 1.5}}, "on_policy.share"),
         ({"on_policy": {"tokens": 9}}, "did you mean max_tokens"),
     ],
@@ -440,7 +469,7 @@ def test_an_on_policy_method_that_cannot_work_is_refused(
 
 def test_what_an_on_policy_run_needs() -> None:
     with pytest.raises(
-        UserError, match=r"none of its methods .* asks the teacher itself\); remove"
+        UserError, match=r"none of the block's methods .* runs the teacher instead\); remove"
     ):
         parse_study(_soft(LIVE, ["top"]))
     study = _soft(LIVE, [])
@@ -451,7 +480,7 @@ def test_what_an_on_policy_run_needs() -> None:
         parse_study(study)
     study = _soft(LIVE, [])
     study["students"]["small"] |= {"vocabulary": {"size": 50, "teacher": "big"}}
-    with pytest.raises(UserError, match="could not write the words that its vocabulary drops"):
+    with pytest.raises(UserError, match="cannot sample tokens that its vocabulary drops"):
         parse_study(study)
     study = _soft(LIVE, [], searches={"tune": SEARCH | {"method": "kd", "cache": "top"}})
     with pytest.raises(UserError, match="the method kd reads no cache; remove it"):
@@ -459,7 +488,7 @@ def test_what_an_on_policy_run_needs() -> None:
     study = _soft(LIVE, [])
     study["prompts"] = {"source": "faq", "pool": 64, "test": 20, "part_size": 16, "template": "alpaca"}  # fmt: skip  # noqa: E501
     study["teachers"] = {"big": {"text": "faq"}}
-    with pytest.raises(UserError, match=r"but teachers.big is text alone; give it a source"):
+    with pytest.raises(UserError, match=r"but teachers.big has text only; give it a source"):
         parse_study(study)
     with pytest.raises(UserError, match=r"caches\.live: the name is reserved"):
         parse_study(tiny.study() | {"caches": {"live": {"scheme": "dense"}}})
@@ -477,8 +506,8 @@ SEARCH: dict[str, Any] = {
         ({"student": "smal"}, "searches.tune.student: there is no student 'smal'"),
         ({"cache": "top"}, "searches.tune.cache: the method sft reads no cache"),
         ({"samples": 999}, "samples: 999 is larger than the pool of 64"),
-        ({"space": {"train.schedule": {"low": 0, "high": 1}}}, "train.schedule is no numeric"),
-        ({"space": {"train.lr": {"low": 0, "high": 1}}}, "train.lr is no numeric setting"),
+        ({"space": {"train.schedule": {"low": 0, "high": 1}}}, "train.schedule is not a numeric"),
+        ({"space": {"train.lr": {"low": 0, "high": 1}}}, "train.lr is not a numeric setting"),
         ({"space": {"method.ce": {"low": 1, "high": 1}}}, "low must be below high"),
         (
             {
@@ -486,7 +515,7 @@ SEARCH: dict[str, Any] = {
                 "cache": "top",
                 "space": {"method.temperature": {"low": 1, "high": 3}},
             },
-            "method.temperature varies freely, which caches.top does not serve",
+            "method.temperature varies, but caches.top supports fixed temperatures only",
         ),
         ({"method": "tuned"}, "tuned is itself the result of a search"),
     ],
@@ -528,12 +557,12 @@ ENDED = {"length": {"finished": True}}
         ({"length": {"min": 3}}, {}, "the keys there are min_tokens, max_tokens, finished"),
         ({"length": {"min_tokens": 9, "max_tokens": 3}}, {}, "min_tokens must not exceed"),
         ({"length": {}}, {}, "give min_tokens, max_tokens or finished"),
-        ({"language": {"keep": ["english"]}}, {}, "'english' is no language known here"),
+        ({"language": {"keep": ["english"]}}, {}, "'english' is not a known language"),
         ({"teacher_loss": {}}, {}, "min_quantile must be below max_quantile"),
         ({"teacher_loss": {"max_quantile": 0.5}}, {}, "surplus must be at least 2; raise it"),
         (ENDED, {"curations": ["owns"]}, "no curation 'owns'; did you mean own?"),
-        (ENDED, {"curations": ["own", "own"]}, "names something twice"),
-        (ENDED, {"samples": [48]}, r"48 rows kept by curations.own are chosen from 72.*pool, 64"),
+        (ENDED, {"curations": ["own", "own"]}, "has a duplicate"),
+        (ENDED, {"samples": [48]}, r"48 rows of curations.own need 72 candidates.*pool, 64"),
         (ENDED, {"samples": [65]}, "65 is larger than prompts.pool, 64"),
     ],
 )
@@ -548,7 +577,7 @@ def test_a_curation_that_cannot_work_is_refused(
 def test_draws_are_chosen_from_their_own_pool() -> None:
     config = _curated(ENDED)
     config["prompts"]["draw_pool"] = 20
-    with pytest.raises(UserError, match=r"chosen from 24.*prompts.draw_pool"):
+    with pytest.raises(UserError, match=r"need 24 candidates.*prompts.draw_pool"):
         parse_study(config)
     config["runs"][0]["draws"] = [0]
     assert parse_study(config).curations["own"].candidates(16) == 24
@@ -589,9 +618,9 @@ def test_text_alone_cannot_be_chosen_by_tokens() -> None:
         (
             "methods",
             None,
-            r"config: methods\.new: give keys below it \(ce, .*; nothing stands there",
+            r"config: methods\.new is empty; give it keys \(ce, ",
         ),
-        ("students", "big", r"config: students\.new: give keys below it \(init, .*; it is 'big'"),
+        ("students", "big", r"config: students\.new is 'big'; give it keys \(init, "),
     ],
 )
 def test_an_empty_entry_is_told_what_belongs_there(section: str, value: Any, message: str) -> None:

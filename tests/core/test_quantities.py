@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from distill.core.quantities import data_size, duration, number, percent, short_count
+from distill.core.quantities import data_size, duration, number, percent, short_count, whole
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,11 @@ def test_sizes(size: float | None, text: str) -> None:
 )
 def test_short_counts(value: float, text: str) -> None:
     assert short_count(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "–"), (0.4, "0"), (1234.6, "1,235"), (9_999_999.0, "9,999,999"), (1e7, "1.00 × 10⁷")],
+)
+def test_computed_counts(value: float | None, text: str) -> None:
+    assert whole(value) == text

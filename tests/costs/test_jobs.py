@@ -1,6 +1,7 @@
 """Forecasts of studies with trimmed vocabularies, trained teachers, corpora and curations."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from distill.contracts.schemas import TEXT_SCHEMA
 from distill.core.errors import UserError
 from distill.core.parquet import write_rows
 from distill.costs.architectures import read_architecture, read_models
-from distill.costs.jobs import Forecast
+from distill.costs.jobs import RULES, Forecast
 from distill.costs.row_lengths import read_lengths
 from distill.costs.show import notes_of, render, summarise
 from distill.costs.work import Architecture, saving_memory, student_bytes
@@ -244,3 +245,17 @@ def test_a_small_vocabulary_is_saved_with_the_full_tables_beside_it() -> None:
     whole = Architecture(9000, 400, flops, 8, 1100, 2, 2, activations=60, kv=16)
     assert saving_memory(small, whole, {"lora": None}, 7.0) == 7 + 16 * 1000 + 8 * 8000
     assert saving_memory(small, small, {"lora": None}, 0.0) == 16 * 1000
+
+
+def test_every_rule_is_priced_or_left_out() -> None:
+    """What is left out is fetched, is a benchmark, reads a table of one's own, or is a record."""
+    left_out = {
+        "all", "plan", "fetch_model", "fetch_data", "prepare_benchmark", "benchmark_student",
+        "benchmark_teacher", "take_runs_table", "write_provenance",
+    }  # fmt: skip
+    project = Path(__file__).parents[2]
+    files = [project / "Snakefile", *(project / "rules").glob("*.smk")]
+    text = "\n".join(file.read_text() for file in files)
+    rules = re.findall(r"^ *rule (\w+):", text, re.M)
+    assert set(rules) - left_out == set(RULES)
+    assert left_out < set(rules)

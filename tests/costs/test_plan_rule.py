@@ -64,5 +64,5 @@ def test_a_model_that_cannot_be_fetched_is_one_sentence(tmp_path: Path) -> None:
     done = program.distill("plan", miniature.CONFIG, cwd=project)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("Error: the models of the study cannot be fetched: ")
-    assert "is no safetensors file" in done.stderr
+    assert "is not a safetensors file" in done.stderr
     assert done.stderr.count("\n") == 1

@@ -78,16 +78,16 @@ def test_parquet_files_are_read(tmp_path: Path) -> None:
     ("name", "data", "sentence"),
     [
         ("a.csv", b"question,answer\nx,y\n", r"row 1: no column 'notes'; there are question, ans"),
-        ("a.csv", b"question,notes,answer\nx,,y\n  ,,y\n", "row 2: question is empty; fill or"),
+        ("a.csv", b"question,notes,answer\nx,,y\n  ,,y\n", "row 2: question is empty; fill it or"),
         (
             "a.csv",
             b'question,notes,answer\nx,,y\n"y',
-            r"a.csv, row 2 \(line 3\): unexpected end of data; quote a cell whole",
+            r"a.csv, row 2 \(line 3\): unexpected end of data; put quotes around the entire cell",
         ),
         (
             "a.csv",
             b'question,notes,answer\nx,,"y\nz"\n\nit\x92s,,y\n',
-            r"a.csv, row 2 \(line 5\): not UTF-8 text, but perhaps Windows-1252.*save the file as",
+            r"a.csv, row 2 \(line 5\): not UTF-8 text \(perhaps Windows-1252.*save the file as",
         ),
         (
             "a.csv",
@@ -103,7 +103,7 @@ def test_parquet_files_are_read(tmp_path: Path) -> None:
         (
             "a.csv",
             b"question,notes,answer\nx,,y,\nHi, you,,y\n",
-            r"row 2 \(line 3\): more cells than columns; quote cells that hold commas",
+            r"row 2 \(line 3\): more cells than columns; quote cells with commas",
         ),
         (
             "a.csv",
@@ -113,11 +113,11 @@ def test_parquet_files_are_read(tmp_path: Path) -> None:
         (
             "a.csv",
             b"question,answer,notes,answer\nx,y,,z\n",
-            "the column 'answer' is there twice; rename one of them",
+            "two columns have the name 'answer'; rename one of them",
         ),
-        ("a.csv", b"question;notes;answer\nx;;y\n", "separated by ';', as it seems; save it with"),
+        ("a.csv", b"question;notes;answer\nx;;y\n", "separated by ';'; save the file with"),
         ("a.json", b'{"question": 1}', "must hold a JSON list"),
-        ("a.json", b"[1", "is not readable JSON"),
+        ("a.json", b"[1", "is not valid JSON"),
         ("a.json", b"[1]", "row 1: not an object with named fields"),
         ("a.json", b'[{"question": 1, "notes": "", "answer": ""}]', "row 1: question is not text"),
         ("a.jsonl", b'{"question": "x"}\n{"que\n', "a.jsonl, line 2: "),
@@ -155,7 +155,8 @@ def test_a_hub_that_cannot_be_reached_gives_one_sentence(
         with pytest.raises(UserError) as caught:
             call()
         assert str(caught.value).startswith(
-            "owner/name at revision main could not be had from the hub (no route to host); check"
+            "owner/name at revision main could not be downloaded from the hub (no route to host); "
+            "check"
         )
         assert "\n" not in str(caught.value)
     assert not (tmp_path / "model" / "manifest.json").exists()

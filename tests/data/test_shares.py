@@ -112,10 +112,13 @@ def test_a_local_files_short_prompts_are_counted(tmp_path: Path) -> None:
     ("prompts", "sentence"),
     [
         ({"test": 100}, "pool: 70% is a share .* but test: 100 is a count; give all as shares"),
-        ({"pool": "80%"}, r"shares \(.*\) must name test and pool and sum to 100% or less"),
+        ({"pool": "80%"}, r"shares \(.*\) must include test and pool and sum to at most 100%"),
         ({"validation": "0%"}, "validation: 0%, pool: 70%; a share must be above 0%"),
         ({"pool": 1}, "pool: 1 is a count"),
-        ({"source": "magpie", "teacher": "big"}, "here the teacher writes as many prompts as"),
+        (
+            {"source": "magpie", "teacher": "big"},
+            "with source magpie the teacher generates the prompts",
+        ),
         ({"source": "nowhere"}, "there is no data set 'nowhere' under sources"),
         ({"source": "base"}, "there is no data set 'base' under sources"),
         ({"part_size": 500}, "1000 rows of faq at surplus 1 are 2 parts of 500, too few for"),
@@ -138,5 +141,7 @@ def test_a_downloaded_data_set_states_its_rows() -> None:
 
 
 def test_a_fraction_is_told_how_a_share_is_written() -> None:
-    with pytest.raises(UserError, match=r"prompts\.pool: 0\.7 is no number of rows; .* write 70%"):
+    with pytest.raises(
+        UserError, match=r"prompts\.pool: 0\.7 is not a number of rows; .* write 70%"
+    ):
         parse_study(study(pool=0.7))

@@ -273,12 +273,12 @@ BARE = {"metric": "acc", "aggregation": "mean", "higher_is_better": True}
         (
             {},
             {"dataset_kwargs": {"data_files": {"test": "none/at/all.jsonl"}}},
-            "quiz: its data cannot be had .*none/at/all.jsonl.*; let this machine reach the hub",
+            "quiz: its data cannot be loaded .*none/at/all.jsonl.*; let this machine reach the hub",
         ),
         (
             {},
             {"dataset_path": "someone/something", "dataset_kwargs": None},
-            r"quiz: its data cannot be had \(.*someone/something.*HF_DATASETS_OFFLINE.*or remove",
+            r"quiz: its data cannot be loaded \(.*someone/something.*HF_DATASETS_OFFLINE.*or rem",
         ),
     ],
 )
@@ -315,7 +315,7 @@ def test_data_in_the_cache_are_read_without_the_hub(
     make_task(tmp_path, "quiz", [], dataset_name="easy", **hub)
     make_task(tmp_path, "hard", [], dataset_name="hard", **hub)
     assert score(model, tmp_path, spec("quiz", tmp_path))["n"] == 6
-    with pytest.raises(UserError, match=r"hard: its data cannot be had .*for config 'hard'"):
+    with pytest.raises(UserError, match=r"hard: its data cannot be loaded .*for config 'hard'"):
         load_task(spec("hard", tmp_path))
 
 
@@ -363,7 +363,7 @@ def test_a_context_shorter_than_the_answer_is_told(tmp_path: Path) -> None:
     words = tiny.tokenizer(chat=False)
     tiny.save(tmp_path, tiny.model("llama", len(words), max_position_embeddings=8), words)
     with pytest.raises(
-        UserError, match=r"may write 8 tokens, but the context of .* is 8; leave it"
+        UserError, match=r"may generate 8 tokens, but the context of .* is 8; leave it"
     ):
         score(tmp_path / "model.safetensors", tmp_path, spec("sums"))
 

@@ -326,11 +326,11 @@ def test_a_name_is_safe_in_a_path_or_refused(section: str, name: str) -> None:
             block[section] = [*block[section], name]
     told = refusal(config)
     if not SAFE.fullmatch(name):
-        assert "cannot be a name" in told or "holds" in told
+        assert "is not a valid name" in told or "holds" in told
     elif (section, name) in RESERVED:
         assert "the name is reserved" in told
     else:
-        assert "cannot be a name" not in told
+        assert "is not a valid name" not in told
 
 
 @examples(100)
@@ -415,17 +415,17 @@ def test_a_damaged_file_is_refused_or_planned(
     [
         (DEFAULT + "# ü\n".encode("cp1252"), r"line \d+: not UTF-8 text"),
         (DEFAULT.decode().encode("utf-16"), "line 1: not UTF-8 text"),
-        (DEFAULT + b"# \x00\n", "is not readable YAML"),
+        (DEFAULT + b"# \x00\n", "is not valid YAML"),
         (DEFAULT + b"zz: " + b"[" * 1000 + b"]" * 1000, "is nested too deeply"),
-        (DEFAULT + b"zz: " + b"9" * 5000, "is not readable YAML"),
+        (DEFAULT + b"zz: " + b"9" * 5000, "is not valid YAML"),
         (DEFAULT + b"zz: &z [*z]\n", "zz has more than 30 levels"),
-        (DEFAULT + b"zz: 2024-01-01\n", "zz: .* is a date to YAML; put it in quotes"),
+        (DEFAULT + b"zz: 2024-01-01\n", "zz: .* is read by YAML as a date; put it in quotes"),
         (DEFAULT + b"zz: .nan\n", "zz: nan is not a finite number"),
-        (DEFAULT + b"? [a]\n: 1\n", "is not readable YAML: .*unhashable key"),
+        (DEFAULT + b"? [a]\n: 1\n", "is not valid YAML: .*unhashable key"),
         (DEFAULT + b"1: a\n1: b\n", "the key 1 is given twice"),
         (DEFAULT + b"__use_yte__: true\n", "lets Snakemake run code"),
         (DEFAULT + b"a: &a [x, x]\nb: !!python/name:os.system ''\n", "could not determine a const"),
-        (b"study: [1, 2\n", "is not readable YAML"),
+        (b"study: [1, 2\n", "is not valid YAML"),
     ],
 )
 def test_files_of_other_kinds_are_refused(tmp_path: Path, data: bytes, sentence: str) -> None:
@@ -440,7 +440,7 @@ def test_a_mark_of_utf8_and_a_folder(tmp_path: Path) -> None:
     path = tmp_path / "marked.yaml"
     path.write_bytes(b"\xef\xbb\xbf" + DEFAULT)
     check_yaml(path)
-    with pytest.raises(UserError, match=r"is not readable YAML: .*directory"):
+    with pytest.raises(UserError, match=r"is not valid YAML: .*directory"):
         check_yaml(tmp_path)
 
 

@@ -120,8 +120,8 @@ def csv_of(rows: list[Any], header: Any = NAMES) -> bytes:
         (lambda row: row[:2], "2 cells but 3 columns"),
         (lambda row: row[:1], "1 cells but 3 columns"),
         (lambda row: (*row, "more"), "more cells than columns"),
-        (lambda row: ("", *row[1:]), "is empty; fill or remove that row"),
-        (lambda row: (" \t", *row[1:]), "is empty; fill or remove that row"),
+        (lambda row: ("", *row[1:]), "is empty; fill it or remove the row"),
+        (lambda row: (" \t", *row[1:]), "is empty; fill it or remove the row"),
     ],
 )
 def test_the_row_of_a_fault_is_named(folder: Path, row: int, fault: Any, sentence: str) -> None:
@@ -156,29 +156,29 @@ def line(prompt: Any) -> bytes:
 @pytest.mark.parametrize(
     ("name", "data", "sentence"),
     [
-        ("a.csv", csv_of(LONG).decode().encode("utf-16"), "not UTF-8 text, but perhaps Windows-12"),
+        ("a.csv", csv_of(LONG).decode().encode("utf-16"), "not UTF-8 text (perhaps Windows-12"),
         ("a.csv", b"a,b\n".decode().encode("utf-16-le"), "line 1: a null character"),
         ("a.csv", csv_of([*LONG[:2], ("a\0b", "c", "d")]), "line 6: a null character"),
         ("a.csv", csv_of(LONG) + b'"never closed', "row 10 .*unexpected end of data; quote a cell"),
         ("a.csv", csv_of(LONG) + b'"a"b,c,d\n', "row 10 .*expected after"),
-        ("a.csv", csv_of(LONG, (*NAMES[:2], NAMES[0])), "column 'Frage, neu' is there twice"),
+        ("a.csv", csv_of(LONG, (*NAMES[:2], NAMES[0])), "columns have the name 'Frage, neu'"),
         ("a.csv", csv_of(LONG, ("a", *NAMES[1:])), "row 1: no column 'Frage, neu'; there are a, d"),
         ("a.csv", b"", ""),
         ("a.csv", b"a;b\n1;2\n", "separated by ';'"),
         ("a.csv", b"a\tb\n1\t2\n", r"separated by '\\t'"),
         ("a.tsv", b"a\tb\n1\t2\n", "must end in .csv, .json, .jsonl or .parquet"),
-        ("a.json", b"[{]", "is not readable JSON"),
-        ("a.json", b"", "is not readable JSON"),
+        ("a.json", b"[{]", "is not valid JSON"),
+        ("a.json", b"", "is not valid JSON"),
         ("a.json", b"{}", "must hold a JSON list"),
-        ("a.json", b"[" * 100_000, "is not readable JSON: it is nested too deeply"),
+        ("a.json", b"[" * 100_000, "is not valid JSON: it is nested too deeply"),
         ("a.json", b"[1]", "row 1: not an object"),
-        ("a.json", b'[{"a": 1, "a": 2}]', "the name 'a' is there twice"),
-        ("a.json", b"[" + b"9" * 5000 + b"]", "is not readable JSON"),
+        ("a.json", b'[{"a": 1, "a": 2}]', "an object has the name 'a' twice"),
+        ("a.json", b"[" + b"9" * 5000 + b"]", "is not valid JSON"),
         ("a.jsonl", b'{"a": "b"}\n{"a"\n', "line 2: Expecting"),
         ("a.jsonl", b'{"a": "b"}\n\xff\n', "line 2: not UTF-8"),
         ("a.jsonl", b'["a"]\n', "row 1: not an object"),
         ("a.jsonl", b"[" * 100_000, "line 1: it is nested too deeply"),
-        ("a.jsonl", line("\ud800"), "row 1: Frage, neu holds half of a character"),
+        ("a.jsonl", line("\ud800"), "row 1: Frage, neu has an unpaired surrogate"),
         ("a.jsonl", line(["a"]), "row 1: Frage, neu is not text"),
         ("a.jsonl", line(float("nan")), "row 1: Frage, neu is not text"),
         ("a.parquet", b"PAR1", "is not a readable Parquet file"),
@@ -232,7 +232,7 @@ def test_parquet_columns_that_are_not_named_are_not_looked_at(tmp_path: Path) ->
     pq.write_table(pa.Table.from_arrays(columns, [*NAMES[:2], "when", "when"]), path)
     assert read(path) == [("a", "b")]
     pq.write_table(pa.Table.from_arrays(columns, [*NAMES[:2], "when", NAMES[0]]), path)
-    assert "the column 'Frage, neu' is there twice" in told(path)
+    assert "the columns have the name 'Frage, neu'" in told(path)
     pq.write_table(pa.Table.from_arrays(columns[:2], ["a", NAMES[1]]), path)
     assert "the column 'Frage, neu' is missing; there are a, die" in told(path)
 
@@ -323,7 +323,7 @@ def test_a_cell_that_is_no_number_names_row_and_column(
         (b"N,D,L,M\n1,2,3,a,\n", ""),
         (b"N,D,L,M\n1,2,3,a,9\n", r"row 1 \(line 2\): more cells than columns"),
         (b"N,D,L,M\n1,2,3\n", r"row 1 \(line 2\): 3 cells but 4 columns"),
-        (b"N,D,L,M,N\n1,2,3,a,9\n", "column 'N' is there twice"),
+        (b"N,D,L,M,N\n1,2,3,a,9\n", "column 'N' appears twice"),
         (b"N;D;L;M\n1;2;3;a\n", "separated by ';'"),
         (b"\xef\xbb\xbfN,D,L,M\n1,2,3,a\n", ""),
         (b'"N","D","L","M"\r\n1,2,3,"a\nb"\r\n', ""),
@@ -373,7 +373,7 @@ def test_a_parquet_table_with_a_column_twice_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "own.parquet"
     arrays = [pa.array([1.0])] * 5
     pq.write_table(pa.Table.from_arrays(arrays, ["N", "D", "L", "M", "N"]), path)
-    assert "the column 'N' is there twice" in table_told(path)
+    assert "the column 'N' appears twice" in table_told(path)
 
 
 @examples(100)

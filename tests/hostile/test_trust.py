@@ -112,7 +112,7 @@ def test_a_model_of_pickles_alone_is_refused(folder: Path, trap: Trap) -> None:
 
 def test_a_pickle_by_the_name_of_safetensors_is_refused(folder: Path, trap: Trap) -> None:
     trap.torch_file(folder / "model.safetensors")
-    with pytest.raises(UserError, match=r"model\.safetensors of the model .* is no safetensors"):
+    with pytest.raises(UserError, match=r"model\.safetensors of the model .* is not a safetensors"):
         _taken(folder)
 
 
@@ -154,7 +154,7 @@ def test_a_model_that_needs_code_of_its_own_is_refused(
 ) -> None:
     (folder / "modeling_x.py").write_text(trap.code())
     _edit(folder / file, **entries)
-    with pytest.raises(UserError, match=r"needs code of its own \(auto_map\), which is never run"):
+    with pytest.raises(UserError, match=r"needs custom code \(auto_map\), which is never run"):
         _taken(folder)
     load: Callable[[], Any] = lambda: load_model(folder, precision="fp32", sequence=8)  # noqa: E731
     with pytest.raises(ValueError, match="custom code"):
@@ -383,7 +383,7 @@ def test_a_tasks_data_that_are_a_program_are_refused(
     }  # fmt: skip
     (tmp_path / "tasks").mkdir()
     (tmp_path / "tasks" / "quiz.yaml").write_text(yaml.safe_dump(task | given))
-    with pytest.raises(UserError, match=f"quiz: its data cannot be had .*{sentence}") as caught:
+    with pytest.raises(UserError, match=f"quiz: its data cannot be loaded .*{sentence}") as caught:
         load_task({"task": "quiz", "include": "tasks", "metric": None, "fewshot": None})
     assert "\n" not in str(caught.value)
 
@@ -454,7 +454,7 @@ def test_a_name_that_a_path_or_a_shell_could_misread_is_refused(name: str) -> No
     for section in ("students", "teachers", "methods", "sources"):
         config = tiny.study()
         config[section][name] = next(iter(config[section].values()))
-        with pytest.raises(UserError, match="cannot be a name"):
+        with pytest.raises(UserError, match="is not a valid name"):
             parse_study(config)
-    with pytest.raises(UserError, match="cannot be a name"):
+    with pytest.raises(UserError, match="is not a valid name"):
         parse_study(tiny.study() | {"study": name})

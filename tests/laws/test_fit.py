@@ -11,12 +11,12 @@ import law_simulations
 from distill.contracts.points import MEASURES
 from distill.core.errors import UserError
 from distill.core.files import write_json
-from distill.laws.choice import Settings, choose, fit_points, judge, too_rich
+from distill.laws.choice import Settings, choose, evaluate_holdout, fit_points, too_rich
 from distill.laws.fit import Fitting, fit_laws
 from distill.laws.fitted import FittedLaw, find_laws, read_laws
 from distill.laws.forms import LAWS
 from distill.laws.intervals import half_widths
-from distill.laws.points import levels, log_linear, points_of, rungs
+from distill.laws.points import levels, log_linear, points_of, size_steps
 from distill.laws.staged import StagedFitter
 from distill.table.own_points import own_table
 from law_simulations import chinchilla_rows, table_of
@@ -118,7 +118,7 @@ def test_predictions_from_the_file_alone(grid: dict[str, Any], tmp_path: Any) ->
         law.predict({"params": 1e6})
     with pytest.raises(UserError, match="params must be positive"):
         law.predict({"params": 0.0, "tokens": 1e6})
-    with pytest.raises(UserError, match="unknown here"):
+    with pytest.raises(UserError, match="this version does not know"):
         FittedLaw({**law.record, "name": "other"})
 
 
@@ -173,17 +173,17 @@ def test_rungs_and_levels() -> None:
     ]
     assert levels(np.array([100.0, 110.0, 100.0]), "params").tolist() == [0, 1, 0]
     table = table_of(chinchilla_rows())
-    axis, ranks = rungs(points_of(table, "loss", "params", True), ("params", "tokens"))
+    axis, ranks = size_steps(points_of(table, "loss", "params", True), ("params", "tokens"))
     assert axis == "tokens"
     assert np.bincount(ranks).tolist() == [6] * 6
     few = table_of(chinchilla_rows(tokens=law_simulations.TOKENS[:3]))
-    assert rungs(points_of(few, "loss", "params", True), ("params", "tokens"))[0] == "params"
+    assert size_steps(points_of(few, "loss", "params", True), ("params", "tokens"))[0] == "params"
     inputs, target = chinchilla_points(0, 100)
     scattered = table_of(
         [{"params": n, "tokens": d, "loss": y}
          for n, d, y in zip(inputs["params"], inputs["tokens"], target, strict=True)]
     )  # fmt: skip
-    axis, ranks = rungs(points_of(scattered, "loss", "params", False), ("params", "tokens"))
+    axis, ranks = size_steps(points_of(scattered, "loss", "params", False), ("params", "tokens"))
     assert axis == "compute"
     assert np.bincount(ranks).tolist() == [10] * 10
 
@@ -194,7 +194,7 @@ def test_log_linear_line_goes_through_the_last_two_sizes() -> None:
         for t, y, d in ((1e5, 9.0, 0), (2e5, 4.1, 0), (2e5, 3.9, 1), (4e5, 3.5, 0), (8e5, 3.1, 0))
     ]
     points = points_of(table_of(rows), "loss", "params", True)
-    axis, ranks = rungs(points, ("tokens",))
+    axis, ranks = size_steps(points, ("tokens",))
     assert log_linear(points, axis, ranks, 3)[0] == pytest.approx(3.0)
     assert np.isnan(log_linear(points, axis, ranks, 1)).all()
 
@@ -220,7 +220,7 @@ def test_choice_looks_at_the_second_rung_and_judgement_at_the_last() -> None:
         assert choice["errors"]["rectified"] < choice["errors"]["data_power"]
         errors.append(choice["errors"])
     assert errors[0] == errors[1]
-    good, bad = (judge(laws[1], laws, points, OWN) for points in (honest, spoilt))
+    good, bad = (evaluate_holdout(laws[1], laws, points, OWN) for points in (honest, spoilt))
     assert good is not None
     assert bad is not None
     assert good["mean_relative_error"] < 1e-3
@@ -252,7 +252,7 @@ def test_more_coefficients_than_cells_allow_is_refused() -> None:
 
 
 def test_repeats_cannot_be_told_when_all_runs_have_the_same_epochs(grid: dict[str, Any]) -> None:
-    assert "R* cannot be determined: all runs have the same epochs (1)" in reasons(
+    assert "R* is not identifiable: all runs have the same epochs (1)" in reasons(
         grid, "data_constrained"
     )
     assert "vary epochs" in reasons(grid, "chinchilla_constrained")
@@ -282,7 +282,7 @@ def test_varied_epochs_give_r_star_and_drop_repeats_from_other_laws() -> None:
 
 def test_gamma_wants_three_teachers() -> None:
     rows = chinchilla_rows(sizes=law_simulations.SIZES[:4], teacher_params=1e8)
-    assert "gamma wants at least 3 sizes of teacher" in reasons(
+    assert "gamma needs at least 3 sizes of teacher" in reasons(
         fit_laws(table_of(rows)), "ratio", "gap"
     )
 
@@ -316,7 +316,7 @@ def test_ratio_law_over_three_teachers_only_for_the_gap_of_a_study() -> None:
 def test_size_laws_want_three_sizes() -> None:
     rows = chinchilla_rows(sizes=(1e6, 4e6))
     found = fit_laws(table_of(rows))
-    assert "wants at least 3 sizes" in reasons(found, "size_power")
+    assert "needs at least 3 sizes" in reasons(found, "size_power")
     assert all(law["selected"]["student"] for law in found["laws"])
 
 
@@ -439,12 +439,12 @@ def test_distillation_laws_predictions_come_back_from_697_points() -> None:
     log, gradient = fitted.log_prediction(points)
     assert np.abs(log - real).mean() < 0.0005
     assert np.abs(log - real).max() < 0.005
-    curve, run = half_widths(gradient, fitted.found)
+    curve, run = half_widths(gradient, fitted.uncertainty)
     assert (np.abs(log - real) <= run).mean() > 0.99
     assert (curve < run).all()
     # The supervised stage's own error is in: its coefficients are no more certain than there.
-    first = staged.first.found.by_run * staged.first.found.variances[0]
-    both = fitted.found.by_run * fitted.found.variances[0]
+    first = staged.first.uncertainty.by_run * staged.first.uncertainty.variances[0]
+    both = fitted.uncertainty.by_run * fitted.uncertainty.variances[0]
     np.testing.assert_allclose(both[:6, :6], first, rtol=1e-9)
 
 

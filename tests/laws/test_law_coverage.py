@@ -107,7 +107,7 @@ def test_noise_of_simulated_studies_has_the_covariance_of_its_law() -> None:
         np.random.default_rng(0), CHINCHILLA, TRUTH, Noise(share=0.5, test_set=0.0)
     )
     assert points.draw is not None
-    fitted: Any = SimpleNamespace(found=SimpleNamespace(variances=np.array([0.3, 0.7])))
+    fitted: Any = SimpleNamespace(uncertainty=SimpleNamespace(variances=np.array([0.3, 0.7])))
     drawn = breaks._noise(points, fitted, 40_000, np.random.default_rng(1))
     sharing = shared_data(points.values["tokens"], points.teacher, points.draw)
     wanted = 0.3 * np.eye(len(points)) + 0.7 * sharing

@@ -89,7 +89,7 @@ def test_gap_is_loss_minus_the_teachers_and_null_where_not_positive() -> None:
         ({"e": [1.0, 0.5, 1.0]}, {"epochs": "e"}, r"row 2, column 'e'.*fewer tokens"),
         ({"N": [1e6, 1e6, 4e6]}, {}, r"rows 1 and 2 are the same run.*'L'"),
         ({}, {"loss": "X"}, r"columns\.loss: the table has no column 'X'; it has N, D, L"),
-        ({}, {"size": "N"}, r"columns\.size is not a name"),
+        ({}, {"size": "N"}, r"columns\.size is not a column"),
     ],
 )  # fmt: skip
 def test_mistakes_name_row_and_column(

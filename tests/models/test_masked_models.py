@@ -131,7 +131,7 @@ def test_training_minimises_kl_and_matches_the_last_layer(
     projections = objective.projections(16, 32)
     with torch.inference_mode():
         output = run_model(
-            student, objective.kept(batch), input_ids=batch["input_ids"],
+            student, objective.logit_positions(batch), input_ids=batch["input_ids"],
             attention_mask=batch["attention_mask"], output_hidden_states=True,
         )  # fmt: skip
         loss, terms = objective(

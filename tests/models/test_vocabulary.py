@@ -122,13 +122,13 @@ def test_losses_are_those_of_the_full_vocabulary(scheme: str, ce: float) -> None
     shape = (*batch["input_ids"].shape, vocabulary.width)
     logits = torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
     objective = Objective(spec["method"], spec["shard"]["cache"], made.objective.head, vocabulary)
-    keep = objective.kept(batch)
+    keep = objective.logit_positions(batch)
     loss, terms = objective(logits[keep], None, None, batch, objective.counts([batch]))
     # The same by the full model: the loss of the project without a vocabulary, on spread logits.
     full = torch.stack([spread_out(vocabulary, part) for part in logits])
     whole = Objective(spec["method"], spec["shard"]["cache"], made.objective.head)
     counts = whole.counts([made.batch])
-    other, wanted = whole(full[whole.kept(made.batch)], None, None, made.batch, counts)
+    other, wanted = whole(full[whole.logit_positions(made.batch)], None, None, made.batch, counts)
     gradient = torch.autograd.grad(loss, logits)[0]
     expected = torch.autograd.grad(other, logits)[0]
     torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-6)
@@ -210,12 +210,14 @@ def test_unsound_methods_for_a_trimmed_student_are_refused() -> None:
     config["caches"]["soft"] = {"scheme": "final_hidden"}
     parse_study(config)
     config["methods"]["own"]["temperature"] = 2.0
-    with pytest.raises(UserError, match="at a temperature other than 1"):
+    with pytest.raises(UserError, match="form one class only at temperature 1"):
         parse_study(config)
     config["methods"]["own"] = {"uld": 1.0}
-    with pytest.raises(UserError, match="uld, spans and the teacher's own head need the full"):
+    with pytest.raises(UserError, match="uld, spans and the teacher's head need the full"):
         parse_study(config)
     config["methods"]["own"] = {"forward_kl": 1.0}
     config["prompts"]["validation"] = 0
-    with pytest.raises(UserError, match=r"students\.small.vocabulary: ids are counted in text"):
+    with pytest.raises(
+        UserError, match=r"students\.small.vocabulary: ids are counted in the answers"
+    ):
         parse_study(config)

@@ -44,11 +44,14 @@ def plan(made: dict[str, Any]) -> Plan:
     [
         (config({"benchmarks": ["mmlo"]}, mmlu={}), r"runs\[0\].benchmarks: .*did you mean mmlu"),
         (config({"benchmarks": ["mmlu"]}), r"no benchmark 'mmlu'; there are none"),
-        (config({"benchmarks": ["mmlu", "mmlu"]}, mmlu={}), "names something twice"),
+        (config({"benchmarks": ["mmlu", "mmlu"]}, mmlu={}), "has a duplicate"),
         (config(mmlu={"shots": 5}), "'evaluate.benchmarks.mmlu.shots' is not a known key"),
         (config(mmlu={"limit": 0}), "evaluate.benchmarks.mmlu.limit: .*greater than 0"),
-        (config(a={}, a_stderr={}), "evaluate.benchmarks.a_stderr: its column would be"),
-        (config(**{"a b": {}}), "'a b' cannot be a name"),
+        (
+            config(a={}, a_stderr={}),
+            "evaluate.benchmarks.a_stderr: its column would have the same name as",
+        ),
+        (config(**{"a b": {}}), "'a b' is not a valid name"),
     ],
 )
 def test_a_mistake_is_one_sentence(made: dict[str, Any], sentence: str) -> None:
@@ -66,7 +69,7 @@ def test_a_study_without_benchmarks_has_none() -> None:
     assert made.benchmarks.table_spec() == {}
 
 
-def test_a_run_is_judged_on_the_tasks_of_all_blocks_that_hold_it() -> None:
+def test_a_run_is_held_out_on_the_tasks_of_all_blocks_that_hold_it() -> None:
     made = plan(
         config(
             {"students": ["small"], "benchmarks": ["mmlu"]},

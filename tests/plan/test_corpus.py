@@ -64,32 +64,32 @@ def test_samples_of_prompts_may_be_shares_too() -> None:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("task", "instruction", "corpus goes with task causal-lm or masked-lm"),
-        ("corpus", None, "corpus is missing; task masked-lm says there what text is learned"),
-        ("prompts", {"source": "wikitext", "pool": 9}, "prompts goes with task instruction"),
+        ("task", "instruction", "corpus needs task causal-lm or masked-lm"),
+        ("corpus", None, "corpus is missing; it defines the text that task masked-lm learns"),
+        ("prompts", {"source": "wikitext", "pool": 9}, "prompts needs task instruction"),
         ("corpus.source", "wiki", "corpus.source: there is no source 'wiki'"),
         ("corpus.tokenizer", "wikitext", "corpus.tokenizer: the source 'wikitext' must be a model"),
         ("corpus.test_source", "wikitext", "source, test_source and validation_source must differ"),
-        ("corpus.validation_source", "wikitext-test", "validation_source is given but"),
-        ("corpus.length", 31, "a chunk is 33 tokens with those around it, more than 32"),
+        ("corpus.validation_source", "wikitext-test", "validation_source needs validation above 0"),
+        ("corpus.length", 31, "a chunk with its special tokens has 33 tokens, more than 32"),
         ("corpus.draw_pool", 400, "draw_pool must not exceed pool"),
         ("corpus.mask", {"share": 0}, "corpus.mask.share"),
-        ("sources.wikitext.begins", "= (", "begins is no regular expression"),
-        ("sources.wikitext.fields", {"prompt": "text"}, "fields must name text and nothing else"),
+        ("sources.wikitext.begins", "= (", "begins is not a regular expression"),
+        ("sources.wikitext.fields", {"prompt": "text"}, "fields must name text only"),
         ("teachers.bert-base.text", "wikitext", "every teacher reads the corpus; remove text"),
-        ("teachers.bert-base.top_p", 0.9, "top_k and top_p cut the distribution"),
+        ("teachers.bert-base.top_p", 0.9, "remove top_k and top_p: on a corpus"),
         ("methods.scratch.corpus", "wikitext-test", "every method of this task learns"),
         ("methods.token.uld", 1.0, "all models of a corpus share one"),
-        ("methods.scratch.spans", 1.0, "methods.scratch.spans compares tokenizers"),
+        ("methods.scratch.spans", 1.0, "methods.scratch.spans is for different"),
         ("methods.token.on_policy", {"share": 0.5}, "methods.token.on_policy: students answer"),
-        ("evaluate.benchmarks", {"b": {}}, "evaluate.benchmarks: the harness asks causal models"),
-        ("teachers.bert-base", {"server": SERVER}, "teachers.bert-base.server: a server scores no"),
+        ("evaluate.benchmarks", {"b": {}}, "evaluate.benchmarks: the harness evaluates causal"),
+        ("teachers.bert-base", {"server": SERVER}, "bert-base.server: a server cannot score"),
         ("methods.embedding.embedding", {}, "match the last layers with hidden"),
         ("methods.token.tokens", "all", "only masked tokens are predicted"),
         ("caches.soft.tokens", "all", "only masked tokens are predicted"),
         ("curations", {"c": {"length": {"min_tokens": 3}}}, "curations.c.length is for answers"),
         ("curations", {"c": {"corrupt": SPOILT}}, "curations.c.corrupt is for answers"),
-        ("students.h1.params", 7, "params is 7 but its config makes"),
+        ("students.h1.params", 7, "params is 7 but config defines"),
         ("evaluate.reference", {"source": "wikitext"}, "wikitext is the corpus itself"),
     ],
 )  # fmt: skip
@@ -106,7 +106,7 @@ def test_a_mask_is_for_masked_models() -> None:
     study = changed("corpus.mask", {"share": 0.3})
     assert parse_study(study).mask is not None
     study["task"] = "causal-lm"
-    with pytest.raises(UserError, match=re.escape("corpus.mask goes with task masked-lm")):
+    with pytest.raises(UserError, match=re.escape("corpus.mask needs task masked-lm")):
         parse_study(study)
 
 

@@ -364,7 +364,7 @@ def test_several_gpus_and_a_spread_live_teacher_exclude_each_other() -> None:
     config["runs"][0] |= {"students": ["small"], "methods": ["gkd"]}
     parse_study(config)
     config["students"]["small"]["gpus"] = 2
-    with pytest.raises(UserError, match=r"on_policy with gpus gives .* teachers\.big\.device_map"):
+    with pytest.raises(UserError, match=r"on_policy with gpus loads .* teachers\.big\.device_map"):
         parse_study(config)
 
 

@@ -180,7 +180,7 @@ def test_a_changed_setting_is_named_where_snakemake_forgot_the_training(moved: P
     config["methods"]["sft"]["ce"] = 0.7
     (moved / miniature.CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
     output = miniature.snakemake(moved, "-n", "--configfile", miniature.CONFIG, ok=False)
-    assert "was made with other settings" in output
+    assert "has other settings than the study" in output
 
 
 def test_too_small_a_corpus_is_one_sentence_before_the_first_job(moved: Path) -> None:
@@ -188,5 +188,5 @@ def test_too_small_a_corpus_is_one_sentence_before_the_first_job(moved: Path) ->
     config["runs"][-1]["samples"].append(2000)
     (moved / miniature.CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
     output = miniature.snakemake(moved, "-n", "--configfile", miniature.CONFIG, ok=False)
-    assert "2000 samples of 16 tokens are asked for" in output
+    assert "2000 samples of 16 tokens are needed" in output
     assert "Traceback" not in output

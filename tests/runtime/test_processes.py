@@ -128,7 +128,7 @@ def test_two_processes_leave_one_student_also_after_being_told_to_stop(
         record: dict[str, Any] = json.loads((out / "training.json").read_text())
         return record, load_file(out / "model.safetensors")
 
-    told = r"told to stop \(SIGTERM\) after \d+ of 160 updates"
+    told = r"training was stopped \(SIGTERM\) after \d+ of 160 updates"
     with _told_once(out / "resume" / "checkpoint-40"), pytest.raises(UserError, match=told):
         again()
     assert not (out / "training.json").exists()
@@ -222,7 +222,7 @@ def test_fewer_gpus_than_asked_for_are_a_user_error(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     files: dict[str, Any] = {"initial": tmp_path, "shard": tmp_path, "out": tmp_path / "out.json"}
-    text = r"small is to be trained on 2 GPUs \(gpus\), of which its job sees 1; lower gpus"
+    text = r"small needs 2 GPUs \(gpus\), but its job sees 1; lower gpus"
     with pytest.raises(UserError, match=text):
         launch_training(spec={"gpus": 2}, run=teaching.RUN, tag="tag", **files)
 

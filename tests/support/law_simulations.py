@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from distill.contracts.points import COLUMNS
-from distill.laws.choice import Fitted, Settings, choose, fit_points, judge
+from distill.laws.choice import Fitted, Settings, choose, evaluate_holdout, fit_points
 from distill.laws.forms import LAWS
 from distill.laws.intervals import coefficients, half_widths
 from distill.laws.law import Law
@@ -100,7 +100,7 @@ def coverage(
         winner, _, fits = choose(candidates, points, Settings(), _from_truth)
         best = fits[winner]
         log, gradient = best.law.curve(best.fit.theta, best.law.centred(where, best.fit.centre))
-        curve, run = half_widths(gradient, best.found)
+        curve, run = half_widths(gradient, best.uncertainty)
         new = real + noise.run * rng.normal(size=len(real))
         miss = np.abs(log - new) - run
         hits["curve"].append(np.abs(log - real) <= curve)
@@ -108,9 +108,9 @@ def coverage(
         # Gneiting and Raftery 2007: width plus 2 / (1 - level) times the miss, log units.
         hits["score"].append(2 * run + 20 * np.maximum(miss, 0))
         hits["wins"].append(best.law.name == law.name)
-        held = judge(best.law, candidates, points, Settings(), _from_truth)
+        held = evaluate_holdout(best.law, candidates, points, Settings(), _from_truth)
         hits["held"].append(np.nan if held is None else held["interval_coverage"])
-        for name, value in coefficients(best.law, best.fit, best.found).items():
+        for name, value in coefficients(best.law, best.fit, best.uncertainty).items():
             if name in truth:
                 low = -np.inf if value["low"] is None else value["low"]
                 high = np.inf if value["high"] is None else value["high"]

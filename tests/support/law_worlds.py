@@ -8,7 +8,7 @@ import pandas as pd
 
 from distill.answers.answer import Answer
 from distill.contracts.points import COLUMNS, GROUP_KEYS
-from distill.laws.choice import Group, Settings, Standing, fit_points, judge, record_law
+from distill.laws.choice import Group, Settings, Standing, evaluate_holdout, fit_points, record_law
 from distill.laws.curves import Curve
 from distill.laws.fit import fit_laws
 from distill.laws.fitted import FittedLaw
@@ -110,7 +110,7 @@ def fit(
                 law = LAWS[target][name]
                 first = name == (best or names[0])
                 fitted = fit_points(law, points, settings)
-                held = judge(law, [law], points, settings) if first else None
+                held = evaluate_holdout(law, [law], points, settings) if first else None
                 choice = {"by": "rung", "chosen": name, "errors": {name: 0.01}}
                 standing = Standing(choice, first, held)
                 record = record_law(fitted, Group(points, target, selected), standing, settings)

@@ -36,7 +36,7 @@ class Case:
     def run(self) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor]:
         """The loss, its terms, and the gradient with respect to all logits."""
         full = self.logits.clone().requires_grad_()
-        keep = self.objective.kept(self.batch)
+        keep = self.objective.logit_positions(self.batch)
         counts = self.objective.counts([self.batch])
         loss, terms = self.objective(full[keep], None, None, self.batch, counts)
         loss.backward()

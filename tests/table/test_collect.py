@@ -274,7 +274,7 @@ def test_what_differs_between_rows_is_said() -> None:
     assert mixtures([made(), untrained, teacher]) == []
     for changed, words in (
         ({"trained": "fp32"}, "trained in bf16 and fp32"),
-        ({"judged": "fp32"}, "judged in bf16 and fp32"),
+        ({"judged": "fp32"}, "evaluated in bf16 and fp32"),
         ({"cpu": "B"}, "several machines"),
         ({"torch": "2"}, "rows mix torch 1 and 2"),
     ):

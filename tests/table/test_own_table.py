@@ -59,7 +59,7 @@ def test_the_runs_table_gives_the_same_points_as_the_table_itself(
         ({"columns": {"loss": "value"}}, r"columns\.loss: the table has no column 'value'"),
         ({"columns": {"tokens": None}}, r"runs_table\.columns\.tokens is missing; Training"),
         ({"columns": {"los": "val"}}, r"'runs_table.columns.los' is not a known key"),
-        ({"teachers": {}}, r"config: teachers cannot stand beside runs_table"),
+        ({"teachers": {}}, r"config: teachers cannot be combined with runs_table"),
     ],
 )  # fmt: skip
 def test_mistakes_are_told_before_anything_runs(

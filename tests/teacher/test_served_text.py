@@ -226,7 +226,9 @@ def test_the_tokens_drawn_are_kept_however_the_text_would_be_cut(chat: Any) -> N
     with pytest.raises(UserError, match=r"no log-probability of the token that ended it.*to 0"):
         read(ids[:-1], 5)
     for other in ([ids[1], *ids[1:]], [9999, *ids[1:]]):
-        with pytest.raises(UserError, match=r"big: in the tokenizer named, .* are not its text"):
+        with pytest.raises(
+            UserError, match=r"big: in the configured tokenizer, .* are not its text"
+        ):
             read(other, 6)
 
 

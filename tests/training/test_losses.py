@@ -14,21 +14,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from distill.contracts.divergences import DIVERGENCES, PARAMETERS
 from distill.models.forward import BLOCK_ROWS, chunk_rows
 from distill.training import losses
+from distill.training.cross_tokenizer import coarse_uld, likelihood_gap, shared_kl, uld
 from distill.training.losses import (
     FUNCTIONS,
     coarse_divergence,
-    coarse_uld,
     cross_entropy,
     dense_divergence,
     hidden_cosine,
     hidden_mse,
     jsd,
-    likelihood_gap,
     reverse_kl,
-    shared_kl,
     skew_kl,
     sparse_cross_entropy,
-    uld,
 )
 from plain_divergences import PLAIN, plain_divergence
 

@@ -28,7 +28,9 @@ def test_the_micro_batch_is_the_configs_share_of_each_process() -> None:
     assert micro_batch(TRAIN, 4) == 3
     assert micro_batch(TRAIN | {"micro_batch_size": 2}, 3) == 2
     for size, processes in ((None, 5), (4, 2), (None, 13)):
-        with pytest.raises(UserError, match=r"train\.batch_size is 12, no multiple of .*\(gpus\)"):
+        with pytest.raises(
+            UserError, match=r"train\.batch_size is 12, not a multiple of .*\(gpus\)"
+        ):
             micro_batch(TRAIN | {"micro_batch_size": size}, processes)
 
 

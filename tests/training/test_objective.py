@@ -173,10 +173,10 @@ def test_cross_entropy_and_kl_are_each_averaged_over_their_own_tokens() -> None:
     assert answers < everything
     check(made)
     hard = Objective({**made.reader.method, "forward_kl": 0.0})
-    assert int(hard.kept(made.batch).sum()) == answers
+    assert int(hard.logit_positions(made.batch).sum()) == answers
     neither = Objective({**made.reader.method, "forward_kl": 0.0, "ce": 0.0})
-    assert int(neither.kept(made.batch).sum()) == 0
-    assert int(made.objective.kept(made.batch).sum()) == everything
+    assert int(neither.logit_positions(made.batch).sum()) == 0
+    assert int(made.objective.logit_positions(made.batch).sum()) == everything
 
 
 @pytest.mark.parametrize("scheme", ["top_k", "sampled"])
@@ -284,7 +284,7 @@ def test_matched_layers_equal_brute_force(loss: str, tokens: str, bits: int) -> 
     assert sorted(projections) == ["layer_1", "layer_2"]
     states = [state.clone().requires_grad_() for state in made.states]
     counts = made.objective.counts([made.batch])
-    keep = made.objective.kept(made.batch)
+    keep = made.objective.logit_positions(made.batch)
     value, terms = made.objective(made.logits[keep], states, projections, made.batch, counts)
     value.backward()
     found = [state.grad for state in states]
@@ -323,7 +323,7 @@ def test_matched_final_states_equal_brute_force(loss: str) -> None:
     projections = made.objective.projections(5, 0).double()
     assert projections["embedding"].bias is None
     states = [state.clone().requires_grad_() for state in made.states]
-    keep = made.objective.kept(made.batch)
+    keep = made.objective.logit_positions(made.batch)
     counts = made.objective.counts([made.batch])
     value, terms = made.objective(made.logits[keep], states, projections, made.batch, counts)
     value.backward()
@@ -431,7 +431,7 @@ def spans_case(
     batch = reader.collate(items[rows], EOS)
     logits = everything[rows, : batch["input_ids"].shape[1]]
     beyond = {VOCABULARY: 1, 3: FEWER}  # ids that no head has
-    objective = Objective(method, cache, head, words=SHARED | beyond)
+    objective = Objective(method, cache, head, shared_ids=SHARED | beyond)
     return Case(objective, reader, items[rows], batch, logits, [])
 
 
@@ -455,10 +455,10 @@ def reference_spans(made: Case, full: torch.Tensor) -> torch.Tensor:
         assert item.row is not None
         first = len(item.row["prompt_ids"]) - 1 if made.reader.cache["tokens"] == "all" else 0
         start = len(item.example.prompt) - 1
-        tokens += len(item.spans.own)
-        for span, word in enumerate(item.spans.word):
-            own = [place for place, of in enumerate(item.spans.own) if of == span]
-            theirs = [place for place, of in enumerate(item.spans.theirs) if of == span]
+        tokens += len(item.spans.student)
+        for span, word in enumerate(item.spans.single):
+            own = [place for place, of in enumerate(item.spans.student) if of == span]
+            theirs = [place for place, of in enumerate(item.spans.teacher) if of == span]
             s = [softmax(full[number, start + place], temperature) for place in own]
             p = [teachers_distribution(made, item.row, first + place) for place in theirs]
             if word:
@@ -505,7 +505,7 @@ def test_spans_of_single_rows_add_up_to_those_of_the_batch() -> None:
     for number in range(len(ANSWERS)):  # the last has no span at all
         one = spans_case(method, cache, slice(number, number + 1))
         full = one.logits.clone().requires_grad_()
-        part, found = one.objective(full[one.objective.kept(one.batch)], None, None, one.batch, counts)  # fmt: skip  # noqa: E501
+        part, found = one.objective(full[one.objective.logit_positions(one.batch)], None, None, one.batch, counts)  # fmt: skip  # noqa: E501
         part.backward()
         assert full.grad is not None
         torch.testing.assert_close(full.grad[0], gradient[number, : full.shape[1]])
@@ -564,7 +564,7 @@ def test_a_batch_without_soft_losses_carries_no_targets() -> None:
     objective = Objective(teaching.spec_of(teaching.plan({"ce": 1.0}))["method"])
     assert not objective.reads_targets
     batch = collate([Example([1, 2], [3, EOS])], EOS)
-    assert objective.kept(batch).tolist() == [[False, True, True, False]]
+    assert objective.logit_positions(batch).tolist() == [[False, True, True, False]]
     assert objective.counts([batch, batch]) == {"answer": 4, "soft": 0}
 
 

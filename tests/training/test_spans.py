@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 import tiny
 from distill.core.errors import UserError
-from distill.training.losses import likelihood_gap, shared_kl
+from distill.training.cross_tokenizer import likelihood_gap, shared_kl
 from distill.training.spans import Aligner, Spans, token_bytes
 
 NASTY = (
@@ -103,7 +103,7 @@ def encode(words: Any, text: str) -> list[int]:
 
 def pieces(spans: Spans, side: str, tokens: list[int]) -> list[list[int]]:
     """The tokens of each span."""
-    found: list[list[int]] = [[] for _ in spans.word]
+    found: list[list[int]] = [[] for _ in spans.single]
     for span, token in zip(getattr(spans, side), tokens, strict=False):
         found[span].append(token)
     return found
@@ -149,7 +149,7 @@ def test_spans_equal_brute_force(text: str, sizes: tuple[int, int]) -> None:
     found = list(zip(pieces(spans, "theirs", [*theirs, ends[0]]), pieces(spans, "own", [*own, ends[1]]), strict=True))  # fmt: skip  # noqa: E501
     assert found == expected
     one = [len(a) == len(b) == 1 for a, b in expected]
-    assert spans.word == one  # the same bytes, of which a byte-level vocabulary has one spelling
+    assert spans.single == one  # the same bytes, of which a byte-level vocabulary has one spelling
 
 
 def test_nasty_texts_have_spans_of_every_kind() -> None:
@@ -185,10 +185,10 @@ def test_a_merge_worked_by_hand() -> None:
             )
         )
     aligner = Aligner(*stubs)
-    assert aligner.words == {3: 4, 9: 9}
+    assert aligner.shared_ids == {3: 4, 9: 9}
     spans = aligner.spans([0, 1, 2, 3, 9], [0, 1, 2, 3, 4, 9], "she counted!")
     assert spans == Spans(
-        own=[0, 0, 1, 1, 2, 3], theirs=[0, 0, 1, 2, 3], word=[False, False, True, True]
+        student=[0, 0, 1, 1, 2, 3], teacher=[0, 0, 1, 2, 3], single=[False, False, True, True]
     )
 
 
@@ -199,7 +199,7 @@ def test_another_tokenisation_of_the_same_text_by_the_teacher_is_followed() -> N
     letters = [teacher.convert_tokens_to_ids(letter) for letter in letters_of(text)]
     own = encode(student, text)
     spans = Aligner(teacher, student).spans(letters, own, text)
-    assert spans.own == list(range(len(own)))
+    assert spans.student == list(range(len(own)))
     assert [len(piece) for piece in pieces(spans, "theirs", letters)] == [
         len(spelling) for spelling in spelled(student, own)
     ]
@@ -214,14 +214,14 @@ def test_sentence_pieces_space_before_the_text_is_none_of_it(text: str) -> None:
         spans = Aligner(teacher, student).spans(
             [*theirs, teacher.eos_token_id], [*own, student.eos_token_id], text
         )
-        assert len(spans.own) == len(own) + 1
-        assert len(spans.theirs) == len(theirs) + 1
-        assert spans.word[-1]
+        assert len(spans.student) == len(own) + 1
+        assert len(spans.teacher) == len(theirs) + 1
+        assert spans.single[-1]
 
 
 def test_words_are_shared_by_their_bytes_whatever_their_spelling() -> None:
     piece, plain = sentence_piece(), byte_level(300)
-    words = Aligner(piece, plain).words
+    words = Aligner(piece, plain).shared_ids
     ids = piece.get_vocab()
     for spelling, same in (("a", "a"), (SPACE, "Ġ"), ("<0xC3>", "Ã"), ("</s>", "<|endoftext|>")):
         assert words[ids[spelling]] == plain.get_vocab()[same]
@@ -239,14 +239,14 @@ def test_what_no_text_has_ends_the_alignment() -> None:
     own = encode(student, "Paris,") + encode(student, " café")
     start = [teacher.convert_tokens_to_ids("<|im_start|>")]
     whole = aligner.spans(before + after, own, "Paris, café")
-    assert len(whole.own) == len(own)
+    assert len(whole.student) == len(own)
     cut = aligner.spans(before + start + after, own, "Paris, café")
-    assert cut.theirs == whole.theirs[: len(before)]
+    assert cut.teacher == whole.teacher[: len(before)]
     broken = [teacher.convert_tokens_to_ids("Ã")]  # the first byte of é alone
     text = teacher.decode(before + broken + after, skip_special_tokens=True)
     assert "\ufffd" in text
     lost = aligner.spans(before + broken + after, encode(student, text), text)
-    assert lost.theirs == whole.theirs[: len(before)]
+    assert lost.teacher == whole.teacher[: len(before)]
     assert aligner.spans(start, own, "Paris, café") == Spans([], [], [])
 
 
@@ -255,16 +255,18 @@ def test_the_end_is_a_span_where_both_answers_end() -> None:
     aligner, text = Aligner(teacher, student), "She counted"
     theirs, own = encode(teacher, text), encode(student, text)
     ended = [*theirs, teacher.eos_token_id], [*own, student.eos_token_id]
-    assert len(aligner.spans(*ended, text).own) == len(own) + 1
-    assert len(aligner.spans(theirs, ended[1], text).own) == len(own)  # cut by the teacher's length
-    assert len(aligner.spans(ended[0], own, text).own) == len(own)  # cut by the student's
+    assert len(aligner.spans(*ended, text).student) == len(own) + 1
+    assert len(aligner.spans(theirs, ended[1], text).student) == len(
+        own
+    )  # cut by the teacher's length
+    assert len(aligner.spans(ended[0], own, text).student) == len(own)  # cut by the student's
     other = [*theirs, teacher.convert_tokens_to_ids("<|im_end|>")]  # another stop than EOS
-    assert len(aligner.spans(other, ended[1], text).own) == len(own)
+    assert len(aligner.spans(other, ended[1], text).student) == len(own)
     assert aligner.spans([teacher.eos_token_id], [student.eos_token_id], "") == Spans(
         [0], [0], [True]
     )
     short = aligner.spans(ended[0], own[:2], text)
-    assert short.own == [0, 1][: len(short.own)]
+    assert short.student == [0, 1][: len(short.student)]
 
 
 def test_special_words_inside_a_text_are_no_span() -> None:
@@ -275,7 +277,7 @@ def test_special_words_inside_a_text_are_no_span() -> None:
     own = encode(student, text)
     assert student.eos_token_id in own
     spans = Aligner(teacher, student).spans(letters, own, text)
-    assert len(spans.own) == own.index(student.eos_token_id)
+    assert len(spans.student) == own.index(student.eos_token_id)
 
 
 def test_a_space_that_a_tokenizer_adds_is_none_of_the_text() -> None:
@@ -283,8 +285,8 @@ def test_a_space_that_a_tokenizer_adds_is_none_of_the_text() -> None:
     theirs, own = encode(teacher, "Paris"), encode(student, "Paris")
     assert student.decode(own) == " Paris"
     spans = Aligner(teacher, student).spans(theirs, own, "Paris")
-    assert len(spans.own) == len(own)
-    assert len(spans.theirs) == len(theirs)
+    assert len(spans.student) == len(own)
+    assert len(spans.teacher) == len(theirs)
 
 
 def test_other_tokenizers_are_refused() -> None:
@@ -331,13 +333,13 @@ def test_spans_equal_trls(gold: Any) -> None:
         groups = gold(student, teacher)._align_by_byte_offsets(*ends)
         spans = aligner.spans(theirs, own, text)
         assert groups[0] == [
-            [place for place, span in enumerate(spans.own) if span == number]
-            for number in range(len(spans.word))
+            [place for place, span in enumerate(spans.student) if span == number]
+            for number in range(len(spans.single))
         ]
         assert [len(group) for group in groups[1]] == [
-            spans.theirs.count(number) for number in range(len(spans.word))
+            spans.teacher.count(number) for number in range(len(spans.single))
         ]
-        seen += len(spans.word)
+        seen += len(spans.single)
     assert seen > 60
 
 

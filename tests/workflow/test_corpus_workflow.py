@@ -152,7 +152,7 @@ def test_how_the_pseudo_perplexity_is_taken_trains_nothing(moved: Path) -> None:
 def test_too_large_a_pool_is_one_sentence_before_the_first_job(moved: Path) -> None:
     _change(moved, lambda config: config["corpus"].update(pool=90_000))
     output = miniature.snakemake(moved, "-n", "--configfile", CONFIG, ok=False)
-    assert "90000 chunks of 30 tokens are asked for" in output
+    assert "90000 chunks of 30 tokens are needed" in output
     assert "Traceback" not in output
 
 

@@ -50,7 +50,7 @@ def test_bad_values_are_told_with_their_keys(project: Path) -> None:
     config["teachers"]["\x1b[31m\u202eevil"] = {"source": float("nan")}
     told = refused(project, *written(project, config))
     assert told == (
-        "Error: config: teachers: the key '\\x1b[31m\\u202eevil' holds the control character "
+        "Error: config: teachers: the key '\\x1b[31m\\u202eevil' contains the control character "
         "U+001B; remove it"
     )
 
@@ -59,7 +59,7 @@ def test_the_default_config_is_read_with_care(project: Path) -> None:
     text = (project / "config.yaml").read_text()
     tabbed = text.replace("  source: magpie", "\tsource: magpie").encode()
     for bad, sentence in (
-        (tabbed, "is not readable YAML: while scanning"),
+        (tabbed, "is not valid YAML: while scanning"),
         (text.encode() + "# ü\n".encode("cp1252"), f"line {len(text.splitlines()) + 1}: not UTF"),
     ):
         (project / "config.yaml").write_bytes(bad)

@@ -173,7 +173,7 @@ def test_a_csv_of_ones_own_needs_its_path_and_columns_alone(asked: Path, tmp_pat
     own.loc[41, "Antwort"] = None
     own.to_csv(project / "data/own.csv", index=False)
     said = miniature.snakemake(project, "-n", "--configfile", miniature.QA, ok=False)
-    assert "data/own.csv, row 42: Antwort is empty; fill or remove that row" in said
+    assert "data/own.csv, row 42: Antwort is empty; fill it or remove the row" in said
     assert "Traceback" not in said
 
 

@@ -241,7 +241,7 @@ def test_served_teachers_reach_the_report(study: Study) -> None:
     assert far["teacher_flops"] > 0
     assert near["teacher_flops"] == 0
     references = json.loads((results / "references.json").read_text())
-    ends = "do not end by themselves: raise its max_tokens, or take a teacher that ends its answers"
+    ends = "reach max_tokens: raise it, or use a teacher that ends its answers"
     assert [told for told in references["warnings"] if not told.endswith(ends)] == [
         "the energy of 2 of 4 rows is not known: a server's, that of a GPU without NVML, or "
         "results of an earlier version",

@@ -127,7 +127,7 @@ def test_of_two_runs_started_at_once_one_writes(finished: Path, tmp_path: Path) 
     codes = [run.returncode for run in started]
     assert sorted(codes) == [0, 1, 1], printed
     for code, text in zip(codes, printed, strict=True):
-        assert ("another run of this workflow is writing" in text) == (code != 0), text
+        assert ("another run of this workflow writes" in text) == (code != 0), text
         assert "Traceback" not in text
     miniature.snakemake(project, "--configfile", "other.yaml")
     miniature.snakemake(project, "--configfile", CONFIG)

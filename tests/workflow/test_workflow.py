@@ -406,7 +406,7 @@ def test_a_copy_without_snakemakes_memory_continues_but_names_a_changed_setting(
     assert miniature.dry_run(moved) == {}
     miniature.edit(moved, lambda config: config["train"].update(learning_rate=1e-4))
     output = miniature.snakemake(moved, "-n", "--configfile", miniature.CONFIG, ok=False)
-    assert "was made with other settings" in output
+    assert "has other settings than the study" in output
     assert "training.json" in output
 
 
@@ -452,7 +452,7 @@ def test_finished_results_are_as_written_here_and_elsewhere(moved: Path, tmp_pat
     assert verify(elsewhere).wrong == []
     with (elsewhere / "figures/pareto.csv").open("a") as stream:
         stream.write("1")
-    assert verify(elsewhere).wrong == ["figures/pareto.csv: is not what the study wrote"]
+    assert verify(elsewhere).wrong == ["figures/pareto.csv: differs from what the study wrote"]
 
 
 def test_comments_docstrings_and_key_order_rerun_nothing(moved: Path) -> None:
@@ -698,9 +698,9 @@ def test_the_command_line_can_ask_for_more_retries(
         (lambda c: c["runs"][0].update(students=["gpt3"]), "there is no student 'gpt3'"),
         (lambda c: c["runs"][0]["samples"].append(73), "73 is larger than prompts.pool"),
         (lambda c: c["sources"]["alpaca"].update(path="data/none.json"), "does not exist"),
-        (lambda c: c["sources"]["gpt2"].update(path="models/none"), "is no model directory"),
-        (lambda c: c["students"].update({"a b": c["students"]["gpt2"]}), "cannot be a name"),
-        (lambda c: c["runs"][0]["samples"].append(8), "names something twice"),
+        (lambda c: c["sources"]["gpt2"].update(path="models/none"), "is not a model directory"),
+        (lambda c: c["students"].update({"a b": c["students"]["gpt2"]}), "is not a valid name"),
+        (lambda c: c["runs"][0]["samples"].append(8), "has a duplicate"),
     ],
 )
 def test_a_mistake_in_the_config_is_one_sentence(
@@ -850,7 +850,9 @@ def test_a_full_or_read_only_disk_is_told_and_the_study_goes_on_when_mended(
     subprocess.run(["mount", "-o", "remount,ro", str(results)], check=True)
     output = miniature.snakemake(moved, *command, ok=False)
     (sentence,) = _sentences(output)
-    assert sentence.startswith(f"Error: {results} cannot be written, as its disk is read-only; mou")
+    assert sentence.startswith(
+        f"Error: {results} cannot be written because its disk is read-only; mou"
+    )
     assert "Execute" not in output  # before the first job
     subprocess.run(["mount", "-o", "remount,rw", str(results)], check=True)
 

@@ -126,7 +126,9 @@ def test_an_altered_or_truncated_record_is_named(tmp_path: Path) -> None:
 def test_a_record_of_another_kind_is_named(tmp_path: Path, record: Any, lacks: str) -> None:
     path = tmp_path / "metrics.json"
     write_json(path, record)
-    with pytest.raises(UserError, match=rf"{path} is no record .* \(it lacks {lacks}\); delete it"):
+    with pytest.raises(
+        UserError, match=rf"{path} is not a record .* \(it lacks {lacks}\); delete it"
+    ):
         read_metrics(path)
 
 
@@ -181,7 +183,7 @@ def test_a_model_that_came_truncated_is_refused_where_it_is_fetched(model: Path)
     weights.write_bytes(weights.read_bytes()[:-8])
     out = model.parent / "fetched" / "manifest.json"
     with pytest.raises(
-        UserError, match=r"model.safetensors of the model .* is no safetensors file .* get it ag"
+        UserError, match=r"model.safetensors of the model .* is not a safetensors file .* get it ag"
     ):
         fetch_model({"path": str(model)}, out)
     assert not out.exists()
@@ -247,7 +249,7 @@ def test_a_loss_that_no_perplexity_expresses_is_a_user_error(scale: float) -> No
     model = tiny.model("llama")
     with torch.no_grad():
         model.get_output_embeddings().weight.mul_(scale)
-    with pytest.raises(UserError, match=r"nats per token, whose perplexity is no number"):
+    with pytest.raises(UserError, match=r"nats per token, whose perplexity is not finite"):
         score_examples(model, [Example([3, 4], [5, 6])], 0, 2)
 
 
@@ -264,7 +266,7 @@ def test_empty_and_endless_answers_are_told_in_the_report() -> None:
     empty, endless = answer_warnings("big", {"rows": 100, "finished": 40, "empty": 6})
     assert empty.startswith("6 of the 100 answers of big in its largest training set are empty")
     assert endless.startswith("60 of the 100 answers of big")
-    assert "do not end by themselves: raise its max_tokens" in endless
+    assert "reach max_tokens: raise it" in endless
 
 
 def test_a_question_beyond_the_context_is_a_user_error(plain: Any) -> None:
@@ -339,7 +341,7 @@ def test_a_read_only_folder_is_named_before_the_first_job(
     check_writable([tmp_path, tmp_path / "none"])
     assert list(tmp_path.iterdir()) == []
     folder = disk("ro")
-    with pytest.raises(UserError, match=f"^{folder} cannot be written, as its disk is rea"):
+    with pytest.raises(UserError, match=f"^{folder} cannot be written because its disk is rea"):
         check_writable([tmp_path, folder])
     full = disk("size=4k,nr_inodes=1")
     with pytest.raises(UserError, match=f"^no space is left on the disk that holds {full}"):
@@ -351,7 +353,7 @@ def test_what_a_disk_refuses_is_told_from_other_errors() -> None:
     assert disk_error(FileNotFoundError(errno.ENOENT, "none", "a"), "out") is None
     denied = disk_error(PermissionError(errno.EACCES, "Permission denied", "/data/x"), "out")
     assert denied is not None
-    assert denied.startswith("/data/x is not open to this user; correct its permissions and run")
+    assert denied.startswith("this user has no access to /data/x; correct its permissions and run")
     failed = ValueError("while saving")
     failed.__cause__ = OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
     quota = disk_error(failed, "results/a/out")

@@ -123,6 +123,7 @@ RERUN = {
     "teacher/served/log_probs": {"take_log_probs"},
     "contracts/dialects/vllm": {"ask_server"},
     "training/losses": TRAINS,
+    "training/cross_tokenizer": TRAINS,
     "training/objective": TRAINS,
     "training/search": {"search_settings"},
     "evaluation/held_out": {"evaluate_model"},

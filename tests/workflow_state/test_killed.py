@@ -35,7 +35,7 @@ Error in rule train_student:
 def test_a_killed_job_is_told_with_the_setting_to_lower() -> None:
     (local,) = killed_hints(LOCAL)
     assert local == (
-        "a job of generate_text was killed, as the system does when memory runs out: lower the "
+        "a job of generate_text was killed, probably because memory ran out: lower the "
         "batch_size of the teacher, give the job more memory, or run fewer at once "
         "(--resources device=1)"
     )

@@ -103,9 +103,9 @@ def test_results_copied_elsewhere_are_as_written(results: Path, tmp_path: Path) 
 def test_what_was_altered_or_lost_is_named(results: Path, name: str) -> None:
     content = (results / name).read_bytes()
     (results / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    assert verify(results).wrong == [f"{name}: is not what the study wrote"]
+    assert verify(results).wrong == [f"{name}: differs from what the study wrote"]
     (results / name).write_bytes(content[:-1])
-    assert verify(results).wrong == [f"{name}: is not what the study wrote"]
+    assert verify(results).wrong == [f"{name}: differs from what the study wrote"]
     (results / name).unlink()
     assert verify(results).wrong == [f"{name}: is missing"]
 
@@ -113,7 +113,7 @@ def test_what_was_altered_or_lost_is_named(results: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["data/rows.parquet", "models/big/model.safetensors"])
 def test_models_and_data_are_checked_where_they_are_at_hand(results: Path, name: str) -> None:
     Path(name).write_bytes(b"other")
-    assert verify(results) == Verdict(7, 2, [f"{name}: is not what the study read"], [])
+    assert verify(results) == Verdict(7, 2, [f"{name}: differs from what the study read"], [])
     Path(name).unlink()
     assert verify(results) == Verdict(7, 1, [], [])
 
@@ -128,7 +128,7 @@ def test_a_record_cannot_point_outside(results: Path, name: str) -> None:
     record = read_json(results / FILE)
     (results.parent / "secret").write_text("s")
     write_json(results / FILE, record | {"outputs": {name: sha(b"s")}})
-    assert verify(results).wrong == [f"{name}: lies outside the folder of results"]
+    assert verify(results).wrong == [f"{name}: is outside the folder of results"]
 
 
 def test_results_whose_folder_is_a_link_are_as_written(results: Path, tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_results_whose_folder_is_a_link_are_as_written(results: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (None, "holds no provenance.json"), ("{}", "names no outputs"), ("[]", "names no outputs"),
+        (None, "has no provenance.json"), ("{}", "lists no outputs"), ("[]", "lists no outputs"),
         ("{", "provenance.json"),
     ],
 )  # fmt: skip
@@ -165,9 +165,9 @@ def test_the_program_says_how_many_and_fails_where_something_differs(results: Pa
     assert run(results)[0] == 1
     code, printed = run(results, results.parent)
     assert code == 2
-    assert "report.html: is not what the study wrote" in printed
+    assert "report.html: differs from what the study wrote" in printed
     assert "8 of 9 files are as written (7 results, 2" in printed
-    assert f"Error: {results.parent} holds no provenance.json" in printed
+    assert f"Error: {results.parent} has no provenance.json" in printed
     assert json.loads((results / FILE).read_text())["schema"] == 1
 
 

@@ -56,12 +56,15 @@ def test_rows_that_are_whole_pass(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        (HEAD + "Was?,Das.\nWo?, \n", "own.csv, row 2: Antwort is empty; fill or remove that row"),
-        (HEAD + '"",Das.\n', "own.csv, row 1: Frage is empty; fill or remove that row"),
+        (
+            HEAD + "Was?,Das.\nWo?, \n",
+            "own.csv, row 2: Antwort is empty; fill it or remove the row",
+        ),
+        (HEAD + '"",Das.\n', "own.csv, row 1: Frage is empty; fill it or remove the row"),
         ("Frage,Text\nWas?,Das.\n", "own.csv, row 1: no column 'Antwort'; there are Frage, Text"),
         (HEAD + "Was?\n", r"own.csv, row 1 \(line 2\): 1 cells but 2 columns"),
         (HEAD + "Was, bitte?,Das.\n", r"own.csv, row 1 \(line 2\): more cells than columns"),
-        ("Frage;Antwort\nWas?;Das.\n", "separated by ';', as it seems; save it with commas"),
+        ("Frage;Antwort\nWas?;Das.\n", "separated by ';'; save the file with commas"),
     ],
 )
 def test_a_row_that_is_not_is_named(tmp_path: Path, text: str, sentence: str) -> None:
@@ -79,7 +82,7 @@ def test_limits_that_would_leave_jobs_out_of_an_array_are_told() -> None:
     check_array_limits("generate_text", 10_000, 10_000)
     check_array_limits(None, 50, 4)
     check_array_limits("", 50, 4)
-    with pytest.raises(UserError, match=r"^jobs is limited to 50, .* set it to 10000, or send"):
+    with pytest.raises(UserError, match=r"^jobs is limited to 50, .* set it to 10000, or turn"):
         check_array_limits("generate_text", 50, 10_000)
     with pytest.raises(UserError, match=r"^resources device is limited to 4, "):
         check_array_limits("generate_text", None, 4)
@@ -117,7 +120,7 @@ def test_an_image_is_asked_for_only_where_jobs_run_in_one(tmp_path: Path) -> Non
         check_image(str(image), ["conda", "apptainer"])
     image.touch()
     check_image(str(image), ["conda", "apptainer"])
-    with pytest.raises(UserError, match="say --software-deployment-method conda apptainer"):
+    with pytest.raises(UserError, match="use --software-deployment-method conda apptainer"):
         check_image(str(image), ["apptainer"])
 
 

@@ -59,14 +59,16 @@ class Answer:
 
 
 def about_line(line: Line) -> dict[str, Any]:
-    """Whom an answer about one line of the runs table is about."""
+    """What an answer on one line of the runs table is about."""
     return {
-        "teacher": line.teacher, "student": line.student, "method": line.method,
+        "teacher": line.teacher,
+        "student": line.student,
+        "method": line.method,
         "label": line.label,
-    }  # fmt: skip
+    }
 
 
 def about_group(selected: Mapping[str, Any]) -> dict[str, Any]:
-    """Whom an answer about a group of a law's runs is about."""
+    """What an answer on a group of a law's runs is about."""
     names = {key: selected.get(key) or None for key in ("teacher", "student", "method")}
     return {**names, "label": label_of(selected)}

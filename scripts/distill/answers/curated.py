@@ -1,4 +1,4 @@
-"""Curated runs beside raw ones, all else equal."""
+"""Pairs of curated and raw runs, all else equal."""
 
 import math
 
@@ -9,7 +9,7 @@ EQUAL = 0.02
 
 
 def curated_pairs(lines: list[Line]) -> list[tuple[Line, Line]]:
-    """Each curated line behind the raw line of the same student and method, all else equal."""
+    """Pairs (raw, curated) of lines of the same student and method, all else equal."""
     return [
         (one, other)
         for one in lines
@@ -22,7 +22,7 @@ def curated_pairs(lines: list[Line]) -> list[tuple[Line, Line]]:
 
 
 def curations_of(lines: list[Line]) -> list[str]:
-    """The curations of some lines, sorted; `raw` for the one that keeps every answer."""
+    """The curations of some lines, sorted; `raw` if every answer is kept."""
     return sorted({"raw" if line.curation in RAW else line.curation for line in lines})
 
 
@@ -34,6 +34,7 @@ def tokens_equal(one: Line, other: Line) -> dict[Run, float]:
     return {
         run: math.sqrt(left[run] * right[run])
         for run in left
-        if run in right and min(left[run], right[run]) > 0
+        if run in right
+        and min(left[run], right[run]) > 0
         and abs(math.log(left[run] / right[run])) <= EQUAL
-    }  # fmt: skip
+    }

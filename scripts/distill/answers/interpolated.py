@@ -47,8 +47,12 @@ def compare_total(
         `reaches`: without an overlap, the samples at which the cheaper line would reach the other.
     """
     out: dict[str, Any] = {
-        "verdict": "column_missing", "better": None, "overlap": None, "points": [], "lacking": [],
-    }  # fmt: skip
+        "verdict": "column_missing",
+        "better": None,
+        "overlap": None,
+        "points": [],
+        "lacking": [],
+    }
     missing = [line for line in (one, other) if not has_values(line.runs, column)]
     if missing:
         return out | {"lacking": [{"column": column, "label": line.label} for line in missing]}
@@ -142,7 +146,7 @@ class Interpolated:
         return cls(tuple(places), tuple(means), tuple(map(tuple, cells.values())))
 
     def read_off(self, flops: float) -> tuple[float, dict[Run, float]]:
-        """Read a loss off a straight line in log loss against log FLOPs between two sizes.
+        """Interpolate a loss on a straight line in log loss against log FLOPs between two sizes.
 
         log L(F) = (1 − u) log L_a + u log L_b, u = log(F/F_a) / log(F_b/F_a), for the sizes a and b
         on either side of F. By the delta method ∂L/∂L_a = (1 − u) L/L_a and ∂L/∂L_b = u L/L_b; a
@@ -195,7 +199,7 @@ class Interpolated:
         """Return the variance of L(F) where log FLOPs of a run have variance 1.
 
         A size that lies δ further right moves the line by −dL/dx · (share of that size) · δ, with
-        x = log F; the line is taken as straight.
+        x = log F; the line is assumed straight.
         """
         if len(self.flops) == 1:
             return 0.0

@@ -9,7 +9,7 @@ from distill.stats.intervals import Estimate
 from distill.table.lines import Settings
 
 MOST_DRAWS = 32
-"""More draws than this are no practical remedy for noise."""
+"""More draws than this are not a practical remedy for noise."""
 
 
 def smallest(needs: Iterable[Need]) -> tuple[Need, ...]:
@@ -24,17 +24,17 @@ def smallest(needs: Iterable[Need]) -> tuple[Need, ...]:
     return tuple(kinds.values())
 
 
-def need_sizes(wanted: int, sizes: Sequence[int]) -> Need:
+def need_sizes(needed: int, sizes: Sequence[int]) -> Need:
     """More sizes of the training set: halves of the smallest, which need no further text.
 
     Args:
-        wanted: How many sizes the answer takes, more than there are.
+        needed: How many sizes the answer takes, more than there are.
         sizes: Samples that were measured, smallest first.
     """
     below = list(sizes)
-    while len(below) < wanted:
+    while len(below) < needed:
         below = [below[0] // 2, *below] if below[0] > 1 else [*below, 2 * below[-1]]
-    return Need("sizes", wanted, len(sizes), {"runs[].samples": below})
+    return Need("sizes", needed, len(sizes), {"runs[].samples": below})
 
 
 def need_repeats() -> Need:
@@ -56,9 +56,9 @@ def need_precision(value: Estimate, runs: int) -> Need:
         return need_repeats()
     half = max(value.high - value.value, value.value - value.low)
     times = (half / value.value) ** 2 if value.value else math.inf
-    wanted = max(math.ceil(runs * times), runs + 1) if math.isfinite(times) else None
-    few = wanted is not None and wanted <= MOST_DRAWS
-    return Need("precision", wanted, runs, {"runs[].draws": list(range(wanted))} if few else {})  # type: ignore[arg-type]
+    needed = max(math.ceil(runs * times), runs + 1) if math.isfinite(times) else None
+    few = needed is not None and needed <= MOST_DRAWS
+    return Need("precision", needed, runs, {"runs[].draws": list(range(needed))} if few else {})  # type: ignore[arg-type]
 
 
 def change_method(method: str, settings: Settings, **train: Any) -> dict[str, Any]:

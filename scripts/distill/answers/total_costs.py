@@ -29,7 +29,7 @@ class Total:
 
 
 def numbers_of(line: Line, name: str) -> pd.Series:
-    """Return a column as numbers; what a line without a cache pays for soft targets is 0."""
+    """Return a column as numbers; without a cache, the cost of soft targets is 0."""
     if name not in line.runs:
         values = pd.Series(np.nan, index=line.runs.index)
     else:

@@ -1,9 +1,8 @@
 """Sentences of answers, from the templates in report/answers/.
 
 The template of a question, `<key>.j2`, defines the macros `question`, `answer` and `evidence`; each
-takes the `Answer`. A macro `label` replaces the label where words name what an answer is about. A
-name with `_` in front is of macros that several templates share. No code parses a sentence: what
-code needs stands in the numbers of an answer.
+takes the `Answer`. An optional macro `label` replaces the answer's label. Templates that begin with
+`_` hold shared macros. No code parses a sentence: code reads the numbers of an answer.
 """
 
 import math
@@ -14,6 +13,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from distill.answers.answer import Answer
+from distill.core.quantities import data_size, duration, whole
 from distill.stats.intervals import Estimate, number, percent, read_estimate, sizes_text, span
 from distill.table.words import words_of_task
 
@@ -37,6 +37,7 @@ def wording_of(folder: str | Path) -> Environment:
     wording.filters |= {"estimate": read_estimate, "listed": listed, "capital": capital}
     wording.filters["words"] = words_of_task
     wording.filters |= {"interval": interval, "ends": ends}
+    wording.filters |= {"duration": duration, "size": data_size, "whole": whole}
     return wording
 
 

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from distill.core.units import BYTES_PER_MB
+
 TEACHER_RATES = ("teacher_seconds", "teacher_flops", "target_seconds", "target_flops")
 _FLOPS_PER_PARAMETER = 6
-_MB = 1024**2
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def student_rates(rows: pd.DataFrame, group: pd.DataFrame) -> Rates:
         teacher=teacher,
         teacher_tokens=0.0 if teacher["teacher_flops"] == 0 else 1.0,
         cache_bytes=0.0 if text_only else _mean(group, "cache_bytes_per_token"),
-        model_bytes=None if megabytes is None else megabytes * _MB,
+        model_bytes=None if megabytes is None else megabytes * BYTES_PER_MB,
         estimated=estimated,
     )
 

@@ -4,9 +4,10 @@ import argparse
 import math
 from typing import Any
 
-from distill.ask import budget, study, subject, words
+from distill.ask import budget, study, subject
 from distill.ask.choices import UNITS
 from distill.ask.costs import Prices
+from distill.ask.words import text_of
 from distill.contracts.points import GROUP_KEYS
 from distill.core.errors import UserError
 
@@ -25,7 +26,7 @@ def answer(given: argparse.Namespace) -> tuple[dict[str, Any], str]:
         document = study.read_document(given.study)
         if given.best:
             document = {**document, "laws": [law for law in document["laws"] if law["best"]]}
-        return document, words.laws_text(document)
+        return document, text_of("laws", document)
     if not (math.isfinite(given.max_factor) and given.max_factor >= 1):
         raise UserError("--max-factor must be at least 1")
     for name in ("price_hour", "price_million_tokens", "epochs", "params"):
@@ -45,7 +46,7 @@ def answer(given: argparse.Namespace) -> tuple[dict[str, Any], str]:
         found = budget.ask_best(
             finished, groups, unit, limit, given.count, given.max_factor, prices, given.epochs
         )
-        return {"schema": 1, "question": "best", **found}, words.best_text(found)
+        return {"schema": 1, "question": "best", **found}, text_of("best", found)
     return _of_groups(given, finished, groups, prices)
 
 
@@ -68,7 +69,7 @@ def _of_groups(
             if given.question == "loss":
                 tokens = study.tokens_of(group, given.samples, given.tokens)
                 answers.append(subject.ask_loss(asked, tokens, given.max_factor, prices))
-                texts.append(words.loss_text(answers[-1]))
+                texts.append(text_of("loss", answers[-1]))
             else:
                 target = given.loss
                 if target is None:
@@ -76,7 +77,7 @@ def _of_groups(
                         raise UserError("--perplexity must be above 1")
                     target = math.log(given.perplexity)
                 answers.append(subject.ask_samples(asked, target, given.max_factor, prices))
-                texts.append(words.samples_text(answers[-1]))
+                texts.append(text_of("samples", answers[-1]))
         except study.NoLaw as reason:
             refused.append(reason)
     sentences = study.joined(refused)

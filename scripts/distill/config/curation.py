@@ -15,16 +15,16 @@ _CODES = (
     "wa xh zh zu"
 )
 LANGUAGES = _CODES.split()
-"""ISO 639-1 codes that py3langid tells apart."""
+"""ISO 639-1 codes that py3langid distinguishes."""
 
 
 class LengthFilter(Section):
-    """Keep answers by their length, and by whether they ended."""
+    """Keep answers by their length and by whether they ended."""
 
-    min_tokens: Positive | None = Field(None, description="Shortest answer, its end token included")
-    max_tokens: Positive | None = Field(None, description="Longest answer, its end token included")
+    min_tokens: Positive | None = Field(None, description="Shortest answer, counting its end token")
+    max_tokens: Positive | None = Field(None, description="Longest answer, counting its end token")
     finished: bool = Field(
-        False, description="Keep only answers that ended, none cut by the teacher's max_tokens"
+        False, description="Keep only answers that ended before the teacher's max_tokens"
     )
 
     @checked(mode="after")
@@ -38,24 +38,23 @@ class LengthFilter(Section):
 
 
 class LanguageFilter(Section):
-    """Keep answers in some languages, as py3langid (Lui 2012) tells them."""
+    """Keep answers in the listed languages, as py3langid (Lui 2012) identifies them."""
 
     keep: list[str] = Field(min_length=1, description="ISO 639-1 codes, e.g. [en]")
     min_probability: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.0, description="Of the likeliest language; answers without words get about 0.17"
+        0.0,
+        description="Smallest probability of the most likely language; answers without words get about 0.17",
     )
 
     @checked(mode="after")
     def _known(self) -> "LanguageFilter":
         if unknown := [code for code in self.keep if code not in LANGUAGES]:
-            raise ValueError(
-                f"{unknown[0]!r} is no language known here; use {', '.join(LANGUAGES)}"
-            )
+            raise ValueError(f"{unknown[0]!r} is not a known language; use {', '.join(LANGUAGES)}")
         return self
 
 
 class LossFilter(Section):
-    """Keep answers by the teacher's own mean loss on them, nats per token at its temperature."""
+    """Keep answers by the teacher's mean loss on them, nats per token at its temperature."""
 
     min_quantile: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0, description="Drop answers below this quantile of the pool's first part; 0: none"
@@ -68,50 +67,50 @@ class LossFilter(Section):
     def _ordered(self) -> "LossFilter":
         if not self.min_quantile < self.max_quantile or self.share == 1:
             raise ValueError(
-                "min_quantile must be below max_quantile, and one of them inside 0 to 1"
+                "min_quantile must be below max_quantile, and at least one of them must differ from its default"
             )
         return self
 
     @property
     def share(self) -> float:
-        """The share of answers that it keeps."""
+        """The share of answers that the filter keeps."""
         return self.max_quantile - self.min_quantile
 
 
 class DuplicateFilter(Section):
-    """Keep answers that resemble no answer kept before them (MinHash LSH, then exactly)."""
+    """Drop answers that are near-duplicates of an answer kept before (MinHash LSH, then exactly)."""
 
     threshold: Probability = Field(
         0.7,
-        description="Jaccard similarity of 5-character shingles from which two answers are near-duplicates",
+        description="Two answers are near-duplicates from this Jaccard similarity of their 5-character shingles",
     )
 
 
 class Corruption(Section):
-    """Spoil some of the answers kept. A row is corrupted at every size and draw, or at none."""
+    """Corrupt a share of the kept answers. A row is corrupted at every size and draw, or at none."""
 
     share: Probability = Field(
-        description="Expected share; a larger share spoils the same and more"
+        description="Expected share; a larger share corrupts the same answers and more"
     )
     kind: Literal["shuffle_words", "replace_response"] = Field(
-        description="`shuffle_words`: the answer's words in another order; `replace_response`: the answer to another prompt, of the pool's first part"
+        description="`shuffle_words`: permute the answer's words; `replace_response`: use the answer to another prompt from the pool's first part"
     )
-    seed: NotNegative = Field(0, description="Seed of which answers are corrupted and how")
+    seed: NotNegative = Field(0, description="Seed of the choice of answers and of the corruption")
 
 
 class Curation(Section):
-    """Which answers are trained on: filters, in the order of the keys below, then corruption. Each
-    row is decided from itself, earlier rows of the draw and constants of the pool's first part, so
-    that n rows are a prefix of more; n counts rows kept."""
+    """Which answers students train on: filters, in the order of the keys below, then corruption.
+    The decision on a row depends only on the row, on earlier rows of the draw and on constants of
+    the pool's first part. Hence n kept rows are a prefix of any larger number of kept rows."""
 
     surplus: Annotated[float, Field(ge=1, le=100)] = Field(
-        1.5, description="Answers asked of the teacher per row kept, where there is a filter"
+        1.5, description="Teacher answers generated per kept row, for curations with a filter"
     )
     length: LengthFilter | None = Field(None, description="Filter by length")
     language: LanguageFilter | None = Field(None, description="Filter by language")
-    teacher_loss: LossFilter | None = Field(None, description="Filter by the teacher's own loss")
+    teacher_loss: LossFilter | None = Field(None, description="Filter by the teacher's loss")
     near_duplicates: DuplicateFilter | None = Field(
-        None, description="Filter answers that resemble an earlier one"
+        None, description="Filter near-duplicates of earlier answers"
     )
     corrupt: Corruption | None = Field(
         None, description="Corrupt a share of the answers, to measure the effect of noise"
@@ -130,11 +129,11 @@ class Curation(Section):
 
     @property
     def filters(self) -> list[str]:
-        """Its filters, in the order in which they act."""
+        """The names of the filters that are set, in the order in which they act."""
         return [name for name in FILTERS if getattr(self, name) is not None]
 
     def candidates(self, samples: int) -> int:
-        """Rows of the pool to choose `samples` from."""
+        """Number of pool rows from which `samples` rows are kept."""
         return math.ceil(samples * self.surplus) if self.filters else samples
 
 

@@ -10,18 +10,26 @@ from distill.config.values import LocalPath, Name, Section
 class TableColumns(Section):
     """Which column of the table is what. Only the first three are required."""
 
-    params: str = Field(description="Parameters of the student; say in your paper which ones")
-    tokens: str = Field(description="Training tokens seen, repeats counted")
+    params: str = Field(
+        description="Parameters of the student; state in your paper which ones you count"
+    )
+    tokens: str = Field(description="Training tokens seen, counting repeats")
     loss: str = Field(description="Held-out loss, nats per token")
-    teacher_loss: str | None = Field(None, description="The teacher's own loss there")
+    teacher_loss: str | None = Field(
+        None, description="The teacher's loss on the same held-out text, nats per token"
+    )
     teacher_params: str | None = Field(None, description="Parameters of the teacher")
-    unique_tokens: str | None = Field(None, description="Different training tokens")
-    epochs: str | None = Field(None, description="Tokens seen over different ones")
-    flops: str | None = Field(None, description="FLOPs of training")
-    method: str | None = Field(None, description="Name of the method; laws never mix two")
-    init: str | None = Field(None, description="How the student began; laws never mix two")
-    group: str | None = Field(None, description="Anything else that laws must not mix")
-    seed: str | None = Field(None, description="Whole number; repeats of a run differ in it")
+    unique_tokens: str | None = Field(None, description="Unique training tokens")
+    epochs: str | None = Field(None, description="Tokens seen divided by unique tokens")
+    flops: str | None = Field(None, description="Training FLOPs")
+    method: str | None = Field(
+        None, description="Name of the method; each method gets its own laws"
+    )
+    init: str | None = Field(
+        None, description="Initialisation of the student; each one gets its own laws"
+    )
+    group: str | None = Field(None, description="Any other label; each group gets its own laws")
+    seed: str | None = Field(None, description="Integer; repeats of a run have different seeds")
 
 
 class RunsTable(Section):
@@ -42,7 +50,7 @@ class TableStudy(Section):
         return {"config": self.model_dump(exclude_none=True), "runs": []}
 
     def answer_spec(self) -> dict[str, Any]:
-        """What the answers depend on beyond the runs table: nothing was stated."""
+        """What the answers depend on beyond the runs table: such a study states nothing."""
         return {"cost": None, "corpus_methods": []}
 
     @property
@@ -52,5 +60,5 @@ class TableStudy(Section):
 
     @property
     def columns(self) -> dict[str, str]:
-        """Our name of each column that is given: the table's."""
+        """The table's column name, by the name that this library uses."""
         return self.runs_table.columns.model_dump(exclude_none=True)

@@ -1,4 +1,4 @@
-"""Read a config as a typed model: each mistake one sentence with its key and remedy."""
+"""Read a config as a typed model and report each mistake in one sentence with key and remedy."""
 
 import difflib
 import math
@@ -16,7 +16,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """YAML that refuses a key given twice, which plain YAML lets the last one win."""
+    """A YAML loader that rejects duplicate keys; plain YAML silently keeps the last one."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -25,7 +25,7 @@ class _StrictLoader(yaml.SafeLoader):
                 continue
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, Hashable):
-                continue  # refused as such in the next line
+                continue  # the call below raises an error for it
             if key in seen:
                 line = key_node.start_mark.line + 1
                 raise UserError(
@@ -36,10 +36,10 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 def check_yaml(path: str | Path) -> None:
-    """Check that a config file is plain YAML without repeated keys.
+    """Check that a config file is plain YAML without duplicate keys.
 
     Raises:
-        UserError: It is missing, is no YAML, gives a key twice, or would run code.
+        UserError: The file is missing, is not YAML, has a duplicate key, or would run code.
     """
     try:
         with Path(path).open(encoding="utf-8") as stream:
@@ -48,14 +48,14 @@ def check_yaml(path: str | Path) -> None:
         raise UserError(f"the config file {path} does not exist") from None
     except UnicodeDecodeError:
         raise UserError(
-            f"{path}, line {_undecodable(Path(path).read_bytes())}: not UTF-8 text, so not readable "
+            f"{path}, line {_undecodable(Path(path).read_bytes())}: not UTF-8 text, so not valid "
             "YAML; save the file as UTF-8"
         ) from None
     except RecursionError:
-        raise UserError(f"{path} is nested too deeply to be a config; write less") from None
+        raise UserError(f"{path} is nested too deeply; remove levels") from None
     except (yaml.YAMLError, ValueError, OSError) as error:
         text = " ".join(str(error).split())
-        raise UserError(f"{path} is not readable YAML: {text}") from None
+        raise UserError(f"{path} is not valid YAML: {text}") from None
     if not isinstance(loaded, dict):
         raise UserError(f"{path} must hold a mapping with keys such as study, teachers and runs")
     if "__use_yte__" in loaded:
@@ -78,10 +78,10 @@ def _is_utf8(line: bytes) -> bool:
 
 
 def readable(path: str) -> str:
-    """The path of a config file once it is checked.
+    """Check a config file with `check_yaml` and return its path.
 
     Raises:
-        SystemExit: It is not as `check_yaml` wants it.
+        SystemExit: The check failed.
     """
     try:
         check_yaml(path)
@@ -94,13 +94,12 @@ DEEPEST, MOST_ENTRIES = 30, 200_000
 
 
 def check_plain(config: Any) -> None:
-    """Check that a config holds what JSON can say too: plain text and finite numbers.
+    """Check that a config holds only JSON types: text, finite numbers, lists and mappings.
 
-    YAML says more (dates, sets, aliases that multiply or hold themselves), which nothing after it
-    expects, nor can write down.
+    YAML also has dates, sets and recursive aliases, which later steps cannot store.
 
     Raises:
-        UserError: A value or key is of another kind, or there are too many.
+        UserError: A value or key has another type, or there are too many entries or levels.
     """
     todo: list[tuple[tuple[Any, ...], Any]] = [((), config)]
     entries = 0
@@ -108,16 +107,16 @@ def check_plain(config: Any) -> None:
         place, value = todo.pop()
         entries += 1
         if len(place) > DEEPEST or entries > MOST_ENTRIES:
-            much = f"more than {MOST_ENTRIES:,} entries"
-            much = much if entries > MOST_ENTRIES else f"more than {DEEPEST} levels"
+            size = f"more than {MOST_ENTRIES:,} entries"
+            size = size if entries > MOST_ENTRIES else f"more than {DEEPEST} levels"
             raise UserError(
-                f"config: {place[0] if place else 'it'} has {much}; does an alias (*) repeat or "
-                "hold itself? Write less"
+                f"config: {place[0] if place else 'it'} has {size}; remove some, and any alias (*) "
+                "that contains itself"
             )
         if isinstance(value, dict):
             for key in value:
-                whole = isinstance(key, int) and not isinstance(key, bool)
-                reason = None if whole else _not_text(key)
+                is_integer = isinstance(key, int) and not isinstance(key, bool)
+                reason = None if is_integer else _not_text(key)
                 if reason:
                     raise UserError(
                         f"config: {_where(place) or 'top level'}: the key {brief(key)} {reason}"
@@ -134,30 +133,30 @@ def check_plain(config: Any) -> None:
 
 
 def _not_text(value: Any) -> str | None:
-    """Why something is no text that may stand in a config; None where it is."""
+    """Why a value is not text that a config may hold; None if it is."""
     if not isinstance(value, str):
         kind = type(value).__name__
-        return f"is a {kind} to YAML; put it in quotes, if it is meant as text"
+        return f"is read by YAML as a {kind}; put it in quotes if you mean text"
     for character in value:
         code = ord(character)
         if (code < 32 and character not in "\n\r\t") or 127 <= code < 160:
-            return f"holds the control character U+{code:04X}; remove it"
+            return f"contains the control character U+{code:04X}; remove it"
         if 0xD800 <= code < 0xE000:
-            return f"holds U+{code:04X}, half of a character; remove it"
+            return f"contains the unpaired surrogate U+{code:04X}; remove it"
     return None
 
 
 def _where(location: Sequence[Any]) -> str:
-    """The place of a value, such as runs[0].samples."""
+    """The path of a value, such as runs[0].samples."""
     parts = [f"[{part}]" if isinstance(part, int) else f".{short_name(part)}" for part in location]
     return "".join(parts).removeprefix(".")
 
 
 def validate(model: type[Model], config: dict[str, Any]) -> Model:
-    """A config as one of its typed models.
+    """Validate a config as one of its typed models.
 
     Raises:
-        UserError: One sentence per mistake, each naming its key and the remedy.
+        UserError: One sentence per mistake, each with its key and the remedy.
     """
     try:
         return model.model_validate(config)
@@ -166,7 +165,7 @@ def validate(model: type[Model], config: dict[str, Any]) -> Model:
 
 
 def sentence(item: Any, root: type[BaseModel]) -> str:
-    """One mistake that pydantic found in a config of type `root`, in words."""
+    """Describe one of pydantic's errors on a config of type `root`."""
     location = [part for part in item["loc"] if part != "[key]"]
     where = _where(location)
     if item["type"] == "extra_forbidden":
@@ -177,10 +176,8 @@ def sentence(item: Any, root: type[BaseModel]) -> str:
     if item["type"] == "missing":
         return f"config: {where} is missing; {_description(location, root) or 'it has no default'}"
     if item["type"] == "model_type":
-        found = "nothing stands there" if item["input"] is None else f"it is {brief(item['input'])}"
-        return (
-            f"config: {where}: give keys below it ({', '.join(_keys_at(location, root))}); {found}"
-        )
+        value = "is empty" if item["input"] is None else f"is {brief(item['input'])}"
+        return f"config: {where} {value}; give it keys ({', '.join(_keys_at(location, root))})"
     if item["type"] == "value_error":
         lines = str(item["ctx"]["error"]).splitlines()
         return "\n".join(
@@ -189,7 +186,7 @@ def sentence(item: Any, root: type[BaseModel]) -> str:
     if item["type"] == "string_pattern_mismatch" and item["ctx"]["pattern"].startswith(
         "^[A-Za-z0-9][A"
     ):
-        return f"config: {where}: {brief(item['input'])} cannot be a name; use at most 64 letters, digits, '_', '-' and '.', beginning with a letter or digit"
+        return f"config: {where}: {brief(item['input'])} is not a valid name; use at most 64 letters, digits, '_', '-' and '.', starting with a letter or digit"
     text = item["msg"][0].lower() + item["msg"][1:]
     return f"config: {where}: {text}, but it is {brief(item['input'])}"
 
@@ -212,9 +209,9 @@ def _section_at(location: list[Any], root: type[BaseModel]) -> type[BaseModel] |
 
 
 def _required(kind: Any) -> Any:
-    """A kind without its `| None`."""
-    given = [option for option in get_args(kind) if option is not type(None)]
-    return given[0] if len(given) == 1 < len(get_args(kind)) else kind
+    """A type without its `| None`."""
+    options = [option for option in get_args(kind) if option is not type(None)]
+    return options[0] if len(options) == 1 < len(get_args(kind)) else kind
 
 
 def _keys_at(location: list[Any], root: type[BaseModel]) -> list[str]:

@@ -1,7 +1,6 @@
-"""The study's config as typed models: what a key means, what it may hold, what it defaults to.
+"""The study's config as typed models: meaning, type and default of every key.
 
-`distill reference` writes the JSON schema for editors and the table in the docs
-from these models.
+`distill reference` generates the JSON schema for editors and docs/reference/config.md from them.
 """
 
 import math
@@ -36,7 +35,7 @@ from distill.config.values import (
 
 
 class Block(Section):
-    """A block of runs: its lists are crossed."""
+    """A block of runs: one run for each combination of its lists."""
 
     students: list[StudentName] = Field(min_length=1, description="Names of students")
     teachers: list[TeacherName] = Field(min_length=1, description="Names of teachers")
@@ -45,16 +44,20 @@ class Block(Section):
         default_factory=list, description="Soft targets, for the methods that need them"
     )
     curations: list[CurationName] = Field(
-        ["raw"], min_length=1, description="Which answers are trained on; raw: all"
+        ["raw"], min_length=1, description="Names of curations; raw: all answers"
     )
     samples: list[Samples] = Field(
-        min_length=1, description='Rows, or shares of the pool such as "10%"'
+        min_length=1, description='Training-set sizes in rows, or shares of the pool such as "10%"'
     )
-    draws: list[NotNegative] = Field([0], description="0: the pool's order; others permute it")
-    seeds: list[NotNegative] = Field([0], description="Optimiser noise: data order and dropout")
+    draws: list[NotNegative] = Field(
+        [0], description="Orders of the pool; 0: its own, any other number permutes it"
+    )
+    seeds: list[NotNegative] = Field(
+        [0], description="Seeds of training, for data order and dropout"
+    )
     benchmarks: list[BenchmarkName] | None = Field(
         None,
-        description="Which of evaluate.benchmarks judge its students, before training too, and its teachers (default: all)",
+        description="Names from evaluate.benchmarks that evaluate the block's students, also before training, and its teachers (default: all)",
     )
 
 
@@ -64,13 +67,11 @@ class Study(Section):
     study: Name
     task: Literal["instruction", "causal-lm", "masked-lm"] = Field(
         "instruction",
-        description="`instruction`: answers to prompts; `causal-lm`, `masked-lm`: the text of a corpus",
+        description="What models learn: `instruction`: answers to prompts; `causal-lm`, `masked-lm`: the text of a corpus",
     )
     sources: dict[Name, Source]
-    prompts: Prompts | None = Field(None, description="What is asked, for instruction")
-    corpus: Corpus | None = Field(
-        None, description="What is read, for causal-lm and masked-lm: in place of prompts"
-    )
+    prompts: Prompts | None = Field(None, description="The prompts of task instruction")
+    corpus: Corpus | None = Field(None, description="The text of tasks causal-lm and masked-lm")
     teachers: dict[Name, Teacher] = Field(min_length=1)
     students: dict[Name, Student] = Field(min_length=1)
     curations: dict[Name, Curation] = Field(default_factory=dict)
@@ -83,45 +84,47 @@ class Study(Section):
 
     @checked(mode="before")
     @classmethod
-    def _shares(cls, given: Any) -> Any:
-        return shares_to_numbers(given) if isinstance(given, Mapping) else given
+    def _shares(cls, config: Any) -> Any:
+        return shares_to_numbers(config) if isinstance(config, Mapping) else config
 
     @checked(mode="after")
     def _one_pool(self) -> "Study":
         if self.task == "instruction":
             if self.corpus is not None:
                 raise ValueError(
-                    "corpus goes with task causal-lm or masked-lm; set one, or remove it"
+                    "corpus needs task causal-lm or masked-lm; set one of them, or remove corpus"
                 )
             if self.prompts is None:
-                raise ValueError("prompts is missing; it says what the teacher is asked")
+                raise ValueError("prompts is missing; it defines the prompts that teachers answer")
             if self.evaluate.reference is None:
-                raise ValueError("evaluate.reference is missing; it names a text that judges all")
+                raise ValueError(
+                    "evaluate.reference is missing; it names the text that evaluates all models"
+                )
             return self
         if self.corpus is None:
-            raise ValueError(f"corpus is missing; task {self.task} says there what text is learned")
+            raise ValueError(f"corpus is missing; it defines the text that task {self.task} learns")
         if self.prompts is not None and self.prompts != self.corpus.rows:
-            raise ValueError(f"prompts goes with task instruction; {self.task} has corpus alone")
+            raise ValueError(f"prompts needs task instruction; remove it, {self.task} has a corpus")
         if self.task == "causal-lm" and self.corpus.mask is not None:
-            raise ValueError("corpus.mask goes with task masked-lm; remove it")
+            raise ValueError("corpus.mask needs task masked-lm; remove it")
         return self
 
     @cached_property
     def rows(self) -> Prompts:
-        """Settings of the pool of rows: the prompts, or a corpus in their place."""
+        """Settings of the pool of rows: those of the prompts or of the corpus."""
         rows = self.corpus.rows if self.corpus else self.prompts
-        assert rows is not None  # `_one_pool` has refused a study without both
+        assert rows is not None  # `_one_pool` rejects a study without both
         return rows
 
     @property
     def mask(self) -> Mask | None:
-        """How chunks are masked; None where no masked model is trained."""
+        """Mask settings; None unless the task is masked-lm."""
         if self.task != "masked-lm" or self.corpus is None:
             return None
         return self.corpus.mask or Mask()
 
     def method_of(self, name: str) -> Method:
-        """A method; of one that a search tunes, the method that the search starts from."""
+        """A method by name; for the result of a search, the method that the search starts from."""
         method = self.methods[name]
         return self.methods[self.searches[method.search].method] if method.search else method
 
@@ -130,16 +133,18 @@ class Study(Section):
         return Train.model_validate(self.train.model_dump() | self.method_of(name).train)
 
 
-def shares_to_numbers(given: Mapping[str, Any]) -> dict[str, Any]:
-    """A study as read, with every share of the pool ("10%") as a number of rows, at least one.
+def shares_to_numbers(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace every share of the pool ("10%") by its number of rows, at least one.
 
-    Whatever else is wrong is left for the models to name.
+    Args:
+        config: A study as read from YAML; it is not changed. Other mistakes are left to the
+            models' validation.
     """
-    rows = given.get("corpus") or given.get("prompts")
+    rows = config.get("corpus") or config.get("prompts")
     try:
         pool = min(int(rows["pool"]), MOST_SAMPLES)  # type: ignore[index]
     except (TypeError, KeyError, ValueError, OverflowError):
-        pool = 1  # what is wrong with it is told for itself
+        pool = 1  # validation reports the mistake in it
 
     def number(value: Any) -> Any:
         if isinstance(value, str) and re.match(SHARE, value.strip()):
@@ -154,23 +159,23 @@ def shares_to_numbers(given: Mapping[str, Any]) -> dict[str, Any]:
         sizes = [number(item) for item in value] if isinstance(value, list) else number(value)
         return {**entry, "samples": sizes}
 
-    found = dict(given)
-    if isinstance(given.get("runs"), list):
-        found["runs"] = [counted(block) for block in given["runs"]]
-    if isinstance(given.get("searches"), Mapping):
-        found["searches"] = {name: counted(own) for name, own in given["searches"].items()}
-    if isinstance(given.get("teachers"), Mapping):
-        found["teachers"] = {
-            name: {**own, "trained": counted(own["trained"])}
-            if isinstance(own, Mapping) and "trained" in own
-            else own
-            for name, own in given["teachers"].items()
+    study = dict(config)
+    if isinstance(config.get("runs"), list):
+        study["runs"] = [counted(block) for block in config["runs"]]
+    if isinstance(config.get("searches"), Mapping):
+        study["searches"] = {name: counted(one) for name, one in config["searches"].items()}
+    if isinstance(config.get("teachers"), Mapping):
+        study["teachers"] = {
+            name: {**teacher, "trained": counted(teacher["trained"])}
+            if isinstance(teacher, Mapping) and "trained" in teacher
+            else teacher
+            for name, teacher in config["teachers"].items()
         }
-    return found
+    return study
 
 
 def raw_rows_needed(prompts: Prompts) -> int:
-    """Rows of a data set that the held-out parts and the whole pool take, surplus included."""
+    """Rows of a data set that the test, validation and pool parts need, including the surplus."""
     return sum(
         parts_of(rows, prompts.part_size) * raw_part_size(prompts)
         for rows in (prompts.test, prompts.validation, prompts.pool)
@@ -178,10 +183,10 @@ def raw_rows_needed(prompts: Prompts) -> int:
 
 
 def parts_of(rows: int, part_size: int) -> int:
-    """How many parts hold `rows` rows."""
+    """Number of parts that hold `rows` rows."""
     return -(-rows // part_size)
 
 
 def raw_part_size(prompts: Prompts) -> int:
-    """Candidates per part: the part's size with its surplus."""
+    """Candidate rows per part: part size times surplus, rounded up."""
     return math.ceil(prompts.part_size * prompts.surplus)

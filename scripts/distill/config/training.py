@@ -1,4 +1,4 @@
-"""The config's sections of training, and of searches for its settings."""
+"""The config's sections on training and on hyper-parameter searches."""
 
 from typing import Annotated, Literal
 
@@ -23,7 +23,9 @@ from distill.config.values import (
 class EarlyStopping(Section):
     """Stop when cross-entropy on validation answers no longer falls; keep the best checkpoint."""
 
-    patience: Positive = Field(4, description="Evaluations without a new best before it stops")
+    patience: Positive = Field(
+        4, description="Evaluations without improvement after which training stops"
+    )
     every: Positive | None = Field(
         None, description="Updates between evaluations (default: an epoch)"
     )
@@ -45,7 +47,7 @@ class Lora(Section):
 
 
 class WidthRule(Section):
-    """The learning rate of students of other widths: learning_rate * (width / at)^power."""
+    """Scale the learning rate with width: learning_rate * (width / at)^power."""
 
     at: Positive = Field(description="Width (hidden_size) to which `learning_rate` applies")
     power: float = Field(description="-1 as in muP (Yang 2022); -0.5 is a common compromise")
@@ -81,7 +83,7 @@ class Train(Section):
     )
     max_length: Positive = Field(
         512,
-        description="Longest prompt + response in tokens; longer responses are cut, and then carry no EOS",
+        description="Longest prompt + response in tokens; longer responses are truncated and carry no EOS",
     )
     precision: Precision = Field("auto", description=PRECISION)
     gradient_checkpointing: bool = Field(
@@ -104,7 +106,7 @@ class Train(Section):
 
 
 class Range(Section):
-    """Where a search looks for one setting."""
+    """The range in which a search varies one setting."""
 
     low: float = Field(description="Smallest value")
     high: float = Field(description="Largest value")
@@ -124,9 +126,9 @@ class Search(Section):
     """
 
     student: StudentName = Field(description="Student that the trials train")
-    teacher: TeacherName = Field(description="Teacher whose text it learns")
+    teacher: TeacherName = Field(description="Teacher whose text the trials learn")
     method: MethodName = Field(description="The method whose settings are searched")
-    cache: CacheName | None = Field(None, description="Its soft targets")
+    cache: CacheName | None = Field(None, description="Soft targets that the method reads")
     samples: Samples = Field(description="Size of the training set of each trial")
     draw: NotNegative = Field(0, description="Draw of that training set")
     space: dict[str, Range] = Field(

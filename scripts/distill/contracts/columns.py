@@ -1,7 +1,7 @@
 """The columns of the runs table, in order: one row each.
 
-A row says what a column means, where its value is read, and when it may be null. The runs table,
-the report's tables and the reference page follow.
+A row defines a column's meaning, the source of its value, and when it may be null. The runs table,
+the report's tables and the reference page follow from these rows.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _CORPUS = ("causal-lm", "masked-lm")
-"""Tasks of a corpus, where nothing is asked; the fixed reference text may be left out there."""
+"""Tasks of a corpus, which have no prompts; the reference text is optional."""
 _UNMASKED = ("instruction", "causal-lm")
 
 
@@ -18,21 +18,21 @@ class Column:
     """A column of the runs table.
 
     Attributes:
-        name: Of the column.
-        meaning: In a few words, without the unit.
-        path: Where a run's value is read, keys with dots between them. The first key is a section
-            of the student's metrics.json, or `study` (study, task, init), `run` (fields of `Run`),
-            `speed` (the record of the architecture's speed), `cache` (that of the soft targets),
-            `costs` (see `distill.table.teacher_costs`, and totals) or `scores` (combined scores).
-        unit: Empty for names, counts, shares and scores.
-        text: Whether it holds names rather than numbers.
-        measured: Whether it depends on the clock or the machine: such columns alone may differ
+        name: Name of the column.
+        meaning: Short description without the unit.
+        path: Source of a run's value, as keys separated by dots. The first key is a section of the
+            student's metrics.json, or `study` (study, task, init), `run` (fields of `Run`), `speed`
+            (the record of the architecture's speed), `cache` (that of the soft targets), `costs`
+            (see `distill.table.teacher_costs`, and totals) or `scores` (combined scores).
+        unit: Unit; empty for names, counts, shares and scores.
+        text: Whether it contains names rather than numbers.
+        measured: Whether it depends on the clock or the machine; only such columns may differ
             between identical runs.
         nullable: Whether it may be null in any task.
         null_in: Tasks to which it does not apply.
         groups: Titles of the report's tables that show it.
-        digits: Significant digits that the report shows.
-        teacher: Whether references.json holds the same of each teacher that is a model.
+        digits: Significant digits in the report.
+        teacher: Whether references.json has the same value for each teacher with a model.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Column:
     teacher: bool = False
 
     def read(self, sections: Mapping[str, Any]) -> Any:
-        """The value at `path`; None where a section on the way is null or lacks the key."""
+        """The value at `path`; None if a section on the path is null or lacks the key."""
         value: Any = sections
         for key in self.path.split("."):
             value = None if value is None else value.get(key)
@@ -71,18 +71,18 @@ def _energy(name: str, meaning: str, unit: str = "kWh") -> Column:
 _NAMES = (
     Column("study", "name of the study", "study.study", text=True),
     Column(
-        "task", "what the models do: instruction, causal-lm or masked-lm", "study.task", text=True
+        "task", "task of the study: instruction, causal-lm or masked-lm", "study.task", text=True
     ),
     Column(
         "teacher",
-        "whose text was learned; for a corpus, who judges and gives soft targets",
+        "teacher of the text; for a corpus, teacher of the evaluation and the soft targets",
         "run.teacher",
         text=True,
     ),
     Column("student", "name of the student", "run.student", text=True),
     Column(
         "init",
-        "how the student began: cut, pretrained or random",
+        "initialisation of the student: cut, pretrained or random",
         "study.init",
         text=True,
         groups=("Students",),
@@ -90,20 +90,24 @@ _NAMES = (
     Column(
         "method", "weighted losses; none for the student before training", "run.method", text=True
     ),
-    Column("curation", "which rows were kept", "run.curation", text=True),
+    Column("curation", "curation of the training rows", "run.curation", text=True),
     Column(
         "cache",
-        "which soft targets were read; none for text alone, live for a live teacher's",
+        "cache of soft targets; none without soft targets, live for a live teacher",
         "run.cache",
         text=True,
     ),
     Column(
         "samples", "teacher responses in the training set, or chunks of a corpus", "run.samples"
     ),
-    Column("seed", "seed of optimiser noise", "run.seed"),
-    Column("draw", "which permutation of the pool", "run.draw"),
+    Column("seed", "seed of data order and dropout", "run.seed"),
+    Column("draw", "permutation of the pool", "run.draw"),
     Column(
-        "params", "parameters, tied ones once", "model.params", groups=("Students",), teacher=True
+        "params",
+        "parameters, counting tied ones once",
+        "model.params",
+        groups=("Students",),
+        teacher=True,
     ),
     Column(
         "params_non_embedding",
@@ -117,7 +121,7 @@ _LEARNING = (
     Column("updates", "optimiser steps", "training.updates", groups=("Training",)),
     Column(
         "tokens_seen",
-        "answer tokens trained on, repeats and the student's own answers counted",
+        "answer tokens in training, counting repeats and the student's own answers",
         "training.tokens_seen",
         groups=("Training",),
     ),
@@ -147,14 +151,14 @@ _QUALITY = (
     ),
     Column(
         "loss_stderr",
-        "its standard error over prompts (all runs share the prompts)",
+        "standard error of loss over prompts (all runs share the prompts)",
         "heldout.loss_stderr",
         "nats",
         teacher=True,
     ),
     Column(
         "loss_teacher",
-        "the teacher's own cross-entropy there",
+        "the teacher's cross-entropy on the same text",
         "heldout.loss_teacher",
         "nats",
         nullable=True,
@@ -171,14 +175,14 @@ _QUALITY = (
     ),
     Column(
         "perplexity",
-        "exp(loss); of a masked model its masked perplexity: a share of tokens is hidden at once",
+        "exp(loss); for a masked model its masked perplexity: many tokens are masked at once",
         "heldout.perplexity",
         groups=("Quality",),
         teacher=True,
     ),
     Column(
         "pseudo_perplexity",
-        "exp of the mean loss of tokens hidden one at a time (task masked-lm)",
+        "exp of the mean loss of tokens masked one at a time (task masked-lm)",
         "pseudo.perplexity",
         null_in=_UNMASKED,
         groups=("Quality",),
@@ -205,28 +209,28 @@ _QUALITY = (
     ),
     Column(
         "kl_floor",
-        "the least kl_teacher that the student's vocabulary allows: 0 unless it is trimmed",
+        "smallest kl_teacher that the student's vocabulary allows: 0 unless it is trimmed",
         "heldout.kl_floor",
         "nats",
         nullable=True,
     ),
     Column(
         "top1_agreement",
-        "share of held-out tokens at which both find the same token likeliest",
+        "share of held-out tokens where student and teacher have the same most likely token",
         "heldout.top1_agreement",
         nullable=True,
         groups=("Quality",),
     ),
     Column(
         "ece",
-        "expected calibration error of the likeliest held-out token, 15 bins of equal mass",
+        "expected calibration error of the most likely held-out token, 15 bins of equal mass",
         "heldout.ece",
         groups=("Quality",),
         teacher=True,
     ),
     Column(
         "bleu",
-        "sentence BLEU of answers against the data set's own, mean (smoothing 4)",
+        "mean sentence BLEU of answers against those of the data set (smoothing 4)",
         "answers.bleu",
         nullable=True,
         null_in=_CORPUS,
@@ -234,7 +238,7 @@ _QUALITY = (
     ),
     Column(
         "rouge_l",
-        "ROUGE-L F-measure of the same answers, mean",
+        "mean ROUGE-L F-measure of the same answers",
         "answers.rouge_l",
         nullable=True,
         null_in=_CORPUS,
@@ -242,7 +246,7 @@ _QUALITY = (
     ),
     Column(
         "bleu_validation",
-        "the same BLEU on validation prompts, which training and settings have seen",
+        "the same BLEU on validation prompts, which early stopping and searches use",
         "answers_validation.bleu",
         nullable=True,
         null_in=_CORPUS,
@@ -257,12 +261,18 @@ _QUALITY = (
     ),
     Column(
         "pass_rate_low",
-        "lower end of its 95 % Wilson interval",
+        "lower end of the 95 % Wilson interval of pass_rate",
         "instructions.fixed.low",
         null_in=_CORPUS,
         teacher=True,
     ),
-    Column("pass_rate_high", "upper end", "instructions.fixed.high", null_in=_CORPUS, teacher=True),
+    Column(
+        "pass_rate_high",
+        "upper end of the same interval",
+        "instructions.fixed.high",
+        null_in=_CORPUS,
+        teacher=True,
+    ),
     Column(
         "pass_rate_large",
         "share of the generated instructions met",
@@ -274,8 +284,8 @@ _QUALITY = (
 _SPEED = (
     Column(
         "tokens_per_second",
-        "128 forced new tokens at batch 1 over mean latency; of a masked model, tokens of a "
-        "forward pass over its mean latency",
+        "128 new tokens at batch 1, without stopping at EOS, over mean latency; for a masked "
+        "model, tokens of a forward pass over its mean latency",
         "speed.tokens_per_second",
         "tokens/s",
         measured=True,
@@ -327,8 +337,8 @@ _SPEED = (
     ),
     Column(
         "flops_per_token",
-        "work of a forward pass per generated token at context 128; of a masked model, per token "
-        "to be found in a chunk",
+        "FLOPs of a forward pass per generated token at context 128; for a masked model, per "
+        "masked token of a chunk",
         "speed.flops_per_token",
         "FLOPs",
         groups=("Students",),
@@ -338,12 +348,12 @@ _SPEED = (
 _COSTS = (
     _work(
         "train_flops",
-        "work of training, the student's own sampling included",
+        "FLOPs of training, including the student's sampling",
         "training.train_flops",
     ),
     _work(
         "teacher_flops",
-        "work of writing this run's prompts and responses, discarded ones included",
+        "FLOPs of generating this run's prompts and responses, including discarded ones",
         "costs.teacher_flops",
     ),
     _work(
@@ -353,7 +363,7 @@ _COSTS = (
     ),
     _work(
         "target_flops",
-        "work of soft targets: scoring passes and heads, also of a live teacher",
+        "FLOPs of soft targets: scoring passes and heads, also of a live teacher",
         "costs.target_flops",
     ),
     _work(
@@ -363,33 +373,37 @@ _COSTS = (
     ),
     _work(
         "total_flops",
-        "work of training, teacher text and soft targets together: this run alone",
+        "FLOPs of training, teacher text and soft targets for this run alone",
         "costs.total_flops",
     ),
     _work(
         "total_flops_amortised",
-        "the same, what the teacher did split over the runs that use it",
+        "the same, with the teacher's FLOPs split over the runs that use them",
         "costs.total_flops_amortised",
     ),
     Column(
         "cache_bytes_per_token",
-        "size of the soft targets in files; null for text alone, 0 if live",
+        "size of the soft targets in files; null without soft targets, 0 for a live teacher",
         "cache.bytes_per_token",
         "bytes",
         nullable=True,
     ),
     Column(
         "cache_kept_mass",
-        "mean share of q that the soft targets keep word by word",
+        "mean probability under q of the tokens that the soft targets store",
         "cache.kept_mass",
         nullable=True,
     ),
     Column(
-        "cache_entropy", "mean entropy of q at their tokens", "cache.entropy", "nats", nullable=True
+        "cache_entropy",
+        "mean entropy of q at the tokens with soft targets",
+        "cache.entropy",
+        "nats",
+        nullable=True,
     ),
     Column(
         "train_seconds",
-        "time of training, a live teacher's included",
+        "time of training, including a live teacher's",
         "training.train_seconds",
         "s",
         measured=True,
@@ -397,7 +411,7 @@ _COSTS = (
     ),
     Column(
         "train_peak_memory_mb",
-        "peak memory of training: of its GPUs, or else its processes",
+        "peak memory of training, on its GPUs or of its processes",
         "training.peak_memory_mb",
         "MB",
         measured=True,
@@ -416,7 +430,7 @@ _SCORES = (
     ),
     Column(
         "combined_normalised",
-        "the same on fixed anchors, each part between 0 and 1",
+        "the same with each part scaled by fixed anchors to 0 to 1",
         "scores.combined_normalised",
         measured=True,
         nullable=True,
@@ -431,9 +445,11 @@ _SCORES = (
     ),
 )
 _LATER = (
-    _seconds("teacher_seconds", "time of writing prompts and responses, discarded ones included"),
+    _seconds(
+        "teacher_seconds", "time of generating prompts and responses, including discarded ones"
+    ),
     _seconds("teacher_seconds_amortised", "the same, split over the runs that use each row"),
-    _seconds("target_seconds", "time of making this run's soft targets"),
+    _seconds("target_seconds", "time of computing this run's soft targets"),
     _seconds("target_seconds_amortised", "the same, split over the runs that use each row"),
     Column(
         "reference_bits_per_byte",
@@ -443,18 +459,18 @@ _LATER = (
         null_in=_CORPUS,
         teacher=True,
     ),
-    _energy("train_kwh", "energy of training, a live teacher's included"),
-    _energy("teacher_kwh", "energy of writing prompts and responses, discarded ones included"),
+    _energy("train_kwh", "energy of training, including a live teacher's"),
+    _energy("teacher_kwh", "energy of generating prompts and responses, including discarded ones"),
     _energy("teacher_kwh_amortised", "the same, split over the runs that use each row"),
-    _energy("target_kwh", "energy of making this run's soft targets"),
+    _energy("target_kwh", "energy of computing this run's soft targets"),
     _energy("target_kwh_amortised", "the same, split over the runs that use each row"),
-    _energy("total_kwh", "training, teacher text and soft targets together: this run alone"),
+    _energy("total_kwh", "energy of training, teacher text and soft targets for this run alone"),
     _energy(
-        "total_kwh_amortised", "the same, what the teacher did split over the runs that use it"
+        "total_kwh_amortised", "the same, with the teacher's energy split over the runs that use it"
     ),
     _energy(
         "kwh_estimated",
-        "share of total_kwh_amortised that is an estimate, which no counter measured",
+        "share of total_kwh_amortised that is estimated rather than measured",
         "",
     ),
 )
@@ -465,18 +481,18 @@ COLUMNS = {
 }
 """Columns of the runs table by name, in order."""
 TEXTS = [column.name for column in COLUMNS.values() if column.text]
-"""Columns of names; all others hold numbers."""
+"""Columns with names; all others are numeric."""
 MEASURED = [column.name for column in COLUMNS.values() if column.measured]
 """The only columns that may differ between identical runs."""
 
 
 def columns_of(group: str) -> list[str]:
-    """Names of the columns that one of the report's tables shows."""
+    """Names of the columns in one of the report's tables."""
     return [column.name for column in COLUMNS.values() if group in column.groups]
 
 
 def keys_in(section: str) -> list[str]:
-    """Keys of a section of metrics.json that columns read; not those of sections in it."""
+    """Keys of a section of metrics.json that columns read, without those of its subsections."""
     paths = [column.path.split(".") for column in COLUMNS.values()]
     return [path[1] for path in paths if path[0] == section and len(path) == 2]
 
@@ -488,7 +504,7 @@ def nullable_in(task: str) -> list[str]:
 
 
 def benchmark_columns(task: str) -> dict[str, str]:
-    """The two columns of a benchmark with their meaning, at the end of a table that has it."""
+    """The two columns of a benchmark and their meanings; they are the last of the runs table."""
     return {
         f"benchmark_{task}": f"score on the benchmark {task}",
         f"benchmark_{task}_stderr": "its standard error over documents",

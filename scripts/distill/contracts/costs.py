@@ -1,4 +1,4 @@
-"""The cost of a piece of work: one record that jobs hand to each other in the columns of a row."""
+"""The cost of a piece of work: FLOPs, seconds and energy, stored in columns of rows."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -19,16 +19,17 @@ class Cost:
         return sum_costs([self, other])
 
     def __sub__(self, other: "Cost") -> "Cost":
-        own = self.flops - other.flops, self.seconds - other.seconds
-        return Cost(*own, self.energy - other.energy)
+        return Cost(
+            self.flops - other.flops, self.seconds - other.seconds, self.energy - other.energy
+        )
 
     def __truediv__(self, number: float) -> "Cost":
         return Cost(self.flops / number, self.seconds / number, self.energy / number)
 
     def columns(self, prefix: str = "") -> dict[str, float | None]:
-        """The columns of a row that hold it."""
-        own = {f"{prefix}flops": self.flops, f"{prefix}seconds": self.seconds}
-        return {**own, **self.energy.columns(prefix)}
+        """The cost as columns of a row."""
+        work = {f"{prefix}flops": self.flops, f"{prefix}seconds": self.seconds}
+        return {**work, **self.energy.columns(prefix)}
 
 
 FREE = Cost()
@@ -37,7 +38,7 @@ UNITS = tuple(FREE.columns())
 
 
 def sum_costs(parts: Iterable[Cost]) -> Cost:
-    """The sum; its energy is unknown where a part's is."""
+    """The sum of costs; its energy is unknown if that of a part is."""
     each = list(parts)
     return Cost(
         sum(part.flops for part in each),
@@ -47,10 +48,10 @@ def sum_costs(parts: Iterable[Cost]) -> Cost:
 
 
 def cost_of(row: Mapping[str, Any], prefix: str = "") -> Cost:
-    """What a row says; energy is unknown if an earlier version wrote the row without it."""
+    """The cost in a row's columns; energy is unknown if an earlier version wrote the row."""
     return Cost(row[f"{prefix}flops"], row[f"{prefix}seconds"], energy_of(row, prefix))
 
 
 def unmetered(flops: float, seconds: float) -> Cost:
-    """Of work elsewhere, such as a server's, whose energy is unknown."""
+    """The cost of work with unknown energy, such as a server's."""
     return Cost(flops, seconds, UNKNOWN)

@@ -11,12 +11,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Parameter:
-    """The number that a divergence depends on.
+    """The parameter of a divergence.
 
     Attributes:
         name: Argument of the divergence's function.
         key: Key of a method that sets it.
-        default: Its value where the method does not set it.
+        default: Its value if the method does not set it.
         example: Another value, for the documentation.
         limits: Its range, as constraints of a pydantic field: ge, gt, le, lt.
         meaning: Description of the key.
@@ -34,17 +34,17 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Divergence:
-    """What the rest of the library knows of a divergence.
+    """Facts about a divergence.
 
     Attributes:
-        name: Key of a method that holds its weight, and name of its function.
-        meaning: What it measures, in a few words.
+        name: Key of a method for its weight, and name of its function.
+        meaning: Short description.
         source: Paper, or name and paper.
-        paper: Its address.
-        definition: As a formula of p and s, and m if it has a mixture.
-        formula: The same as short as the report writes it, of q and s; may hold the parameter and
-            `rest`, 1 minus the parameter, as fields of `str.format`.
-        unit: Of its value.
+        paper: Address of the paper.
+        definition: Formula of p and s, and of m if it has a mixture.
+        formula: Short formula of q and s for the report; may contain the parameter and `rest`, 1
+            minus the parameter, as fields of `str.format`.
+        unit: Unit of its value.
         parameter: None for a divergence without one.
         linear: Whether it is linear in p up to a constant, so that sampled targets are unbiased.
         infinite: Whether it is infinite where p = 0, whatever its parameter.
@@ -104,7 +104,13 @@ DIVERGENCES = {
             definition="β KL(p ‖ m) + (1 − β) KL(s ‖ m), m = β p + (1 − β) s",
             formula="JSD(q, s; β = {beta:g})",
             parameter=Parameter(
-                "beta", "jsd_beta", 0.5, 0.1, {"ge": 0, "le": 1}, "Its beta", infinite_at=1.0
+                "beta",
+                "jsd_beta",
+                0.5,
+                0.1,
+                {"ge": 0, "le": 1},
+                "beta of jsd, the teacher's share of the mixture",
+                infinite_at=1.0,
             ),
         ),
         Divergence(
@@ -129,7 +135,7 @@ DIVERGENCES = {
                 0.1,
                 0.3,
                 {"ge": 0, "lt": 1},
-                "The teacher's share of that mixture",
+                "alpha of skew_kl, the teacher's share of the mixture",
             ),
         ),
     )

@@ -1,7 +1,7 @@
-"""Energy of a piece of work in kWh, and the part of it that no counter read.
+"""Energy of a piece of work in kWh, and the estimated part of it.
 
-A part is estimated where no counter of the machine can be read (see `distill.runtime.meter`).
-Unknown energy, such as a server's, is null and makes every sum that contains it null.
+Energy is estimated if the machine has no readable counter (see `distill.runtime.meter`). Unknown
+energy, such as a server's, is null and makes every sum that contains it null.
 """
 
 import math
@@ -11,10 +11,10 @@ from typing import Any
 
 JOULES_PER_KWH = 3.6e6
 WATTS_PER_CPU = 4.0
-"""Watts of a busy hardware thread where no counter can be read: a processor's thermal design power
-over its threads. CodeCarbon takes 4 W for processors that it does not know; the methodology of
-Cloud Carbon Footprint has 3.5 to 4.3 W for a busy virtual processor of the large clouds. Real ones
-take 2 W (servers of 128 threads) to 10 W (desktops): an estimate may be off by a factor of two."""
+"""Estimated power of a busy hardware thread in W: a processor's thermal design power divided by its
+threads. CodeCarbon uses 4 W for unknown processors; Cloud Carbon Footprint's methodology has 3.5 to
+4.3 W for a busy virtual processor of the large clouds. Processors need 2 W (servers with 128
+threads) to 10 W (desktops), so an estimate may be wrong by a factor of two."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class Energy:
     """Energy of some work.
 
     Attributes:
-        kwh: All of it; None where that is unknown.
-        estimated: The part of it that is an estimate.
+        kwh: Total energy in kWh; None if it is unknown.
+        estimated: The estimated part of it in kWh.
     """
 
     kwh: float | None = 0.0
@@ -41,12 +41,15 @@ class Energy:
         return Energy(self.kwh / number, self.estimated / number)
 
     def columns(self, prefix: str = "") -> dict[str, float | None]:
-        """The two columns of a row that hold it."""
+        """The energy as two columns of a row."""
         return {f"{prefix}kwh": self.kwh, f"{prefix}kwh_estimated": self.estimated}
 
     def record(self) -> dict[str, Any]:
-        """As a job's record tells it: energy_from is `measured`, or `estimated` if any part is, at
-        energy_watts_per_cpu; null where energy is unknown or none was used."""
+        """The energy as entries of a job's record.
+
+        energy_from is `measured`, or `estimated` if any part is, at energy_watts_per_cpu; both are
+        null if energy is unknown or 0.
+        """
         source = None if not self.kwh else "estimated" if self.estimated else "measured"
         return {
             **self.columns("energy_"),
@@ -59,15 +62,15 @@ UNKNOWN = Energy(None, None)
 
 
 def sum_energy(parts: Iterable[Energy]) -> Energy:
-    """The sum, unknown where a part is."""
+    """The sum of energies; it is unknown if a part is."""
     each = list(parts)
     known = [(part.kwh, part.estimated) for part in each if part.kwh is not None]
     if len(known) < len(each):
         return UNKNOWN
-    return Energy(*(math.fsum(part or 0.0 for part in own) for own in zip(*known, strict=True)))
+    return Energy(*(math.fsum(kwh or 0.0 for kwh in column) for column in zip(*known, strict=True)))
 
 
 def energy_of(row: Mapping[str, Any], prefix: str = "") -> Energy:
-    """What a row or record says; unknown where it has no such columns (an earlier version's)."""
+    """The energy in a row or record; unknown without these columns (of an earlier version)."""
     kwh, estimated = row.get(f"{prefix}kwh"), row.get(f"{prefix}kwh_estimated")
     return UNKNOWN if kwh is None or estimated is None else Energy(kwh, estimated)

@@ -1,4 +1,4 @@
-"""The figures that a study may have, and what its config must hold for each.
+"""The figures that a study may have, and the traits that it needs for each.
 
 A figure is its line here, the module `distill.figures.<name>` and the caption `report/<name>.rst`.
 Rules, report and tests read this table; `distill.plan.figures` derives a study's traits.
@@ -7,21 +7,21 @@ Rules, report and tests read this table; `distill.plan.figures` derives a study'
 from collections.abc import Collection
 
 TRAITS = {
-    "runs": "students are trained, rather than read from a table of one's own",
+    "runs": "the study trains students, rather than reading your own table",
     "prompts": "models answer prompts",
-    "gap": "a gap to some teacher is measured: its distribution or its loss is known",
-    "teacher_size": "some teacher's number of parameters is known",
+    "gap": "the gap to a teacher is measured: its distribution or its loss is known",
+    "teacher_size": "the number of parameters of a teacher is known",
     "teacher_work": "a teacher generates text or soft targets, whose FLOPs are counted",
-    "caches": "runs that are equal in all else read different caches of soft targets",
-    "searches": "a search chooses the settings of some method",
-    "curations": "a curated run has a raw twin that is equal in all else",
+    "caches": "runs that differ only in their cache of soft targets",
+    "searches": "a search chooses the settings of a method",
+    "curations": "a curated run and a raw run that do not differ otherwise",
     "sizes": "a student and method have at least three training sizes and four runs",
     "students": "several students share a method",
     "laws": "sizes, or at least three students that share a method",
     "held_out": "a law may be fitted without its largest budget: four sizes, four students, or "
     "three of both",
 }
-"""What a config can say that decides on figures."""
+"""Properties of a config that decide which figures a study has."""
 FIGURES: dict[str, set[str]] = {
     "perplexity": {"runs"},
     "law_curves": {"sizes"},

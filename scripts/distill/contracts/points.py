@@ -2,7 +2,7 @@
 
 KEYS = ("teacher", "student", "method", "cache", "curation", "init", "group")
 GROUP_KEYS = tuple(key for key in KEYS if key != "student")
-"""What the runs of one law over size share; initialisations are never pooled."""
+"""Keys that are equal for all runs of a law over size; initialisations are never pooled."""
 MEASURES = ("params", "params_non_embedding")
 """Measures of size: all parameters, and those without embeddings and output head."""
 SIZES = ("params", "params_non_embedding", "tokens", "epochs", "updates", "flops")
@@ -10,7 +10,17 @@ TEACHER = ("teacher_loss", "teacher_params", "teacher_params_non_embedding")
 RESULTS = ("loss", "gap", "loss_stderr")
 COLUMNS = (*KEYS, "seed", "draw", *SIZES, *TEACHER, *RESULTS)
 OWN_COLUMNS = (
-    "params", "tokens", "loss", "teacher_loss", "teacher_params", "unique_tokens", "epochs",
-    "flops", "method", "init", "group", "seed",
-)  # fmt: skip
+    "params",
+    "tokens",
+    "loss",
+    "teacher_loss",
+    "teacher_params",
+    "unique_tokens",
+    "epochs",
+    "flops",
+    "method",
+    "init",
+    "group",
+    "seed",
+)
 """Names that `runs_table.columns` may give: the first three are required."""

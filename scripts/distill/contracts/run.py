@@ -1,12 +1,12 @@
-"""A run: one student, one row of the runs table; and names that stages share."""
+"""A run (one student, one row of the runs table), and names that stages share."""
 
 from dataclasses import dataclass
 
 AT_ONCE = 128
-"""Prompts answered at once where nothing else is said."""
+"""Default number of prompts per batch of answers."""
 RAW, NO_CACHE, UNTRAINED = "raw", "none", "none"
 LIVE = "live"
-"""In place of a cache: the teacher itself, which training asks."""
+"""Stands for a cache: the teacher runs during training."""
 
 
 @dataclass(frozen=True, order=True)
@@ -24,7 +24,7 @@ class Run:
 
     @property
     def folder(self) -> str:
-        """Its directory below `results/<study>/students`."""
+        """The run's folder below `results/<study>/students`."""
         return (
             f"{self.student}/{self.teacher}/{self.method}/{self.curation}/{self.cache}/"
             f"draw{self.draw}-seed{self.seed}/n{self.samples}"
@@ -32,7 +32,7 @@ class Run:
 
     @property
     def cached(self) -> str:
-        """The cache in its shard: that of text alone has none, and serves a live teacher too."""
+        """The cache in the run's shard; a run with a live teacher reads a shard without cache."""
         return NO_CACHE if self.cache == LIVE else self.cache
 
 

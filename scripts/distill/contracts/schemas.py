@@ -1,4 +1,4 @@
-"""Columns of the Parquet files that jobs hand to each other."""
+"""Schemas of the Parquet files between jobs."""
 
 import pyarrow as pa
 
@@ -18,7 +18,7 @@ RAW_SCHEMA = pa.schema(
         ("response", pa.large_string()),
     ]
 )
-"""Candidate prompts; `response` is the data set's own, if any."""
+"""Candidate prompts; `response` is the data set's response, if any."""
 PROMPT_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -29,8 +29,8 @@ PROMPT_SCHEMA = pa.schema(
         *cost_fields("prompt_"),
     ]
 )
-"""Kept prompts; `row` is the place in the split, `reference` the data set's own response, if any;
-the costs are those of writing the prompt, rejected candidates included."""
+"""Prompts after the filter. `row` is the position in the split, `reference` the data set's
+response, if any. The costs are those of generating the prompt, including rejected candidates."""
 TEXT_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -45,12 +45,12 @@ TEXT_SCHEMA = pa.schema(
         *cost_fields("teacher_"),
     ]
 )
-"""A teacher's text. `reference` is the data set's own response, if any. Token ids are the
-teacher's, with the token that ended the response; null for ready-made text that no model scores.
-The costs are those of the row's prompt (rejected candidates included) and response."""
+"""A teacher's text. `reference` is the data set's response, if any. Token ids are the teacher's,
+with the token that ended the response; null for ready-made text that no model scores. The costs are
+those of the row's prompt (including rejected candidates) and response."""
 MASKED_SCHEMA = pa.schema([*TEXT_SCHEMA, ("positions", pa.list_(pa.int32()))])
-"""Masked chunks: `prompt_ids` is what a model sees, `response_ids` the true tokens to be found and
-`positions` where they stand; `response` is the chunk as it reads."""
+"""Masked chunks: `prompt_ids` are a model's input, `response_ids` the true tokens at the masked
+`positions`; `response` is the text of the chunk."""
 STATES_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -60,8 +60,7 @@ STATES_SCHEMA = pa.schema(
     ]
 )
 """Per row of text: the final hidden states at the positions that predict its tokens, bf16
-[tokens, width] as bytes, and the FLOPs, seconds and energy of computing them (0 where they fell out
-of generation)."""
+[tokens, width] as bytes, and the cost of computing them (0 if generation saved them)."""
 LAYERS_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -71,8 +70,8 @@ LAYERS_SCHEMA = pa.schema(
     ]
 )
 """Per row of text: `layers`, [tokens, layers, width] as int8 (bits 8) or bf16 (bits 16); `scales`,
-float32 [tokens, layers], by which int8 is multiplied (empty for bf16); FLOPs, seconds and energy of
-the forward pass."""
+float32 [tokens, layers], by which int8 is multiplied (empty for bf16); the cost of the forward
+pass."""
 LOSS_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -81,8 +80,8 @@ LOSS_SCHEMA = pa.schema(
         *cost_fields(),
     ]
 )
-"""Per row of text: its answer tokens, the teacher's mean loss on them in nats, and what it cost:
-the output head, and the scoring pass where the hidden states did not fall out of generation."""
+"""Per row of text: its number of answer tokens, the teacher's mean loss on them in nats, and the
+cost of the output head and, if generation did not save the hidden states, of the scoring pass."""
 ANSWERS_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -98,11 +97,12 @@ ANSWERS_SCHEMA = pa.schema(
         ("seconds", pa.float64()),
     ]
 )
-"""A server's answers. Tokens are counted by its `usage`; `model` is the name that it gives itself.
-Where log-probabilities are asked for: the drawn token of each position (llama.cpp leaves out those
-that begin a letter and do not end it) and log p of it in nats, and the likeliest tokens by falling
-probability (one fewer than asked for are sure to be the likeliest: vLLM puts the drawn token among
-them). `seconds` is the time until the answer over the requests under way at once."""
+"""A server's answers. `prompt_tokens` and `tokens` come from its `usage`; `model` is the name in
+its reply. With log-probabilities: `ids` are the sampled tokens (llama.cpp omits tokens with only a
+part of a character), `log_p` their log-probabilities in nats, and `top_ids` the most likely tokens
+by falling probability (of n requested ones only n - 1 are certain, because vLLM counts the sampled
+token among them). `seconds` is the time to the answer divided by the number of concurrent
+requests."""
 DECISIONS_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -114,11 +114,12 @@ DECISIONS_SCHEMA = pa.schema(
         *cost_fields("filter_"),
     ]
 )
-"""Per row read: why it was dropped (null where kept), whether its answer was changed, the teacher's
-own loss in nats per token (null where not asked for), the costs of writing it and of that loss."""
+"""Per candidate row: the filter that dropped it (null if kept), whether its answer was corrupted,
+the teacher's loss in nats per token (null without a filter by loss), the costs of its text and of
+that loss."""
 CHUNK_SCHEMA = pa.schema([("ids", pa.list_(pa.int32()))])
-"""All whole chunks of a split, in order: the tokens of each."""
+"""The token ids of each complete chunk of a split, in order."""
 DATA_SCHEMA = pa.schema(
     [(name, pa.large_string()) for name in ("prompt", "context", "response", "text")]
 )
-"""The named fields of a data set; null where it has none of a name."""
+"""The fields of a data set; null for a field that it does not have."""

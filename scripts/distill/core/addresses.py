@@ -1,9 +1,9 @@
-"""Addresses in messages from outside, which may hold what no log may."""
+"""Remove secrets from addresses in messages of other programs."""
 
 import re
 
 
 def without_secrets(text: str) -> str:
-    """A text on one line whose addresses have no user, password or query (which may be signed)."""
+    """Join a text to one line; remove user, password and (possibly signed) query of addresses."""
     line = re.sub(r"//[^\s/]*@", "//…@", " ".join(text.split()))
     return re.sub(r"(://[^\s?]*\?)[^\s'\")]+", r"\1…", line)

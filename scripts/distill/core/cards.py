@@ -12,9 +12,9 @@ def render_card(name: str, out: str | Path, **values: Any) -> None:
     """Write a card.
 
     Args:
-        name: Of the template, `<name>.md.j2`.
-        out: The card.
-        values: What the template names; all of it, or jinja2 raises an error.
+        name: Name of the template, `<name>.md.j2`.
+        out: Path of the card.
+        values: All variables of the template; jinja2 raises an error if one is missing.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 

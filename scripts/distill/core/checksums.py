@@ -1,7 +1,6 @@
-"""A model's files are compared with the record of them before the model is opened.
+"""Compare a model's files with their recorded checksums before the model is opened.
 
-Hashing takes about a second per GB, as much as reading from a fast disk; a wrong weight would
-silently be in every number made with it.
+Hashing takes about 1 s per GB. An altered weight would change all later results unnoticed.
 """
 
 import hashlib
@@ -13,15 +12,15 @@ from distill.core.errors import UserError
 from distill.core.files import altered, read_json, sha256_of
 
 RECORDS = {"manifest.json": "manifest.json", "training.json": "model.safetensors"}
-"""Files that list a model's others (the first there is), and what is to be deleted for each so that
-the model is made again."""
+"""Records that list a model's files (the first that exists counts), and for each the file to delete
+so that the model is rebuilt."""
 READ = {".json", ".safetensors", ".txt", ".model", ".jinja"}
-"""Endings of files that a model or its tokenizer is read from."""
+"""Suffixes of the files of a model and its tokenizer."""
 WEIGHTS = ".safetensors"
 
 
 def list_files(folder: str | Path) -> list[dict[str, Any]]:
-    """Name, bytes and SHA-256 of each file that a model in a folder is read from."""
+    """Name, size in bytes and SHA-256 of each file of the model in a folder."""
     files = sorted(file for file in Path(folder).iterdir() if file.suffix in READ)
     return [
         {"name": file.name, "bytes": file.stat().st_size, "sha256": sha256_of(file)}
@@ -31,18 +30,18 @@ def list_files(folder: str | Path) -> list[dict[str, Any]]:
 
 
 def check_files(folder: str | Path, weights: bool = True) -> None:
-    """Compare a model's files with the record beside them, where there is one.
+    """Compare a model's files with the record beside them, if it exists.
 
     Args:
-        folder: Of the model.
-        weights: Whether the weights are compared too.
+        folder: Folder of the model.
+        weights: Whether to compare the weights too.
 
     Raises:
-        UserError: A file is missing, or is not as it was when the model was made.
+        UserError: A file is missing or altered.
     """
-    found = [name for name in RECORDS if (Path(folder) / name).is_file()]
-    for entry in read_json(Path(folder) / found[0]).get("files", []) if found else []:
-        file, remedy = Path(folder) / entry["name"], Path(folder) / RECORDS[found[0]]
+    records = [name for name in RECORDS if (Path(folder) / name).is_file()]
+    for entry in read_json(Path(folder) / records[0]).get("files", []) if records else []:
+        file, remedy = Path(folder) / entry["name"], Path(folder) / RECORDS[records[0]]
         if file.suffix == WEIGHTS and not weights:
             continue
         if not file.is_file():
@@ -56,8 +55,10 @@ SAFE: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
 
 
 def tokenizer_sha256(tokenizer: Any) -> str:
-    """A digest of a tokenizer's vocabulary, merges and EOS: equal digests, equal token ids."""
+    """A digest of a tokenizer's vocabulary, merges and EOS; equal digests mean equal token ids."""
     state = json.loads(tokenizer.backend_tokenizer.to_str())
-    kept = {key: state.get(key) for key in ("model", "normalizer", "pre_tokenizer", "added_tokens")}
-    text = json.dumps([kept, tokenizer.eos_token_id], sort_keys=True)
+    names = ("model", "normalizer", "pre_tokenizer", "added_tokens")
+    text = json.dumps(
+        [{key: state.get(key) for key in names}, tokenizer.eos_token_id], sort_keys=True
+    )
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""How text of models, data sets and configs is shown: nothing in it can hide or act."""
+"""Display of text from models, data sets and configs, with visible control characters."""
 
 import reprlib
 import unicodedata
@@ -9,11 +9,11 @@ _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
 def visible(text: str) -> str:
-    """Return text whose control, direction and other invisible characters can be seen.
+    """Replace control, direction and other invisible characters by their code points.
 
-    They become their code points, ESC is ⟨U+001B⟩; line breaks and tabs stay.
+    ESC becomes ⟨U+001B⟩; line breaks and tabs stay.
     """
-    if text.isprintable():  # most text, and figures, which are long
+    if text.isprintable():  # the common case, and fast for long figures
         return text
     return "".join(map(_visible_character, text.replace("\r\n", "\n")))
 
@@ -29,19 +29,19 @@ _LONGEST = 300
 
 
 def brief(value: Any) -> str:
-    """A value as it is written in a sentence: on one line, and short however large it is."""
+    """A value for an error sentence: on one line and at most 300 characters long."""
     text = _BRIEF.repr(value)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 def short_name(name: Any) -> str:
-    """A key or column as it is named in a sentence: on one line; a long one loses its end."""
+    """A key or column name for a sentence: on one line, cut to 100 characters."""
     text = str(name) if str(name).isprintable() else repr(name)
     return text if len(text) <= 100 else f"{text[:99]}…"
 
 
 def listed(names: Iterable[Any], most: int = 30) -> str:
-    """Names with commas between them; of very many the first."""
-    found = [short_name(name) for name in names]
-    more = [f"… ({len(found) - most} more)"] if len(found) > most else []
-    return ", ".join([*found[:most], *more])
+    """Names separated by commas; of many names the first `most`."""
+    texts = [short_name(name) for name in names]
+    more = [f"… ({len(texts) - most} more)"] if len(texts) > most else []
+    return ", ".join([*texts[:most], *more])

@@ -4,9 +4,9 @@ from distill.core.display import visible
 
 
 class UserError(Exception):
-    """A mistake that the user can mend; its text is one sentence with the remedy.
+    """An error that the user can correct; its text is one sentence with the remedy.
 
-    What it quotes of names, cells and other text cannot steer a terminal.
+    Control characters in quoted text are made visible, so they cannot affect a terminal.
     """
 
     def __init__(self, sentence: str) -> None:

@@ -1,4 +1,4 @@
-"""Write files whole or not at all, find altered ones, and say what is wrong in one sentence."""
+"""Write files atomically, and detect altered ones by their checksums."""
 
 import hashlib
 import json
@@ -12,15 +12,12 @@ from typing import Any
 from distill.core.errors import UserError
 
 CHECKSUM = "checksum"
-"""Key of a JSON record under which it says what its other values were when it was written."""
+"""Key of a JSON record with the checksum of its other values."""
 
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` that takes its place when the block succeeds.
-
-    A killed or failed block leaves `path` as it was.
-    """
+    """Yield a temporary path that replaces `path` if the block succeeds, and only then."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
@@ -32,7 +29,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def link(source: Path, target: Path) -> None:
-    """Make `target` the same file as `source`, or a copy where they lie on different disks."""
+    """Make `target` a hard link to `source`, or a copy if they are on different disks."""
     try:
         os.link(source, target)
     except OSError:
@@ -49,7 +46,7 @@ def write_json(path: str | Path, record: Any) -> None:
     """Write `record` as plain JSON, atomically; an object gets a `checksum` of its values.
 
     Raises:
-        ValueError: `record` holds NaN or infinity, which JSON cannot say.
+        ValueError: `record` contains NaN or infinity, which JSON does not have.
     """
     if isinstance(record, dict):
         record = record | {CHECKSUM: checksum(record)}
@@ -57,10 +54,10 @@ def write_json(path: str | Path, record: Any) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file; the checksum that `write_json` added is compared and left out.
+    """Read a JSON file, and compare and remove the checksum that `write_json` added.
 
     Raises:
-        UserError: The file is missing, is not JSON, or holds other values than were written.
+        UserError: The file is missing, is not JSON, or was altered.
     """
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -77,7 +74,7 @@ def read_json(path: str | Path) -> Any:
 
 
 def checksum(value: Any) -> str:
-    """SHA-256 of a JSON value, in hexadecimal; layout and white space do not matter."""
+    """SHA-256 of a JSON value in hexadecimal, independent of layout."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -89,11 +86,11 @@ def sha256_of(path: str | Path) -> str:
 
 
 def altered(path: str | Path, delete: str | Path | None = None) -> UserError:
-    """The error for a file that is not as it was written.
+    """The error for a file with a wrong checksum.
 
     Args:
-        path: Of the file.
-        delete: What is to be deleted so that it is made again; the file itself if not given.
+        path: The file.
+        delete: What to delete so that a job rewrites it; by default the file itself.
     """
     return UserError(
         f"{path} is not as it was written (its checksum differs): it was altered or damaged; "

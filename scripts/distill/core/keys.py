@@ -17,15 +17,15 @@ def slug(text: str) -> str:
 
 
 def chosen(length: int, share: float) -> int:
-    """How many tokens of a chunk are to be found: the share, rounded, and at least one."""
+    """Number of masked tokens in a chunk of `length` tokens: the share, rounded, at least one."""
     return max(1, round(length * share))
 
 
 def pool_order(draw: int, draw_pool: int, seed: int) -> list[int]:
-    """Rows of the pool in the order of a draw.
+    """The first `draw_pool` rows of the pool in the order of a draw.
 
-    Draw 0 is the pool's own order (and reaches beyond `draw_pool`); another draw permutes the
-    first `draw_pool` rows by a hash of the row, so a larger study leaves it as it is.
+    Draw 0 is the pool's order. Any other draw sorts the rows by a hash, so their relative order
+    does not depend on the size of the pool.
     """
     if draw == 0:
         return list(range(draw_pool))

@@ -1,7 +1,7 @@
-"""Parquet files that carry their spec, written whole and read with a clear error.
+"""Parquet files with checksums: atomic writing, and reading with clear errors.
 
-Each page has a checksum (CRC-32 of the Parquet format), and the columns and the metadata one of
-their own among the metadata, so that an altered file is found by whoever reads it.
+Each page has the CRC-32 of the Parquet format. The metadata contain a checksum of the columns, the
+other metadata and the number of rows, so every reader detects an altered file.
 """
 
 import hashlib
@@ -21,9 +21,9 @@ def write_table(path: str | Path, table: pa.Table, **options: Any) -> None:
     """Write a table atomically, zstd-compressed and with checksums.
 
     Args:
-        path: Of the file.
-        table: With metadata of its schema, if any.
-        options: Of `pyarrow.parquet.write_table`.
+        path: The file.
+        table: The table; metadata of its schema are kept.
+        options: Options of `pyarrow.parquet.write_table`.
     """
     metadata = table.schema.metadata or {}
     sealed = {**metadata, CHECKSUM.encode(): _seal(table.schema, table.num_rows).encode()}
@@ -40,10 +40,10 @@ def write_table(path: str | Path, table: pa.Table, **options: Any) -> None:
 def _seal(schema: pa.Schema, rows: int) -> str:
     """SHA-256 of the columns and the metadata of a schema, and of the number of rows."""
     metadata = schema.metadata or {}
-    kept = sorted((key, value) for key, value in metadata.items() if key != CHECKSUM.encode())
-    # Parquet gives the items of a list another name than pyarrow does.
+    others = sorted((key, value) for key, value in metadata.items() if key != CHECKSUM.encode())
+    # Parquet and pyarrow have different names for the items of a list.
     columns = [(field.name, str(field.type).replace("<item:", "<element:")) for field in schema]
-    return hashlib.sha256(repr((columns, kept, rows)).encode()).hexdigest()
+    return hashlib.sha256(repr((columns, others, rows)).encode()).hexdigest()
 
 
 def write_rows(
@@ -53,13 +53,13 @@ def write_rows(
     table = pa.Table.from_pylist(list(rows), schema=schema)
     extra = {key: json.dumps(value) for key, value in metadata.items()}
     table = table.replace_schema_metadata({**(schema.metadata or {}), **extra})
-    # Statistics and dictionaries would copy whole blobs into the page headers.
+    # Statistics and dictionaries would copy entire blobs into the page headers.
     plain = [field.name for field in schema if not pa.types.is_large_binary(field.type)]
     write_table(path, table, use_dictionary=plain, write_statistics=plain)
 
 
 def _read(path: str | Path, reader: Callable[[str | Path], Any]) -> Any:
-    """What a reader of pyarrow makes of a file, its errors as sentences."""
+    """Call a reader of pyarrow, and turn its errors into a UserError."""
     try:
         return reader(path)
     except FileNotFoundError:
@@ -73,7 +73,7 @@ def _read(path: str | Path, reader: Callable[[str | Path], Any]) -> Any:
 
 
 def _opened(path: str | Path) -> tuple[pa.Schema, int]:
-    """The schema and the number of rows of a Parquet file, whose footer is as it was written."""
+    """The schema and number of rows of a Parquet file, after a check of its footer."""
 
     def footer(file: str | Path) -> tuple[pa.Schema, list[int]]:
         metadata = pq.read_metadata(file)
@@ -110,7 +110,7 @@ def read_table(path: str | Path, columns: list[str] | None = None) -> pa.Table:
 
 
 def check_table(path: str | Path) -> None:
-    """Read a Parquet file once, a batch at a time.
+    """Read a Parquet file in batches, to verify all checksums.
 
     Raises:
         UserError: It is missing or damaged.
@@ -158,7 +158,7 @@ def read_frame(path: str | Path) -> Any:
 
 
 def plain_schema(path: str | Path) -> pa.Schema:
-    """The columns of a Parquet file, without what its writer noted beside them."""
+    """The schema of a Parquet file without metadata."""
     return pa.schema([field.remove_metadata() for field in read_schema(path)])
 
 

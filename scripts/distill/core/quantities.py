@@ -1,4 +1,4 @@
-"""Numbers, durations and sizes as a reader sees them."""
+"""Numbers, durations and sizes as text."""
 
 import math
 from typing import Any
@@ -9,13 +9,18 @@ _SIZES = (("PB", 1e15), ("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 _COUNTS = (("B", 1e9), ("M", 1e6), ("k", 1e3))
 
 
-def number(value: Any, digits: int = 3) -> str:
-    """Write a number for a reader: `digits` significant, thousands separated, 10ⁿ when extreme.
+def power_of_ten(power: int) -> str:
+    """Write a power of ten: 10⁻³."""
+    return f"10{str(power).translate(_RAISED)}"
 
-    Whole numbers given as int are written in full; null becomes an en dash.
+
+def number(value: Any, digits: int = 3) -> str:
+    """Format a number with separated thousands, and with a power of ten if it is extreme.
+
+    Values of type int keep all digits; null and NaN become an en dash.
 
     Args:
-        value: A number or truth value of Python, numpy or pandas; or null.
+        value: A number or boolean of Python, numpy or pandas; or null.
         digits: Significant digits.
     """
     if value is None or str(value) == "<NA>":  # as pandas writes its null
@@ -34,19 +39,19 @@ def number(value: Any, digits: int = 3) -> str:
         return "0"
     mantissa, power = f"{value:.{digits - 1}e}".split("e")
     if not -3 <= int(power) < 7:
-        return f"{mantissa} × 10{str(int(power)).translate(_RAISED)}".replace("-", "−")
+        return f"{mantissa} × {power_of_ten(int(power))}".replace("-", "−")
     rounded = float(f"{mantissa}e{power}")
     return f"{rounded:,.{max(0, digits - 1 - int(power))}f}".replace("-", "−")
 
 
 def percent(share: float) -> str:
-    """Write a signed share as per cent, two significant digits."""
+    """Format a signed share as per cent, with two significant digits."""
     sign = "+" if share > 0 else ""
     return f"{sign}{number(100 * share, 2)} %"
 
 
 def duration(seconds: float | None, digits: int = 3) -> str:
-    """Write a time in the largest unit of which there are two; an en dash where unknown."""
+    """Format seconds in the largest unit that gives at least 2; None becomes an en dash."""
     if seconds is None:
         return "–"
     for unit, length in _DURATIONS:
@@ -56,7 +61,7 @@ def duration(seconds: float | None, digits: int = 3) -> str:
 
 
 def data_size(size: float | None, digits: int = 3) -> str:
-    """Write bytes with a decimal unit; an en dash where unknown."""
+    """Format bytes with a decimal unit; None becomes an en dash."""
     if size is None:
         return "–"
     for unit, length in _SIZES:
@@ -65,8 +70,13 @@ def data_size(size: float | None, digits: int = 3) -> str:
     return f"{number(size, digits)} B"
 
 
+def whole(value: float | None) -> str:
+    """Write a count that was computed: whole below ten million; an en dash where unknown."""
+    return "–" if value is None else number(round(value) if value < 1e7 else float(value))
+
+
 def short_count(value: float, digits: int = 3) -> str:
-    """Write a count in few characters: 12 k, 3.5 M."""
+    """Format a count briefly: 12 k, 3.5 M."""
     for unit, length in _COUNTS:
         if value >= length:
             return f"{number(value / length, digits)} {unit}"

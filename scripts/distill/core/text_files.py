@@ -1,6 +1,6 @@
-"""Read rows of text files; the standard library alone, so that planning can count and check them.
+"""Read rows of CSV and JSON files with the standard library, which suffices for planning.
 
-Rows are numbered from 1, without a CSV's header; lines are those of the file.
+Errors count rows from 1, without a CSV's header, and lines of the file from 1.
 """
 
 import csv
@@ -14,11 +14,11 @@ from typing import Any
 from distill.core.display import listed, short_name
 from distill.core.errors import UserError
 
-csv.field_size_limit(2**31 - 1)  # a cell may hold a whole document
+csv.field_size_limit(2**31 - 1)  # a cell may contain a document
 
 
 FIELDS = ("prompt", "context", "response", "text")
-"""What a data set's columns can be."""
+"""Fields that a config can assign to columns of a data set."""
 
 
 def _decode(path: Path) -> str:
@@ -26,13 +26,13 @@ def _decode(path: Path) -> str:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        before = error.object[: error.start].decode("utf-8")  # without the mark of UTF-8, if any
+        before = error.object[: error.start].decode("utf-8")  # without a byte-order mark
         place = f"line {before.count(chr(10)) + 1}"
-        if path.suffix == ".csv":  # a cell may hold line breaks
+        if path.suffix == ".csv":  # a cell may contain line breaks
             rows = [row for row in csv.reader(io.StringIO(before + "?", newline="")) if row]
             place = f"row {len(rows) - 1} ({place})" if len(rows) > 1 else f"header ({place})"
         raise UserError(
-            f"{path}, {place}: not UTF-8 text, but perhaps Windows-1252 or UTF-16; save the file "
+            f"{path}, {place}: not UTF-8 text (perhaps Windows-1252 or UTF-16); save the file "
             "as UTF-8 (in Excel: CSV UTF-8) and run again"
         ) from None
     if (null := text.find("\0")) >= 0:
@@ -47,7 +47,8 @@ def read_csv_rows(path: Path) -> list[dict[str, str]]:
     """Rows of a CSV file, each with every column of the header.
 
     Raises:
-        UserError: It is malformed, names a column twice, or a row has too few or too many cells.
+        UserError: The file is malformed, has two columns with one name, or a row with too few or
+            too many cells.
     """
     reader = csv.reader(io.StringIO(_decode(path), newline=""), strict=True)
     rows: list[dict[str, str]] = []
@@ -55,53 +56,53 @@ def read_csv_rows(path: Path) -> list[dict[str, str]]:
     try:
         header = next(reader, [])
         if twice := [name for name in header if name and header.count(name) > 1]:
-            raise UserError(f"{path}: the column {twice[0]!r} is there twice; rename one of them")
+            raise UserError(f"{path}: two columns have the name {twice[0]!r}; rename one of them")
         if len(header) == 1 and (marks := [mark for mark in ";\t|" if mark in header[0]]):
             raise UserError(
-                f"{path}: its cells are separated by {marks[0]!r}, as it seems; save it with commas"
+                f"{path}: cells seem to be separated by {marks[0]!r}; save the file with commas"
             )
         for cells in reader:
             if not cells:  # a blank line
                 continue
             place = f"{path}, row {len(rows) + 1} (line {reader.line_num})"
             if any(cells[len(header) :]):
-                raise UserError(f"{place}: more cells than columns; quote cells that hold commas")
+                raise UserError(f"{place}: more cells than columns; quote cells with commas")
             if len(cells) < len(header):
                 raise UserError(
                     f"{place}: {len(cells)} cells but {len(header)} columns; add the missing ones, "
-                    "or quote a cell that holds line breaks"
+                    "or quote a cell with line breaks"
                 )
             rows.append(dict(zip(header, cells, strict=False)))
     except csv.Error as error:
         raise UserError(
-            f"{path}, row {len(rows) + 1} (line {reader.line_num}): {error}; quote a cell whole, "
-            "and double the quotes inside it"
+            f"{path}, row {len(rows) + 1} (line {reader.line_num}): {error}; put quotes around the "
+            "entire cell and double the quotes inside it"
         ) from None
     return rows
 
 
-def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON, where no name stands twice.
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Build a JSON object.
 
     Raises:
-        ValueError: One does.
+        ValueError: A name occurs twice.
     """
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the name {twice!r} is there twice in one object; rename one of them")
-    return found
+        raise ValueError(f"an object has the name {twice!r} twice; rename one of them")
+    return entries
 
 
 def _parse_json(text: str) -> Any:
-    """What JSON says.
+    """Parse JSON.
 
     Raises:
-        ValueError: It is none, is nested too deeply, or gives a name twice in one object.
+        ValueError: The text is not JSON, is nested too deeply, or has a duplicate name.
     """
     try:
-        return json.loads(text, object_pairs_hook=_named_once)
+        return json.loads(text, object_pairs_hook=_unique_names)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
@@ -120,7 +121,7 @@ def read_text_rows(path: Path) -> list[Any]:
         try:
             rows = _parse_json(_decode(path))
         except ValueError as error:
-            raise UserError(f"{path} is not readable JSON: {error}") from None
+            raise UserError(f"{path} is not valid JSON: {error}") from None
         if not isinstance(rows, list):
             raise UserError(f"{path} must hold a JSON list of objects, one per row")
         return rows
@@ -137,9 +138,9 @@ def read_text_rows(path: Path) -> list[Any]:
 
 
 def join_lines(lines: Iterable[str | None], begins: str) -> list[str]:
-    """Documents from lines: one that matches `begins` (all of it) starts the next document.
+    """Join lines to documents: a line that fully matches `begins` starts a document.
 
-    Blank lines stay inside a document, but none is blank altogether.
+    Blank lines stay inside a document; documents without text are dropped.
     """
     pattern, documents = re.compile(begins), list[list[str]]()
     for line in lines:
@@ -147,24 +148,24 @@ def join_lines(lines: Iterable[str | None], begins: str) -> list[str]:
         if not documents or pattern.fullmatch(text):
             documents.append([])
         documents[-1].append(text)
-    joined = ("\n".join(own).strip("\n") for own in documents)
+    joined = ("\n".join(parts).strip("\n") for parts in documents)
     return [text for text in joined if text.strip()]
 
 
 def pick_fields(
     row: Any, number: int, fields: Mapping[Any, str], name: Any, filled: Container[str]
 ) -> dict[str, str | None]:
-    """The named fields of a row.
+    """The configured fields of a row.
 
     Args:
-        row: As read.
-        number: Of the row, from 1.
+        row: The row as read.
+        number: Number of the row, from 1.
         fields: Column of each field.
-        name: The data set's, for errors.
+        name: Name of the data set, for errors.
         filled: Fields that must not be empty.
 
     Raises:
-        UserError: A field is missing, no text, or empty where it must not be.
+        UserError: A field is missing, is not text, or is empty but must be filled.
     """
     if not isinstance(row, dict):
         raise UserError(f"{name}, row {number}: not an object with named fields")
@@ -177,18 +178,18 @@ def pick_fields(
             raise UserError(f"{name}, row {number}: {short_name(column)} is not text")
         if not _is_unicode(value or ""):
             raise UserError(
-                f"{name}, row {number}: {short_name(column)} holds half of a character; mend it"
+                f"{name}, row {number}: {short_name(column)} has an unpaired surrogate; correct it"
             )
         if field in filled and not (value or "").strip():
             raise UserError(
-                f"{name}, row {number}: {short_name(column)} is empty; fill or remove that row"
+                f"{name}, row {number}: {short_name(column)} is empty; fill it or remove the row"
             )
         picked[field] = value
     return picked
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether a text can be written; JSON can name halves of characters (surrogates)."""
+    """Whether a text can be encoded; JSON can contain unpaired surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -197,7 +198,7 @@ def _is_unicode(text: str) -> bool:
 
 
 def prompt_words(row: Any, fields: Mapping[Any, str]) -> int:
-    """Words of a row's prompt and its context, by which long ones are left out."""
+    """Number of words in a row's prompt and context, to drop long prompts."""
     columns = [fields[name] for name in ("prompt", "context") if name in fields]
     values = [row.get(column) for column in columns] if isinstance(row, dict) else []
     return sum(len(value.split()) for value in values if isinstance(value, str))

@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from distill.core.errors import UserError
-from distill.costs.jobs import Models
+from distill.costs.pricing import Models
 from distill.costs.work import Architecture
 from distill.models.building import empty_student
 from distill.models.flops import FlopModel, count_parameters

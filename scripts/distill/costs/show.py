@@ -143,7 +143,7 @@ def notes_of(forecast: Forecast) -> list[str]:
             f"No text of {', '.join(limits)} exists yet: tokens (≤) are the config's limits, so "
             "FLOPs, time and disk are too high; plan again once the first part is written."
         )
-    if forecast.study.rows.source == "magpie" and not forecast.prompts_measured:
+    if forecast.study.rows.source == "magpie" and not forecast.pricing.prompt_flops:
         found.append("Half of the prompts that the teacher begins are taken to be closed in time.")
     if served := sorted({name for name, _, _ in forecast.texts if forecast.served(name)}):
         found.append(

@@ -1,8 +1,8 @@
-"""The chunker of all text that no teacher wrote: documents as one stream of tokens, cut evenly.
+"""Chunk text that no teacher wrote: documents as one stream of tokens, cut evenly.
 
 The corpus of a whole study and the corpora of single methods differ in which documents they take
-and in what order; from there on both are cut here, and a chunk becomes a row of text as a teacher's
-answer is: its prompt is the token before it, its answer all of it, and no teacher was paid for it.
+and in what order; both are cut here, and a chunk becomes a row of text like a teacher's
+answer: its prompt is the token before it, its answer the whole chunk, its teacher cost 0.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +15,7 @@ _AT_ONCE = 1000
 
 
 def document_end(tokenizer: Any) -> int:
-    """The token that ends a document in the stream: EOS, or what a masked model separates by."""
+    """The token that ends a document in the stream: EOS, or a masked model's separator."""
     end = tokenizer.eos_token_id
     return int(tokenizer.sep_token_id if end is None else end)
 
@@ -30,14 +30,14 @@ def tokenised(tokenizer: Any, documents: Sequence[str]) -> Iterator[list[int]]:
 
 
 def chunks(documents: Iterable[Sequence[int]], tokens: int) -> Iterator[list[int]]:
-    """Cut the stream of documents into chunks of `tokens` tokens; what is left over is dropped."""
+    """Cut the stream of documents into chunks of `tokens` tokens; the remainder is dropped."""
     rest: list[int] = []
     for document in documents:
         rest += document
-        whole = len(rest) // tokens * tokens
-        for start in range(0, whole, tokens):
+        complete = len(rest) // tokens * tokens
+        for start in range(0, complete, tokens):
             yield rest[start : start + tokens]
-        rest = rest[whole:]
+        rest = rest[complete:]
 
 
 def chunk_row(name: str, row: int | None, ids: list[int], tokenizer: Any) -> dict[str, Any]:

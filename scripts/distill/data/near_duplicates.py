@@ -23,7 +23,7 @@ def shingles(text: str, width: int = 5) -> frozenset[str]:
 
 
 def jaccard(first: frozenset[str], second: frozenset[str]) -> float:
-    """Shared over all elements of two sets; 1 for two empty ones."""
+    """Jaccard similarity |a and b| / |a or b| of two sets; 1 for two empty sets."""
     union = len(first | second)
     return len(first & second) / union if union else 1.0
 
@@ -68,8 +68,8 @@ def nearest_pairs(
     """
     grams = [shingles(_text(row)) for row in test]
     holders: dict[str, list[int]] = defaultdict(list)
-    for number, own in enumerate(grams):
-        for gram in own:
+    for number, prompt_grams in enumerate(grams):
+        for gram in prompt_grams:
             holders[gram].append(number)
     worst, pairs = 0.0, []
     for row in train:

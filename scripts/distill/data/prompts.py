@@ -63,11 +63,11 @@ def filter_part(
     Raises:
         UserError: Too few candidates are left.
     """
-    kept = drop_near_duplicates(raw, earlier, spec["near_duplicate"])
-    if len(kept) < spec["rows"]:
+    distinct = drop_near_duplicates(raw, earlier, spec["near_duplicate"])
+    if len(distinct) < spec["rows"]:
         raise UserError(
-            f"{spec['split']} part {spec['part']}: {len(kept)} of {len(raw)} candidate prompts are "
-            f"no near-duplicates but {spec['rows']} are needed; raise prompts.surplus"
+            f"{spec['split']} part {spec['part']}: {len(distinct)} of {len(raw)} candidate prompts "
+            f"are not near-duplicates, but {spec['rows']} are needed; raise prompts.surplus"
         )
     first, share = spec["first"], cost_of(cost) / spec["rows"]
     return [
@@ -79,7 +79,7 @@ def filter_part(
             "reference": row["response"],
             **share.columns("prompt_"),
         }
-        for number, row in enumerate(kept[: spec["rows"]])
+        for number, row in enumerate(distinct[: spec["rows"]])
     ]
 
 
@@ -108,5 +108,5 @@ def keep_part(
         spec: As of `filter_part`; stored in the part.
     """
     cost = read_metadata(raw, "cost")
-    kept = filter_part(read_rows(raw), read_rows(earlier), spec, cost)
-    write_rows(out, kept, PROMPT_SCHEMA, spec=spec)
+    prompts = filter_part(read_rows(raw), read_rows(earlier), spec, cost)
+    write_rows(out, prompts, PROMPT_SCHEMA, spec=spec)

@@ -20,7 +20,7 @@ def ready_made_text(
     formatting: dict[str, Any] | None = None,
     context: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Text rows from a data set's own responses, at no cost of ours.
+    """Text rows from a data set's own responses, at no cost.
 
     Args:
         prompts: Rows of a kept prompt part.
@@ -59,13 +59,18 @@ def ready_made_text(
             ids = prompt, answer
         rows.append(
             {
-                "id": row["id"], "row": row["row"], "prompt": row["prompt"],
-                "context": row["context"], "response": response,
-                "reference": row["reference"], "prompt_ids": ids[0],
-                "response_ids": ids[1], "finish_reason": reason,
+                "id": row["id"],
+                "row": row["row"],
+                "prompt": row["prompt"],
+                "context": row["context"],
+                "response": response,
+                "reference": row["reference"],
+                "prompt_ids": ids[0],
+                "response_ids": ids[1],
+                "finish_reason": reason,
                 **FREE.columns("teacher_"),
             }
-        )  # fmt: skip
+        )
     return rows
 
 
@@ -76,7 +81,7 @@ def take_text(
     spec: dict[str, Any],
     teacher: str,
 ) -> None:
-    """Take over a data set's own answers to one part of the prompts; see `ready_made_text`.
+    """Use a data set's own answers to one part of the prompts; see `ready_made_text`.
 
     Args:
         prompts: The part of the prompts.

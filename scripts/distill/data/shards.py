@@ -50,7 +50,7 @@ def build_shard(
 
     Args:
         texts: Parts of the teacher's text that hold the rows.
-        rows: Places in the pool; with `decisions` all rows of `texts`, whatever stands here.
+        rows: Places in the pool; with `decisions` all rows of `texts` instead.
         spec: What the shard depends on; stored in it and in its record.
         out: `….parquet`; the record is `….json`.
         targets: Parts of a cache on the same rows, if there is one.
@@ -73,17 +73,20 @@ def build_shard(
     for parts in (targets, layers):
         if not parts:
             continue
-        columns, found = _columns(parts[0]), _by_name(parts)
+        columns, target_of = _columns(parts[0]), _by_name(parts)
         names = [field.name for field in read_schema(parts[0]) if field.name != "id"]
         for row in chosen:
-            if row["id"] not in found:
-                raise UserError(f"{out}: {parts[0]} lacks the row {row['id']}; delete it and run again")  # fmt: skip  # noqa: E501
+            if row["id"] not in target_of:
+                raise UserError(
+                    f"{out}: {parts[0]} lacks the row {row['id']}; delete it and run again"
+                )
             for name, field in zip(names, columns, strict=True):
-                row[field.name] = found[row["id"]][name]
+                row[field.name] = target_of[row["id"]][name]
         fields += columns
     metadata: dict[str, Any] = {
-        "spec": spec, "tokenizer_sha256": read_metadata(texts[0], "tokenizer_sha256"),
-    }  # fmt: skip
+        "spec": spec,
+        "tokenizer_sha256": read_metadata(texts[0], "tokenizer_sha256"),
+    }
     if targets and "cache" in spec and spec["cache"]["scheme"] != "final_hidden":
         metadata["vocabulary"] = read_metadata(targets[0], "vocabulary")
     write_rows(out, chosen, pa.schema(fields), **metadata)
@@ -122,7 +125,7 @@ def _cache_record(
     if spec["scheme"] != "final_hidden":
         record |= summarise(rows, scheme_of(spec))
     if record["entropy"] is not None and math.isnan(record["entropy"]):
-        record["entropy"] = None  # a server tells of the likeliest words alone
+        record["entropy"] = None  # a server reports the most likely tokens only
     tokens = sum(sum(read_table(path, ["tokens"])["tokens"].to_pylist()) for path in targets)
     stored = [stored_bytes(path) for path in layers]
     size = sum(sizes[name] for sizes in stored for name in ("layers", "scales"))

@@ -1,4 +1,4 @@
-"""Let a model answer prompts, greedily or by sampling; compare answers with a data set's own."""
+"""Let a model answer prompts, greedily or by sampling; compare answers with references."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -48,7 +48,7 @@ def answer_prompts(
     answers: list[dict[str, Any]] = [{} for _ in prompts]
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
-        made = sample_batch(
+        sampled = sample_batch(
             model,
             [encoded[number] for number in batch],
             stop_ids=turn_end(tokenizer),
@@ -56,7 +56,7 @@ def answer_prompts(
             decoding=decoding,
             uniforms=None if noise is None else np.stack([noise[number] for number in batch]),
         )
-        for number, (new, reason) in zip(batch, made, strict=True):
+        for number, (new, reason) in zip(batch, sampled, strict=True):
             text = tokenizer.decode(new, skip_special_tokens=True)
             answers[number] = {"text": text, "tokens": len(new), "finish_reason": reason}
     return answers
@@ -69,7 +69,7 @@ def draw_answers(
     formatting: dict[str, Any],
     settings: dict[str, Any],
 ) -> list[dict[str, Any]]:
-    """Answers drawn to rows of text; each row's noise depends on its id and the seed alone.
+    """Sampled answers to rows of text; each row's noise depends on its id and the seed alone.
 
     Args:
         model: The model in eval mode.
@@ -96,7 +96,7 @@ def draw_answers(
 def likeness(
     rows: Sequence[dict[str, Any]], answers: Sequence[dict[str, Any]]
 ) -> dict[str, float] | None:
-    """BLEU and ROUGE-L of answers against the rows' references; None where there is no row."""
+    """BLEU and ROUGE-L of answers against the rows' references; None without rows."""
     if not rows:
         return None
     from distill.evaluation.text_metrics import (

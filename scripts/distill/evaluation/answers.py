@@ -1,4 +1,4 @@
-"""What a model answers to instructions, scored."""
+"""A model's scored answers to instructions and held-out prompts."""
 
 import logging
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ def ask_model(
     spec: dict[str, Any],
     validation: Sequence[dict[str, Any]] = (),
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What a model answers: to verifiable instructions, and to held-out prompts.
+    """A model's answers to verifiable instructions and to held-out prompts.
 
     Args:
         model: The model in eval mode.
@@ -45,16 +45,16 @@ def ask_model(
     """
     metrics: dict[str, Any] = {}
     sets = instruction_sets(spec["generated_instructions"])
-    shown = list(rows[: spec["qualitative"]])
+    examples = list(rows[: spec["qualitative"]])
     compared = [row for row in rows[: spec["reference_answers"]] if row["reference"]]
     settings = spec.get("answers")
-    greedy = shown if settings else [*shown, *compared]
-    asked = [(item.prompt, None) for items in sets.values() for item in items]
-    asked += [(row["prompt"], row["context"]) for row in greedy]
-    logging.info("answering %d prompts", len(asked))
+    greedy = examples if settings else [*examples, *compared]
+    prompts = [(item.prompt, None) for items in sets.values() for item in items]
+    prompts += [(row["prompt"], row["context"]) for row in greedy]
+    logging.info("answering %d prompts", len(prompts))
     at_once = settings["batch_size"] if settings else AT_ONCE
     formatting, most = spec["formatting"], spec["instruction_tokens"]
-    answers = answer_prompts(model, tokenizer, asked, formatting, most, at_once)
+    answers = answer_prompts(model, tokenizer, prompts, formatting, most, at_once)
     responses, place = [], 0
     metrics["instructions"] = {}
     for name, items in sets.items():
@@ -71,13 +71,13 @@ def ask_model(
     if settings:
         logging.info("drawing %d answers", len(compared) + len(tuned))
         answers += draw_answers(model, tokenizer, [*compared, *tuned], formatting, settings)
-    rest = [("test", row) for row in shown] + [("reference", row) for row in compared]
+    rest = [("test", row) for row in examples] + [("reference", row) for row in compared]
     rest += [("validation", row) for row in tuned]
     for (name, row), answer in zip(rest, answers[place:], strict=True):
         responses.append(
             {"set": name, "id": row["id"], "prompt": row["prompt"], **answer, "passed": None}
         )
-    ends = place + len(shown), place + len(shown) + len(compared)
+    ends = place + len(examples), place + len(examples) + len(compared)
     metrics["answers"] = likeness(compared, answers[slice(*ends)])
     metrics["answers_validation"] = likeness(tuned, answers[ends[1] :])
     return metrics, responses

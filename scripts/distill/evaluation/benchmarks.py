@@ -1,9 +1,8 @@
 """Tasks of lm-evaluation-harness (Gao et al. 2024, "A framework for few-shot language model
 evaluation"): load one with its data, and score a model on it.
 
-A score keeps what each document gave, where it is their mean, so that two models can be compared
-document by document. No remote code is run: neither a model's, nor a metric's of the hub, nor any
-that a model wrote.
+A score that is a mean keeps each document's value, so that two models can be compared document by
+document. No remote code is run: no model's, no metric's from the hub, and none that a model wrote.
 """
 
 import difflib
@@ -38,7 +37,7 @@ from distill.runtime.out_of_memory import memory_hint
 
 evaluate.config.HF_EVALUATE_OFFLINE = True  # its metrics are programs on the hub
 RESAMPLES = 1000
-"""Bootstrap resamples, for the standard error of scores that are no mean."""
+"""Bootstrap resamples, for the standard error of scores that are not means."""
 CHOSEN = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info")
 """Metrics of multiple choice that guessing gets right once in as many times as there are
 choices."""
@@ -51,18 +50,18 @@ class Loaded:
     """A task with its data.
 
     Attributes:
-        whole: What the harness takes for it: a task, or a group of tasks.
+        task: The harness's task or group of tasks.
         parts: The tasks that documents belong to, by name; of a task by itself, only that.
         manager: The harness's own index.
     """
 
-    whole: Any
+    task: Any
     parts: Mapping[str, Any]
     manager: Any
 
 
 class _Counting(HFLM):
-    """A model that counts the prompts that its context is too short for: they lose their start."""
+    """A model that counts the prompts that its context truncates at the start."""
 
     cut = 0
 
@@ -77,13 +76,13 @@ class _Counting(HFLM):
 
 
 def load_task(spec: Mapping[str, Any]) -> Loaded:
-    """Load a task with its data: from the cache, or from the hub unless that is switched off.
+    """Load a task with its data: from the cache, or from the hub unless offline.
 
     Args:
-        spec: task (its name), include (folder of tasks of one's own, or None), metric, fewshot.
+        spec: task (its name), include (folder of your own tasks, or None), metric, fewshot.
 
     Raises:
-        UserError: There is no such task, its data cannot be had, it would run programs that a
+        UserError: There is no such task, its data cannot be loaded, it would run programs that a
             model wrote, or it has no score as asked for.
     """
     name, folder = spec["task"], spec["include"]
@@ -104,20 +103,20 @@ def load_task(spec: Mapping[str, Any]) -> Loaded:
             f"{where}: the task needs a package that is not installed ({error}); add it to "
             "envs/harness.yaml and envs/requirements.txt, or name another task"
         ) from error
-    except Exception as error:  # hub, cache and readers of files each have errors of their own
+    except Exception as error:  # hub, cache and file readers each have their own errors
         modules = (frame.f_globals["__name__"] for frame, _ in walk_tb(error.__traceback__))
         if "datasets.load" not in modules:
             raise
         reason = without_secrets(str(error))
         raise UserError(
-            f"{where}: its data cannot be had ({type(error).__name__}: {reason}); let this machine "
-            "reach the hub once (without HF_HUB_OFFLINE and HF_DATASETS_OFFLINE) or copy a filled "
-            "cache (HF_HOME) to it, or remove the task from the config"
+            f"{where}: its data cannot be loaded ({type(error).__name__}: {reason}); let this "
+            "machine reach the hub once (without HF_HUB_OFFLINE and HF_DATASETS_OFFLINE) or copy a "
+            "filled cache (HF_HOME) to it, or remove the task from the config"
         ) from error
-    whole = loaded["groups"].get(name) or loaded["tasks"].get(name)
-    found = Loaded(whole, loaded["tasks"], manager)
-    _check(where, found, spec)
-    return found
+    task = loaded["groups"].get(name) or loaded["tasks"].get(name)
+    loaded_task = Loaded(task, loaded["tasks"], manager)
+    _check(where, loaded_task, spec)
+    return loaded_task
 
 
 _UNSAFE = (
@@ -127,14 +126,14 @@ _UNSAFE = (
 
 
 def _check(where: str, loaded: Loaded, spec: Mapping[str, Any]) -> None:
-    """Check what a config asks of a task."""
+    """Check that a task can be evaluated as configured."""
     parts = list(loaded.parts.values())
     if any(getattr(part, "UNSAFE_CODE", False) for part in parts):
         raise UserError(f"{where}: {_UNSAFE}")
-    aggregated = getattr(loaded.whole, "aggregate_metric_list", None)
-    if loaded.whole is None or (loaded.whole not in parts and not aggregated):
+    aggregated = getattr(loaded.task, "aggregate_metric_list", None)
+    if loaded.task is None or (loaded.task not in parts and not aggregated):
         raise UserError(
-            f"{where}: this is a collection without a score of its own; name its tasks: "
+            f"{where}: this is a group of tasks without an aggregated score; name its tasks: "
             f"{', '.join(loaded.parts)}"
         )
     known = {name for part in parts for name in part.aggregation()}
@@ -150,7 +149,7 @@ def _check(where: str, loaded: Loaded, spec: Mapping[str, Any]) -> None:
             nltk.data.find("tokenizers/punkt_tab")
         except LookupError:
             raise UserError(
-                f"{where}: its checks need NLTK's punkt_tab, which is not here; run python -m "
+                f"{where}: its checks need NLTK's punkt_tab, which is not installed; run python -m "
                 "nltk.downloader punkt_tab where there is a network, or copy it to a folder of "
                 "NLTK_DATA, or remove the task from the config"
             ) from None
@@ -158,12 +157,12 @@ def _check(where: str, loaded: Loaded, spec: Mapping[str, Any]) -> None:
     if spec["fewshot"] and fixed:
         raise UserError(
             f"{where}.fewshot: the task file of {fixed[0]} sets num_fewshot: 0, which the harness "
-            "keeps to; remove fewshot, or include a task file without that line"
+            "follows; remove fewshot, or include a task file without that line"
         )
 
 
 def prepare_benchmark(spec: dict[str, Any], out: str | Path) -> None:
-    """Load a task with its data and write down what it is.
+    """Load a task with its data and record its description.
 
     Args:
         spec: Of the task, see `load_task`.
@@ -259,9 +258,9 @@ def score_model(
         softmax_dtype="float32",  # else that of the weights: choices would tie in bf16
     )
     _check_room(where, loaded, lm, context)
-    found = simple_evaluate(
+    report = simple_evaluate(
         model=lm,
-        tasks=[loaded.whole],
+        tasks=[loaded.task],
         task_manager=loaded.manager,
         num_fewshot=spec["fewshot"],
         batch_size=spec["batch_size"],
@@ -269,31 +268,35 @@ def score_model(
         bootstrap_iters=RESAMPLES,
         apply_chat_template=spec["chat_template"],
     )
-    scores = found["results"][name]
+    scores = report["results"][name]
     key = _metric_key(where, scores, spec["metric"])
     metric, _, chosen = key.partition(",")
     samples = {
-        part: [sample for sample in found["samples"][part] if sample["filter"] == chosen]
+        part: [sample for sample in report["samples"][part] if sample["filter"] == chosen]
         for part in loaded.parts
     }
     value = float(scores[key])
     documents = _documents(samples, metric, value)
-    content = [f"{s['doc_hash']} {s['target_hash']}" for own in samples.values() for s in own]
+    content = [
+        f"{s['doc_hash']} {s['target_hash']}"
+        for part_samples in samples.values()
+        for s in part_samples
+    ]
     return {
         "metric": metric,
         "filter": chosen,
         "value": value,
         "stderr": plain(scores.get(f"{metric}_stderr,{chosen}")),
-        "higher_is_better": found["higher_is_better"].get(name, {}).get(metric),
+        "higher_is_better": report["higher_is_better"].get(name, {}).get(metric),
         "chance": _chance(loaded.parts, samples) if documents and metric in CHOSEN else None,
         "n": sum(map(len, samples.values())),
-        "fewshot": found["n-shot"].get(name),
-        "version": found["versions"].get(name),
+        "fewshot": report["n-shot"].get(name),
+        "version": report["versions"].get(name),
         "cut": lm.cut,
         "documents": documents,
         "documents_sha256": hashlib.sha256("\n".join(content).encode()).hexdigest(),
-        "results": found["results"],
-        "config": found["config"],
+        "results": report["results"],
+        "config": report["config"],
     }
 
 
@@ -301,21 +304,22 @@ def _check_room(where: str, loaded: Loaded, lm: HFLM, context: int) -> None:
     """Check that the answers of a task's generation fit the model's context."""
     for part in loaded.parts.values():
         if part.OUTPUT_TYPE == "generate_until":
-            asked = normalize_gen_kwargs(part.config.generation_kwargs, lm.max_gen_toks)
-            if asked["max_gen_toks"] >= context:
+            generation = normalize_gen_kwargs(part.config.generation_kwargs, lm.max_gen_toks)
+            if generation["max_gen_toks"] >= context:
                 raise UserError(
-                    f"{where}: the task may write {asked['max_gen_toks']} tokens, but the context "
-                    f"of {lm.tokenizer.name_or_path} is {context}; leave it out for runs with this "
-                    "model (runs[].benchmarks), or include a task file with a smaller max_gen_toks"
+                    f"{where}: the task may generate {generation['max_gen_toks']} tokens, but "
+                    f"the context of {lm.tokenizer.name_or_path} is {context}; leave it out for "
+                    "runs with this model (runs[].benchmarks), or include a task file with a "
+                    "smaller max_gen_toks"
                 )
 
 
-def _metric_key(where: str, scores: Mapping[str, Any], wanted: str | None) -> str:
+def _metric_key(where: str, scores: Mapping[str, Any], requested: str | None) -> str:
     """The key of a metric among the harness's scores, `metric,filter`; the first by default."""
     keys = [key for key in scores if "," in key and not key.split(",")[0].endswith("_stderr")]
-    fits = [key for key in keys if wanted in (None, key, key.split(",")[0])]
-    if not fits or (wanted is not None and len(fits) > 1):
-        raise UserError(f"{where}.metric: name one of {'; '.join(keys)}, not {wanted!r}")
+    fits = [key for key in keys if requested in (None, key, key.split(",")[0])]
+    if not fits or (requested is not None and len(fits) > 1):
+        raise UserError(f"{where}.metric: name one of {'; '.join(keys)}, not {requested!r}")
     return fits[0]
 
 
@@ -323,10 +327,10 @@ def _documents(
     samples: Mapping[str, Sequence[Mapping[str, Any]]], metric: str, value: float
 ) -> list[float] | None:
     """Each document's score, if the task's score is their mean."""
-    found = [sample.get(metric) for own in samples.values() for sample in own]
-    if not all(isinstance(one, (bool, int, float)) for one in found):
+    values = [sample.get(metric) for part_samples in samples.values() for sample in part_samples]
+    if not all(isinstance(one, (bool, int, float)) for one in values):
         return None
-    scores = [float(one) for one in found if one is not None]
+    scores = [float(one) for one in values if one is not None]
     same = math.isclose(math.fsum(scores) / len(scores), value, abs_tol=1e-9)
     return scores if same else None
 
@@ -334,7 +338,7 @@ def _documents(
 def _chance(
     parts: Mapping[str, Any], samples: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> float | None:
-    """What guessing scores on multiple choice: the mean over documents of one in the choices."""
+    """Chance score on multiple choice: the mean over documents of 1 / choices."""
     odds = []
     for name, part in parts.items():
         if part.OUTPUT_TYPE != "multiple_choice" or getattr(part, "multiple_target", 0):
@@ -348,7 +352,7 @@ def _versions() -> dict[str, str]:
 
 
 def plain(value: Any) -> Any:
-    """A record of the harness as plain JSON: what JSON has no word for becomes text or null."""
+    """A record of the harness as plain JSON: other types become text or null."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

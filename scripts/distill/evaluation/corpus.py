@@ -1,4 +1,4 @@
-"""Judge a model on the held-out chunks of a corpus; a masked one also a token at a time."""
+"""Evaluate a model on the held-out chunks of a corpus; a masked model also by pseudo-perplexity."""
 
 import logging
 import math
@@ -18,7 +18,7 @@ def evaluate_on_corpus(
     passages: Sequence[str],
     spec: dict[str, Any],
 ) -> dict[str, Any]:
-    """What a study of a corpus measures beside held-out chunks; nothing is asked there.
+    """Metrics of a corpus study in addition to held-out chunks; it has no prompts.
 
     Args:
         model: The model in eval mode.
@@ -54,7 +54,16 @@ def masked_reference(
     mask: Mapping[str, Any],
     batch_size: int,
 ) -> dict[str, Any]:
-    """Loss at the masked tokens of a fixed text, each passage a chunk with a mask of its own."""
+    """Loss at the masked tokens of a fixed text, each passage a chunk with its own mask.
+
+    Args:
+        model: A masked model in eval mode.
+        tokenizer: The model's.
+        passages: The text.
+        max_tokens: Tokens of a passage that are used.
+        mask: The task's mask settings.
+        batch_size: Passages per forward pass.
+    """
     special, examples = Special.of(tokenizer, "the study"), []
     for number, passage in enumerate(passages):
         ids = tokenizer(passage, add_special_tokens=False, verbose=False).input_ids[:max_tokens]
@@ -73,7 +82,7 @@ def masked_reference(
 
 
 def one_at_a_time(example: Example, special: Special) -> Iterator[Example]:
-    """A chunk once per word in it, with that word alone hidden behind the mask token."""
+    """A chunk once per token, with only that token masked."""
     true = true_ids(example)
     for place in range(1, len(true) - 1):
         if special.ordinary[true[place]]:
@@ -87,7 +96,7 @@ def pseudo_metrics(
     """Pseudo-perplexity: exp of the mean -log p of each token given all others of its chunk.
 
     Salazar et al. 2020, "Masked Language Model Scoring", equations 1 and 2: a forward pass per
-    token. Another measure than masked perplexity, which hides a share of the tokens at once.
+    token. Masked perplexity differs: it hides a share of the tokens at once.
 
     Args:
         model: Masked, in eval mode.

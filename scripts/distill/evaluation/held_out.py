@@ -1,4 +1,4 @@
-"""Judge a model: on held-out teacher text, a reference text and verifiable instructions."""
+"""Evaluate a model on held-out teacher text and on a reference text."""
 
 import logging
 import math
@@ -23,7 +23,7 @@ _MOST_NATS = 700.0
 
 
 def _by_length(examples: Sequence[Example], size: int) -> list[list[int]]:
-    """Batches of example numbers of like length, longest first."""
+    """Batches of example numbers of similar length, longest first."""
     lengths = [len(example.tokens) for example in examples]
     order = sorted(range(len(examples)), key=lambda number: (-lengths[number], number))
     return [order[start : start + size] for start in range(0, len(order), size)]
@@ -37,52 +37,52 @@ def _score_rows(
     room: torch.Tensor,
     vocabulary: Vocabulary | None = None,
 ) -> dict[str, torch.Tensor]:
-    """Judge the distributions over a few tokens, in few passes over memory that stays in cache.
+    """Score the distributions over a few tokens, in few passes over memory that stays in cache.
 
     Args:
-        logits: The judged model's, [rows, vocabulary].
+        logits: The evaluated model's, [rows, vocabulary].
         targets: int64 [rows, 1].
         teacher: The teacher's logits [rows, its vocabulary], or None.
         decoding: The teacher's sampling distribution q, or None.
         room: float32 to work in, [3, at least rows, the larger vocabulary].
-        vocabulary: The judged model's, where it is trimmed.
+        vocabulary: The evaluated model's, where it is trimmed.
 
     Returns:
         [rows] each: nats, confidence, correct and, with a teacher, teacher_nats, kl and agree;
         and floor, where the vocabulary is trimmed.
     """
-    rows, words = logits.shape
-    own = room[0, :rows, :words].copy_(logits)
-    best = likeliest(own).unsqueeze(1)
-    confidence = torch.softmax(own, -1, out=room[1, :rows, :words]).gather(1, best)
-    log_mass = own.gather(1, best) - confidence.log()  # log of the sum of exponentials
-    found = {
-        "nats": log_mass - own.gather(1, targets),
+    rows, width = logits.shape
+    student = room[0, :rows, :width].copy_(logits)
+    best = likeliest(student).unsqueeze(1)
+    confidence = torch.softmax(student, -1, out=room[1, :rows, :width]).gather(1, best)
+    log_mass = student.gather(1, best) - confidence.log()  # log of the sum of exponentials
+    scores = {
+        "nats": log_mass - student.gather(1, targets),
         "confidence": confidence,
         "correct": best == targets,
     }
     if teacher is not None and decoding is not None:
-        theirs = room[2, :rows, : teacher.shape[1]]
+        scaled = room[2, :rows, : teacher.shape[1]]
         if decoding.cuts:
-            theirs.copy_(log_q(teacher, decoding))
+            scaled.copy_(log_q(teacher, decoding))
         else:
-            theirs.copy_(teacher)
+            scaled.copy_(teacher)
             if decoding.temperature != 1:
-                theirs.div_(decoding.temperature)
-        q = torch.softmax(theirs, -1, out=room[1, :rows, : teacher.shape[1]])
-        their_log_mass = theirs.amax(-1, keepdim=True) - q.amax(-1, keepdim=True).log()
-        found["teacher_nats"] = their_log_mass - theirs.gather(1, targets)
-        # Heads padded to different widths: ids beyond the tokenizer's are no text.
-        shared = min(words, teacher.shape[1])
-        q, theirs, own = q[:, :shared], theirs[:, :shared], own[:, :shared]
-        mine = best if shared == words else likeliest(own).unsqueeze(1)
-        found["agree"] = likeliest(theirs).unsqueeze(1) == mine
+                scaled.div_(decoding.temperature)
+        q = torch.softmax(scaled, -1, out=room[1, :rows, : teacher.shape[1]])
+        their_log_mass = scaled.amax(-1, keepdim=True) - q.amax(-1, keepdim=True).log()
+        scores["teacher_nats"] = their_log_mass - scaled.gather(1, targets)
+        # Heads padded to different widths: ids beyond the tokenizer's are not text.
+        shared = min(width, teacher.shape[1])
+        q, scaled, student = q[:, :shared], scaled[:, :shared], student[:, :shared]
+        mine = best if shared == width else likeliest(student).unsqueeze(1)
+        scores["agree"] = likeliest(scaled).unsqueeze(1) == mine
         if vocabulary is not None:
-            found["floor"] = vocabulary.floor(q, theirs - their_log_mass).unsqueeze(1)
-        log_ratio = theirs.sub_(own).add_(log_mass - their_log_mass)
+            scores["floor"] = vocabulary.floor(q, scaled - their_log_mass).unsqueeze(1)
+        log_ratio = scaled.sub_(student).add_(log_mass - their_log_mass)
         # Where q is 0 (a cut tail), log q is -inf and the term is 0.
-        found["kl"] = q.mul_(log_ratio.clamp_min_(-1e9)).sum(-1, keepdim=True)
-    return {name: column.squeeze(1) for name, column in found.items()}
+        scores["kl"] = q.mul_(log_ratio.clamp_min_(-1e9)).sum(-1, keepdim=True)
+    return {name: column.squeeze(1) for name, column in scores.items()}
 
 
 def _score_tokens(
@@ -96,7 +96,7 @@ def _score_tokens(
     """The columns of `_score_rows` for all tokens of a batch, a block of them at a time.
 
     Args:
-        logits: The judged model's, [tokens, vocabulary].
+        logits: The evaluated model's, [tokens, vocabulary].
         targets: int64 [tokens].
         states: The teacher's final hidden states [tokens, width], or None.
         head, decoding, vocabulary: As of `score_examples`.
@@ -106,7 +106,7 @@ def _score_tokens(
         names += ["teacher_nats", "kl", "agree", "floor"]
     columns = {name: torch.zeros(len(targets), device=logits.device) for name in names}
     size = 2 * chunk_rows(logits)
-    for first in range(0, len(targets), 512):  # the head wants many rows, the softmax few
+    for first in range(0, len(targets), 512):  # the head is fast on many rows, the softmax on few
         last = min(first + 512, len(targets))
         theirs = None
         if states is not None and head is not None:
@@ -116,8 +116,10 @@ def _score_tokens(
         for start in range(first, last, size):
             part = slice(start, min(start + size, last))
             near = None if theirs is None else theirs[start - first : part.stop - first]
-            found = _score_rows(logits[part], targets[part, None], near, decoding, room, vocabulary)
-            for name, column in found.items():
+            scores = _score_rows(
+                logits[part], targets[part, None], near, decoding, room, vocabulary
+            )
+            for name, column in scores.items():
                 columns[name][part] = column
     return columns
 
@@ -136,7 +138,7 @@ def score_examples(
     """Score each example's answer tokens.
 
     Args:
-        model: The model that is judged, in eval mode.
+        model: The evaluated model, in eval mode.
         examples: Token ids in its vocabulary.
         pad: Any valid token id.
         batch_size: Examples per forward pass.
@@ -149,9 +151,9 @@ def score_examples(
     Returns:
         Per example the sums tokens, nats (cross-entropy) and, with a teacher, teacher_nats (-log q
         of the text's tokens), kl (KL(q || model), nats), agree (tokens at which both find the
-        same token likeliest) and floor (the least KL that a trimmed vocabulary allows; 0 for a
-        whole one); and per token confidence, the probability of the model's likeliest
-        token, and correct, whether that is the token in the text.
+        same token most likely) and floor (the least KL that a trimmed vocabulary allows; 0 for a
+        whole one); and per token confidence, the probability of the model's most
+        likely token, and correct, whether that is the token in the text.
 
     Raises:
         UserError: The loss is NaN, infinite, or too large for a perplexity.
@@ -161,30 +163,30 @@ def score_examples(
         chosen = [examples[number] for number in batch]
         inputs = {key: value.to(model.device) for key, value in collate(chosen, pad).items()}
         keep = inputs["shift_labels"] != -100
-        given = {name: inputs[name] for name in ("input_ids", "attention_mask")}
-        logits = run_model(model, keep, **given).logits
+        arguments = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+        logits = run_model(model, keep, **arguments).logits
         targets = inputs["shift_labels"][keep]
         states = None if teacher is None else torch.cat([teacher[number] for number in batch])
         columns = _score_tokens(logits, targets, states, head, decoding, vocabulary)
         ends = torch.cumsum(keep.sum(1), 0).tolist()
         for place, number in enumerate(batch):
-            own = slice(ends[place - 1] if place else 0, ends[place])
+            part = slice(ends[place - 1] if place else 0, ends[place])
             sums = {
-                name: float(column[own].double().sum())
+                name: float(column[part].double().sum())
                 for name, column in columns.items()
                 if name not in ("confidence", "correct")
             }
             results[number] = {
-                "tokens": own.stop - own.start,
+                "tokens": part.stop - part.start,
                 **sums,
-                "confidence": columns["confidence"][own].tolist(),
-                "correct": columns["correct"][own].bool().tolist(),
+                "confidence": columns["confidence"][part].tolist(),
+                "correct": columns["correct"][part].bool().tolist(),
             }
     nats, tokens = sum(item["nats"] for item in results), sum(item["tokens"] for item in results)
     if not nats <= _MOST_NATS * tokens:
         raise UserError(
             f"{getattr(model, 'name_or_path', '') or 'the model'} has a loss of "
-            f"{nats / max(tokens, 1):.3g} nats per token, whose perplexity is no number: its "
+            f"{nats / max(tokens, 1):.3g} nats per token, whose perplexity is not finite: its "
             "training diverged (lower train.learning_rate), or weights or precision are at fault"
         )
     return results
@@ -208,7 +210,7 @@ def held_out_metrics(
             given all others (a masked text): no code has that length.
         trained_types: Token ids that were targets in training.
         own_text: Whether the text was drawn from the teacher's q, so that the identity holds.
-        teacher_nats: Per example -log q of its tokens, where a server told no more of q than that.
+        teacher_nats: Per example -log q of its tokens, where a server reports no more of q.
 
     Returns:
         loss (nats per token), loss_stderr (over prompts), perplexity, bits_per_byte, ece and
@@ -250,11 +252,11 @@ def held_out_metrics(
     if teacher_nats is not None:
         metrics["loss_teacher"] = token_mean(teacher_nats, tokens)[0]
     if scored and "kl" in scored[0]:
-        own = [item["teacher_nats"] for item in scored]
+        teacher_sums = [item["teacher_nats"] for item in scored]
         kl = [item["kl"] for item in scored]
-        rest = [mine - yours - gap for mine, yours, gap in zip(nats, own, kl, strict=True)]
+        rest = [mine - yours - gap for mine, yours, gap in zip(nats, teacher_sums, kl, strict=True)]
         difference, error = token_mean(rest, tokens)
-        metrics["loss_teacher"] = token_mean(own, tokens)[0]
+        metrics["loss_teacher"] = token_mean(teacher_sums, tokens)[0]
         metrics["kl_teacher"], metrics["kl_stderr"] = token_mean(kl, tokens)
         metrics["kl_floor"] = token_mean([item["floor"] for item in scored], tokens)[0]
         metrics["top1_agreement"] = sum(item["agree"] for item in scored) / sum(tokens)
@@ -272,8 +274,11 @@ def reference_metrics(
 ) -> dict[str, Any]:
     """Loss and bits per byte on a text that no teacher of the study wrote.
 
-    Each passage stands alone, after BOS where the tokenizer has one (else its first token is not
-    scored), and is cut to `max_tokens`; no EOS is scored.
+    Each passage is scored separately, after BOS where the tokenizer has one (else its first token
+    is not scored), and is cut to `max_tokens`; no EOS is scored.
+
+    Returns:
+        loss and loss_stderr (nats per token), bits_per_byte, passages and tokens.
     """
     examples, covered = [], 0
     for passage in passages:

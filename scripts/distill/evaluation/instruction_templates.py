@@ -1,4 +1,4 @@
-"""Templates of verifiable instructions: a maker of requests for each type of constraint.
+"""Templates of verifiable instructions: one generator of requests per type of constraint.
 
 The types and their arguments are those of IFEval (Zhou 2023). Topics and wordings are in
 `instruction_wordings.json`.
@@ -27,7 +27,7 @@ def _topic(rng: random.Random) -> tuple[str, list[str]]:
 
 
 def _wording(rng: random.Random, kind: str) -> str:
-    """One of the wordings of a constraint; nothing is drawn where there is only one."""
+    """One of the wordings of a constraint; no draw if there is only one."""
     texts: str | list[str] = _TEXTS["constraints"][kind]
     return texts if isinstance(texts, str) else rng.choice(texts)
 
@@ -43,7 +43,7 @@ def _plain(kind: str) -> _Maker:
 
 
 def _choosing(kind: str, argument: str, values: Sequence[Any]) -> _Maker:
-    """A constraint with one argument, which is drawn from `values` and stands in every wording."""
+    """A constraint with one argument, drawn from `values` and present in every wording."""
 
     def make(rng: random.Random) -> _Constraint:
         request, _ = _topic(rng)
@@ -54,7 +54,7 @@ def _choosing(kind: str, argument: str, values: Sequence[Any]) -> _Maker:
 
 
 def _relation(rng: random.Random, at_least: Sequence[int], less: Sequence[int]) -> tuple[str, int]:
-    """Draw "at least" two times out of three, for a constant answer meets "less than" too often."""
+    """Draw "at least" two times out of three, as a constant answer often meets "less than"."""
     if rng.random() < 2 / 3:
         return "at least", rng.choice(at_least)
     return "less than", rng.choice(less)

@@ -72,7 +72,7 @@ def generated_instructions(count: int, seed: int) -> list[Instruction]:
     with the same seed are the draw of k.
 
     Raises:
-        UserError: `count` is beyond what the templates can tell apart (about 2,700).
+        UserError: `count` is more than the templates can make distinct (about 2,700).
     """
     rng = random.Random(seed)
     seen = {item.prompt for item in fixed_instructions()}
@@ -104,7 +104,7 @@ def _checkers() -> dict[str, Any]:
 
 
 def check_response(instruction: Instruction, response: str) -> bool:
-    """Say whether `response` meets every constraint, by the strict rule of IFEval (Zhou 2023).
+    """Whether `response` meets every constraint, by the strict rule of IFEval (Zhou 2023).
 
     An empty response fails, as does one that is only white space or an open thinking block. The
     detection of languages is seeded, so the verdict depends on the arguments alone. As in IFEval,
@@ -112,7 +112,7 @@ def check_response(instruction: Instruction, response: str) -> bool:
 
     Raises:
         ValueError: the instruction has an unknown type or lacks an argument, or has one too many.
-        Exception: whatever a checker raises, for that is a fault of the instruction.
+        Exception: whatever a checker raises, which is a fault of the instruction.
     """
     from if_verifiable.common import strip_thinking
     from langdetect import DetectorFactory
@@ -125,9 +125,11 @@ def check_response(instruction: Instruction, response: str) -> bool:
             raise ValueError(f"{instruction.id}: {kind} is not one of the instruction types in use")
         checker = _checkers()[kind](kind)
         checker.build_description(**kwargs)
-        wanted = set(checker.get_instruction_args_keys())
-        if set(kwargs) != wanted:
-            raise ValueError(f"{instruction.id}: {kind} needs {sorted(wanted)}, has {list(kwargs)}")
+        argument_names = set(checker.get_instruction_args_keys())
+        if set(kwargs) != argument_names:
+            raise ValueError(
+                f"{instruction.id}: {kind} needs {sorted(argument_names)}, has {list(kwargs)}"
+            )
         verdicts.append(bool(text) and bool(checker.check_following(text)))
     return bool(verdicts) and all(verdicts)
 

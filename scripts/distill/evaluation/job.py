@@ -54,12 +54,12 @@ def _saved_size_mb(model: Any, folder: Path) -> float:
 def _served_nats(rows: Sequence[dict[str, Any]], served: Sequence[dict[str, Any]]) -> list[float]:
     """-log q of each answer by the log-probabilities that its server gave."""
     pairs = zip(rows, served, strict=True)
-    return [-sum(given["log_p"][: len(row["response_ids"])]) for row, given in pairs]
+    return [-sum(answer["log_p"][: len(row["response_ids"])]) for row, answer in pairs]
 
 
 @dataclass(frozen=True)
 class _Subject:
-    """The model that is evaluated, opened."""
+    """The evaluated model, loaded."""
 
     folder: Path
     model: Any
@@ -120,7 +120,7 @@ def _trained_types(
 
 
 def _training_record(training: dict[str, Any]) -> dict[str, Any]:
-    """What metrics.json repeats of a student's training record."""
+    """The part of a student's training record that metrics.json repeats."""
     record = {name: training[name] for name in _FROM_TRAINING}
     # Not of a student that was not trained.
     record |= {name: training.get(name) for name in ("precision", *Energy().record())}
@@ -151,6 +151,22 @@ def _responses(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def _instructed(
+    subject: _Subject,
+    rows: Sequence[dict[str, Any]],
+    passages: Sequence[str],
+    spec: dict[str, Any],
+    validation: Sequence[str | Path],
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Metrics on answers to instructions and on the reference text, and the answers."""
+    model, tokenizer = subject.model, subject.tokenizer
+    tuned = read_rows(validation)[: spec["reference_answers"]] if validation else []
+    sections, answers = ask_model(model, tokenizer, rows, spec, tuned)
+    most, size = spec["reference"]["max_tokens"], spec["batch_size"]
+    sections["reference"] = reference_metrics(model, tokenizer, passages, most, size)
+    return sections, answers
+
+
 def evaluate_model(
     model: str | Path,
     texts: Sequence[str | Path],
@@ -178,9 +194,8 @@ def evaluate_model(
         spec: The evaluation's settings; stored in the record.
         metrics: Output, JSON.
         responses: Output, JSON lines.
-        served: The server's answers that the text was taken from, where they tell its own loss.
-        validation: Text for the validation prompts, of which as many are answered; none where the
-            study does not ask for that.
+        served: The server's answers that the text was taken from, where they give its loss.
+        validation: Text for the validation prompts, if the study answers them.
 
     Raises:
         UserError: The text does not fit the model; a loss has no finite perplexity; memory ran out.
@@ -189,31 +204,34 @@ def evaluate_model(
         start, rows = time.perf_counter(), read_rows(texts)
         subject = _Subject.opened(model, rows, spec, is_teacher=training is None)
         opened, tokenizer = subject.model, subject.tokenizer
-        made = read_json(training) if training is not None else None
+        training_record = read_json(training) if training is not None else None
         trained: set[int] = set()
-        if shard is not None and made is not None:
-            trained = _trained_types(shard, made, tokenizer, spec["formatting"])
+        if shard is not None and training_record is not None:
+            trained = _trained_types(shard, training_record, tokenizer, spec["formatting"])
         heldout = held_out(
-            opened, tokenizer, rows, read_rows(states),
+            opened,
+            tokenizer,
+            rows,
+            read_rows(states),
             load_head(head, opened.device) if head else None,
-            read_metadata(texts[0], "tokenizer_sha256"), trained, spec, subject.vocabulary,
+            read_metadata(texts[0], "tokenizer_sha256"),
+            trained,
+            spec,
+            subject.vocabulary,
             _served_nats(rows, read_rows(served)) if served else [],
-        )  # fmt: skip
+        )
         passages = _passages(reference, spec)
         on_corpus, answers = "corpus" in spec["text"], list[dict[str, Any]]()
         if on_corpus:
-            found = evaluate_on_corpus(opened, tokenizer, rows, passages, spec)
+            sections = evaluate_on_corpus(opened, tokenizer, rows, passages, spec)
         else:
-            tuned = read_rows(validation)[: spec["reference_answers"]] if validation else []
-            found, answers = ask_model(opened, tokenizer, rows, spec, tuned)
-            most, size = spec["reference"]["max_tokens"], spec["batch_size"]
-            found["reference"] = reference_metrics(opened, tokenizer, passages, most, size)
+            sections, answers = _instructed(subject, rows, passages, spec, validation)
         record: dict[str, Any] = {
             "schema": 1,
             "spec": spec,
             "model": subject.record(),
             "heldout": heldout,
-            **found,
+            **sections,
             "responses": None if on_corpus else _responses(rows),
             "precision": subject.precision,
             "hardware": hardware(),
@@ -221,10 +239,10 @@ def evaluate_model(
             "git": git_revision(),
             "evaluate_seconds": time.perf_counter() - start,
         }
-    if made is None:
+    if training_record is None:
         record["job"] = _scoring_job(states)
     else:
-        record |= {"run": made["run"], "training": _training_record(made)}
+        record |= {"run": training_record["run"], "training": _training_record(training_record)}
     write_text(responses, "".join(json.dumps(answer) + "\n" for answer in answers))
     record["responses_sha256"] = sha256_of(responses)
     logging.info("loss %.4f in %.0f s", heldout["loss"], record["evaluate_seconds"])

@@ -1,5 +1,4 @@
-"""Time greedy generation at batch 1, prefill and decoding apart, or an encoder's forward pass; with
-the memory it takes."""
+"""Time and memory of greedy generation at batch 1, or of an encoder's forward pass."""
 
 import gc
 import inspect
@@ -59,18 +58,16 @@ def measure_efficiency(
 ) -> dict[str, Any]:
     """Measure the speed, memory and cost of greedy generation at batch 1 with a key-value cache.
 
-    Each repeat runs a fixed random prompt (the prefill, which gives the first new token) and then
-    `new_tokens` - 1 steps of one token, so exactly `new_tokens` tokens come out; the end-of-text
-    token is like any other. Speed depends on the architecture and not on the weights, so random
-    weights do. The first `warmup` runs are not timed.
+    Each repeat runs a fixed random prompt (prefill: the first new token), then `new_tokens` - 1
+    steps of one token; the end-of-text token does not stop generation. Random weights suffice.
 
     Args:
         model_dir: directory with `config.json` and safetensors weights of a causal model. Nothing
-            is downloaded and no code of the model's runs.
+            is downloaded, and the model's code is never run.
         new_tokens: tokens generated per repeat, at least 2.
         prompt_tokens: length of the prompt, at least 1.
-        repeats: timed runs, at least 1; reports should use 10 or more.
-        warmup: runs before the timed ones.
+        repeats: timed runs, at least 1; 10 or more for reports.
+        warmup: untimed runs before them.
         threads: PyTorch's intra-op threads; the earlier number is put back afterwards.
         precision: "fp32" or "bf16", the type of weights, activations and cache.
         device: "cpu" or "cuda".
@@ -99,17 +96,20 @@ def measure_efficiency(
         - new_tokens, prompt_tokens, repeats, warmup, threads, precision, device, device_name.
 
     Raises:
-        UserError: an argument is out of range, CUDA is asked for and missing, the directory does
-            not hold a loadable causal model, its architecture is one whose FLOPs are not counted,
-            or prompt and new tokens do not fit its context.
+        UserError: an argument is out of range, CUDA is missing, the model cannot be loaded, its
+            FLOPs cannot be counted, or prompt and new tokens exceed its context.
     """
     _check_arguments(
-        threads, precision, device,
-        new_tokens=(new_tokens, 2), prompt_tokens=(prompt_tokens, 1), repeats=(repeats, 1),
+        threads,
+        precision,
+        device,
+        new_tokens=(new_tokens, 2),
+        prompt_tokens=(prompt_tokens, 1),
+        repeats=(repeats, 1),
         warmup=(warmup, 0),
-    )  # fmt: skip
-    what = f"a prompt of {prompt_tokens} and {new_tokens} new tokens exceed"
-    _check_context(model_dir, prompt_tokens + new_tokens, what)
+    )
+    exceeding = f"a prompt of {prompt_tokens} and {new_tokens} new tokens exceed"
+    _check_context(model_dir, prompt_tokens + new_tokens, exceeding)
 
     def generate(model: Any) -> Timing:
         prompt = _prompt(model.config.vocab_size, (1, prompt_tokens), device)
@@ -144,7 +144,7 @@ def measure_encoder(
     Args:
         model_dir: directory with `config.json` and safetensors weights of a masked model.
         length: tokens of a sequence.
-        scored: how many of them are to be found where the model is trained and judged.
+        scored: masked positions, as in training and evaluation.
         batch: sequences of a pass.
         repeats, warmup, threads, precision, device, quantisation: as for `measure_efficiency`.
 
@@ -160,10 +160,15 @@ def measure_encoder(
         UserError: as `measure_efficiency`.
     """
     _check_arguments(
-        threads, precision, device,
-        batch=(batch, 1), length=(length, 1), scored=(scored, 1), repeats=(repeats, 1),
+        threads,
+        precision,
+        device,
+        batch=(batch, 1),
+        length=(length, 1),
+        scored=(scored, 1),
+        repeats=(repeats, 1),
         warmup=(warmup, 0),
-    )  # fmt: skip
+    )
     _check_context(model_dir, length, f"sequences of {length} tokens exceed")
 
     @torch.inference_mode()
@@ -178,10 +183,10 @@ def measure_encoder(
     seconds, flops, record = _measured(
         model_dir, read, repeats, warmup, threads, precision, device, quantisation
     )
-    found = _latencies(seconds, batch * length)
-    return found | {
+    latencies = _latencies(seconds, batch * length)
+    return latencies | {
         **record,
-        "forward_ms": 1000 * found["latency_median_s"],
+        "forward_ms": 1000 * latencies["latency_median_s"],
         "flops_per_token": flops.sequence_forward(length, scored) / scored,
         "batch": batch,
         "scored": scored,
@@ -199,7 +204,7 @@ def _measured(
     device: str,
     quantisation: str,
 ) -> tuple[list[Any], FlopModel, dict[str, Any]]:
-    """What each repeat of some work with a model returns, the model's FLOPs, and its record."""
+    """The result of each repeat of some work with a model, the model's FLOPs, and its record."""
     threads_before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

@@ -1,4 +1,4 @@
-"""Likeness of an answer to a reference text: BLEU and ROUGE-L, without any download."""
+"""Similarity of an answer to a reference text: BLEU and ROUGE-L, without any download."""
 
 import functools
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from distill.stats.tokens import token_mean
 def _words(text: str) -> list[str]:
     """Words and punctuation by NLTK's tokenizer, whose sentence splitter would need a download.
 
-    Without it, only the last full stop of a text is a token of its own; others stay with their
+    Without it, only the last full stop of a text is a separate token; others stay with their
     word, in reference and answer alike.
     """
     return list(word_tokenize(text, preserve_line=True))
@@ -28,14 +28,14 @@ def sentence_bleu(reference: str, answer: str) -> float:
     Sentence-Level BLEU", as NLTK computes it: the k-th order of n-grams without a match gets the
     count log(tokens of the answer) / (5 * 2^k). Implementations differ here; compare with NLTK's.
 
-    What follows for short answers: without any token of the reference, or without any token, the
+    For short answers: without any token of the reference, or without any token, the
     score is 0. With two or three tokens there is no 4-gram, and an order without n-grams counts as
     unmatched: an exact copy of two scores 0.22, of three 0.58. With one token the logarithm is 0
     and NLTK drops the unmatched orders instead: an exact copy of one scores 1. No score exceeds 1.
 
     Args:
         reference: The text to compare with.
-        answer: The text that is judged.
+        answer: The text to evaluate.
     """
     return float(
         bleu_score.sentence_bleu(
@@ -60,7 +60,7 @@ def rouge_l(reference: str, answer: str) -> float:
 
     Args:
         reference: The text to compare with.
-        answer: The text that is judged.
+        answer: The text to evaluate.
 
     Returns:
         A number in [0, 1]; 0 if either text has no word.

@@ -31,12 +31,28 @@ def numbers(inputs: Inputs) -> Rows:
             if not costs or not group.size:
                 continue
             place = {"panel": panel, "label": group.label}
-            rows.append({**place, "kind": "reference", "mark": group.reference.cache,
-                         "x": group.size, "y": 0.0})  # fmt: skip
+            rows.append(
+                {
+                    **place,
+                    "kind": "reference",
+                    "mark": group.reference.cache,
+                    "x": group.size,
+                    "y": 0.0,
+                }
+            )
             for cost, difference in costs:
-                rows.append({**place, "kind": "difference", "mark": cost.line.cache,
-                             "x": cost.size, "y": difference.value, "low": difference.low,
-                             "high": difference.high, "runs": cost.pairs})  # fmt: skip
+                rows.append(
+                    {
+                        **place,
+                        "kind": "difference",
+                        "mark": cost.line.cache,
+                        "x": cost.size,
+                        "y": difference.value,
+                        "low": difference.low,
+                        "high": difference.high,
+                        "runs": cost.pairs,
+                    }
+                )
     return rows
 
 

@@ -96,12 +96,16 @@ def _make_panels(
     deep = math.ceil(len(places) / across)
     heights, with_names = [figure.height] * deep, figure.axis(rows[0]).scale == "names"
     if with_names:
-        shown = [_within(table, figure, row, "")["label"].nunique() for row in rows]
-        heights = [0.15 * count + 0.1 for count in shown]
+        label_counts = [_within(table, figure, row, "")["label"].nunique() for row in rows]
+        heights = [0.15 * count + 0.1 for count in label_counts]
     grid = canvas.subplots(
-        deep, across, squeeze=False, height_ratios=heights, sharex=figure.x.share,
+        deep,
+        across,
+        squeeze=False,
+        height_ratios=heights,
+        sharex=figure.x.share,
         sharey=figure.axis(rows[0]).share,
-    )  # fmt: skip
+    )
     panels = []
     for place, axes in enumerate(grid.ravel()):
         if place >= len(places):
@@ -190,8 +194,15 @@ class _Panel:
                 continue
             for look, group in looks.groups(rows):
                 for transform, marks in self._dodged(figure, looks.table, group):
-                    pen = _Pen(self.axes, marks, look, layer, transform, list(self.names),
-                               edges or (0.0, 0.0))  # fmt: skip
+                    pen = _Pen(
+                        self.axes,
+                        marks,
+                        look,
+                        layer,
+                        transform,
+                        list(self.names),
+                        edges or (0.0, 0.0),
+                    )
                     getattr(pen, layer.draw)()
             if figure.dodge and not follows:  # what is shifted does not extend the limits by itself
                 columns = ["x", "x" if self.names else "y"]
@@ -254,8 +265,12 @@ class _Pen:
     edges: tuple[float, float]
 
     def _style(self, **defaults: Any) -> dict[str, Any]:
-        return {"color": self.look.colour, "transform": self.transform, **defaults,
-                **self.layer.style}  # fmt: skip
+        return {
+            "color": self.look.colour,
+            "transform": self.transform,
+            **defaults,
+            **self.layer.style,
+        }
 
     def _places(self) -> Any:
         """Return where intervals and bars stand: at their x, or at their label."""
@@ -287,8 +302,16 @@ class _Pen:
 
     def bar(self) -> None:
         low, high = (self.rows[name] for name in self.layer.ends)
-        self.axes.barh(self._places(), high - low, left=low, height=0.72, hatch=self.look.hatch,
-                       facecolor=self.look.colour, edgecolor="white", lw=0.3)  # fmt: skip
+        self.axes.barh(
+            self._places(),
+            high - low,
+            left=low,
+            height=0.72,
+            hatch=self.look.hatch,
+            facecolor=self.look.colour,
+            edgecolor="white",
+            lw=0.3,
+        )
 
     def _ends(self) -> list[Any]:
         """Return lower and upper ends, cut at the edges; those without a bound reach them."""
@@ -327,8 +350,15 @@ def _draw_start(axes: Axes, rows: pd.DataFrame, looks: Looks) -> None:
     for look, group in looks.groups(rows[~far]):
         axes.plot(group["x"], group["y"], "o", mec=look.colour, ls="none", **style)
     for look, group in looks.groups(rows[far]):
-        axes.plot(group["x"], group["x"] + 1, "^", mec=look.colour, ls="none",
-                  transform=axes.get_xaxis_transform(), **style)  # fmt: skip
+        axes.plot(
+            group["x"],
+            group["x"] + 1,
+            "^",
+            mec=look.colour,
+            ls="none",
+            transform=axes.get_xaxis_transform(),
+            **style,
+        )
     values = rows.loc[far].sort_values("y")
     notes = [
         f"{shorten(x, 26)}: {number(float(y))}"

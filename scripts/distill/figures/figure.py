@@ -36,7 +36,7 @@ class Inputs:
 
     Attributes:
         runs: The runs table.
-        references: Content of references.json; empty for a table of one's own.
+        references: Content of references.json; empty for a user's own table.
         laws: Content of laws.json; None for none.
     """
 
@@ -195,8 +195,8 @@ class Figure:
             UserError: The runs table lacks a column that the figure needs.
         """
         table = pd.DataFrame(self.numbers(inputs), columns=[*self.columns, *self.hidden])
-        whole = [name for name in ("samples", "runs") if name in table]
-        return table.astype(dict.fromkeys(whole, "Int64"))
+        integers = [name for name in ("samples", "runs") if name in table]
+        return table.astype(dict.fromkeys(integers, "Int64"))
 
 
 def find_figure(name: str) -> Figure:

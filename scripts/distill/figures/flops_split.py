@@ -70,10 +70,11 @@ FIGURE = Figure(
     section="other",
     empty="No run has FLOPs of a teacher's work.",
     numbers=numbers,
-    layers=tuple(Layer(part, "bar", pick=lambda rows: rows[rows["y"] > 0])
-                 for part in SHARES.values()),
+    layers=tuple(
+        Layer(part, "bar", pick=lambda rows: rows[rows["y"] > 0]) for part in SHARES.values()
+    ),
     x=Axis({text: f"share of FLOPs (%), {text}" for text in TOTALS.values()}, "linear"),
     y=Axis(scale="names"),
     colour="kind",
     shape="kind",
-)  # fmt: skip
+)

@@ -7,7 +7,7 @@ from distill.laws.runs import TARGETS, best_laws, rows_of, scope_of
 
 
 def numbers(inputs: Inputs) -> Rows:
-    """Return predicted against measured of the budgets that each chosen law was judged on.
+    """Return predicted against measured of the held-out budgets of each chosen law.
 
     `row` value holds nats per token, `row` miss 100 (predicted / measured - 1); x is what was
     measured, low to high the 90 % interval of a new run; `mark` is the scope of the law.
@@ -37,9 +37,9 @@ def numbers(inputs: Inputs) -> Rows:
 
 
 FIGURE = Figure(
-    title="Predicted before seen",
+    title="Predicted and measured largest runs",
     section="laws",
-    empty="No law could be judged: that takes more sizes than a law has coefficients.",
+    empty="No law could be evaluated: that needs more sizes than a law has coefficients.",
     numbers=numbers,
     layers=(
         Layer("run", "interval", unbounded=True, style={"alpha": 0.8}),

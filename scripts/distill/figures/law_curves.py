@@ -7,8 +7,8 @@ from distill.figures.figure import Axis, Figure, Inputs, Layer, Rows
 from distill.laws.runs import (
     TARGETS,
     best_laws,
-    is_judged,
-    judged_keys,
+    held_out_keys,
+    is_held_out,
     rows_of,
     typical_inputs,
 )
@@ -20,7 +20,7 @@ BEYOND = 2.0
 def numbers(inputs: Inputs) -> Rows:
     """Return runs and curves with both bands, a row of panels per method, a column per target.
 
-    `kind` is run or curve; a run's `mark` is judged (held out when the law was judged), apart (not
+    `kind` is run or curve; a run's `mark` is judged (held out to evaluate the law), apart (not
     fitted: other epochs) or fitted.
     """
     out: Rows = []
@@ -35,7 +35,7 @@ def numbers(inputs: Inputs) -> Rows:
             apart = np.zeros(len(runs), dtype=bool)
             if "epochs" in typical:
                 apart = np.abs(np.log(runs["epochs"] / typical["epochs"])).to_numpy() > 0.01
-            judged = is_judged(runs, judged_keys(law))
+            judged = is_held_out(runs, held_out_keys(law))
             for x, y, held, other in zip(runs["tokens"], runs[target], judged, apart, strict=True):
                 mark = "apart" if other else "judged" if held else "fitted"
                 out.append({**place, "kind": "run", "x": x, "y": y, "runs": 1, "mark": mark})
@@ -54,7 +54,7 @@ FIGURE = Figure(
         *BANDS,
         Layer("curve", "line", style={"marker": ""}),
         Layer("run", "points", "fitted", style={"mew": 0}),
-        Layer("run", "points", "judged", key="judged run",
+        Layer("run", "points", "judged", key="held-out run",
               style={"ms": 4.4, "mfc": "white", "mew": 0.9}),
         Layer("run", "points", "apart", key="other epochs",
               style={"marker": "x", "ms": 3, "mew": 0.7, "alpha": 0.7}),

@@ -17,7 +17,7 @@ deviation off it, null for a single run), run, before (training; drawn at sample
 floor or guide."""
 LAYERS = (
     Layer("teacher", "across", key="teacher", style={"color": GREY, "ls": (0, (6, 3))}),
-    Layer("floor", "across", key="canned answer", style={"color": GREY, "ls": (0, (1, 2))}),
+    Layer("floor", "across", key="dummy answer", style={"color": GREY, "ls": (0, (1, 2))}),
     Layer("guide", "line", key="∝ samples",
           style={"color": GREY, "ls": (0, (1, 2)), "marker": ""}),
     Layer("run", "points", style={"ms": 2.2, "mew": 0, "alpha": 0.4}),
@@ -123,8 +123,9 @@ def _line_rows(line: Line, column: str, x: str, log: bool, start: bool) -> Rows:
         rows.append({**at, "kind": "mean", **values})
         if len(cell) > 1:
             pairs = zip(cell["x"], cell["y"], strict=True)
-            rows += [{**at, "kind": "run", "x": float(a), "y": float(b), "runs": 1}
-                     for a, b in pairs]  # fmt: skip
+            rows += [
+                {**at, "kind": "run", "x": float(a), "y": float(b), "runs": 1} for a, b in pairs
+            ]
     if rows and start and has_values(line.before, column):
         values = {"y": float(pd.to_numeric(line.before[column]).mean()), "runs": len(line.before)}
         at = {"panel": column, "label": line.student, "student": line.student}
@@ -158,6 +159,6 @@ def _reference_rows(lines: list[Line], panel: Panel, references: Mapping[str, An
             rows.append({"panel": panel.column, "kind": "teacher", "label": label, "y": float(y)})
     floor = (references.get("floor") or {}).get(panel.floor) if panel.floor else None
     if floor is not None:
-        place = {"panel": panel.column, "kind": "floor", "label": "canned answer"}
+        place = {"panel": panel.column, "kind": "floor", "label": "dummy answer"}
         rows.append({**place, "y": float(floor)})
     return rows

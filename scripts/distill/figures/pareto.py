@@ -43,8 +43,10 @@ def numbers(inputs: Inputs) -> Rows:
             value = (1000 / speed if speed else None) if name == "ms_per_token" else facts.get(name)
             loss = facts.get(measure)
             if value and loss and teacher in known:
-                out.append({"row": measure, "column": name, "kind": "teacher", "label": teacher}
-                           | {"x": float(value), "y": float(loss)})  # fmt: skip
+                out.append(
+                    {"row": measure, "column": name, "kind": "teacher", "label": teacher}
+                    | {"x": float(value), "y": float(loss)}
+                )
     source = "estimated" if estimated_share(rows) > 0 else "measured"
     for suffix, text in TOTALS.items():
         out += _cells_and_front(rows, f"total_kwh{suffix}", measure, f"{source} kWh, {text}")
@@ -82,8 +84,9 @@ def _cells_and_front(rows: pd.DataFrame, name: str, measure: str, column: str) -
             | {"x": x, "y": y, "runs": len(cell), "mark": f"{size:.0f}"}
         )
     for x, y in front(points):
-        out.append({"row": measure, "column": column, "kind": "front", "label": "front"}
-                   | {"x": x, "y": y})  # fmt: skip
+        out.append(
+            {"row": measure, "column": column, "kind": "front", "label": "front"} | {"x": x, "y": y}
+        )
     return out
 
 

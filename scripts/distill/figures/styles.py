@@ -88,7 +88,7 @@ class Looks:
         if figure.sequential:
             self.colours.sort(key=float)
         self.shapes = [shape for shape in distinct(rows[figure.shape]) if shape]
-        # What only colour would distinguish gets markers and dashes of its own.
+        # Looks that differ only by colour also get separate markers and dashes.
         self.one_name = len(self.shapes) <= 1 or figure.shape == figure.colour
         self.drawn = [x for x in self.colours if x in set(rows[figure.colour])]
         self.draws = {layer.draw for layer in layers}
@@ -121,8 +121,9 @@ class Looks:
         names = {name: self._text(name) for name in self.drawn}
         if self.one_name and self.shapes != self.drawn and len(names) == len(self.shapes) == 1:
             names = {name: f"{text} · {self._text(self.shapes[0])}" for name, text in names.items()}
-        out = [self._entry(text, self.look(name, None), self.one_name)
-               for name, text in names.items()]  # fmt: skip
+        out = [
+            self._entry(text, self.look(name, None), self.one_name) for name, text in names.items()
+        ]
         if not self.one_name:
             out += [self._entry(self._text(x), self.look(None, x), True) for x in self.shapes]
         for layer in self.figure.layers:

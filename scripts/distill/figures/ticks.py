@@ -15,6 +15,8 @@ from matplotlib.ticker import (
     NullLocator,
 )
 
+from distill.core.quantities import power_of_ten
+
 MOST = 6
 """Most labelled ticks of an axis."""
 STEPS = [1, 2, 2.5, 5, 10]
@@ -24,9 +26,8 @@ def tick_text(value: float) -> str:
     """Write a tick without trailing zeros: 12 k, 3.5 M, 2·10¹²."""
     if abs(value) >= 1e9 or 0 < abs(value) < 1e-3:
         mantissa, power = f"{value:.{2 if abs(value) >= 1 else 3}e}".split("e")
-        raised = str(int(power)).translate(str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻"))
-        mantissa = mantissa.rstrip("0").rstrip(".")
-        return f"10{raised}" if mantissa == "1" else f"{mantissa}·10{raised}"
+        mantissa, raised = mantissa.rstrip("0").rstrip("."), power_of_ten(int(power))
+        return raised if mantissa == "1" else f"{mantissa}·{raised}"
     for unit, name in ((1e6, "M"), (1e3, "k")):
         if abs(value) >= max(unit, 1e4):
             return f"{value / unit:,g} {name}"

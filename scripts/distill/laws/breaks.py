@@ -15,7 +15,7 @@ from distill.laws.choice import Fitted, Fitter, Settings, fit_points, too_rich
 from distill.laws.fitting import TOGETHER, descend
 from distill.laws.intervals import coefficients, shared_data
 from distill.laws.law import Array, Inputs, Law
-from distill.laws.points import Points, rungs
+from distill.laws.points import Points, size_steps
 
 
 @dataclass(frozen=True)
@@ -67,18 +67,18 @@ def break_test(
     Returns:
         The test, or why it cannot be made.
     """
-    _, ranks = rungs(points, broken.inputs)
+    _, ranks = size_steps(points, broken.inputs)
     top = int(ranks.max())
     below, largest = points.where(ranks < top), points.where(ranks == top)
     for name, part in (("the runs", points), ("the runs below the largest size step", below)):
         if (reason := too_rich(broken, part)) is not None:
             return f"of {name}, {reason}"
-    whole = fitter(smooth, points, settings)
-    starts = _broken_starts(broken, whole, points)
+    smooth_fit = fitter(smooth, points, settings)
+    starts = _broken_starts(broken, smooth_fit, points)
     full = fit_points(broken, points, settings, starts)
-    centre = whole.fit.centre
+    centre = smooth_fit.fit.centre
     candidates = [
-        (smooth, whole.fit.theta[None, :], whole.fit.bounds),
+        (smooth, smooth_fit.fit.theta[None, :], smooth_fit.fit.bounds),
         (broken, starts, full.fit.bounds),
     ]
     inner = [law.centred(below.values, centre) for law, _, _ in candidates]
@@ -94,12 +94,12 @@ def break_test(
 
     errors = misses(np.log(points.target)[None, :])
     gain = float(_gain(*errors)[0])
-    log_mean, rng = whole.log_prediction(points)[0], np.random.default_rng(settings.seed)
+    log_mean, rng = smooth_fit.log_prediction(points)[0], np.random.default_rng(settings.seed)
     larger, replicates = 0, settings.replicates
     for first in range(0, replicates, TOGETHER):
-        simulated = log_mean + _noise(points, whole, min(TOGETHER, replicates - first), rng)
+        simulated = log_mean + _noise(points, smooth_fit, min(TOGETHER, replicates - first), rng)
         larger += int((_gain(*misses(simulated)) >= gain).sum())
-    values = coefficients(broken, full.fit, full.found)
+    values = coefficients(broken, full.fit, full.uncertainty)
     place, steeper = (
         {end: values[name][end] for end in ("value", "low", "high")} for name in ("N_c", "delta")
     )
@@ -130,7 +130,7 @@ def _noise(points: Points, fitted: Fitted, replicates: int, rng: np.random.Gener
 
     Runs of one draw and size share all of the latter, so it is drawn per such cell.
     """
-    variances = fitted.found.variances
+    variances = fitted.uncertainty.variances
     noise = np.sqrt(variances[0]) * rng.normal(size=(replicates, len(points)))
     if points.draw is None:
         return noise

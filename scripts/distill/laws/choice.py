@@ -1,8 +1,7 @@
-"""Choose among laws on one size step, judge the winner on the next, refit on everything.
+"""Choose among laws on one size step, evaluate the winner on the next, refit to all runs.
 
-The most expensive step (`rung`) of the held-out axis is used once, by the winner and by the
-log-linear line through the last two sizes, without which a small error would look like an
-achievement.
+The largest size step of the held-out axis is used once, by the winner and by the baseline, a
+log-linear line through the last two sizes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +29,7 @@ from distill.laws.points import (
     levels,
     log_linear,
     record_range,
-    rungs,
+    size_steps,
 )
 from distill.stats.intervals import LEVEL
 
@@ -80,7 +79,7 @@ class Standing:
     Attributes:
         choice: How the winner was chosen (`choose`).
         best: Whether it is the law chosen for its group.
-        holdout: How it was judged (`judge`); None where it was not.
+        holdout: Its evaluation (`evaluate_holdout`); None without one.
     """
 
     choice: Mapping[str, Any]
@@ -94,7 +93,7 @@ class Fitted:
 
     law: Law
     fit: Fit
-    found: Uncertainty
+    uncertainty: Uncertainty
     seconds: float = 0.0
 
     def log_prediction(self, points: Points) -> tuple[Array, Array]:
@@ -123,8 +122,8 @@ def fit_points(
     sharing = None
     if points.draw is not None:
         sharing = shared_data(points.values["tokens"], points.teacher, points.draw)
-    found = uncertainty(fit, points.stderr, sharing, settings.huber_delta)
-    return Fitted(law, fit, found, fit.seconds)
+    error = uncertainty(fit, points.stderr, sharing, settings.huber_delta)
+    return Fitted(law, fit, error, fit.seconds)
 
 
 def lacks(law: Law, points: Points) -> str | None:
@@ -136,9 +135,13 @@ def lacks(law: Law, points: Points) -> str | None:
         factor = float(values.max() / values.min()) if count else 0.0
         if count < need.least or factor < need.span:
             return need.why.format(
-                least=need.least, span=need.span, count=count, factor=factor,
-                are="is" if count == 1 else "are", value=float(np.median(values)),
-            )  # fmt: skip
+                least=need.least,
+                span=need.span,
+                count=count,
+                factor=factor,
+                are="is" if count == 1 else "are",
+                value=float(np.median(values)),
+            )
     return None
 
 
@@ -172,7 +175,7 @@ def choose(
 ) -> tuple[int, dict[str, Any], list[Fitted]]:
     """Fit all laws to all points and say which is best.
 
-    Laws compete on the second most expensive rung, fitted to all below it; a richer law must beat a
+    Laws compete on the second largest size step, fitted to all below it; a richer law must beat a
     simpler one by more than the noise of the runs there. Where none has enough cells, the lowest
     AICc wins.
 
@@ -183,11 +186,11 @@ def choose(
         fitter: Fits a law.
 
     Returns:
-        The winner's place in `laws`; how it was chosen: by, axis, rung, errors (mean relative error
-        per law and of the log-linear line); and the fits to all points.
+        The winner's place in `laws`; how it was chosen: by, axis, rung (size step), errors
+        (mean relative error per law and of the log-linear line); and the fits to all points.
     """
     everything = [fitter(law, points, settings) for law in laws]
-    axis, ranks = rungs(points, _widest(laws))
+    axis, ranks = size_steps(points, _widest(laws))
     record: dict[str, Any] = {"by": "aicc", "axis": axis, "rung": None, "errors": {}}
     if ranks.max() >= 2:
         rung = int(ranks.max()) - 1
@@ -197,7 +200,7 @@ def choose(
             if too_rich(law, below) is None:
                 fitted = fitter(law, below, settings)
                 errors[place] = _error(fitted.log_prediction(there)[0], there)
-                noise[place] = fitted.found.run_sd / np.sqrt(len(there))
+                noise[place] = fitted.uncertainty.run_sd / np.sqrt(len(there))
         if np.isfinite(errors).any():
             record["by"], record["rung"] = "rung", rung
             for law, error in zip(laws, errors, strict=True):
@@ -219,7 +222,7 @@ def _named(winner: int, laws: Sequence[Law], record: dict[str, Any]) -> int:
 
 
 def _simplest(laws: Sequence[Law], errors: Array, noise: Array) -> int:
-    """The law with the least error, or a simpler one that runs' noise does not tell from it."""
+    """The law with the least error, or a simpler one within the noise of it."""
     least = int(np.argmin(errors))
     order = sorted(range(len(laws)), key=lambda place: (len(laws[place].parameters), errors[place]))
     return next(p for p in order if errors[p] <= errors[least] + noise[least])
@@ -234,31 +237,31 @@ def _error(log: Array, points: Points) -> float:
     return float(np.abs(np.exp(log) / points.target - 1).mean())
 
 
-def judge(
+def evaluate_holdout(
     law: Law, laws: Sequence[Law], points: Points, settings: Settings, fitter: Fitter = fit_points
 ) -> dict[str, Any] | None:
-    """How well a law, fitted to all but the most expensive rung, predicts that rung.
+    """How well a law, fitted to all but the largest size step, predicts that step.
 
     Intervals are of a new run measured on the same test set.
 
     Args:
-        law: The law to judge.
+        law: The law to evaluate.
         laws: All that competed (they fix the axis).
         points: All points.
         settings: How to fit.
         fitter: Fits a law.
 
     Returns:
-        The record `holdout`, None where the law is not determined without that rung.
+        The record `holdout`, None where the law is not determined without that step.
     """
-    axis, ranks = rungs(points, _widest(laws))
+    axis, ranks = size_steps(points, _widest(laws))
     top = int(ranks.max())
     below, there = points.where(ranks < top), points.where(ranks == top)
     if top < 1 or too_rich(law, below) is not None:
         return None
     fitted = fitter(law, below, settings)
     log, gradient = fitted.log_prediction(there)
-    _, half = half_widths(gradient, fitted.found, test_set=False)
+    _, half = half_widths(gradient, fitted.uncertainty, test_set=False)
     low, high = np.exp(log - half), np.exp(log + half)
     value, target = np.exp(log), there.target
     errors = np.abs(value / target - 1)
@@ -305,8 +308,8 @@ def record_law(
     fitted: Fitted, group: Group, standing: Standing, settings: Settings
 ) -> dict[str, Any]:
     """The law's record in laws.json."""
-    law, fit, found, points = fitted.law, fitted.fit, fitted.found, group.points
-    values = coefficients(law, fit, found)
+    law, fit, error, points = fitted.law, fitted.fit, fitted.uncertainty, group.points
+    values = coefficients(law, fit, error)
     residual = float(np.sqrt((fit.residuals**2).mean()))
     return {
         "name": law.name,
@@ -341,7 +344,7 @@ def record_law(
             "tokens": "unique training tokens",
             "held_out_error": "see holdout",
         },
-        "state": state_of(fit, found),
+        "state": state_of(fit, error),
     }
 
 
@@ -353,7 +356,7 @@ def warnings(
     Args:
         fitted: The law.
         group: The runs.
-        standing: How it was chosen and judged.
+        standing: How it was chosen and evaluated.
         values: Its `coefficients`.
     """
     law, points, out = fitted.law, group.points, []
@@ -372,21 +375,21 @@ def warnings(
                     f"is made below {SIZE_RANGE:.0f}"
                 )
     if choice["by"] == "aicc" and len(choice["errors"]) > 1:
-        out.append("too few rungs to let laws compete on one: chosen by AICc")
+        out.append("too few size steps to compare laws on one: chosen by AICc")
     errors = choice["errors"]
-    line, own = errors.get("log_linear"), errors.get(law.name)
-    if line is not None and own is not None and line < own:
+    line_error, law_error = errors.get("log_linear"), errors.get(law.name)
+    if line_error is not None and law_error is not None and line_error < law_error:
         out.append(
-            "on the second-largest budget the log-linear line through the last two sizes "
-            f"was better ({line:.2%} against {own:.2%})"
+            "on the second largest size step the log-linear line through the last two sizes "
+            f"was better ({line_error:.2%} against {law_error:.2%})"
         )
     if choice["chosen"] != law.name:
-        out.append(f"{choice['chosen']} was chosen instead; it alone is evaluated on the largest budget")
+        out.append(f"{choice['chosen']} was chosen instead; only that law is evaluated")
     elif holdout is None:
-        out.append("not evaluated: too few cells without the largest budget")
+        out.append("not evaluated: too few cells without the largest size step")
     elif holdout["skill_vs_loglinear"] is not None and holdout["skill_vs_loglinear"] <= 0:
         out.append(
-            "on the largest budget it predicted no better than the log-linear line through "
+            "on the largest size step it predicted no better than the log-linear line through "
             "the last two sizes"
         )
     excess = lack_of_fit(fitted, points)
@@ -397,7 +400,9 @@ def warnings(
         )
     if points.draw is not None:
         if len(np.unique(points.draw)) < 2:
-            out.append("one draw only: noise between draws and the curve's shape are confounded")
+            out.append(
+                "one draw only: noise between draws cannot be separated from the curve's shape"
+            )
         if group.target == "gap" or points.stderr is None:
             out.append(
                 "the test set's sampling noise of this target is not known: intervals are for "
@@ -405,9 +410,10 @@ def warnings(
             )
     if law.note:
         out.append(law.note)
-    if fitted.found.df < 5:
+    if fitted.uncertainty.df < 5:
         out.append(
-            f"{fitted.found.df:.1f} degrees of freedom: intervals are wide and rest on few points"
+            f"{fitted.uncertainty.df:.1f} degrees of freedom: intervals are wide and rest on "
+            "few points"
         )
     return out
 

@@ -1,6 +1,6 @@
-"""Laws of groups that learned from different text, fitted to one score for all.
+"""Laws of groups trained on different text, fitted to one score for all.
 
-A teacher's own text favours those who learned from it, so distilled students and students from
+A teacher's own text favours students trained on it, so distilled students and students from
 scratch, and curated and raw data, are compared on the fixed reference text where there is one.
 """
 
@@ -126,6 +126,6 @@ def _fit(
         "formula": law.formula,
         "points": len(points),
         "range": record_range(points, law.inputs),
-        "coefficients": coefficients(law, fitted.fit, fitted.found),
-        "state": state_of(fitted.fit, fitted.found),
+        "coefficients": coefficients(law, fitted.fit, fitted.uncertainty),
+        "state": state_of(fitted.fit, fitted.uncertainty),
     }

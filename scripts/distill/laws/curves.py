@@ -1,7 +1,7 @@
 """Fitted laws as curves that can be compared: differences with intervals, groups, and words.
 
-Two laws of one study are compared by the delta method. Their runs are taken as independent, which
-is on the safe side where both learned the same draws of the data; the test set, which all share,
+Two laws of one study are compared by the delta method. Their runs are assumed to be independent,
+which is conservative if both used the same draws of the data; the test set, which all share,
 moves both laws together, so only the difference of its two shifts counts.
 """
 
@@ -33,14 +33,14 @@ class Curve:
         law: Which.
         theta: Internal parameters, shape (P,).
         centre: Mean logs of its inputs.
-        found: Its uncertainty.
+        uncertainty: Its uncertainty.
         range: Lowest and highest value of each input that was fitted.
     """
 
     law: Law
     theta: Array
     centre: Mapping[str, float]
-    found: Uncertainty
+    uncertainty: Uncertainty
     range: Mapping[str, Sequence[float]]
 
     def log(self, inputs: Mapping[str, Any]) -> tuple[Array, Array]:
@@ -51,12 +51,14 @@ class Curve:
     def samples(self, count: int, seed: int) -> Array:
         """Internal parameters drawn from their multivariate t distribution, shape (count, P)."""
         rng = np.random.default_rng(seed)
-        found = self.found
-        covariance = found.variances[0] * found.by_run + found.variances[1] * found.by_draw
+        uncertain = self.uncertainty
+        covariance = (
+            uncertain.variances[0] * uncertain.by_run + uncertain.variances[1] * uncertain.by_draw
+        )
         values, axes = np.linalg.eigh((covariance + covariance.T) / 2)
         noise = rng.normal(size=(count, len(values))) * np.sqrt(np.maximum(values, 0.0)) @ axes.T
-        noise *= np.sqrt(found.df / rng.chisquare(found.df, size=(count, 1)))
-        return self.theta + noise + rng.normal(size=(count, 1)) * found.shift
+        noise *= np.sqrt(uncertain.df / rng.chisquare(uncertain.df, size=(count, 1)))
+        return self.theta + noise + rng.normal(size=(count, 1)) * uncertain.shift
 
 
 def curve_of(law: FittedLaw) -> Curve:
@@ -93,10 +95,12 @@ def differences(
 
 def _spread(curve: Curve, rows: Array) -> tuple[Array, Array, Array]:
     """Variance, its own variance, and shift by the test set, of linear functions of parameters."""
-    found = curve.found
-    parts = np.stack([((rows @ base) * rows).sum(axis=1) for base in (found.by_run, found.by_draw)])
-    doubt = np.einsum("im,ij,jm->m", parts, found.doubt, parts)
-    return found.variances @ parts, doubt, rows @ found.shift
+    uncertain = curve.uncertainty
+    parts = np.stack(
+        [((rows @ base) * rows).sum(axis=1) for base in (uncertain.by_run, uncertain.by_draw)]
+    )
+    doubt = np.einsum("im,ij,jm->m", parts, uncertain.doubt, parts)
+    return uncertain.variances @ parts, doubt, rows @ uncertain.shift
 
 
 def coefficient_difference(first: Curve, second: Curve, name: str) -> Estimate:
@@ -123,9 +127,9 @@ def grid_laws(
     """Per group, the smooth law over size whose exponents are reported.
 
     A law of size and data before one of size alone; among those the best, else the first of
-    `FORMS`. A law that knows repeats counts only where it is the best.
+    `FORMS`. A law with repeats counts only if it is the best.
     """
-    found: dict[tuple[str, ...], FittedLaw] = {}
+    chosen: dict[tuple[str, ...], FittedLaw] = {}
     for law in laws:
         if (
             law.target != target
@@ -136,9 +140,9 @@ def grid_laws(
         ):
             continue
         key = group_of(law)
-        if key not in found or _rank(law) > _rank(found[key]):
-            found[key] = law
-    return found
+        if key not in chosen or _rank(law) > _rank(chosen[key]):
+            chosen[key] = law
+    return chosen
 
 
 def _rank(law: FittedLaw) -> tuple[bool, bool, int]:
@@ -147,12 +151,17 @@ def _rank(law: FittedLaw) -> tuple[bool, bool, int]:
 
 
 def label_of(selected: Mapping[str, Any]) -> str:
-    """Name a group of runs, by what of its keys says something."""
+    """Name a group of runs by its non-empty keys."""
     parts = []
     for key, pattern in (
-        ("student", "student {}"), ("method", "{}"), ("cache", "cache {}"), ("init", "{} start"),
-        ("curation", "curation {}"), ("group", "{}"), ("teacher", "teacher {}"),
-    ):  # fmt: skip
+        ("student", "student {}"),
+        ("method", "{}"),
+        ("cache", "cache {}"),
+        ("init", "{} start"),
+        ("curation", "curation {}"),
+        ("group", "{}"),
+        ("teacher", "teacher {}"),
+    ):
         value = selected.get(key)
         if value is not None and str(value) not in NO_NAMES:
             parts.append(pattern.format(value))

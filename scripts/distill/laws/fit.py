@@ -16,8 +16,8 @@ from distill.laws.choice import (
     Settings,
     Standing,
     choose,
+    evaluate_holdout,
     fit_points,
-    judge,
     lacks,
     record_law,
     too_rich,
@@ -46,7 +46,7 @@ def fit_laws(
     Returns:
         schema; laws (records) and refused (records), in the table's order of groups. The record of
         a chosen law of the loss has `pilots` (`pilot_ladder`), that of the smooth law of size and
-        data `break_test`. `common_text`: laws of groups that learned from different text, fitted to
+        data `break_test`. `common_text`: laws of groups trained on different text, fitted to
         one score for all (`fit_on_common_text`).
     """
     fitting = Fitting(table.reset_index(drop=True), settings or Settings())
@@ -134,7 +134,7 @@ class Fitting:
         alone = self._at_level(
             group, "tokens", level, "other tokens than the largest number with most sizes"
         )
-        # What a broken law lacks was said of the law of size and data.
+        # The law of size and data already recorded what a broken law lacks.
         able = [law for law in laws if law.plain or not lacks(law, alone.points)]
         self._compete(alone, able, best)
 
@@ -151,16 +151,18 @@ class Fitting:
             if self.settings.shared and target == "loss":
                 for law in laws:
                     self._refuse(
-                        law, group, "each teacher's students are scored on its own text, whose "
+                        law,
+                        group,
+                        "each teacher's students are scored on its own text, whose "
                         "entropy differs: only the gap compares across teachers",
-                    )  # fmt: skip
+                    )
                 continue
             self._compete(group, laws, best=True)
 
     def fit_pilots(self) -> None:
         """Refit chosen laws of the loss to growing prefixes of their runs.
 
-        One law answers for a group: over all parameters, else of each student.
+        A group has one pilot law: over all parameters, else one per student.
         """
         joint = [
             one["selected"] for one, _, _ in self._chosen if one["selected"]["size"] == "params"
@@ -194,8 +196,8 @@ class Fitting:
         for row in rows.index[again.to_numpy() & keep]:
             reasons[row] = "the same run stands in an earlier row"
         points = points_of(rows, target, size, self.settings.shared)
-        kept = points.where(np.array([row not in reasons for row in rows.index], dtype=bool))
-        return Group(kept, target, selected, [self._dropped(*item) for item in reasons.items()])
+        usable = points.where(np.array([row not in reasons for row in rows.index], dtype=bool))
+        return Group(usable, target, selected, [self._dropped(*item) for item in reasons.items()])
 
     def _dropped(self, row: int, reason: str) -> dict[str, Any]:
         values = self.table.loc[row]
@@ -216,7 +218,7 @@ class Fitting:
         return replace(group, points=group.points.where(keep), dropped=[*group.dropped, *dropped])
 
     def _with_and_without_repeats(self, group: Group, over: str) -> tuple[bool, Group]:
-        """Laws that know repeats, on all runs; then the others, at the commonest epochs.
+        """Laws with repeats, on all runs; then the others, at the commonest epochs.
 
         Returns:
             Whether a law was fitted, and the runs at the commonest epochs.
@@ -232,7 +234,7 @@ class Fitting:
         return fitted or plain, group
 
     def _refuse(self, law: Law, group: Group, reason: str | None) -> None:
-        """Record a refusal; that of a limit of another law is the other's."""
+        """Record a refusal; the refusal of a special case is that of the general law."""
         if not law.limit_of:
             self.refused.append(
                 {
@@ -244,7 +246,7 @@ class Fitting:
             )
 
     def _compete(self, group: Group, laws: Sequence[Law], best: bool) -> bool:
-        """Fit the laws that the points determine, choose, judge and record them.
+        """Fit the laws that the points determine, choose, evaluate and record them.
 
         Args:
             group: The runs.
@@ -268,16 +270,22 @@ class Fitting:
             if (reason := too_rich(law, points)) is not None:
                 able.remove(law)
                 self.refused.append(
-                    {"name": law.name, "target": group.target, "selected": dict(group.selected),
-                     "reason": reason}
-                )  # fmt: skip
+                    {
+                        "name": law.name,
+                        "target": group.target,
+                        "selected": dict(group.selected),
+                        "reason": reason,
+                    }
+                )
         if not able:
             return False
         winner, choice, fits = choose(able, points, self.settings, fitter)
         for place, fitted in enumerate(fits):
             won = place == winner
-            # The largest size step is the winner's alone: a second look would make it a choice.
-            held = judge(fitted.law, able, points, self.settings, fitter) if won else None
+            # Only the winner is evaluated on the largest step: else the step would select a law.
+            held = (
+                evaluate_holdout(fitted.law, able, points, self.settings, fitter) if won else None
+            )
             standing = Standing(choice, best and won, held)
             self._record(fitted, group, standing)
         return True

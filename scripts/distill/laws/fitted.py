@@ -47,8 +47,8 @@ class FittedLaw:
         known = LAWS.get(self.target, {})
         if self.name not in known:
             raise UserError(
-                f"laws.json holds the law {self.name!r} for {self.target!r}, unknown here; "
-                "fit the laws again with this version"
+                f"laws.json holds the law {self.name!r} for {self.target!r}, which this "
+                "version does not know; fit the laws again"
             )
         self.law: Law = known[self.name]
         self.inputs: tuple[str, ...] = self.law.inputs
@@ -67,19 +67,19 @@ class FittedLaw:
         Raises:
             UserError: An input is missing or not positive and finite.
         """
-        given = {}
+        checked = {}
         for name in self.inputs:
             if name not in inputs:
                 raise UserError(f"the law {self.name} needs {name}; give it")
             values = np.asarray(inputs[name], dtype=np.float64)
             if not (np.isfinite(values) & (values > 0)).all():
                 raise UserError(f"{name} must be positive and finite for the law {self.name}")
-            given[name] = values
+            checked[name] = values
         state = self.record["state"]
-        x = self.law.centred(given, state["centre"])
+        x = self.law.centred(checked, state["centre"])
         log, gradient = self.law.curve(np.array(state["theta"], dtype=np.float64), x)
         curve, run = half_widths(gradient, uncertainty_of(state), state["level"], test_set)
-        # Far outside the fitted range a width may overflow: then the end is infinite, and honest.
+        # Far outside the fitted range a width may overflow: then that end is infinite.
         with np.errstate(over="ignore"):
             return Predictions(
                 value=np.exp(log),

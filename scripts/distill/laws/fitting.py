@@ -1,8 +1,8 @@
 """Fit a law: the sum of Huber losses of log residuals, minimised by L-BFGS-B from many starts.
 
-All starts first go down together by damped Gauss-Newton steps (Levenberg-Marquardt, vectorised over
-starts), on a wider Huber loss that is smooth near the minimum; L-BFGS-B takes the best of them to
-the end.
+All starts first descend together by damped Gauss-Newton steps (Levenberg-Marquardt, vectorised over
+starts), on a wider Huber loss that is smooth near the minimum; L-BFGS-B refines the best of
+them.
 
 Hoffmann et al. 2022, approach 3. The sum, not the mean: with the mean, tolerances stop the search
 early (Besiroglu et al. 2024, Chinchilla scaling: a replication attempt).
@@ -157,9 +157,9 @@ def fit_law(
             points[:, :held] = fixed
             points = np.unique(points, axis=0)
         rough, wide = points, max(delta, _WIDE_DELTA)
-        for steps, kept in zip(_STEPS, (_KEPT, POLISHED), strict=True):
+        for steps, survivors in zip(_STEPS, (_KEPT, POLISHED), strict=True):
             rough, cost = descend(law, x, y, rough, box, wide, steps, held)
-            rough = rough[np.argsort(cost, kind="stable")[:kept]]
+            rough = rough[np.argsort(cost, kind="stable")[:survivors]]
         candidates = list(rough)
     else:
         points = np.atleast_2d(initial)
@@ -185,9 +185,15 @@ def fit_law(
 
 
 def descend(
-    law: Law, x: Inputs, y: Array, points: Array, box: Array, delta: float, steps: int,
+    law: Law,
+    x: Inputs,
+    y: Array,
+    points: Array,
+    box: Array,
+    delta: float,
+    steps: int,
     held: int = 0,
-) -> tuple[Array, Array]:  # fmt: skip
+) -> tuple[Array, Array]:
     """Take all `points` down together, each with its own damping.
 
     Args:
@@ -252,7 +258,7 @@ def _search(
         return float(value), gradient @ pull / delta
 
     with np.errstate(over="ignore", invalid="ignore"):
-        found = minimize(
+        minimum = minimize(
             objective,
             start,
             jac=True,
@@ -260,4 +266,4 @@ def _search(
             bounds=box,
             options={"maxiter": steps, "maxfun": 2 * steps, "ftol": ftol, "gtol": 1e-8},
         )
-    return np.asarray(found.x, dtype=np.float64)
+    return np.asarray(minimum.x, dtype=np.float64)

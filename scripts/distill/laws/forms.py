@@ -1,6 +1,9 @@
 """Every scaling law: its terms, with derivatives, and one entry of `FORMS` that states its needs.
 
-docs/contribute/add_a_law.md shows how to add one.
+A term is a function of p, its internal parameters (..., P, 1), and x, the centred log inputs
+(epochs plain), shape (n,) each. It returns its log, shape (..., n), and the log's derivatives by
+its parameters.
+docs/contribute/add_a_law.md shows how to add a law.
 """
 
 from collections.abc import Sequence
@@ -15,7 +18,7 @@ BREAK_WIDTH = 0.2
 
 
 def floor(p: Array, x: Inputs) -> tuple[Array, list[Array]]:
-    """A constant: what no size and no data removes."""
+    """A constant: the irreducible part."""
     one = np.ones_like(next(iter(x.values())))
     return p[..., 0, :] * one, [one]
 
@@ -44,7 +47,7 @@ def broken_size(p: Array, x: Inputs) -> tuple[Array, list[Array]]:
 
 
 def repeated_data(p: Array, x: Inputs) -> tuple[Array, list[Array]]:
-    """A power of D', what repeated tokens are worth in unique ones."""
+    """A power of D', repeated tokens in equivalent unique tokens."""
     beta, rate = np.exp(p[..., 1, :]), np.exp(p[..., 2, :])
     repeats = x["epochs"] - 1.0
     left = np.exp(-repeats / rate)
@@ -97,7 +100,7 @@ def _teacher(p: Array, x: Inputs) -> tuple[Array, list[Array]]:
 
 
 def _distilled(reduced: bool) -> Term:
-    """What the student adds to the teacher's loss, Busbridge et al. 2025, Eq. 8.
+    """The student's excess over the teacher's loss, Busbridge et al. 2025, Eq. 8.
 
     The supervised law's six coefficients come first, then c0, the bracket's and the joined term's.
     """
@@ -243,22 +246,29 @@ SUPERVISED = Form(
 """Loss of a student trained without a teacher, the first stage of the distillation law."""
 
 _SIZES = Levels(
-    "params", 3, "a law over size wants at least {least} sizes over a factor of {span:g}; there "
-    "are {count} over a factor of {factor:.3g}", span=1.5,
-)  # fmt: skip
+    "params",
+    3,
+    "a law over size needs at least {least} sizes over a factor of {span:g}; there "
+    "are {count} over a factor of {factor:.3g}",
+    span=1.5,
+)
 _BREAK_SIZES = Levels(
-    "params", 6, "a break in size wants at least {least} sizes; there are {count}"
+    "params", 6, "a break in size needs at least {least} sizes; there are {count}"
 )
 _EPOCHS = Levels(
-    "epochs", 2, "R* cannot be determined: all runs have the same epochs ({value:.3g}); vary epochs at "
-    "equal unique tokens",
-)  # fmt: skip
+    "epochs",
+    2,
+    "R* is not identifiable: all runs have the same epochs ({value:.3g}); vary epochs at equal "
+    "unique tokens",
+)
 _TEACHER_SIZES = Levels(
-    "teacher_params", 3, "gamma wants at least {least} sizes of teacher, with fewer it merges into "
+    "teacher_params",
+    3,
+    "gamma needs at least {least} sizes of teacher, with fewer it merges into "
     "alpha; there {are} {count}",
-)  # fmt: skip
+)
 _TEACHER_LOSSES = Levels(
-    "teacher_loss", 3, "c0 and f1 want at least {least} teachers of different loss"
+    "teacher_loss", 3, "c0 and f1 need at least {least} teachers of different loss"
 )
 _PRETRAINED = ("cut", "pretrained", "")
 """Initialisations that know something before training; a user's own table may not say."""
@@ -367,10 +377,13 @@ def _distillation(reduced: bool, target: str) -> Law:
             Parameter("f1", "exponent", (0.1, 0.3), 0.005, 20.0),
         )
     parameters = (*first, c0, *bracket, *_JOINED)
-    own = "exp(-kappa (L_T/L~_S)^(1/f1))" if reduced else "[1 + (L_T/(L~_S d1))^(1/f1)]^(-c1 f1)"
+    student_factor = (
+        "exp(-kappa (L_T/L~_S)^(1/f1))" if reduced else "[1 + (L_T/(L~_S d1))^(1/f1)]^(-c1 f1)"
+    )
     formula = (
-        f"{'L_T + ' if target == 'loss' else ''}L_T^(-c0) {own} (A/N^alpha + B/D^beta)^gamma, "
-        "L~_S = E + (A/N^alpha + B/D^beta)^gamma of the supervised runs"
+        f"{'L_T + ' if target == 'loss' else ''}L_T^(-c0) {student_factor} "
+        "(A/N^alpha + B/D^beta)^gamma, L~_S = E + (A/N^alpha + B/D^beta)^gamma of the "
+        "supervised runs"
     )
     terms: tuple[tuple[Term, int], ...] = ((_distilled(reduced), len(parameters)),)
     return Law(
@@ -412,7 +425,7 @@ LAWS["loss"]["supervised"] = SUPERVISED
 
 
 def laws_over(target: str, *over: Over) -> list[Law]:
-    """The laws of a target that span such runs, in the order of `FORMS`."""
+    """The laws of a target over `over`, in the order of `FORMS`."""
     return [law for law in LAWS[target].values() if law.over in over]
 
 

@@ -1,6 +1,6 @@
 """Intervals of a fitted law: coefficients, mean curve and new runs.
 
-Delta method with t quantiles. Three sources of error are told apart:
+Delta method with t quantiles. Three sources of error are distinguished:
 
 - noise of a single run (its seed), independent between runs;
 - noise of a draw: runs of one draw were trained on prefixes of one permutation, so they share it,
@@ -31,7 +31,7 @@ _AMPLITUDE_FACTOR = 100.0
 
 @dataclass(frozen=True)
 class Uncertainty:
-    """What prediction with intervals needs beside the coefficients.
+    """Covariances and variances that intervals need in addition to the coefficients.
 
     Attributes:
         by_run: Covariance of internal parameters per unit of variance of single runs, (P, P).
@@ -110,10 +110,10 @@ def uncertainty(
     scale = np.linalg.norm(fit.jacobian, axis=0)
     scale = np.where(scale > 0, scale, 1.0)
     left, singular, right = np.linalg.svd(fit.jacobian / scale, full_matrices=False)
-    # A direction that the points do not see at all keeps a huge variance, not none.
+    # A direction that the points do not determine keeps a huge variance, not 0.
     singular = np.maximum(singular, 1e-7 * singular[0])
     hat = (right.T / singular) @ left.T / scale[:, None]
-    # What of the residuals no parameter can take up: the same noise whichever estimate was used.
+    # Residuals outside the parameters' span: the same noise for either estimate.
     free = fit.residuals - left @ (left.T @ fit.residuals)
     variances, doubt = _variances(free, left, sharing)
     inflation = huber_inflation(delta / np.sqrt(variances.sum()))
@@ -134,15 +134,15 @@ _SHARES = np.linspace(0.0, 0.95, 20)
 """Shares of the draw in a run's variance."""
 _PRIOR = 3.0
 """A share s weighs (1 - s)^3 beforehand. Simulated intervals of a nominal .90 covered .96 with
-equal weights, .84 with the likeliest share alone, .91 to .92 so."""
+equal weights, .84 with the most likely share alone, .91 to .92 so."""
 _LEAST_VARIANCE = 1e-20
 
 
 def _shared_directions(sharing: Array, left: Array) -> tuple[Array, Array]:
-    """The directions that draws' noise has within those that no parameter reaches.
+    """Directions of the draws' noise outside the parameters' span.
 
-    Runs of one draw and size have it all in common, so there are no more directions than such
-    cells, however many seeds each holds.
+    Runs of one draw and size share all of it, so there are at most as many directions as such
+    cells, for any number of seeds.
 
     Returns:
         Variance along each, shape (g,), and the directions, orthonormal, shape (n, g).
@@ -186,35 +186,37 @@ def _variances(free: Array, left: Array, sharing: Array | None) -> tuple[Array, 
     return mean, doubt
 
 
-def _degrees(parts: Array, found: Uncertainty) -> Array:
+def _degrees(parts: Array, uncertain: Uncertainty) -> Array:
     """Degrees of freedom of parts[0] * run variance + parts[1] * draw variance."""
-    value = parts[0] * found.variances[0] + parts[1] * found.variances[1]
-    doubt = np.einsum("i...,ij,j...->...", parts, found.doubt, parts)
+    value = parts[0] * uncertain.variances[0] + parts[1] * uncertain.variances[1]
+    doubt = np.einsum("i...,ij,j...->...", parts, uncertain.doubt, parts)
     with np.errstate(divide="ignore", invalid="ignore"):
         df = 2 * value**2 / doubt
     return np.maximum(np.where(np.isfinite(df), df, 1.0), 1.0)
 
 
-def _half(parts: Array, shift: Array, found: Uncertainty, level: float) -> Array:
+def _half(parts: Array, shift: Array, uncertain: Uncertainty, level: float) -> Array:
     """Half width from multiples of the two variances and a shift by the test set."""
-    variance = parts[0] * found.variances[0] + parts[1] * found.variances[1]
-    t = student_t.ppf(0.5 + level / 2, _degrees(parts, found))
+    variance = parts[0] * uncertain.variances[0] + parts[1] * uncertain.variances[1]
+    t = student_t.ppf(0.5 + level / 2, _degrees(parts, uncertain))
     return np.sqrt(np.maximum(variance, 0.0) * t**2 + (shift * norm.ppf(0.5 + level / 2)) ** 2)
 
 
-def _parts(rows: Array, found: Uncertainty) -> Array:
+def _parts(rows: Array, uncertain: Uncertainty) -> Array:
     """Multiples of the two variances for linear combinations of parameters (m, P): (2, m)."""
-    return np.stack([((rows @ base) * rows).sum(axis=1) for base in (found.by_run, found.by_draw)])
+    return np.stack(
+        [((rows @ base) * rows).sum(axis=1) for base in (uncertain.by_run, uncertain.by_draw)]
+    )
 
 
 def half_widths(
-    gradient: Array, found: Uncertainty, level: float = LEVEL, test_set: bool = True
+    gradient: Array, uncertain: Uncertainty, level: float = LEVEL, test_set: bool = True
 ) -> tuple[Array, Array]:
     """Half widths in log units of the intervals of the mean curve and of a new run.
 
     Args:
         gradient: Of the log prediction by internal parameters, shape (P, m).
-        found: The fit's uncertainty.
+        uncertain: The fit's uncertainty.
         level: Coverage.
         test_set: Count the test set's sampling noise. Without it the intervals are for a
             measurement on the test set of the fitted runs, which shares their shift.
@@ -222,13 +224,13 @@ def half_widths(
     Returns:
         Shapes (m,) and (m,). A new run adds its own noise to the curve's.
     """
-    parts = _parts(gradient.T, found)
-    shift = found.shift @ gradient if test_set else np.zeros(gradient.shape[1])
-    return _half(parts, shift, found, level), _half(parts + 1.0, shift, found, level)
+    parts = _parts(gradient.T, uncertain)
+    shift = uncertain.shift @ gradient if test_set else np.zeros(gradient.shape[1])
+    return _half(parts, shift, uncertain, level), _half(parts + 1.0, shift, uncertain, level)
 
 
 def coefficients(
-    law: Law, fit: Fit, found: Uncertainty, level: float = LEVEL, test_set: bool = True
+    law: Law, fit: Fit, uncertain: Uncertainty, level: float = LEVEL, test_set: bool = True
 ) -> dict[str, dict[str, Any]]:
     """Coefficients with intervals: `value`, `low`, `high`, `identifiable`.
 
@@ -237,8 +239,8 @@ def coefficients(
     that end is null and the coefficient is not identifiable.
     """
     values, jacobian = law.natural(fit.theta, fit.centre)
-    shift = jacobian @ found.shift if test_set else np.zeros(len(values))
-    half = _half(_parts(jacobian, found), shift, found, level)
+    shift = jacobian @ uncertain.shift if test_set else np.zeros(len(values))
+    half = _half(_parts(jacobian, uncertain), shift, uncertain, level)
     edge = np.minimum(fit.theta - fit.bounds[:, 0], fit.bounds[:, 1] - fit.theta) < 1e-6
     records = {}
     for row, parameter in enumerate(law.parameters):
@@ -262,18 +264,18 @@ def coefficients(
     return records
 
 
-def state_of(fit: Fit, found: Uncertainty) -> dict[str, Any]:
+def state_of(fit: Fit, uncertain: Uncertainty) -> dict[str, Any]:
     """Plain numbers from which `fitted` predicts."""
     return {
         "theta": fit.theta.tolist(),
         "centre": dict(fit.centre),
-        "covariance_by_run": found.by_run.tolist(),
-        "covariance_by_draw": found.by_draw.tolist(),
-        "variances": found.variances.tolist(),
-        "doubt": found.doubt.tolist(),
-        "shift": found.shift.tolist(),
-        "run_sd_log": found.run_sd,
-        "df": found.df,
+        "covariance_by_run": uncertain.by_run.tolist(),
+        "covariance_by_draw": uncertain.by_draw.tolist(),
+        "variances": uncertain.variances.tolist(),
+        "doubt": uncertain.doubt.tolist(),
+        "shift": uncertain.shift.tolist(),
+        "run_sd_log": uncertain.run_sd,
+        "df": uncertain.df,
         "level": LEVEL,
     }
 

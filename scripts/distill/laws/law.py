@@ -119,7 +119,7 @@ class Law:
 
     @property
     def repeats(self) -> bool:
-        """Whether it knows what repeated tokens are worth."""
+        """Whether it models the value of repeated tokens."""
         return "epochs" in self.inputs
 
     @property

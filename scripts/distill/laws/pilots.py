@@ -1,4 +1,4 @@
-"""How small a pilot predicts the largest runs: a law refitted to growing prefixes of the runs."""
+"""How small a pilot predicts the largest runs: a law refitted to growing subsets of the runs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 from distill.laws.choice import Fitter, Settings, fit_points, too_rich
 from distill.laws.law import Law
-from distill.laws.points import Points, log_linear, rungs
+from distill.laws.points import Points, log_linear, size_steps
 
 WITHIN = (0.01, 0.02, 0.05, 0.1)
 """Mean relative errors asked for."""
@@ -18,15 +18,16 @@ def pilot_ladder(
 ) -> list[dict[str, Any]]:
     """Mean relative error on the largest size step, by the law fitted to each prefix of the steps.
 
-    A prefix holds all runs up to a step of the held-out axis (`rungs`). Prefixes that do not
+    A prefix holds all runs up to a step of the held-out axis (`size_steps`). Prefixes that do not
     determine the law are left out.
 
     Returns:
-        Per prefix: rungs, runs, compute (FLOPs), compute_share (of the largest step's), error,
+        Per prefix: rungs (size steps), runs, compute (FLOPs), compute_share (of the largest
+        step's), error,
         worst_error, over_gap (error over the gap to the teacher, null where unknown) and
         log_linear (the error of the line through its last two sizes, null where there is none).
     """
-    axis, ranks = rungs(points, law.inputs)
+    axis, ranks = size_steps(points, law.inputs)
     top = int(ranks.max())
     held_out = points.where(ranks == top)
     compute = float(held_out.compute.sum())
@@ -62,7 +63,7 @@ def pilot_ladder(
 def smallest_pilots(ladder: Sequence[Mapping[str, Any]]) -> dict[float, Mapping[str, Any] | None]:
     """Per bound of `WITHIN`, the smallest pilot that meets it with all larger ones meeting it too.
 
-    A pilot that meets it by luck, before a larger one that misses it, does not count.
+    A pilot that meets it before a larger pilot misses it does not count.
     """
     smallest: dict[float, Mapping[str, Any] | None] = {}
     for bound in WITHIN:

@@ -1,4 +1,4 @@
-"""Points of one fit, their rungs (levels of the held-out axis) and the log-linear line."""
+"""Points of one fit, their size steps (levels of the held-out axis) and the log-linear line."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ SIZE_RANGE = 20.0
 """An exponent in N is claimed only where sizes span this factor."""
 _EXACT = 1.001
 _MOST_LEVELS = 12
-"""With more levels than this the points are scattered, and rungs are tenths of them."""
+"""With more levels than this the points are scattered, and size steps are tenths of them."""
 
 
 @dataclass(frozen=True)
@@ -84,14 +84,14 @@ def points_of(table: pd.DataFrame, target: str, size: str, shared: bool) -> Poin
     }
     flops = column("flops")
     counted = np.isfinite(flops) & (flops > 0)
-    own = values["params"] * values["tokens"] * values["epochs"]
+    tokens_seen = values["params"] * values["tokens"] * values["epochs"]
     stderr = column("loss_stderr") / column("loss") if target == "loss" and shared else None
     return Points(
         values=values,
         target=column(target),
         gap=column("gap"),
         stderr=stderr if stderr is not None and np.isfinite(stderr).all() else None,
-        compute=flops if counted.all() else own,
+        compute=flops if counted.all() else tokens_seen,
         teacher=table["teacher"].to_numpy(dtype=object),
         student=table["student"].to_numpy(dtype=object),
         draw=table["draw"].to_numpy() if shared else None,
@@ -136,11 +136,11 @@ def cells(points: Points, law: Law) -> int:
     return len(np.unique(ranks, axis=0))
 
 
-def rungs(points: Points, inputs: tuple[str, ...]) -> tuple[str, np.ndarray]:
-    """The held-out axis of a competition, and each point's rung on it.
+def size_steps(points: Points, inputs: tuple[str, ...]) -> tuple[str, np.ndarray]:
+    """The held-out axis of a competition, and each point's size step on it.
 
     Unique tokens where they have four levels or more, else the size, else compute. Points that are
-    scattered rather than on a grid get tenths of their compute as rungs.
+    scattered rather than on a grid get tenths of their compute as size steps.
 
     Args:
         points: All points.
@@ -161,16 +161,16 @@ def rungs(points: Points, inputs: tuple[str, ...]) -> tuple[str, np.ndarray]:
 
 
 def log_linear(points: Points, axis: str, ranks: np.ndarray, rung: int) -> Array:
-    """Prediction at the points of `rung` by a line in log size through the last two below it.
+    """Prediction at the points of a size step by a line in log size through the last two below it.
 
     On the tokens axis there is one line per student and teacher, on the params axis one per teacher
-    and number of tokens; on compute one line through all points of the two rungs below.
+    and number of tokens; on compute one line through all points of the two steps below.
 
     Returns:
-        Shape (points on the rung,); NaN where there are no two sizes to draw a line through.
+        Shape (points of the step,); NaN where there are no two sizes to draw a line through.
     """
-    own = points.compute if axis == "compute" else points.values[axis]
-    log, target = np.log(own), points.target
+    axis_values = points.compute if axis == "compute" else points.values[axis]
+    log, target = np.log(axis_values), points.target
     if axis == "compute":
         context = np.zeros(len(points), dtype=np.int64)
     else:

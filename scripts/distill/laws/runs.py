@@ -65,7 +65,7 @@ def trained_rows(runs: pd.DataFrame, references: Mapping[str, Any] | None) -> pd
 
 
 def _numbers(rows: pd.DataFrame, column: str) -> pd.Series:
-    """A column as finite floats, null where it is not one."""
+    """A column as finite floats, null elsewhere."""
     if column not in rows:
         return pd.Series(np.nan, index=rows.index, dtype=float)
     values = pd.to_numeric(rows[column], errors="coerce").astype(float)
@@ -73,24 +73,24 @@ def _numbers(rows: pd.DataFrame, column: str) -> pd.Series:
 
 
 def line_names(rows: pd.DataFrame) -> pd.Series:
-    """Name each row by its method, and by other keys where it takes them to tell runs apart."""
+    """Name each row by its method, and by other keys where needed to distinguish runs."""
     names = ["method", "cache", "curation", "init", "teacher", "group"]
     keys = rows[names].drop_duplicates()
-    shown = ["method"]
+    parts = ["method"]
     for name in names[1:]:
-        if keys.groupby(shown)[name].nunique().gt(1).any():
-            shown.append(name)
+        if keys.groupby(parts)[name].nunique().gt(1).any():
+            parts.append(name)
     texts = {
         key: " · ".join(
             value
             for name, value in zip(names, key, strict=True)
-            if name in shown and value and not (name == "cache" and value == "none")
+            if name in parts and value and not (name == "cache" and value == "none")
         )
         or "runs"
         for key in keys.itertuples(index=False, name=None)
     }
-    found = [texts[key] for key in rows[names].itertuples(index=False, name=None)]
-    return pd.Series(found, index=rows.index, dtype=str)
+    labels = [texts[key] for key in rows[names].itertuples(index=False, name=None)]
+    return pd.Series(labels, index=rows.index, dtype=str)
 
 
 def laws_in(document: Mapping[str, Any] | None) -> list[FittedLaw]:
@@ -100,8 +100,8 @@ def laws_in(document: Mapping[str, Any] | None) -> list[FittedLaw]:
 
 def best_laws(laws: Sequence[FittedLaw], target: str, joint: bool) -> list[FittedLaw]:
     """The chosen laws of a target: over size (joint), or of one student."""
-    found = find_laws(laws, target=target, best=True)
-    return [law for law in found if ("params" in law.inputs) == joint]
+    chosen = find_laws(laws, target=target, best=True)
+    return [law for law in chosen if ("params" in law.inputs) == joint]
 
 
 def scope_of(law: FittedLaw) -> str:
@@ -122,10 +122,12 @@ def group_rows(rows: pd.DataFrame, selected: Mapping[str, Any]) -> pd.DataFrame:
 
 def rows_of(law: FittedLaw, rows: pd.DataFrame) -> pd.DataFrame:
     """The rows that a law was fitted to, with its `size` as the column `size`."""
-    found = group_rows(rows, law.selected)
+    fitted_rows = group_rows(rows, law.selected)
     left_out = {entry["row"] - 1 for entry in law.record["dropped"]}
-    found = found[(found[law.target] > 0).to_numpy() & ~found.index.isin(left_out)]
-    return found.assign(size=found[law.selected.get("size") or "params"])
+    fitted_rows = fitted_rows[
+        (fitted_rows[law.target] > 0).to_numpy() & ~fitted_rows.index.isin(left_out)
+    ]
+    return fitted_rows.assign(size=fitted_rows[law.selected.get("size") or "params"])
 
 
 def inputs_of(law: FittedLaw, rows: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -143,8 +145,8 @@ def typical_inputs(law: FittedLaw, rows: pd.DataFrame) -> dict[str, float]:
     return out
 
 
-def judged_keys(law: FittedLaw) -> set[tuple[str, str, float]]:
-    """Student, teacher and tokens of the runs on which a law was judged."""
+def held_out_keys(law: FittedLaw) -> set[tuple[str, str, float]]:
+    """Student, teacher and tokens of the runs held out to evaluate a law."""
     holdout = law.record["holdout"] or {}
     return {
         (entry["student"], entry["teacher"], float(entry["tokens"]))
@@ -152,8 +154,8 @@ def judged_keys(law: FittedLaw) -> set[tuple[str, str, float]]:
     }
 
 
-def is_judged(rows: pd.DataFrame, judged: set[tuple[str, str, float]]) -> np.ndarray:
-    """Whether each row is one that a law was judged on, shape (n,)."""
+def is_held_out(rows: pd.DataFrame, judged: set[tuple[str, str, float]]) -> np.ndarray:
+    """Whether each row was held out, shape (n,)."""
     keys = zip(rows["student"], rows["teacher"], rows["tokens"], strict=True)
     return np.array([key in judged for key in keys], dtype=bool)
 

@@ -1,7 +1,7 @@
 """The distillation law in its two stages: supervised runs first, distilled ones on top.
 
 Busbridge et al. 2025, Distillation scaling laws: L~_S, the loss of the same student trained without
-a teacher, enters the law of distilled students. Its own error must enter theirs.
+a teacher, enters the law of distilled students. The error of the first stage enters the second.
 """
 
 from dataclasses import dataclass, replace
@@ -49,19 +49,24 @@ class StagedFitter:
         )
         # The first stage was free within its own bounds, not held.
         fit = replace(fit, bounds=np.concatenate([first.fit.bounds, fit.bounds[count:]]))
-        theirs, own = fit.jacobian[:, :count], fit.jacobian[:, count:]
-        second = uncertainty(replace(fit, jacobian=own), None, None, settings.huber_delta)
-        scale = np.linalg.norm(own, axis=0)
+        first_jacobian, second_jacobian = fit.jacobian[:, :count], fit.jacobian[:, count:]
+        second = uncertainty(
+            replace(fit, jacobian=second_jacobian), None, None, settings.huber_delta
+        )
+        scale = np.linalg.norm(second_jacobian, axis=0)
         scale = np.where(scale > 0, scale, 1.0)
-        follow = -np.linalg.lstsq(own / scale, theirs, rcond=1e-7)[0] / scale[:, None]
+        follow = (
+            -np.linalg.lstsq(second_jacobian / scale, first_jacobian, rcond=1e-7)[0]
+            / scale[:, None]
+        )
         variance = second.variances.sum()
         # Per unit of the second stage's variance, as `Uncertainty` holds it.
-        before = first.found.by_run * (first.found.variances[0] / variance)
+        before = first.uncertainty.by_run * (first.uncertainty.variances[0] / variance)
         both = np.block(
             [
                 [before, before @ follow.T],
                 [follow @ before, follow @ before @ follow.T + second.by_run],
             ]
         )
-        found = replace(second, by_run=both, by_draw=both, shift=np.zeros(len(both)))
-        return Fitted(law, fit, found, first.seconds + fit.seconds)
+        joint = replace(second, by_run=both, by_draw=both, shift=np.zeros(len(both)))
+        return Fitted(law, fit, joint, first.seconds + fit.seconds)

@@ -1,8 +1,8 @@
 """Attention for CPUs: plain matrix products over grouped heads.
 
-On CPU, torch's fused attention is slow for short sequences: one bf16 decoding step of SmolLM2-135M
-at batch 128 spent more than half its time there, and plain products took a tenth of it. Scores are
-materialised (batch x heads x queries x keys), so this serves sequences up to about 1,024 tokens.
+On CPU, torch's fused attention is slow for short sequences: it took more than half the time of a
+bf16 decoding step of SmolLM2-135M at batch 128, and plain products take a tenth of that. Scores are
+materialised (batch x heads x queries x keys), so this is for sequences up to about 1,024 tokens.
 """
 
 from collections.abc import Sequence
@@ -39,8 +39,8 @@ def grouped_attention(
         scaling: Factor of the scores; 1/sqrt(width) if None.
         dropout: Probability of dropping an attention weight.
         softcap: Scores become softcap * tanh(scores / softcap) (Gemma 2) if given.
-        row_lengths: If given, the batch is one row of so many tokens of several texts, one after
-            another, which attend each to itself; the mask is then that of one text.
+        row_lengths: If given, the batch is one row of concatenated texts with these numbers of
+            tokens. Each text attends only to itself, and the mask is that of one text.
 
     Returns:
         Output [batch, queries, heads, width], and None for the weights.
@@ -56,7 +56,7 @@ def grouped_attention(
     key_heads, keys = key.shape[1], key.shape[2]
     grouped = query.reshape(batch, key_heads, heads // key_heads * queries, width)
     if torch.is_autocast_enabled(query.device.type):
-        # It would round scores to bf16: with weights in fp32 that doubles a gradient's error.
+        # Autocast would round scores to bf16, which doubles the error of gradients.
         with torch.autocast(query.device.type, enabled=False):
             scores = torch.matmul(grouped.float(), key.float().transpose(2, 3))
     else:

@@ -29,20 +29,22 @@ from distill.models.vocabulary import (
 _DEPTH_KEYS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 
 
-def evenly_spaced(kept: int, layers: int) -> list[int]:
-    """Indices of `kept` evenly spaced of `layers` layers, the first and last included.
+def evenly_spaced(count: int, layers: int) -> list[int]:
+    """Indices of `kept` evenly spaced layers of `layers`, including the first and the last.
 
     Raises:
-        UserError: More layers are to be kept than there are.
+        UserError: `count` exceeds `layers`.
     """
-    if kept > layers:
-        raise UserError(f"a student keeps {kept} layers of a model that has {layers}; lower layers")
-    if kept == 1:
+    if count > layers:
+        raise UserError(
+            f"a student keeps {count} layers of a model that has {layers}; lower layers"
+        )
+    if count == 1:
         return [0]
-    return [round(step * (layers - 1) / (kept - 1)) for step in range(kept)]
+    return [round(step * (layers - 1) / (count - 1)) for step in range(count)]
 
 
-def _cut(model: Any, kept: int) -> Any:
+def _cut(model: Any, count: int) -> Any:
     stacks = [
         (parent, name, module)
         for parent in model.modules()
@@ -55,13 +57,13 @@ def _cut(model: Any, kept: int) -> Any:
             "expected, so no student can be cut from it; use init: random or pretrained"
         )
     parent, name, stack = stacks[0]
-    chosen = evenly_spaced(kept, len(stack))
+    chosen = evenly_spaced(count, len(stack))
     setattr(parent, name, torch.nn.ModuleList([stack[number] for number in chosen]))
     if getattr(model.config, "layer_types", None):
         model.config.layer_types = [model.config.layer_types[number] for number in chosen]
     for key in _DEPTH_KEYS:
         if key in model.config.to_dict():
-            setattr(model.config, key, kept)
+            setattr(model.config, key, count)
     return model
 
 
@@ -75,21 +77,21 @@ def _random(config: Any, overrides: dict[str, Any], tokenizer: Any, seed: int) -
             raise UserError(f"the student's config: {kind} knows no {', '.join(unknown)}")
         if kind == config.model_type:
             base = config.to_dict()
-            # Entries that the library derived from the old ones must not outlive them.
+            # The library derives these entries from others that change here.
             base.pop("layer_types", None)
             if {"hidden_size", "num_attention_heads"} & set(entries):
                 base.pop("head_dim", None)
         else:
             base = {key: getattr(tokenizer, key) for key in TOKEN_IDS}
-            # As wide as the source's head, which some families pad, so that both compare.
+            # As wide as the source's head (which may be padded), so both distributions compare.
             base["vocab_size"] = max(len(tokenizer), getattr(config, "vocab_size", 0))
             base["model_type"] = kind
         torch.manual_seed(seed)
-        # A student fills in masked tokens if its source does.
+        # A student is a masked model if its source is.
         model = model_class(config).from_config(
             AutoConfig.for_model(**{**base, **entries}), trust_remote_code=False
         )
-        model(input_ids=torch.arange(4).unsqueeze(0))  # some mistakes show in the first pass only
+        model(input_ids=torch.arange(4).unsqueeze(0))  # some mistakes raise only in a forward pass
     except (ValueError, TypeError, KeyError, RuntimeError, StrictDataclassError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
@@ -104,7 +106,7 @@ def _vocabulary(
     """The ids that a student keeps.
 
     Raises:
-        UserError: The text's tokens are not the student's, or too many ids are asked for.
+        UserError: Text and student have different tokenizers, or the size is too large.
     """
     if read_metadata(texts[0], "tokenizer_sha256") != tokenizer_sha256(tokenizer):
         raise UserError(
@@ -124,13 +126,13 @@ def build_student(
     """Write a student's initial weights (fp32 safetensors) and tokenizer beside `manifest`.
 
     Args:
-        spec: init, layers, config and seed, as in the config, and vocabulary where it is trimmed.
-        source_dir: Directory of the model that it comes from.
-        manifest: Written last; older files beside it are removed first.
+        spec: init, layers, config and seed, as in the config, and vocabulary if it is trimmed.
+        source_dir: Directory of the source model.
+        manifest: Path of the manifest, written last; older files beside it are removed first.
         texts: Parts of teacher text whose ids a trimmed vocabulary counts.
 
     Raises:
-        UserError: The student cannot be built as asked.
+        UserError: The student cannot be built.
     """
     folder = Path(manifest).parent
     shutil.rmtree(folder, ignore_errors=True)
@@ -142,16 +144,16 @@ def build_student(
         config = AutoConfig.from_pretrained(source_dir, **SAFE)
         full = max(len(tokenizer), getattr(config, "vocab_size", 0))
         overrides = dict(spec["config"])
-        if "vocabulary" in spec:  # born small: no row of the full vocabulary is ever drawn
+        if "vocabulary" in spec:  # initialised with the small vocabulary only
             vocabulary = _vocabulary(spec, texts, tokenizer, full)
             overrides |= {"vocab_size": vocabulary.width} | vocabulary.token_ids(tokenizer)
         model = _random(config, overrides, tokenizer, spec["seed"])
         if vocabulary is not None:
             check_head(model)
-        if (wanted := spec.get("params")) and (made := count_parameters(model)[0]) != wanted:
+        if (params := spec.get("params")) and (total := count_parameters(model)[0]) != params:
             raise UserError(
-                f"a student has {made} parameters but its params says {wanted}; correct its config "
-                "or params"
+                f"a student has {total} parameters but its params says {params}; correct its "
+                "config or params"
             )
     else:
         config = AutoConfig.from_pretrained(source_dir, **SAFE)
@@ -175,16 +177,16 @@ def build_student(
 def empty_student(spec: dict[str, Any], source_dir: str | Path, saved: bool = False) -> Any:
     """A student (or, with init `pretrained`, its source) without weights, on the meta device.
 
-    Which ids a trimmed vocabulary keeps does not matter here, so no text is read.
+    Only the size of a trimmed vocabulary matters here, so no text is read.
 
     Args:
-        spec: init, layers, config and seed, as in the config, and vocabulary where it is trimmed.
-        source_dir: Directory of the model that it comes from; its weights are not read.
-        saved: As its file holds it after training, with a row per id of the full vocabulary,
-            rather than as it is trained.
+        spec: init, layers, config and seed, as in the config, and vocabulary if it is trimmed.
+        source_dir: Directory of the source model; its weights are not read.
+        saved: Whether to return the model in its saved form, with one row per id of the full
+            vocabulary, rather than in its form during training.
 
     Raises:
-        UserError: The student cannot be built as asked.
+        UserError: The student cannot be built.
     """
     config = AutoConfig.from_pretrained(source_dir, **SAFE)
     tokenizer = AutoTokenizer.from_pretrained(source_dir, **SAFE)

@@ -26,21 +26,21 @@ def encode_rows(
 ) -> list[Example]:
     """Token ids of text rows for a model.
 
-    Where the model's tokenizer is the teacher's own, the very tokens that the teacher drew are
-    used: decoding and encoding again can give others. Else, and for a row without tokens (a
-    curation changed its words), the text is encoded anew, and EOS follows where the answer ended.
+    If the model has the teacher's tokenizer, the teacher's token ids are used, because encoding the
+    decoded text can give others. Otherwise, and for a row without ids (corrupted by a curation),
+    the text is encoded, with EOS if the answer ended.
 
     Args:
         rows: Rows of a text part or shard.
         tokenizer: The model's tokenizer.
         formatting: template and system.
         text_tokenizer: `tokenizer_sha256` of the text, None for ready-made text.
-        max_length: Longest example in tokens; a longer answer is cut and loses its end. A masked
-            chunk is never cut.
-        limit: What sets `max_length`, for errors.
+        max_length: Longest example in tokens; longer answers are truncated and have no EOS. Masked
+            chunks are never truncated.
+        limit: Key that sets `max_length`, for errors.
 
     Raises:
-        UserError: A prompt leaves no room for an answer, or chunks are in other tokens.
+        UserError: A prompt leaves no room for an answer, or chunks have another tokenizer.
     """
     same = text_tokenizer is not None and tokenizer_sha256(tokenizer) == text_tokenizer
     encode = encoder(tokenizer, **formatting)
@@ -74,9 +74,9 @@ def collate(examples: Sequence[Example], pad: int) -> dict[str, torch.Tensor]:
     """Pad examples on the right.
 
     Returns:
-        input_ids and attention_mask [batch, length]; shift_labels [batch, length], the token of
-        the answer to be predicted there (in a causal model the next one) and -100 elsewhere.
-        Labels come from lengths, never from ids: a pad token that equals EOS hides no EOS.
+        input_ids and attention_mask [batch, length]; shift_labels [batch, length], the answer token
+        that a position predicts (in a causal model the next one), and -100 elsewhere. Labels follow
+        from lengths rather than ids, so a pad token equal to EOS hides no EOS.
     """
     each = [example.tokens for example in examples]
     shape = (len(examples), max(map(len, each)))

@@ -1,11 +1,11 @@
 """Count a language model's parameters, bytes and floating-point operations in closed form.
 
-One multiply-add is two operations. Only matrix products count (biases, norms, activations, the
-softmax, rotary embeddings and embedding look-ups are left out), as in Hoffmann et al. 2022,
+One multiply-add is two operations. Only matrix products count (not biases, norms, activations, the
+softmax, rotary embeddings and embedding look-ups), as in Hoffmann et al. 2022,
 "Training Compute-Optimal Large Language Models", appendix F, and as in PyTorch's
 `torch.utils.flop_counter.FlopCounterMode`, with which these formulas agree to the last operation.
-Attention counts the full square of query and key positions, masked pairs included; a kernel that
-skips what a causal mask hides does about half of that part.
+Attention counts the full square of query and key positions, including masked pairs; a kernel that
+skips masked pairs does about half of that part.
 """
 
 from collections.abc import Iterator, Mapping
@@ -151,10 +151,10 @@ class FlopModel:
 
 
 def training_passes(train: Mapping[str, Any]) -> int:
-    """Return the forward passes that a training pass is worth: forward once, backward twice.
+    """Return the cost of a training step in forward passes: 1 for forward, 2 for backward.
 
-    With adapters the backward pass needs no gradients of the frozen weights (once), with
-    checkpointing the forward pass is done again.
+    With adapters the backward pass costs 1, because frozen weights need no gradients; gradient
+    checkpointing adds 1 forward pass.
 
     Args:
         train: lora and gradient_checkpointing, as in a config.

@@ -1,4 +1,4 @@
-"""How a prompt becomes a model's input: a chat template, Alpaca's, or a text of one's own."""
+"""Convert a prompt to a model's input: with a chat template, Alpaca's, or your own text."""
 
 from collections.abc import Callable
 from typing import Any
@@ -33,10 +33,10 @@ def _require_chat(tokenizer: Any) -> None:
 
 
 def _apply(tokenizer: Any, messages: list[dict[str, str]], **settings: Any) -> Any:
-    """Messages in the tokenizer's chat template, which comes with the model and runs in a sandbox.
+    """Apply the tokenizer's chat template, which comes with the model and runs in a sandbox.
 
     Raises:
-        UserError: The template refuses the messages, is broken, or reaches out of the sandbox.
+        UserError: The template rejects the messages, is broken, or tries to leave the sandbox.
     """
     try:
         return tokenizer.apply_chat_template(messages, **settings)

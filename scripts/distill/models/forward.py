@@ -1,8 +1,8 @@
-"""One forward pass of a causal or a masked language model, with logits at chosen positions only.
+"""One forward pass of a causal or masked language model, with logits at chosen positions only.
 
-The vocabulary head dominates small models, so it runs where logits are asked for and nowhere else.
-Causal models take the positions themselves. Masked ones have no such argument, and their head is
-more than a matrix: what their body hands to it is cut down to the chosen positions on the way.
+The vocabulary head dominates small models, so it runs only at the positions whose logits are
+needed. Causal models accept these positions as an argument. For masked models, a hook selects the
+positions of the body's output before the head runs.
 """
 
 from collections.abc import Iterator
@@ -20,30 +20,30 @@ _MASKED = ("ForMaskedLM", "ForPreTraining")
 
 
 def is_masked(config: Any) -> bool:
-    """Whether the model that a config describes fills in masked tokens, by the class it names."""
+    """Whether a config describes a masked language model, by its architecture's name."""
     names = getattr(config, "architectures", None) or []
     return any(name.endswith(_MASKED) for name in names)
 
 
 def model_class(config: Any) -> Any:
-    """The library's class that opens a model: a masked or a causal one, as its config says."""
+    """The library's class that opens a model: for masked or causal models."""
     return AutoModelForMaskedLM if is_masked(config) else AutoModelForCausalLM
 
 
 def bare(model: Any) -> Any:
-    """The library's model below what wraps it: several processes, adapters."""
+    """The library's model without wrappers for several processes or adapters."""
     model = getattr(model, "module", model)
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def fills_masks(model: Any) -> bool:
-    """Whether a model, wrapped or not, fills in masked tokens."""
+    """Whether a model, wrapped or not, is a masked language model."""
     return type(bare(model)).__name__.endswith(_MASKED)
 
 
 @contextmanager
 def _head_at(model: Any, keep: torch.Tensor) -> Iterator[None]:
-    """Within it, the head of a masked model sees the states at `keep` [batch, length] alone."""
+    """In the block, the head of a masked model gets only the states at `keep` [batch, length]."""
 
     def cut(_module: Any, _given: Any, output: Any) -> Any:
         output.last_hidden_state = output.last_hidden_state[keep]
@@ -58,13 +58,13 @@ def _head_at(model: Any, keep: torch.Tensor) -> Iterator[None]:
 
 _packs: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 _WORTH = 0.05
-"""Share of padding below which packing gains nothing."""
+"""Smallest share of padding at which packing is faster."""
 
 
 def _run_packed(model: Any, keep: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> Any:
-    """As `run_model`, with the texts one after another in one row: nothing is spent on padding.
+    """Like `run_model`, with all texts concatenated to one row, without padding.
 
-    They are apart in attention alone (`grouped_attention`), which is given one text's causal mask.
+    Attention (`grouped_attention`) separates the texts; its mask is the causal mask of one text.
     """
     real, lengths = mask.bool(), mask.sum(1).tolist()
     longest = max(lengths)
@@ -81,35 +81,37 @@ def _run_packed(model: Any, keep: torch.Tensor, ids: torch.Tensor, mask: torch.T
 
 
 def packs(model: Any) -> bool:
-    """Whether a causal model gives the same logits when texts are packed, by trying it once.
+    """Whether a causal model gives the same logits for packed texts, from one trial.
 
-    Not every architecture hands what it is given down to its attention, or takes positions.
+    Some architectures do not pass extra arguments to their attention, or accept no positions.
     """
-    own = bare(model)
-    if own not in _packs:
-        ids = torch.tensor([[3, 4, 5, 6, 7], [5, 3, 0, 0, 0]], device=own.device)
-        mask = torch.tensor([[1] * 5, [1, 1, 0, 0, 0]], device=own.device)
-        training = own.training
-        own.eval()
+    base = bare(model)
+    if base not in _packs:
+        ids = torch.tensor([[3, 4, 5, 6, 7], [5, 3, 0, 0, 0]], device=base.device)
+        mask = torch.tensor([[1] * 5, [1, 1, 0, 0, 0]], device=base.device)
+        training = base.training
+        base.eval()
         try:
             with torch.no_grad():
-                wanted = own(input_ids=ids, attention_mask=mask, use_cache=False).logits[mask == 1]
-                found = _run_packed(own, mask == 1, ids, mask).logits.view_as(wanted)
-            rounding = 1e-3 if wanted.dtype == torch.float32 else 0.05
-            gap, scale = (found - wanted).float().abs().max(), wanted.float().std()
-            _packs[own] = bool(gap <= rounding * scale)
+                expected = base(input_ids=ids, attention_mask=mask, use_cache=False).logits[
+                    mask == 1
+                ]
+                packed = _run_packed(base, mask == 1, ids, mask).logits.view_as(expected)
+            rounding = 1e-3 if expected.dtype == torch.float32 else 0.05
+            gap, scale = (packed - expected).float().abs().max(), expected.float().std()
+            _packs[base] = bool(gap <= rounding * scale)
         except (TypeError, ValueError, RuntimeError):
-            _packs[own] = False
+            _packs[base] = False
         finally:
-            own.train(training)
-    return _packs[own]
+            base.train(training)
+    return _packs[base]
 
 
 def _packing_pays(model: Any, inputs: dict[str, Any]) -> bool:
-    """Whether there is padding, at the end of rows, in a model whose attention is our own."""
+    """Whether packing saves time and works: right padding and GROUPED attention."""
     if set(inputs) - {"output_hidden_states"} != {"input_ids", "attention_mask"}:
         return False
-    if inputs.get("output_hidden_states"):  # which are wanted by row
+    if inputs.get("output_hidden_states"):  # their reader expects one row per text
         return False
     config, mask = getattr(bare(model), "config", None), inputs["attention_mask"]
     window = getattr(config, "sliding_window", None) or mask.shape[1]
@@ -124,14 +126,14 @@ def _packing_pays(model: Any, inputs: dict[str, Any]) -> bool:
 
 
 def run_model(model: Any, keep: torch.Tensor, **inputs: Any) -> Any:
-    """The library's output, its logits [kept positions, vocabulary] in the order of `keep`.
+    """Run a model; the output's logits are [kept positions, vocabulary] in the order of `keep`.
 
-    Where attention is `GROUPED` and the model allows it, texts are packed into one row.
+    With `GROUPED` attention, texts are packed into one row if the model supports it.
 
     Args:
-        model: Causal or masked; called itself, so that what wraps it takes part.
-        keep: bool [batch, length].
-        inputs: input_ids, attention_mask and what else the model takes.
+        model: A causal or masked model; it may be wrapped.
+        keep: bool [batch, length], the positions whose logits are needed.
+        inputs: input_ids, attention_mask and other arguments of the model.
     """
     if not fills_masks(model):
         if _packing_pays(model, inputs):
@@ -144,32 +146,32 @@ def run_model(model: Any, keep: torch.Tensor, **inputs: Any) -> Any:
 def head_inputs(
     model: Any, ids: torch.Tensor, mask: torch.Tensor | None, keep: torch.Tensor
 ) -> torch.Tensor:
-    """What the matrix of the output head is multiplied with, [kept positions, width].
+    """Inputs of the output head's matrix, [kept positions, width].
 
-    In a causal model that is the body's last state; in a masked one the head's own layers come
-    between.
+    For a causal model these are the body's last states; a masked model's head has further layers
+    between them.
     """
     if not fills_masks(model):
         output = model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
         states: torch.Tensor = output.last_hidden_state[keep]
         return states
-    found: list[torch.Tensor] = []
+    head_states: list[torch.Tensor] = []
     hook = model.get_output_embeddings().register_forward_pre_hook(
-        lambda _module, given: found.append(given[0])
+        lambda _module, inputs: head_states.append(inputs[0])
     )
     try:
         run_model(model, keep, input_ids=ids, attention_mask=mask)
     finally:
         hook.remove()
-    return found[0]
+    return head_states[0]
 
 
 BLOCK_ROWS = 512
-"""Rows asked of a teacher at once: its output head wants many, the softmax few (`chunk_rows`)."""
+"""Rows per call of a teacher's output head; the softmax works on fewer (`chunk_rows`)."""
 
 
 def chunk_rows(logits: torch.Tensor) -> int:
-    """Rows of a vocabulary softmax worked on at once: few on CPU, to stay in its cache."""
+    """Rows per call of a vocabulary softmax: few on a CPU, to stay in its cache."""
     return 4 if logits.device.type == "cpu" else 2048
 
 

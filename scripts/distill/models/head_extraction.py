@@ -28,9 +28,9 @@ def head_of(model: Any) -> OutputHead:
     head = OutputHead(module.weight.detach(), getattr(module, "bias", None), cap, scale)
     ids = torch.arange(8, device=model.device).unsqueeze(0) % config.vocab_size
     with torch.inference_mode():
-        own = model(input_ids=ids).logits[0]
+        logits = model(input_ids=ids).logits[0]
         ours = head.logits(final_hidden(model, ids, None)[0])
-    if not torch.allclose(own.float(), ours.float(), atol=1e-2, rtol=1e-2):
+    if not torch.allclose(logits.float(), ours.float(), atol=1e-2, rtol=1e-2):
         raise UserError(
             f"the output head of {config.model_type} is more than a matrix, so soft targets "
             "cannot be had from its hidden states; use another teacher architecture"

@@ -1,11 +1,9 @@
-"""Masked chunks: which tokens a model has to find, and what it sees in their place (BERT, Devlin
-2019).
+"""Masked chunks: which tokens a model predicts, and which tokens replace them (BERT, Devlin 2019).
 
-All is drawn from a hash of the row's name and a seed, never from the order of training: a row has
-one mask, in every epoch, for every student and for the teacher. That is what lets a cache hold the
-teacher's distributions at masked positions; students that learn without a teacher get the same
-masks, so that methods are compared on equal terms. (BERT's own data repeated ten masks per text;
-RoBERTa, Liu 2019, draws new ones each time, which no cache can follow.)
+A hash of the row's name and a seed decides the mask, so a row has the same mask in every epoch, for
+all students and the teacher. Hence a cache can store the teacher's distributions at masked
+positions, and methods without a teacher use the same masks. (BERT's data have ten masks per text;
+RoBERTa, Liu 2019, draws new masks each time, which a cache cannot store.)
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +20,7 @@ from distill.models.rows import Example
 
 @dataclass(frozen=True)
 class Special:
-    """Special ids of a masked model's tokenizer, and which ids are ordinary words, bool [ids]."""
+    """Special ids of a masked model's tokenizer, and which ids are ordinary tokens, bool [ids]."""
 
     first: int
     last: int
@@ -31,14 +29,14 @@ class Special:
 
     @classmethod
     def of(cls, tokenizer: Any, name: str) -> "Special":
-        """Read them off a tokenizer.
+        """Read them from a tokenizer.
 
         Args:
-            tokenizer: The study's.
-            name: What it is called in a message.
+            tokenizer: The study's tokenizer.
+            name: Its name in errors.
 
         Raises:
-            UserError: It lacks the mask token, or those put around a text.
+            UserError: It has no mask, cls or sep token.
         """
         ids = {key: getattr(tokenizer, f"{key}_token_id") for key in ("cls", "sep", "mask")}
         if lacking := [key for key, value in ids.items() if value is None]:
@@ -55,25 +53,25 @@ class Special:
 def mask_chunk(
     name: str, chunk: Sequence[int], special: Special, mask: Mapping[str, Any]
 ) -> Example:
-    """A chunk between its first and last token, with the tokens to be found.
+    """Mask a chunk and put the first and last special token around it.
 
     Args:
-        name: The row's, from which all is drawn.
-        chunk: Its tokens.
-        special: Of the tokenizer.
+        name: Name of the row, which with the seed decides the mask.
+        chunk: Tokens of the chunk.
+        special: Special ids of the tokenizer.
         mask: share, hidden, random and seed.
 
     Returns:
-        What the model sees as `prompt`, the true tokens to be found as `answer`, and where they
-        stand in the prompt. Tokens that end a document are never chosen.
+        The model's input as `prompt`, the true tokens as `answer`, and their positions in the
+        prompt. Tokens that end a document are never masked.
     """
     true, length = np.asarray(chunk), len(chunk)
     noise = row_uniforms(name, mask["seed"], 3 * length).reshape(3, length)
     eligible = special.ordinary[true]
     order = np.argsort(np.where(eligible, noise[0], 2.0), kind="stable")
     at = np.sort(order[: min(chosen(length, mask["share"]), int(eligible.sum()))])
-    words = np.flatnonzero(special.ordinary)
-    random = words[(noise[2][at] * len(words)).astype(int)]
+    ordinary = np.flatnonzero(special.ordinary)
+    random = ordinary[(noise[2][at] * len(ordinary)).astype(int)]
     seen = true.copy()
     hidden, kind = mask["hidden"], noise[1][at]
     seen[at] = np.where(
@@ -85,7 +83,7 @@ def mask_chunk(
 
 
 def true_ids(example: Example) -> list[int]:
-    """The tokens of a masked example as they are, first and last one included."""
+    """The original tokens of a masked example, including the first and last special token."""
     ids = list(example.prompt)
     for place, token in zip(example.positions or (), example.answer, strict=True):
         ids[place] = token

@@ -1,4 +1,4 @@
-"""Open a model directory safely, on the device and in the precision that suit the machine."""
+"""Open a model directory safely, with the device and precision that suit the machine."""
 
 import logging
 import time
@@ -22,9 +22,10 @@ from distill.runtime.device import device
 def bf16_gains() -> bool:
     """Whether bf16 matrix products beat fp32 on this machine by at least a third.
 
-    Instruction sets alone do not say (some CPUs emulate bf16), so a product is timed. Where the
-    CPU has AVX512-BF16 or AMX the measured factor is 2 to 3, far from the threshold. Processor time
-    of one thread counts, in turns: by the clock, beside busy jobs, one call in ten said no.
+    Instruction sets do not tell (some CPUs emulate bf16), so products are timed, alternating
+    between the types. With AVX512-BF16 or AMX the factor is 2 to 3, far from the threshold.
+    Processor time of one thread is used, because wall time beside busy jobs gave the wrong answer
+    in 10 % of calls.
     """
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
@@ -44,7 +45,7 @@ def bf16_gains() -> bool:
 
 
 def resolve_precision(precision: str) -> str:
-    """`auto` becomes `bf16` where the machine gains from it, else `fp32`; others stay."""
+    """Replace `auto` by `bf16` if the machine gains from it, else by `fp32`; keep others."""
     if precision == "auto":
         return "bf16" if bf16_gains() else "fp32"
     return precision
@@ -58,18 +59,21 @@ def dtype_of(precision: str) -> torch.dtype:
 def attention_for(sequence: int) -> str | None:
     """The attention implementation for sequences of up to `sequence` tokens on this device.
 
-    None leaves the choice to the library: its fused kernel where the architecture allows it.
+    None lets the library choose: its fused kernel if the architecture supports it.
     """
     return GROUPED if device().type == "cpu" and sequence <= 1024 else None
 
 
 def _opened(model: Any) -> Any:
-    """The model, for evaluation; the log says what was chosen for this machine."""
+    """Switch a model to evaluation mode and log the settings that were chosen."""
     logging.info(
         "%s on %s, weights %s, attention %s, %d threads",
-        type(model).__name__, model.device, str(model.dtype).removeprefix("torch."),
-        model.config._attn_implementation, torch.get_num_threads(),
-    )  # fmt: skip
+        type(model).__name__,
+        model.device,
+        str(model.dtype).removeprefix("torch."),
+        model.config._attn_implementation,
+        torch.get_num_threads(),
+    )
     return model.eval()
 
 
@@ -79,7 +83,7 @@ def load_model(path: str | Path, *, precision: str, sequence: int) -> Any:
     Args:
         path: Directory with `config.json` and safetensors weights.
         precision: Resolved precision of the weights.
-        sequence: Longest sequence in tokens that will be run; picks the attention kernel.
+        sequence: Longest sequence in tokens; it decides the attention kernel.
 
     Raises:
         UserError: The sequence does not fit the model's context, or a file is damaged.
@@ -98,7 +102,7 @@ def load_model(path: str | Path, *, precision: str, sequence: int) -> Any:
 
 
 def quantised(quantisation: str, dtype: torch.dtype) -> dict[str, Any]:
-    """What `from_pretrained` needs for 4- or 8-bit weights by bitsandbytes; nothing for `none`.
+    """Settings of `from_pretrained` for 4- or 8-bit weights by bitsandbytes; {} for `none`.
 
     nf4: QLoRA (Dettmers 2023); int8: LLM.int8() (Dettmers 2022).
     """
@@ -113,12 +117,12 @@ def quantised(quantisation: str, dtype: torch.dtype) -> dict[str, Any]:
 
 
 def load_teacher(path: str | Path, spec: dict[str, Any], *, sequence: int) -> Any:
-    """Load a teacher as its spec says.
+    """Load a teacher with the settings of its spec.
 
     Args:
         path: Directory with `config.json` and safetensors weights.
         spec: precision, quantisation (`none`, `int8` or `nf4`) and device_map.
-        sequence: Longest sequence in tokens that will be run.
+        sequence: Longest sequence in tokens.
 
     Raises:
         UserError: The sequence does not fit the model's context, or a file is damaged.
@@ -145,16 +149,16 @@ def load_teacher(path: str | Path, spec: dict[str, Any], *, sequence: int) -> An
 def open_scoring(
     text: str | Path, model_file: str | Path, spec: dict[str, Any]
 ) -> tuple[list[dict[str, Any]], Any]:
-    """Rows of a text part, and the teacher that is to score them.
+    """Rows of a text part, and the teacher that scores them.
 
     Args:
         text: The part.
         model_file: A file in the teacher's directory.
-        spec: Of the teacher: precision, quantisation and device_map.
+        spec: precision, quantisation and device_map of the teacher.
 
     Raises:
-        UserError: The text's tokens are not the teacher's, or exceed its context, or the teacher
-            is of another kind than the text.
+        UserError: The text has another tokenizer or exceeds the teacher's context, or a masked text
+            meets a causal model or the reverse.
     """
     rows, folder = read_rows(text), Path(model_file).parent
     check_tokens(text, folder)
@@ -164,36 +168,36 @@ def open_scoring(
 
 
 def check_kind(config: Any, rows: Sequence[dict[str, Any]], name: str) -> None:
-    """Check that masked chunks meet a masked model, and other text a causal one.
+    """Check that masked chunks have a masked model, and other text a causal one.
 
     Args:
-        config: Of the model.
-        rows: Of text.
-        name: The model's.
+        config: Hugging Face config of the model.
+        rows: Rows of text.
+        name: Name of the model.
 
     Raises:
-        UserError: They do not fit.
+        UserError: They do not match.
     """
     masked = bool(rows) and "positions" in rows[0]
     if masked != is_masked(config):
         kind = "masked" if is_masked(config) else "causal"
         remedy = "a masked model such as BERT" if masked else "a causal model"
         raise UserError(
-            f"{name} is a {kind} language model ({config.model_type}), which cannot read what the "
-            f"study's task gives it; name {remedy}, or set the task that fits"
+            f"{name} is a {kind} language model ({config.model_type}), which the study's task does "
+            f"not support; name {remedy}, or set the task for this model"
         )
 
 
 def check_tokens(text: str | Path, folder: str | Path) -> None:
-    """Check that a text's tokens are those of the model in `folder`.
+    """Check that a text has the tokenizer of the model in `folder`.
 
     Raises:
-        UserError: They are not, so a score of them would mean nothing.
+        UserError: It has another one, so a score would be meaningless.
     """
     if read_metadata(text, "tokenizer_sha256") != tokenizer_sha256(load_tokenizer(folder)):
         raise UserError(
-            f"the model in {folder} cannot score {text}: its tokenizer is not the one that the "
-            "text's tokens come from; name a teacher with the same tokenizer in the cache"
+            f"the model in {folder} cannot score {text}, because the text has another tokenizer; "
+            "name a teacher with the same tokenizer in the cache"
         )
 
 
@@ -202,7 +206,7 @@ def check_context(config: Any, sequence: int, name: str) -> None:
     context = getattr(config, "max_position_embeddings", None)
     if context is not None and sequence > context:
         raise UserError(
-            f"{name} reads at most {context} tokens but up to {sequence} are asked for; lower "
+            f"{name} reads at most {context} tokens but up to {sequence} are needed; lower "
             "prompts.max_tokens, the teacher's max_tokens, evaluate.instruction_tokens or "
             "train.max_length (corpus.length)"
         )

@@ -1,4 +1,4 @@
-"""A row of text as a model reads it: which tokens, and where each of the others is predicted."""
+"""A row of text as a model reads it: its tokens, and the positions that predict the answer."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from typing import Any
 class Example:
     """One prompt and answer in a model's tokens; the answer has its end token if it ended.
 
-    Of a masked chunk, the prompt is all that the model sees, the answer the true tokens to be found
-    and `positions` where in the prompt they stand, ascending.
+    For a masked chunk, the prompt is the model's input, the answer the true tokens at the masked
+    positions, and `positions` these positions in the prompt, ascending.
     """
 
     prompt: list[int]
@@ -19,21 +19,21 @@ class Example:
 
     @property
     def tokens(self) -> list[int]:
-        """What the model reads while it is trained or judged."""
+        """The model's input in training and evaluation."""
         return self.prompt if self.positions is not None else self.prompt + self.answer
 
     @property
     def predicting(self) -> Sequence[int]:
-        """Where in `tokens` each token of the answer is predicted."""
+        """Positions in `tokens` that predict the tokens of the answer."""
         if self.positions is not None:
             return self.positions
         return range(len(self.prompt) - 1, len(self.tokens) - 1)
 
 
 def scored_positions(row: Mapping[str, Any], tokens: str = "answer") -> Sequence[int]:
-    """Positions of a text row at which a token is predicted: the answer's, or all but the last.
+    """Positions of a text row that predict a token: those of the answer, or all but the last.
 
-    Of a masked chunk, those of the tokens to be found.
+    For a masked chunk: the masked positions.
     """
     if "positions" in row:
         return list(row["positions"])
@@ -42,6 +42,6 @@ def scored_positions(row: Mapping[str, Any], tokens: str = "answer") -> Sequence
 
 
 def read_ids(row: Mapping[str, Any]) -> list[int]:
-    """Token ids of a text row that a model reads: prompt and answer, or a masked chunk."""
+    """A model's input ids of a text row: prompt and answer, or a masked chunk."""
     ids = list(row["prompt_ids"] or [])
     return ids if "positions" in row else ids + list(row["response_ids"] or [])

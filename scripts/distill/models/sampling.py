@@ -1,8 +1,8 @@
-"""Draw text from a model's sampling distribution, each row from noise of its own.
+"""Sample text from a model's distribution, with separate random numbers for each row.
 
-The teacher is a distribution q: softmax(logits / temperature), cut to top-k or top-p only where a
-study asks for it. One uniform per (row id, step, seed) picks the token by inversion of q, so a
-row's text does not depend on which rows share its batch, but for rounding in the matrix products.
+The teacher is a distribution q: softmax(logits / temperature), with top-k or top-p only if the
+study sets them. One uniform per (row id, step, seed) selects the token by inversion of q. Hence a
+row's text does not depend on the other rows of its batch, up to rounding in the matrix products.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +24,7 @@ FinishReason = Literal["stop", "length"]
 
 @contextmanager
 def _last_head_inputs(model: Any) -> Iterator[list[torch.Tensor]]:
-    """Collect what enters a model's output head at the last position: [rows, width] each time."""
+    """Collect the inputs of a model's output head at the last position, [rows, width] per call."""
     entered: list[torch.Tensor] = []
     watch = model.get_output_embeddings().register_forward_pre_hook(
         lambda module, inputs: entered.append(inputs[0][:, -1])
@@ -38,15 +38,15 @@ def _last_head_inputs(model: Any) -> Iterator[list[torch.Tensor]]:
 def _prompt_inputs(
     model: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int
 ) -> tuple[DynamicCache, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """What a batch of prompts is read from: a cache, and the inputs that are not in it yet.
+    """Prepare a batch of prompts: run their common prefix, and pad the rest.
 
     Returns:
-        The cache, which holds what all prompts begin with; ids and positions [rows, rest] of what
-        follows, padded on the left; the mask [rows, shared + rest].
+        The cache with the common prefix; ids and positions [rows, rest] of the remaining tokens,
+        padded on the left; the mask [rows, shared + rest].
     """
     rows, lengths = len(prompts), [len(prompt) for prompt in prompts]
     shortest, longest = min(lengths), max(lengths)
-    # Padding lies between what is shared and the rest, where a sliding window would count it.
+    # Padding is between the prefix and the rest, where a sliding window would count it.
     window = getattr(model.config, "sliding_window", None) or longest + max_new_tokens
     shared = 0
     if longest + max_new_tokens <= window:
@@ -85,28 +85,29 @@ def sample_batch(
 
     Args:
         model: A causal language model in eval mode.
-        prompts: Token ids per row, none empty. What all rows begin with is computed once.
-        stop_ids: Tokens that end a response; kept as its last token.
-        max_new_tokens: Most tokens of a response.
+        prompts: Token ids per row, none empty. Their common prefix is computed once.
+        stop_ids: Tokens that end a response and are its last token.
+        max_new_tokens: Largest number of tokens of a response.
         decoding: The sampling distribution.
         uniforms: [rows, max_new_tokens]; None for greedy decoding.
-        on_step: Called with the number of tokens made at each step.
-        states: Filled with the final hidden state that each token was drawn from, if given:
-            bf16 [rows, max_new_tokens, width]; what lies behind a row's last token is undefined.
+        on_step: Called with the number of new tokens at each step.
+        states: If given, filled with the final hidden state of each sampled token: bf16
+            [rows, max_new_tokens, width]; entries after a row's last token are undefined.
 
     Returns:
-        Per row its new token ids, with the stop token if one was drawn, and why it ended.
+        Per row its new token ids, with the stop token if one was sampled, and the reason of the
+        end.
 
     Raises:
-        UserError: The model's logits are NaN or infinite, so that no token could be drawn.
+        UserError: The model's logits are NaN or infinite.
     """
     device, rows = model.device, len(prompts)
     cache, ids, mask, positions = _prompt_inputs(model, prompts, max_new_tokens)
     noise = None if uniforms is None else torch.from_numpy(uniforms).to(device)
 
-    made: list[list[int]] = [[] for _ in range(rows)]
+    tokens_of: list[list[int]] = [[] for _ in range(rows)]
     reasons: list[FinishReason] = ["length"] * rows
-    alive = torch.arange(rows, device=device)  # which row of `prompts` each row of the batch is
+    alive = torch.arange(rows, device=device)  # row of `prompts` for each row of the batch
     running = torch.ones(rows, dtype=torch.bool, device=device)
     stops = torch.tensor(list(stop_ids), device=device)
     with _last_head_inputs(model) as entered:
@@ -119,7 +120,7 @@ def sample_batch(
                 use_cache=True,
                 logits_to_keep=1,
             ).logits[:, -1]
-            if not bool(torch.isfinite(logits.sum())):  # one pass; NaN and infinity both survive it
+            if not bool(torch.isfinite(logits.sum())):  # NaN and infinity propagate to the sum
                 raise not_finite(model, "logits")
             if states is not None:
                 states[alive.cpu(), step] = entered.pop().to(states)
@@ -130,7 +131,7 @@ def sample_batch(
                 alive.tolist(), token.tolist(), ended.tolist(), running.tolist(), strict=True
             ):
                 if on:
-                    made[row].append(new)
+                    tokens_of[row].append(new)
                     if end:
                         reasons[row] = "stop"
             on_step(int(running.sum()))
@@ -140,18 +141,18 @@ def sample_batch(
                 break
             positions = positions[:, -1:] + 1
             ids = token.unsqueeze(1)
-            if left <= 0.9 * len(running):  # copying the cache costs, so not at every row that ends
+            if left <= 0.9 * len(running):  # rarely, because it copies the cache
                 keep = running.nonzero().squeeze(1)
                 cache.batch_select_indices(keep)
                 alive, ids, mask, positions = alive[keep], ids[keep], mask[keep], positions[keep]
                 running = running[keep]
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-    return list(zip(made, reasons, strict=True))
+    return list(zip(tokens_of, reasons, strict=True))
 
 
 STEP = 16
-"""Columns that a layer grows by: half as many are computed in vain on average, and the cache is
-copied at one step of 16."""
+"""Columns by which a layer grows: on average half as many are computed for nothing, and one step in
+16 copies the cache."""
 
 
 class SteppedLayer(DynamicLayer):
@@ -162,13 +163,13 @@ class SteppedLayer(DynamicLayer):
         self.filled = 0
 
     def _columns(self, new: int) -> int:
-        """Columns there will be once `new` more are filled."""
+        """Number of columns after `new` more are filled."""
         return -(-(self.filled + new) // STEP) * STEP
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Fill further columns; return all, also those not yet filled, which are 0."""
+        """Fill further columns; return all columns, of which the unfilled ones are 0."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
             self.keys, self.values = key_states[:, :, :0], value_states[:, :, :0]
@@ -183,16 +184,16 @@ class SteppedLayer(DynamicLayer):
         return self.keys, self.values
 
     def get_seq_length(self) -> int:
-        """Columns filled."""
+        """Number of filled columns."""
         return self.filled
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Columns that a mask must cover when `query_length` more are filled, and the first one."""
+        """Columns that a mask must cover for `query_length` more tokens, and their offset."""
         return self._columns(query_length), 0
 
 
 def decoding_cache(model: Any) -> DynamicCache:
-    """An empty cache for a model: by steps where our own attention reads it, else the library's."""
+    """An empty cache for a model: with `SteppedLayer` for GROUPED attention, else the library's."""
     cache = DynamicCache(config=model.config)
     if model.config._attn_implementation == GROUPED:
         cache.layers = [

@@ -15,10 +15,10 @@ def save_tensors(
     tensors: dict[str, torch.Tensor], path: str | Path, marks: dict[str, str] | None = None
 ) -> None:
     """Write tensors as safetensors, with marks and a checksum of both."""
-    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     marks = marks or {}
     with replacing(path) as temporary:
-        save_file(whole, temporary, {**marks, CHECKSUM: _seal(whole, marks)})
+        save_file(plain, temporary, {**marks, CHECKSUM: _seal(plain, marks)})
 
 
 def load_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

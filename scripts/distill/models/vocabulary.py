@@ -1,16 +1,16 @@
-"""A student with a trimmed vocabulary: its words, and one class for all others.
+"""A student with a trimmed vocabulary: the most frequent ids, and one class for all others.
 
-The vocabulary head dominates small students, and most of a teacher's words hardly occur. A trimmed
-student keeps the most frequent ids and has one more class, *other*, whose probability spreads
-evenly over the m ids that were dropped:
+The vocabulary head dominates small students, and most of a teacher's tokens hardly occur. A trimmed
+student keeps the most frequent ids and has one more class, *other*, whose probability is divided
+evenly among the m dropped ids:
 
-    p(i) = softmax(z)_i for a kept id,  p(i) = softmax(z)_other / m for a dropped one,
+    p(i) = softmax(z)_i for a kept id,  p(i) = softmax(z)_other / m for a dropped one.
 
-a proper likelihood of the very tokens that the teacher drew, so losses stay comparable across
-vocabularies. The logit of *other* carries a constant log m, and therefore the same model with a row
-of the full vocabulary per id, all dropped ids sharing *other*'s row, gives the same probabilities:
-that is how a trimmed student is saved, so it opens as any model does, with the full tokenizer. It
-is trained, timed and counted in its own small vocabulary.
+This is a proper likelihood of the teacher's tokens, so losses are comparable across vocabularies.
+In training, the logit of *other* has the constant log m added. Therefore a model with one row per
+id of the full vocabulary, in which all dropped ids share the row of *other*, gives the same
+probabilities. A trimmed student is saved in that form, so any program opens it with the full
+tokenizer; it is trained, timed and counted with its small vocabulary.
 """
 
 import math
@@ -26,9 +26,9 @@ from distill.core.files import read_json
 from distill.models.rows import Example
 
 FILE = "vocabulary.json"
-"""Beside a trimmed student: the ids that it keeps, and the width of the full vocabulary."""
+"""File beside a trimmed student: its kept ids and the width of the full vocabulary."""
 TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
-"""Special ids that a model's config names."""
+"""Special ids in a model's config."""
 
 
 class Vocabulary:
@@ -44,21 +44,21 @@ class Vocabulary:
 
     def __init__(self, kept: Sequence[int], full: int) -> None:
         if list(kept) != sorted(set(kept)) or not 0 < len(kept) < full or kept[-1] >= full:
-            raise ValueError(f"{len(kept)} kept ids are no trimmed vocabulary of {full}")
+            raise ValueError(f"{len(kept)} kept ids are not a trimmed vocabulary of {full}")
         self.kept, self.full = list(kept), full
         self.other = len(kept)
-        """The student's id of all dropped ids together."""
+        """The student's id of the class of all dropped ids."""
         self.width = len(kept) + 1
         self.dropped = full - len(kept)
         self.ids = torch.full((full,), self.other)
-        """int64 [full vocabulary]: the student's id of each."""
+        """int64 [full vocabulary]: the student's id of each id."""
         self.ids[torch.tensor(self.kept)] = torch.arange(len(kept))
         self.spread = math.log(self.dropped)
-        """What a dropped id costs beyond *other*, nats."""
+        """-log p of a dropped id minus that of *other*, nats."""
 
     @classmethod
     def load(cls, folder: str | Path) -> "Vocabulary | None":
-        """The vocabulary of the student in a folder; None for a whole one."""
+        """The vocabulary of the student in a folder; None for a full one."""
         file = Path(folder) / FILE
         if not file.is_file():
             return None
@@ -66,7 +66,7 @@ class Vocabulary:
         return cls(stored["kept"], stored["full"])
 
     def record(self) -> dict[str, Any]:
-        """The content of its file."""
+        """The content of `FILE`."""
         return {"schema": 1, "full": self.full, "kept": self.kept}
 
     def encode(self, example: Example) -> Example:
@@ -75,12 +75,12 @@ class Vocabulary:
         return Example(prompt, answer)
 
     def token_ids(self, tokenizer: Any) -> dict[str, int]:
-        """The tokenizer's special ids in a config of the student."""
-        given = {key: getattr(tokenizer, key) for key in TOKEN_IDS}
-        return {key: int(self.ids[value]) for key, value in given.items() if value is not None}
+        """The tokenizer's special ids, as the student's ids."""
+        ids = {key: getattr(tokenizer, key) for key in TOKEN_IDS}
+        return {key: int(self.ids[value]) for key, value in ids.items() if value is not None}
 
     def repeated(self, model: Any) -> int:
-        """Parameters of an expanded model that repeat others: rows of dropped ids but one."""
+        """Number of repeated parameters of an expanded model: rows of all dropped ids but one."""
         tables = {
             module.weight.data_ptr(): module.weight
             for module in (model.get_input_embeddings(), model.get_output_embeddings())
@@ -88,13 +88,13 @@ class Vocabulary:
         return sum((self.dropped - 1) * table.shape[1] for table in tables.values())
 
     def nats(self, ids: torch.Tensor) -> torch.Tensor:
-        """What must be added to -log p of the student's ids: log m at *other*, float32."""
+        """Term to add to -log p of the student's ids: log m at *other*, else 0; float32."""
         return (ids == self.other).float() * self.spread
 
     def coarse(self, log_p: torch.Tensor) -> torch.Tensor:
         """Log-probabilities [rows, full or more] over the student's classes [rows, width].
 
-        Ids beyond the full vocabulary (a head that is padded) are no text and count as dropped.
+        Ids beyond the full vocabulary (of a padded head) count as dropped.
         """
         ids = self.ids.to(log_p.device)
         if log_p.shape[1] > self.full:
@@ -105,15 +105,20 @@ class Vocabulary:
         return mass.index_add_(1, ids, log_p.exp()).log()
 
     def floor(self, q: torch.Tensor, log_q: torch.Tensor) -> torch.Tensor:
-        """KL [rows] of q [rows, full] to what the vocabulary can express of it, nats.
+        """The smallest KL(q || student), [rows], in nats, of any student with this vocabulary.
 
-        The least KL(q || student) that any student with this vocabulary can reach: what is lost
-        by spreading the mass of dropped ids evenly. `log_q` may be -inf where q is 0.
+        It is the loss from dividing the mass of dropped ids evenly.
+
+        Args:
+            q: Probabilities [rows, full].
+            log_q: Their logarithms; -inf is allowed where q is 0.
         """
-        gone = (self.ids == self.other).to(q)[: q.shape[1]]  # products skip no column, but are fast
+        gone = (self.ids == self.other).to(q)[
+            : q.shape[1]
+        ]  # a matrix product is faster than indexing
         mass = q @ gone
-        own = (q * log_q.clamp_min(-1e9)) @ gone
-        return (own - torch.special.xlogy(mass, mass) + mass * self.spread).clamp_min(0)
+        log_mass = (q * log_q.clamp_min(-1e9)) @ gone
+        return (log_mass - torch.special.xlogy(mass, mass) + mass * self.spread).clamp_min(0)
 
 
 def count_tokens(rows: Iterable[Mapping[str, Any]]) -> Counter[int]:
@@ -141,10 +146,9 @@ def check_size(size: int, full: int) -> None:
 def most_frequent(
     counts: Mapping[int, int], always: Iterable[int], size: int, full: int
 ) -> Vocabulary:
-    """The `size` most frequent ids, `always` among them; of equally frequent ones the lowest.
+    """The `size` most frequent ids, including `always`; of equally frequent ones the lowest.
 
-    Byte-pair ids are numbered in the order of their merges, so among the unseen the lowest are
-    the likeliest.
+    Byte-pair ids are numbered in the order of their merges, so low unseen ids are the most likely.
 
     Raises:
         UserError: `size` is not below the full vocabulary.
@@ -156,22 +160,22 @@ def most_frequent(
 
 
 def _rows(vocabulary: Vocabulary, weight: torch.Tensor) -> torch.Tensor:
-    """Rows of a full table [full, ...] for the student: those kept, and the mean of the dropped."""
+    """Rows of a full table [full, ...] for the student: kept ones, and the mean of the others."""
     dropped = vocabulary.ids == vocabulary.other
     weight = weight[: vocabulary.full]
     return torch.cat([weight[~dropped], weight[dropped].mean(0, keepdim=True)])
 
 
 def _set_tables(model: Any, vocabulary: Vocabulary, trim: bool) -> Any:
-    """Give a model the rows of another vocabulary in its embeddings and output head."""
-    made = {}
+    """Replace the rows of a model's embeddings and output head by those of another vocabulary."""
+    tables = {}
 
     def other(weight: torch.Tensor) -> torch.nn.Parameter:
         key = weight.data_ptr()  # tied tables stay tied
-        if key not in made:
+        if key not in tables:
             rows = _rows(vocabulary, weight) if trim else weight[vocabulary.ids]
-            made[key] = torch.nn.Parameter(rows.detach().clone())
-        return made[key]
+            tables[key] = torch.nn.Parameter(rows.detach().clone())
+        return tables[key]
 
     inputs, head = model.get_input_embeddings(), model.get_output_embeddings()
     table, output = other(inputs.weight), other(head.weight)
@@ -183,7 +187,7 @@ def _set_tables(model: Any, vocabulary: Vocabulary, trim: bool) -> Any:
 
 
 def check_head(model: Any) -> None:
-    """Check that a model's logits are its last states times a matrix, as *other* needs.
+    """Check that a model's logits are its last states times a matrix, which *other* requires.
 
     Raises:
         UserError: They have a bias, a scale or a soft cap.
@@ -201,7 +205,7 @@ def check_head(model: Any) -> None:
 
 
 def trim_model(model: Any, vocabulary: Vocabulary, tokenizer: Any) -> Any:
-    """Cut a model with the full vocabulary down to a student's, in place.
+    """Reduce a model with the full vocabulary to a student's vocabulary, in place.
 
     Raises:
         UserError: Its output head is more than a matrix.
@@ -212,7 +216,7 @@ def trim_model(model: Any, vocabulary: Vocabulary, tokenizer: Any) -> Any:
 
 
 def expand_model(model: Any, vocabulary: Vocabulary, tokenizer: Any) -> Any:
-    """Give a trimmed student the full vocabulary back, in place, with the same probabilities."""
+    """Expand a trimmed student to the full vocabulary, in place, with the same probabilities."""
     model.get_output_embeddings().bias = None
     _set_tables(model, vocabulary, trim=False)
     _set_ids(model, {key: getattr(tokenizer, key) for key in TOKEN_IDS})

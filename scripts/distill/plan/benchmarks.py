@@ -1,4 +1,4 @@
-"""Benchmarks of a study: who is evaluated on which task, where scores lie, what they depend on."""
+"""Benchmarks of a study: tasks of each model, paths of scores, and what they depend on."""
 
 from collections.abc import Iterator
 from functools import cached_property
@@ -17,7 +17,7 @@ from distill.plan.training import Training
 class Benchmarks(Part):
     """Scores on tasks of lm-evaluation-harness.
 
-    Each model and task has its own file, so that another task costs no more than itself.
+    Each model and task has its own file, so that a new task reruns no other.
     """
 
     def __init__(
@@ -36,23 +36,22 @@ class Benchmarks(Part):
 
     @cached_property
     def of_run(self) -> dict[Run, list[str]]:
-        """Tasks of each run's student: those of all blocks that hold the run, in the config's
-        order."""
+        """Tasks of each run's student: those of all blocks with the run, in the config's order."""
         tasks: dict[Run, set[str]] = {run: set() for run in self.runs}
         for block in self.study.runs if self.defined else ():
-            named = self.defined if block.benchmarks is None else block.benchmarks
+            names = self.defined if block.benchmarks is None else block.benchmarks
             for run in block_runs(self.study, block):
-                tasks[run].update(named)
+                tasks[run].update(names)
         return {run: [name for name in self.defined if name in tasks[run]] for run in tasks}
 
     @cached_property
     def students(self) -> list[tuple[Run, str]]:
-        """Run and task of every student's score."""
+        """Run and task of each student's score."""
         return [(run, task) for run, tasks in self.of_run.items() for task in tasks]
 
     @cached_property
     def teachers(self) -> list[tuple[str, str]]:
-        """Teacher and task of every teacher's score: the tasks of its students."""
+        """Teacher and task of each teacher's score: the tasks of its students."""
         pairs = dict.fromkeys((run.teacher, task) for run, task in self.students)
         return [pair for pair in pairs if self.models.has_model(pair[0])]
 
@@ -63,7 +62,7 @@ class Benchmarks(Part):
         return [name for name in self.defined if name in used]
 
     def prepared(self, task: str) -> str:
-        """The file that is written when a task's data are at hand."""
+        """The record of a prepared task."""
         return f"{results_folder(self.study)}/benchmarks/{task}.json"
 
     def student_file(self, run: Run, task: str) -> str:
@@ -81,7 +80,7 @@ class Benchmarks(Part):
         return files + [self.teacher_file(*pair) for pair in self.teachers]
 
     def task_files(self, task: str) -> list[str]:
-        """Files of the folder that holds a task of the user."""
+        """Files in the folder of a user's own task."""
         folder = self.defined[task].include
         if folder is None:
             return []
@@ -106,7 +105,7 @@ class Benchmarks(Part):
         return self._model_spec(task) | {"scorer": self.scorers.spec(teacher)}
 
     def table_spec(self) -> Spec:
-        """What the runs table needs to know of `files`; nothing without benchmarks."""
+        """Run or teacher and task of each of `files`, for the runs table; {} without benchmarks."""
         if not self.tasks:
             return {}
         places = {run: place for place, run in enumerate(self.runs)}
@@ -115,7 +114,7 @@ class Benchmarks(Part):
         return {"benchmarks": {"tasks": self.tasks, "runs": runs, "teachers": teachers}}
 
     def stored_specs(self) -> Iterator[tuple[str, Spec]]:
-        """Every record, with the spec that it must hold."""
+        """Path of every record, and the spec that it must contain."""
         for task in self.tasks:
             yield self.prepared(task), self.task_spec(task)
         for run, task in self.students:

@@ -1,4 +1,4 @@
-"""Chunks of text that no teacher wrote: the corpus of a whole study, or of single methods."""
+"""Chunks of text without a teacher: the corpus of a study, or of single methods."""
 
 from functools import cached_property
 
@@ -13,7 +13,7 @@ from distill.plan.sources import Sources
 
 
 def _key(source: str, spec: Spec) -> str:
-    """Folder name of what is cut from a data source."""
+    """Folder name of the chunks of a data source."""
     return f"{slug(source)}-{digest(spec)}"
 
 
@@ -42,17 +42,17 @@ class CorpusPool(Pool):
 
     @property
     def files(self) -> list[str]:
-        """Their rows, in that order."""
+        """Rows of the data sources in `texts`, in the same order."""
         return [self.sources.rows(name) for name in self.texts.values()]
 
     @property
     def tokenizer(self) -> str:
-        """The file that is written when the tokenizer's model is in place."""
+        """The manifest of the tokenizer's model."""
         return self.sources.manifest(self.entry.tokenizer)
 
     @cached_property
     def spec(self) -> Spec:
-        """What the chunks depend on; how many are used does not matter."""
+        """What the chunks depend on; the number of used chunks is not part of it."""
         entry = self.entry
         return {
             "texts": {split: self.sources.spec(name) for split, name in self.texts.items()},
@@ -71,22 +71,22 @@ class CorpusPool(Pool):
 
     @property
     def folder(self) -> str:
-        """Where the chunks lie."""
+        """Folder of the chunks."""
         return f"{RESOURCES}/corpora/{self.key}"
 
     @property
     def near_duplicates(self) -> str:
-        """The record of the documents behind the chunks, with what resembles held-out ones."""
+        """The record of the documents, with near-duplicates of held-out ones."""
         return f"{self.folder}/documents.json"
 
     @property
     def formatting(self) -> Spec:
-        """A chunk is read as it stands."""
+        """Models read a chunk unchanged."""
         return {"template": self.settings.template, "system": None}
 
     @cached_property
     def text_spec(self) -> Spec:
-        """What the rows of text depend on; the pool does not matter, as parts follow each other."""
+        """What the rows of text depend on: not the pool size, because parts are built in order."""
         entry, mask = self.entry, self.study.mask
         return {
             "corpus": self.spec,
@@ -106,28 +106,28 @@ class CorpusPool(Pool):
         return part * self.entry.part_size
 
     def rows(self, split: str, part: int) -> int:
-        """Chunks of a part: the part's size, or what is left of the split or the pool."""
+        """Number of chunks of a part: the part size, or less in the last part."""
         entry = self.entry
         chunks = {"test": entry.test, "validation": entry.validation, "train": entry.pool}[split]
         return min(entry.part_size, chunks - self.first(part))
 
 
 class Corpora(Part):
-    """Chunks that the students of a method learn, in place of a teacher's text."""
+    """Chunks that methods with `corpus` train on, in place of a teacher's text."""
 
     def __init__(self, study: Study, sources: Sources) -> None:
         super().__init__()
         self.study, self.sources = study, sources
 
     def of(self, run: Run) -> str | None:
-        """Data source that a run learns without a teacher, if its method names one."""
+        """Data source of a run's method with `corpus`; None for other methods."""
         if run.samples == 0 or run.method not in self.study.methods:
             return None
         return self.study.method_of(run.method).corpus
 
     @cached
     def spec(self, method: str, student: str) -> Spec:
-        """What the chunks are: whose text and tokens, without the reference text."""
+        """What the chunks depend on: text, tokenizer, and the excluded reference text."""
         entry, reference = self.study.method_of(method), self.study.evaluate.reference
         assert reference is not None
         return {
@@ -145,7 +145,7 @@ class Corpora(Part):
 
     @cached_property
     def by_key(self) -> dict[str, tuple[str, str]]:
-        """A method and a student of each corpus in each student's tokens."""
+        """A method and a student for each combination of corpus and tokenizer."""
         return {
             self.key(method, student): (method, student)
             for method in self.study.methods
@@ -161,7 +161,7 @@ class Corpora(Part):
         return spec | {"samples": samples}
 
     def inputs(self, key: str) -> dict[str, str]:
-        """What a training set is made of: its text, the reference text, the tokenizer."""
+        """Inputs of a training set: its text, the reference text, the tokenizer."""
         method, student = self.by_key[key]
         return {
             "corpus": self.sources.rows(self.study.method_of(method).corpus or ""),
@@ -170,7 +170,7 @@ class Corpora(Part):
         }
 
     def card(self, key: str) -> Spec:
-        """What the data-set card says."""
+        """Facts for the data-set card."""
         method, student = self.by_key[key]
         corpus, tokens = self.study.method_of(method).corpus, self.spec(method, student)["tokens"]
         return {"study": self.study.study, "corpus": corpus, "tokens": tokens}

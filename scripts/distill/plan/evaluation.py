@@ -15,15 +15,28 @@ from distill.plan.teachers import Teachers
 from distill.plan.text import Text
 from distill.plan.training import Training
 
-ELSEWHERE = {
-    "reference", "latency_tokens", "latency_repeats", "latency_threads", "latency_batch",
-    "combined_weights", "cost", "prices", "target_loss", "benchmarks", "pseudo_chunks",
-}  # fmt: skip
-"""Settings of an evaluation that metrics do not depend on, or that their spec names apart."""
-ASKED = {
-    "generated_instructions", "instruction_tokens", "reference_answers", "qualitative", "answers",
-}  # fmt: skip
-"""Settings of an evaluation that asks the models something."""
+OTHER_KEYS = {
+    "reference",
+    "latency_tokens",
+    "latency_repeats",
+    "latency_threads",
+    "latency_batch",
+    "combined_weights",
+    "cost",
+    "prices",
+    "target_loss",
+    "benchmarks",
+    "pseudo_chunks",
+}
+"""Keys of `evaluate` that metrics do not depend on, or that their spec has in another form."""
+PROMPT_KEYS = {
+    "generated_instructions",
+    "instruction_tokens",
+    "reference_answers",
+    "qualitative",
+    "answers",
+}
+"""Keys of `evaluate` about prompts that models answer."""
 
 
 class Evaluation(Part):
@@ -45,12 +58,12 @@ class Evaluation(Part):
 
     @cached
     def spec(self, teacher: str) -> Spec:
-        """What an evaluation depends on, beyond the model."""
+        """What an evaluation depends on besides the model."""
         entry, mask, reference = self.study.evaluate, self.study.mask, None
         if entry.reference is not None:
             source = {"source": self.sources.spec(entry.reference.source)}
             reference = entry.reference.model_dump() | source
-        skipped = ELSEWHERE if self.pool.asks else ELSEWHERE | ASKED
+        skipped = OTHER_KEYS if self.pool.asks else OTHER_KEYS | PROMPT_KEYS
         if entry.answers is None:
             skipped = skipped | {"answers"}
         spec = {
@@ -68,7 +81,7 @@ class Evaluation(Part):
         return spec
 
     def run_spec(self, run: Run) -> Spec:
-        """What a student's metrics depend on: the evaluation, and how the student was trained."""
+        """What a student's metrics depend on: the evaluation and the training."""
         return self.spec(run.teacher) | {"run": self.training.spec(run)}
 
     def teacher_file(self, teacher: str, name: str = "metrics.json") -> str:
@@ -77,7 +90,7 @@ class Evaluation(Part):
 
     @cached
     def inputs(self, teacher: str) -> dict[str, list[str]]:
-        """What every evaluation against a teacher reads."""
+        """Inputs of every evaluation against a teacher."""
         has_model = self.teachers.has_model(teacher)
         return {
             "texts": self.text.held_out(teacher, "test"),
@@ -174,7 +187,7 @@ class Efficiency(Part):
         return spec | {"batch": entry.latency_batch, **chunk}
 
     def model(self, kind: str, name: str) -> str:
-        """A file beside the model that is timed: speed does not depend on what was learned."""
+        """A file beside the model to time, an untrained one: weights do not change the speed."""
         if kind == "students":
             return self.students.file(name)
         run = self.teachers.trained_run(name)

@@ -15,12 +15,12 @@ LEAST_SIZES, LEAST_RUNS = 3, 4
 def figures_of(study: Study | TableStudy, runs: Sequence[Run] = ()) -> list[str]:
     """Return the names of a study's figures, in the order of the report.
 
-    A figure that needs a fitted law is listed where the runs may determine one; the fit may still
-    be refused, and the figure then says so.
+    A figure that needs a fitted law is listed if the runs may determine one. If the fit is refused
+    later, the figure says so.
 
     Args:
-        study: The checked config.
-        runs: The run table; none for a table of one's own.
+        study: The validated config.
+        runs: The run table; empty for your own table of runs.
     """
     if isinstance(study, TableStudy):
         return figures_with(_table_traits(study))
@@ -28,14 +28,14 @@ def figures_of(study: Study | TableStudy, runs: Sequence[Run] = ()) -> list[str]
 
 
 def _table_traits(study: TableStudy) -> set[str]:
-    """Return what the named columns allow; how many sizes a table has is known when it is read."""
+    """Return the traits that the columns imply; the number of sizes is not known yet."""
     traits = {"sizes", "students", "laws", "held_out"}
     traits |= {"gap"} if "teacher_loss" in study.columns else set()
     return traits | ({"teacher_size"} if "teacher_params" in study.columns else set())
 
 
 def _traits(study: Study, runs: Sequence[Run]) -> set[str]:
-    """Return the traits of a study with some trained runs."""
+    """Return the traits of a study with trained runs."""
     sizes, students = _sizes(runs), _students(runs)
     has_gap = _has_gap(study, runs)
     present = {
@@ -73,7 +73,7 @@ def _has_gap(study: Study, runs: Sequence[Run]) -> bool:
 
 
 def _costs_teacher(study: Study, run: Run) -> bool:
-    """Tell whether a run uses work of a teacher whose FLOPs are counted."""
+    """Return whether a run uses a teacher whose FLOPs are counted."""
     teacher, has_corpus = study.teachers[run.teacher], study.method_of(run.method).corpus
     if run.cache != NO_CACHE:
         return teacher.has_model
@@ -98,12 +98,12 @@ def _has_twins(runs: Sequence[Run]) -> bool:
 
 
 def _key(run: Run, besides: str) -> tuple[object, ...]:
-    """Return all of a run but one attribute."""
+    """Return all attributes of a run but one."""
     return tuple(value for name, value in vars(run).items() if name != besides)
 
 
 def _sizes(runs: Sequence[Run]) -> int:
-    """Return the most training sizes of a student and method that have enough runs for a law."""
+    """Return the largest number of training sizes of a line with enough runs for a law."""
     counts: dict[tuple[str, ...], Counter[int]] = {}
     for run in runs:
         line = (run.student, run.teacher, run.method, run.curation, run.cache)
@@ -112,7 +112,7 @@ def _sizes(runs: Sequence[Run]) -> int:
 
 
 def _students(runs: Sequence[Run]) -> int:
-    """Return the most students that share a teacher, method, curation and cache."""
+    """Return the largest number of students with the same teacher, method, curation and cache."""
     students: dict[tuple[str, ...], set[str]] = {}
     for run in runs:
         line = (run.teacher, run.method, run.curation, run.cache)

@@ -1,4 +1,4 @@
-"""What all parts of a plan share: plain specs, readable names, results that are computed once."""
+"""Shared by all parts of a plan: plain specs, readable names, cached methods."""
 
 import re
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 RESOURCES = "resources"
-"""Folder of the work that any study could use."""
+"""Folder of outputs that several studies may share."""
 
 Spec = dict[str, Any]
 """What an output depends on beyond its input files: plain values, keys in a fixed order."""
@@ -17,7 +17,7 @@ Owner = TypeVar("Owner", bound="Part")
 
 
 class Part:
-    """One stage of a plan: specs, keys and paths, all functions of the config alone."""
+    """One stage of a plan: specs, keys and paths, all functions of the config only."""
 
     def __init__(self) -> None:
         self._cache: dict[Any, Any] = {}
@@ -26,9 +26,9 @@ class Part:
 def cached(
     method: Callable[Concatenate[Owner, Names], Value],
 ) -> Callable[Concatenate[Owner, Names], Value]:
-    """Compute what a part's method returns once for the same arguments: thousands of runs share it.
+    """Cache the results of a part's method, which thousands of runs share.
 
-    A caller gets its own dict or list and may add to it; it must not change what these contain.
+    Dicts and lists are copied, so callers may add entries; callers must not modify nested values.
     """
 
     @wraps(method)
@@ -48,7 +48,7 @@ def stem(key: str) -> str:
 
 
 def plain(value: Any) -> Any:
-    """`value` with the keys of free-form dicts in order, so that their order changes no spec."""
+    """Sort the keys of free-form dicts: their order in the config must not change a spec."""
     if isinstance(value, dict):
         keys = sorted(value, key=lambda key: (isinstance(key, str), key))  # layers: 1, 2, last
         return {key: plain(value[key]) for key in keys}

@@ -1,4 +1,4 @@
-"""What a study makes beside its run table: students that teach, searches, teachers' text."""
+"""What a study needs besides its run table: trained teachers, searches, teachers' text."""
 
 from collections.abc import Iterator
 
@@ -7,14 +7,14 @@ from distill.plan.stages import Stages
 
 
 def needed_runs(plan: Stages) -> list[Run]:
-    """Runs that are trained: those of the run table, then those that only train a teacher."""
+    """All runs to train: those of the run table, then those that only train a teacher."""
     return list(dict.fromkeys([*plan.runs, *plan.teachers.trained_runs]))
 
 
 def needed_searches(plan: Stages) -> list[str]:
     """Searches whose settings a run takes, each once."""
-    named = (plan.study.methods[run.method].search for run in needed_runs(plan) if run.samples)
-    return list(dict.fromkeys(name for name in named if name))
+    searches = (plan.study.methods[run.method].search for run in needed_runs(plan) if run.samples)
+    return list(dict.fromkeys(name for name in searches if name))
 
 
 def needed_students(plan: Stages) -> list[str]:
@@ -24,10 +24,9 @@ def needed_students(plan: Stages) -> list[str]:
 
 
 def train_parts(plan: Stages, run: Run) -> list[int]:
-    """Parts of its teacher's text that a run's data come from, candidates of a curation included.
+    """Parts of the teacher's text that a run's data come from, including candidates of a curation.
 
-    A corruption takes answers from the first part, a filter by loss its constants, and a fitted
-    projection of layers its directions.
+    Corruption, filters by loss and fitted projections of layers also need the first part.
     """
     parts = set(plan.rows.parts(run))
     fitted = run.cached != NO_CACHE and plan.layers.projection(run.teacher, run.cache)
@@ -39,8 +38,8 @@ def train_parts(plan: Stages, run: Run) -> list[int]:
 def needed_texts(plan: Stages) -> list[tuple[str, str, int]]:
     """(teacher, split, part) of all text that a study reads, each once.
 
-    Train text of the runs and searches; validation text for early stopping, searches, the ids that
-    trimmed vocabularies keep and BLEU; test text of the teachers of the run table.
+    Training text is for runs and searches; validation text for early stopping, searches, trimmed
+    vocabularies and BLEU; test text for the teachers of the run table.
     """
     return sorted(set(_texts(plan)))
 

@@ -13,24 +13,24 @@ from distill.plan.sources import Sources
 from distill.plan.teachers import Teachers
 
 NOT_DECODING = {"source", "text", "trained", "server", "pretraining_tokens", "gpus"}
-"""Keys of a teacher that do not change what its model writes."""
+"""Keys of a teacher that do not change the text of its model."""
 
 
 class Origin(Protocol):
-    """What the plan knows of a text by where it comes from."""
+    """Where a text comes from, and what follows from that."""
 
     kind: str
     """`model`, `data`, `server` or `corpus`."""
     sampled: bool = False
-    """Whether the text is drawn from the teacher's own distribution."""
+    """Whether the text is sampled from the teacher's distribution."""
     log_probs: bool = False
-    """Whether log-probabilities of the likeliest tokens come with the text."""
+    """Whether the text has log-probabilities of the most likely tokens."""
     tokenizer: str | None = None
-    """Model source of its tokens, if these are not those of the teacher's model."""
+    """Model source of the text's tokenizer, if it is not that of the teacher's model."""
     counted: bool = True
-    """Whether the FLOPs that were spent on it are known."""
+    """Whether the FLOPs of its generation are known."""
     scorer: Spec | None = None
-    """What the log-probabilities depend on where no model here gives them."""
+    """What the log-probabilities depend on if they do not come from a local model."""
 
     @property
     def spec(self) -> Spec:
@@ -42,12 +42,12 @@ class Origin(Protocol):
 
     @property
     def writes(self) -> bool:
-        """Whether the teacher's model writes the text here, so that hidden states come with it."""
+        """Whether the local model generates the text, which also gives its hidden states."""
         return self.kind == "model"
 
 
 class FromModel(Origin):
-    """The teacher's model answers the prompts here."""
+    """The teacher's local model answers the prompts."""
 
     kind, sampled = "model", True
 
@@ -56,7 +56,7 @@ class FromModel(Origin):
 
     @property
     def spec(self) -> Spec:
-        """What the text depends on: the model and how it is decoded."""
+        """What the text depends on: the model and its decoding."""
         return {
             "prompts": self.pool.spec,
             "model": self.teachers.spec(self.name),
@@ -83,7 +83,7 @@ class FromData(Origin):
 
     @property
     def spec(self) -> Spec:
-        """What the text depends on: the data set, and the model whose tokens it has."""
+        """What the text depends on: the data set, and the model whose tokenizer it uses."""
         spec: Spec = {"prompts": self.pool.spec, "text": self.sources.spec(self.text)}
         if self.teachers.has_model(self.name):
             spec["model"] = self.teachers.spec(self.name)
@@ -114,7 +114,7 @@ class FromServer(Origin):
 
     @property
     def spec(self) -> Spec:
-        """What the text depends on: the answers, what they cost, and whose tokens it has."""
+        """What the text depends on: the answers, their FLOPs, and the tokenizer."""
         spec = self.served.spec(self.name) | {"params": self.server.params}
         if self.tokenizer:
             spec["tokenizer"] = self.sources.spec(self.tokenizer)
@@ -137,7 +137,7 @@ class FromCorpus(Origin):
 
     @property
     def spec(self) -> Spec:
-        """What the text depends on: the chunks, and how they are masked."""
+        """What the text depends on: the chunks and their masks."""
         return self.pool.text_spec
 
     @property

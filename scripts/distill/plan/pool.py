@@ -1,4 +1,4 @@
-"""The pool: rows that students learn and are evaluated on, in parts of one seeded order."""
+"""The pool: rows for training and evaluation, in parts of one seeded order."""
 
 from typing import NamedTuple, Protocol
 
@@ -8,43 +8,43 @@ from distill.plan.keys import Spec
 
 
 class Chunk(NamedTuple):
-    """Tokens of a row where all rows have one length."""
+    """Token counts of a row, if all rows have the same length."""
 
     length: int
-    """Tokens of its text."""
+    """Tokens of the text."""
     read: int
-    """Tokens that a model reads, those around the text included."""
+    """Tokens that a model reads, including special tokens around the text."""
     scored: int
-    """Tokens that are learned and evaluated: all, or those to be found."""
+    """Tokens in the loss: all, or the masked ones."""
 
 
 class Pool(Protocol):
     """Prompts that teachers answer, or chunks of a corpus that all models read."""
 
     settings: Prompts
-    """Sizes, seed and format; a corpus states the same ones."""
+    """Sizes, seed and format."""
     asks: bool
-    """Whether models answer prompts; else all teachers have one text, which is there already."""
+    """Whether models answer prompts; else all teachers share the text of the corpus."""
     corpus: str | None
     """Data source of the text that all models read."""
     chunk: Chunk | None
-    """Tokens of a row, if they all have equally many."""
+    """Token counts of a row, if all rows have the same length."""
 
     @property
     def spec(self) -> Spec:
-        """What the rows depend on before any teacher; how many are used does not matter."""
+        """What the rows depend on, without teachers; the number of used rows is not part of it."""
 
     @property
     def key(self) -> str:
-        """Name of their folder."""
+        """Folder name of the rows."""
 
     @property
     def folder(self) -> str:
-        """Their folder."""
+        """Folder of the rows."""
 
     @property
     def near_duplicates(self) -> str:
-        """The record of what resembles held-out text."""
+        """The record of near-duplicates of held-out text."""
 
     @property
     def formatting(self) -> Spec:
@@ -56,4 +56,4 @@ class Pool(Protocol):
         return range(parts_of(sizes[split], self.settings.part_size))
 
     def rows(self, split: str, part: int) -> int:
-        """Rows of a part: the part's size, or what is left."""
+        """Number of rows of a part: the part size, or less in the last part."""

@@ -14,7 +14,7 @@ from distill.plan.sources import Sources
 
 
 class PromptPool(Pool):
-    """Prompts that the teachers answer."""
+    """Prompts that teachers answer."""
 
     asks, corpus, chunk = True, None, None
 
@@ -23,12 +23,12 @@ class PromptPool(Pool):
 
     @property
     def magpie(self) -> bool:
-        """Whether a teacher writes the prompts; else they are those of a data set."""
+        """Whether a teacher generates the prompts; else they come from a data set."""
         return self.settings.source == MAGPIE
 
     @cached_property
     def spec(self) -> Spec:
-        """What the prompts depend on: pool sizes do not matter, as parts are made in order."""
+        """What the prompts depend on: not the pool size, because parts are built in order."""
         prompts = self.settings
         common = ("source", "test", "validation", "part_size", "surplus", "max_tokens")
         spec = {key: getattr(prompts, key) for key in (*common, "near_duplicate", "seed")}
@@ -39,7 +39,7 @@ class PromptPool(Pool):
             spec["batch_size"], spec["threads"] = teacher.batch_size, teacher.threads
             spec["precision"] = teacher.precision
             spec["quantisation"], spec["device_map"] = teacher.quantisation, teacher.device_map
-            # A data set's prompts have no system turn; Magpie's are written after it.
+            # Magpie prompts are sampled after the system turn; a data set's prompts have none.
             spec["system"] = prompts.system
         else:
             spec["source"] = self.sources.spec(prompts.source)
@@ -53,12 +53,12 @@ class PromptPool(Pool):
 
     @property
     def folder(self) -> str:
-        """Where the prompts lie."""
+        """Folder of the prompts."""
         return f"{RESOURCES}/prompts/{self.key}"
 
     @property
     def near_duplicates(self) -> str:
-        """The study's own check of its test prompts."""
+        """The record of near-duplicates between test and training prompts."""
         return f"{results_folder(self.study)}/near_duplicates.json"
 
     @property
@@ -73,7 +73,7 @@ class PromptPool(Pool):
         return f"{self.folder}/{'raw/' if raw else ''}{part_name(split, part)}"
 
     def rows(self, split: str, part: int) -> int:
-        """Rows of a part: train parts, as many as are asked for, are all whole."""
+        """Number of rows of a part: training parts all have the part size."""
         prompts = self.settings
         left = {"test": prompts.test, "validation": prompts.validation}
         size = prompts.part_size

@@ -1,4 +1,4 @@
-"""From the records of a study to its runs table, its answers, and all files that it promises."""
+"""Inputs and specs of the runs table, the answers and the provenance record; all target files."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -10,7 +10,7 @@ from distill.plan.stages import Stages
 
 
 class Results:
-    """What aggregates read and depend on, and the files of a study."""
+    """What the jobs over all runs read and depend on, and the target files of a study."""
 
     def __init__(self, stages: Stages) -> None:
         self.stages, self.study, self.runs = stages, stages.study, stages.runs
@@ -34,7 +34,7 @@ class Results:
         return [pool.part("test", part) for part in pool.parts("test")]
 
     def table_inputs(self) -> dict[str, str | list[str]]:
-        """What the runs table is made from."""
+        """Inputs of the runs table."""
         stages, names = self.stages, self.stages.teachers.models
         file, teacher_file = stages.training.file, stages.evaluation.teacher_file
         return {
@@ -97,14 +97,14 @@ class Results:
         return spec
 
     def provenance_spec(self) -> Spec:
-        """The study as it was checked, defaults filled in, and its runs one by one."""
+        """The validated config with defaults, and all runs."""
         config = self.study.model_dump(exclude={"runs"})
         config["prompts"] = self.stages.pool.settings.model_dump()
         runs = (asdict(run) for run in self.runs)
         return {"config": plain(config), "runs": sorted(runs, key=lambda run: [*run.values()])}
 
     def answer_spec(self) -> Spec:
-        """What the answers depend on beyond the runs table: what the user states."""
+        """What the answers depend on beyond the runs table: costs and targets of the config."""
         entry, methods = self.study.evaluate, self.stages.methods
         return {
             "cost": entry.cost,
@@ -121,8 +121,8 @@ class Results:
         }
 
     def stored_specs(self) -> Iterator[tuple[str, Spec]]:
-        """Every result that is named rather than keyed, with the spec that it must hold; scores on
-        benchmarks apart."""
+        """Path of every result whose path has no digest, and the spec that it must contain, without
+        scores on benchmarks."""
         stages = self.stages
         shards, training, evaluation = stages.shards, stages.training, stages.evaluation
         for run in self.runs:
@@ -142,7 +142,7 @@ class Results:
             yield stages.efficiency.file(key), stages.efficiency.spec(key)
 
     def trained_files(self) -> list[str]:
-        """What a study that trains students promises beyond the report."""
+        """Target files of a study that trains students, besides the report."""
         stages = self.stages
         file, shards = stages.training.file, stages.shards
         files = [f"{stages.results}/samples.json"]
@@ -153,7 +153,7 @@ class Results:
         return files + [file(run, "model.safetensors") for run in stages.teachers.trained_runs]
 
     def collected_files(self) -> list[str]:
-        """What the runs table was made from, of the study's own results."""
+        """Inputs of the runs table that are in the study's results folder."""
         files: list[str] = []
         for entry in self.table_inputs().values():
             files += [entry] if isinstance(entry, str) else entry
@@ -162,8 +162,8 @@ class Results:
         return [path for path in files if path.startswith(f"{self.stages.results}/")]
 
     def provenance_inputs(self, final: list[str]) -> dict[str, list[str]]:
-        """What the provenance record is about: `final` and all else that the study promises or the
-        runs table was made from; and the models and data behind it."""
+        """Files in the provenance record: `final`, other target files, inputs of the runs table,
+        models and data."""
         sources = self.stages.sources
         return {
             "outputs": sorted({*final, *self.trained_files(), *self.collected_files()}),

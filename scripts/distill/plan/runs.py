@@ -1,4 +1,4 @@
-"""The run table of a study, and where a run's student lies."""
+"""The run table of a study, and the folder of a run's student."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ from distill.contracts.run import LIVE, NO_CACHE, RAW, UNTRAINED, Run
 
 
 def targets_of(study: Study, method: str, caches: list[str]) -> list[str]:
-    """Where a method's soft targets come from: each cache, a live teacher, or nowhere."""
+    """The `cache` values of a method's runs: each cache, LIVE, or NO_CACHE."""
     entry = study.method_of(method)
     if entry.on_policy is not None:
         return [LIVE]
@@ -15,7 +15,7 @@ def targets_of(study: Study, method: str, caches: list[str]) -> list[str]:
 
 
 def block_runs(study: Study, block: Block) -> set[Run]:
-    """The runs of a block, each student's n = 0 run included."""
+    """The runs of a block, including the n = 0 run of each student."""
     runs = {
         Run(student, teacher, method, curation, cache, samples, draw, seed)
         for student in block.students
@@ -37,7 +37,7 @@ def run_table(study: Study) -> list[Run]:
 
 
 def trained_run(study: Study, teacher: str) -> Run | None:
-    """The run whose student a teacher is; None for a teacher that the study does not train."""
+    """The run that trains a teacher; None for a teacher that the study does not train."""
     entry = study.teachers[teacher].trained
     if entry is None:
         return None
@@ -63,7 +63,7 @@ def search_run(study: Study, name: str) -> Run:
 
 
 def run_of(names: Mapping[str, str]) -> Run:
-    """The run that the wildcards of a path name; a shard's path names no student."""
+    """The run of a path's wildcards; a shard's path has no student."""
     return Run(
         names.get("student", ""),
         names["teacher"],

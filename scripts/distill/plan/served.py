@@ -1,4 +1,4 @@
-"""Answers of servers: what is asked for, where, and the files that hold the answers."""
+"""Answers of servers: the requests, the connection, and the files of the answers."""
 
 from functools import cached_property
 
@@ -7,16 +7,16 @@ from distill.core.keys import digest, slug
 from distill.plan.keys import RESOURCES, Part, Spec, cached, part_name, plain
 from distill.plan.pool import Pool
 
-ASKED = ("model", "revision", "software", "top_logprobs", "extra")
+SERVER_KEYS = ("model", "revision", "software", "top_logprobs", "extra")
 """Settings of a server that its answers depend on."""
-DRAWN = ("temperature", "top_k", "top_p", "max_tokens", "seed")
-"""Settings of its teacher that they depend on."""
+DECODING_KEYS = ("temperature", "top_k", "top_p", "max_tokens", "seed")
+"""Settings of the teacher that a server's answers depend on."""
 CONNECTION = {"url", "key_variable", "concurrency", "timeout", "retries"}
-"""Settings of a server that they do not depend on."""
+"""Settings of a server that its answers do not depend on."""
 
 
 class Served(Part):
-    """What the servers of a study answer."""
+    """Answers of the study's servers."""
 
     def __init__(self, study: Study, pool: Pool) -> None:
         super().__init__()
@@ -24,13 +24,13 @@ class Served(Part):
 
     @cached
     def spec(self, teacher: str) -> Spec:
-        """What a server's answers depend on: what it is asked for, not where or how fast."""
+        """What a server's answers depend on: the requests, not the connection."""
         entry = self.teachers[teacher]
         return {
             "prompts": self.pool.spec,
-            "server": {name: plain(getattr(entry.server, name)) for name in ASKED},
+            "server": {name: plain(getattr(entry.server, name)) for name in SERVER_KEYS},
             "formatting": self.pool.formatting,
-            "decoding": {name: getattr(entry, name) for name in DRAWN},
+            "decoding": {name: getattr(entry, name) for name in DECODING_KEYS},
         }
 
     @cached
@@ -45,11 +45,11 @@ class Served(Part):
         return {self.key(name): name for name, entry in self.teachers.items() if entry.server}
 
     def connection(self, key: str) -> Spec:
-        """Where a server's answers are asked for, and how: nothing that they depend on."""
+        """The connection to a server, by the key of its answers; answers do not depend on it."""
         teacher = self.by_key[key]
         server = self.teachers[teacher].server
         return {"teacher": teacher, **(server.model_dump(include=CONNECTION) if server else {})}
 
     def part(self, teacher: str, split: str, part: int) -> str:
-        """A part of a server's answers, with what it said of them."""
+        """A part of a server's answers, with their log-probabilities and metadata."""
         return f"{RESOURCES}/served/{self.key(teacher)}/{part_name(split, part)}"

@@ -1,4 +1,4 @@
-"""Shards: which rows a run learns, how they are chosen, and all that its student reads of them."""
+"""Shards: the rows of a run, their selection by a curation, and the training data."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -18,38 +18,38 @@ from distill.plan.text import Text
 
 
 class Rows(Part):
-    """Rows of the pool that runs learn, in the orders of their draws."""
+    """Pool rows of runs, in the orders of their draws."""
 
     def __init__(self, study: Study, pool: Pool, corpora: Corpora) -> None:
         super().__init__()
         self.study, self.pool, self.corpora = study, pool, corpora
-        self._orders: dict[int, list[int]] = {}  # a hash of each row of the pool: once a draw
+        self._orders: dict[int, list[int]] = {}  # by draw: hashing every row of the pool is slow
 
     def curation(self, run: Run) -> Curation | None:
-        """How the run's rows are chosen; None for `raw`."""
+        """The curation of the run's rows; None for `raw`."""
         return self.study.curations.get(run.curation)
 
     def pool_size(self, run: Run) -> int:
-        """How many rows the run's draw orders."""
+        """Number of rows that the run's draw permutes."""
         settings = self.pool.settings
         return settings.pool if run.draw == 0 else (settings.draw_pool or settings.pool)
 
     def of(self, run: Run) -> Sequence[int]:
-        """Pool rows that the run's shard is chosen from, in order: without a curation, its own;
-        none where a corpus takes their place."""
+        """Candidate pool rows of the run's shard, in order; without a curation, exactly its rows.
+        Empty for a method with `corpus`."""
         if self.corpora.of(run) is not None:
             return []
         curation = self.curation(run)
         rows = curation.candidates(run.samples) if curation else run.samples
         if run.draw == 0:
-            return range(rows)  # a range, as there may be millions
+            return range(rows)  # not a list: there may be billions
         if run.draw not in self._orders:
             seed = self.pool.settings.seed
             self._orders[run.draw] = pool_order(run.draw, self.pool_size(run), seed)
         return self._orders[run.draw][:rows]
 
     def parts(self, run: Run) -> list[int]:
-        """Parts of the pool that hold those rows."""
+        """Parts of the pool that contain these rows."""
         return self._parts(run.draw, self.of(run))
 
     def _parts(self, draw: int, rows: Sequence[int]) -> list[int]:
@@ -96,13 +96,13 @@ class Curations(Part):
         return [self.text.part(run.teacher, "train", part) for part in self.rows.parts(run)]
 
     def donors(self, run: Run) -> list[str]:
-        """The first part of the text, where a corruption takes answers from it."""
+        """The first part of the text, if a corruption takes answers from it; else none."""
         curation = self.rows.curation(run)
         replaced = curation and curation.corrupt and curation.corrupt.kind == "replace_response"
         return [self.text.part(run.teacher, "train", 0)] if replaced else []
 
     def losses(self, run: Run) -> list[str]:
-        """Losses that the run's rows are chosen by, the first part's first; none if not by loss."""
+        """Losses for a filter by loss, starting with the first part; none without such a filter."""
         curation = self.rows.curation(run)
         if curation is None or curation.teacher_loss is None:
             return []
@@ -115,7 +115,7 @@ class Curations(Part):
         return f"{folder}/draw{run.draw}/n{run.samples}.{kind}.parquet"
 
     def decisions(self, run: Run) -> list[str]:
-        """What a curation decided on each row for the run; none for `raw`."""
+        """A curation's decision on each row of the run; none for `raw`."""
         return [self.file(run, "decisions")] if self.rows.curation(run) else []
 
     @cached_property
@@ -229,6 +229,6 @@ class Shards(Part):
         return list(dict.fromkeys(records))
 
     def card_spec(self, teacher: str, curation: str, cache: str) -> Spec:
-        """What the data-set card of a folder says."""
+        """Facts for the data-set card of a folder."""
         spec = {"study": self.study.study, "teacher": teacher, "curation": curation, "cache": cache}
         return spec | ({"corpus": self.pool.corpus} if self.pool.corpus else {})

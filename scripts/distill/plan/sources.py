@@ -8,11 +8,11 @@ from distill.core.keys import digest, slug
 from distill.plan.keys import RESOURCES, Part, Spec, cached, plain
 
 MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
-"""Files of a local model that are read."""
+"""Patterns of the files of a local model."""
 
 
 class Sources(Part):
-    """Where models and data lie, and what their files depend on."""
+    """Paths of models and data, and what their files depend on."""
 
     def __init__(self, study: Study) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Sources(Part):
 
     @cached
     def manifest(self, name: str) -> str:
-        """The file that is written when a model is in place; the model lies beside it."""
+        """The manifest of a fetched model, beside its files."""
         return f"{RESOURCES}/models/{self.key(name)}/manifest.json"
 
     @cached
@@ -60,7 +60,7 @@ class Sources(Part):
 
     @property
     def reference(self) -> list[str]:
-        """Rows of the reference text's data set; none without one."""
+        """Rows of the reference text's data set, if the study has one."""
         entry = self.study.evaluate.reference
         return [self.rows(entry.source)] if entry else []
 

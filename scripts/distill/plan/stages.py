@@ -20,7 +20,7 @@ from distill.plan.training import Methods, Searches, Training
 
 
 class Stages:
-    """What each stage of a study makes. Everything here is a function of the config alone."""
+    """The stages of a study; all their outputs are functions of the config only."""
 
     def __init__(self, study: Study) -> None:
         self.study, self.results = study, results_folder(study)
@@ -39,18 +39,32 @@ class Stages:
         self.rows = Rows(study, self.pool, self.corpora)
         self.curations = Curations(study, self.runs, self.text, self.losses, self.rows)
         self.shards = Shards(
-            study, self.runs, self.pool, self.corpora, self.rows, self.curations, self.targets,
+            study,
+            self.runs,
+            self.pool,
+            self.corpora,
+            self.rows,
+            self.curations,
+            self.targets,
             self.layers,
-        )  # fmt: skip
+        )
         self.students = Students(study, self.sources, self.text)
         self.methods = Methods(study, self.pool, self.scorers)
         self.searches = Searches(
             study, self.runs, self.pool, self.text, self.students, self.shards, self.methods
         )
         self.training = Training(
-            study, self.pool, self.corpora, self.teachers, self.text, self.targets, self.students,
-            self.shards, self.methods, self.searches,
-        )  # fmt: skip
+            study,
+            self.pool,
+            self.corpora,
+            self.teachers,
+            self.text,
+            self.targets,
+            self.students,
+            self.shards,
+            self.methods,
+            self.searches,
+        )
         self.evaluation = Evaluation(
             study, self.pool, self.sources, self.teachers, self.text, self.scorers, self.training
         )
@@ -62,11 +76,11 @@ class Stages:
         )
 
     def _pool(self) -> Pool:
-        """The study's prompts, or its corpus in their place."""
+        """The study's prompts or corpus."""
         if self.study.corpus is not None:
             return CorpusPool(self.study, self.study.corpus, self.sources)
         return PromptPool(self.study, self.study.rows, self.sources)
 
     def _trained_spec(self, run: Run) -> Spec:
-        """What the student of a run depends on; a teacher may be one."""
+        """What the trained student of a run depends on."""
         return self.training.spec(run)

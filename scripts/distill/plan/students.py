@@ -11,7 +11,7 @@ from distill.plan.text import Text
 
 
 class Students(Part):
-    """What students are before they are trained."""
+    """Students before training."""
 
     def __init__(self, study: Study, sources: Sources, text: Text) -> None:
         super().__init__()
@@ -19,7 +19,7 @@ class Students(Part):
 
     @cached
     def spec(self, name: str) -> Spec:
-        """What a student is before training."""
+        """What a student before training depends on."""
         student = self.study.students[name]
         return {
             "init": student.init,
@@ -32,14 +32,14 @@ class Students(Part):
         }
 
     def _vocabulary(self, student: Student) -> Spec:
-        """What a trimmed vocabulary depends on; nothing for a whole one."""
+        """What a trimmed vocabulary depends on; {} for a full one."""
         if student.vocabulary is None:
             return {}
         text = self.text.spec(student.vocabulary.teacher)
         return {"vocabulary": {"size": student.vocabulary.size, "text": text}}
 
     def vocabulary_text(self, name: str) -> list[str]:
-        """Validation text in which a trimmed vocabulary is counted."""
+        """Validation text in which the ids of a trimmed vocabulary are counted."""
         vocabulary = self.study.students[name].vocabulary
         return self.text.held_out(vocabulary.teacher, "validation") if vocabulary else []
 
@@ -55,10 +55,10 @@ class Students(Part):
         return {self.key(name): name for name in self.study.students}
 
     def model(self, name: str) -> str:
-        """The manifest of the model that a student is made from."""
+        """The manifest of the model that a student is built from."""
         return self.sources.manifest(self.study.students[name].source)
 
     @cached
     def file(self, name: str) -> str:
-        """The file that is written when a student is built; the model lies beside it."""
+        """The manifest of a built student, beside its model."""
         return f"{RESOURCES}/students/{self.key(name)}/manifest.json"

@@ -1,7 +1,7 @@
-"""From a study's config to its run table, and to the specs and paths of everything made for it.
+"""The plan of a study: its run table, and the specs and paths of all outputs, from its config.
 
-A spec is a plain dict of what an output depends on beyond its input files; Snakemake compares it,
-results store it, and shared work lies under a hash of it. Keys stand in a fixed order.
+A spec is a plain dict of what an output depends on beyond its input files. Snakemake compares it,
+results store it, and shared outputs have a hash of it in their path. Its keys have a fixed order.
 """
 
 from collections.abc import Iterable
@@ -22,11 +22,11 @@ class Plan(Stages):
 
     @property
     def prompts(self) -> str:
-        """Folder name of the prompts, for paths; `none` where a corpus takes their place."""
+        """Folder name of the prompts; `none` in a study with a corpus."""
         return self.pool.key if isinstance(self.pool, PromptPool) else "none"
 
     def wildcards(self) -> dict[str, str]:
-        """What each wildcard of the rules' paths may be, as regular expressions."""
+        """Constraints of the rules' wildcards, as regular expressions."""
         study = self.study
 
         def one_of(names: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Soft targets: hidden states of the teachers on their text, and what caches keep of them."""
+"""Soft targets: hidden states of teachers on text, and what caches store of them."""
 
 from functools import cached_property
 
@@ -11,7 +11,7 @@ from distill.plan.text import Text
 
 
 class Scorers(Part):
-    """Models of teachers as they are run on text: heads, final hidden states, losses."""
+    """Models of teachers that score text: heads and final hidden states."""
 
     def __init__(self, study: Study, pool: Pool, teachers: Teachers, text: Text) -> None:
         super().__init__()
@@ -19,7 +19,7 @@ class Scorers(Part):
 
     @cached
     def spec(self, teacher: str) -> Spec:
-        """What a teacher's hidden states depend on beyond the text."""
+        """What a teacher's hidden states depend on besides the text."""
         entry, remote = self.study.teachers[teacher], self.text.origin(teacher).scorer
         if remote is not None and not entry.has_model:
             return remote
@@ -29,7 +29,7 @@ class Scorers(Part):
 
     @cached
     def key(self, teacher: str) -> str:
-        """Name of a teacher's model as it is run."""
+        """Name of a teacher's model with its precision, quantisation and threads."""
         return f"{self.teachers.stem(teacher)}-{digest(self.spec(teacher))}"
 
     @cached_property
@@ -52,10 +52,10 @@ class Scorers(Part):
     def states(self, text: str, scorer: str, tokens: str, split: str, part: int) -> str:
         """Final hidden states of the teacher `scorer` on a part of the text of the teacher `text`.
 
-        A teacher's own text comes with them: they are what it was drawn from.
+        Generation saves the hidden states of a teacher on its own answers, in the folder `own`.
         """
-        own = text == scorer and tokens == "answer" and self.text.origin(text).writes
-        folder = "own" if own else f"{self.key(scorer)}-{tokens}"
+        generated = text == scorer and tokens == "answer" and self.text.origin(text).writes
+        folder = "own" if generated else f"{self.key(scorer)}-{tokens}"
         return f"{RESOURCES}/states/{self.text.key(text)}/{folder}/{part_name(split, part)}"
 
     @cached
@@ -68,7 +68,7 @@ class Scorers(Part):
 
 
 class Losses(Part):
-    """Teachers' own losses on each answer of their text, which curations choose by."""
+    """A teacher's mean loss on each answer of its text, for curations."""
 
     def __init__(self, study: Study, teachers: Teachers, text: Text, scorers: Scorers) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ class Layers(Part):
 
     @cached
     def folder(self, teacher: str, cache: str) -> str:
-        """Where the stored states lie."""
+        """Folder of the stored states."""
         return f"{RESOURCES}/layers/{self.text.key(teacher)}/{self.key(teacher, cache)}"
 
     def part(self, teacher: str, cache: str, split: str, part: int) -> str:
@@ -144,7 +144,7 @@ class Layers(Part):
         return f"{self.folder(teacher, cache)}/{part_name(split, part)}"
 
     def projection(self, teacher: str, cache: str) -> list[str]:
-        """The fitted projection of the states, if there is one."""
+        """The fitted projection of the states, if the cache uses one."""
         entry = self.study.caches[cache].hidden
         if entry is None or entry.projection != "pca":
             return []
@@ -152,7 +152,7 @@ class Layers(Part):
 
 
 class Targets(Part):
-    """Soft targets on the teachers' text, as caches keep them."""
+    """Soft targets on the teachers' text, as caches store them."""
 
     def __init__(
         self, study: Study, teachers: Teachers, text: Text, scorers: Scorers, layers: Layers
@@ -163,7 +163,7 @@ class Targets(Part):
 
     @cached
     def teachers(self, teacher: str, cache: str) -> dict[str, float]:
-        """The teachers whose mixture a cache holds, with weights that sum to 1."""
+        """The teachers whose mixture a cache stores, with weights that sum to 1."""
         weights = self.study.caches[cache].teachers or {teacher: 1.0}
         return {name: weight / sum(weights.values()) for name, weight in sorted(weights.items())}
 
@@ -208,12 +208,12 @@ class Targets(Part):
 
     @cached
     def folder(self, teacher: str, cache: str) -> str:
-        """Where a cache lies."""
+        """Folder of a cache."""
         return f"{RESOURCES}/caches/{self.text.key(teacher)}/{self.key(teacher, cache)}"
 
     @cached
     def manifest(self, teacher: str, cache: str) -> str:
-        """Whose soft targets a cache holds, and in which tokens."""
+        """The record of a cache's teachers and tokenizer."""
         return f"{self.folder(teacher, cache)}/manifest.json"
 
     def tokenizers(self, teacher: str, cache: str) -> list[str]:

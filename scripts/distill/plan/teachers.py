@@ -1,4 +1,4 @@
-"""Teachers: which model each is, and the runs that train those that are students of the study."""
+"""Models of the teachers, and the runs that train those that are students of the study."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -21,8 +21,8 @@ class Teachers(Part):
         runs: Its run table.
         sources: Its sources.
         pool: Its prompts or corpus.
-        trained_spec: What a trained student depends on. A teacher may be one, which depends on
-            teachers in turn.
+        trained_spec: Returns what a trained student depends on. A teacher may be such a student,
+            which in turn depends on teachers.
     """
 
     def __init__(
@@ -39,25 +39,25 @@ class Teachers(Part):
 
     @cached
     def trained_run(self, teacher: str) -> Run | None:
-        """The run whose student a teacher is; None for a teacher that the study does not train."""
+        """The run that trains a teacher; None for a teacher that the study does not train."""
         return trained_run(self.study, teacher)
 
     def has_model(self, teacher: str) -> bool:
-        """Whether a teacher is or has a model (rather than ready-made text alone)."""
+        """Whether a teacher has a local model."""
         return self.study.teachers[teacher].has_model
 
     @cached
     def gpus(self, teacher: str) -> int:
-        """GPUs that a job of a teacher's model runs on."""
+        """Number of GPUs of a job that runs a teacher's model."""
         entry = self.study.teachers[teacher]
         return entry.gpus if entry.device_map else 1
 
     @cached
     def spec(self, teacher: str) -> Spec:
-        """What a teacher's weights depend on: its source, or all that trains it.
+        """What a teacher's weights depend on: its source, or the run that trains it.
 
-        Weights that a study trains lie in its own folder, so its name belongs to them: two studies
-        would otherwise overwrite each other's text in turns.
+        The spec of trained weights includes the study's name, because they are in the study's
+        folder: otherwise two studies would overwrite each other's text.
         """
         run = self.trained_run(teacher)
         if run is None:
@@ -81,10 +81,10 @@ class Teachers(Part):
         return self.sources.manifest(self.study.teachers[teacher].source or "")
 
     def behind(self, run: Run) -> list[str]:
-        """Teachers whose text or distribution a run reads until it is trained."""
+        """Teachers whose text or distribution a run reads before and during training."""
         if run.samples == 0:
             vocabulary = self.study.students[run.student].vocabulary
-            # Where nothing is asked, ids are counted in text that no teacher wrote.
+            # With a corpus, ids are counted in its text, which no teacher generates.
             return [vocabulary.teacher] if vocabulary and self.pool.asks else []
         cache = None if run.cached == NO_CACHE else run.cache
         return self._behind(run.student, run.teacher, run.method, cache, run.curation)
@@ -95,7 +95,7 @@ class Teachers(Part):
 
     @cached_property
     def trained_runs(self) -> list[Run]:
-        """Runs that train the teachers of the run table, and the teachers of those in turn."""
+        """Runs that train the teachers of the run table, directly or indirectly."""
         names = [run.teacher for run in self.runs]
         names += [name for run in self.runs for name in self.behind(run)]
         visited: set[str] = set()
@@ -111,7 +111,7 @@ class Teachers(Part):
 
     @cached_property
     def models(self) -> list[str]:
-        """Teachers of the run table that are models."""
+        """Teachers of the run table with a local model."""
         names = dict.fromkeys(run.teacher for run in self.runs)
         return [name for name in names if self.has_model(name)]
 

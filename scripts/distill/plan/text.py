@@ -12,7 +12,7 @@ from distill.plan.teachers import Teachers
 
 
 class Text(Part):
-    """What students learn and are evaluated on."""
+    """Text for training and evaluation."""
 
     def __init__(
         self, study: Study, pool: Pool, sources: Sources, teachers: Teachers, served: Served
@@ -47,7 +47,7 @@ class Text(Part):
         return [key for key, name in self.by_key.items() if self.origin(name).kind == kind]
 
     def keys_scored(self, by_model: bool) -> list[str]:
-        """Keys of the texts whose soft targets a model here gives, or those that a server gave."""
+        """Keys of the texts whose soft targets come from a local model, or else from a server."""
         return [
             key
             for key, name in self.by_key.items()
@@ -56,7 +56,7 @@ class Text(Part):
 
     @cached
     def folder(self, teacher: str) -> str:
-        """Where a teacher's text lies."""
+        """Folder of a teacher's text."""
         return f"{RESOURCES}/text/{self.key(teacher)}"
 
     def part(self, teacher: str, split: str, part: int) -> str:
@@ -70,12 +70,12 @@ class Text(Part):
 
     @cached
     def answered_validation(self, teacher: str) -> list[str]:
-        """Text for the validation prompts, where students answer these for BLEU too."""
+        """Answers to the validation prompts, if the study computes BLEU on them; else none."""
         answers = self.study.evaluate.answers
         return self.held_out(teacher, "validation") if answers and answers.validation else []
 
     def served_test(self, teacher: str) -> list[str]:
-        """A server's answers to the test prompts, if they tell the teacher's own loss."""
+        """A server's answers to the test prompts, if they have log-probabilities; else none."""
         if not self.origin(teacher).log_probs:
             return []
         return [self.served.part(teacher, "test", part) for part in self.pool.parts("test")]

@@ -1,4 +1,4 @@
-"""Training: settings of methods, searches for better ones, and the trained students."""
+"""Training: settings of methods, hyper-parameter searches, and trained students."""
 
 from dataclasses import asdict
 from functools import cached_property
@@ -36,7 +36,7 @@ class Methods(Part):
         }
 
     def live_spec(self, run: Run) -> Spec:
-        """The distribution of a live teacher; nothing without one."""
+        """The distribution of a live teacher; {} without one."""
         if run.cache != LIVE:
             return {}
         spec = self.scorers.spec(run.teacher) | self.scorers.distribution(run.teacher)
@@ -44,7 +44,7 @@ class Methods(Part):
         return {"teacher": spec}
 
     def without_teacher(self, name: str) -> bool:
-        """Whether students learn by a method from text that no teacher wrote, and nothing else."""
+        """Whether a method trains only on text of a corpus."""
         method = self.study.method_of(name)
         return method.corpus is not None or not (self.pool.asks or method.soft)
 
@@ -129,7 +129,7 @@ class Training(Part):
             return spec
         spec |= {"shard": self.shards.spec(run), **self.methods.spec(run.method), "seed": run.seed}
         spec |= self.methods.live_spec(run)
-        if (gpus := self.gpus(run)) > 1:  # sums are in another order
+        if (gpus := self.gpus(run)) > 1:  # the order of sums changes the weights
             spec["gpus"] = gpus
         if spec["train"]["early_stopping"]:
             spec["validation"] = self.text.spec(run.teacher)
@@ -142,8 +142,8 @@ class Training(Part):
         return student_file(self.study, run, name)
 
     def gpus(self, run: Run) -> int:
-        """GPUs, or processes where there are none, that train a run's student together: the
-        student's, or those of a teacher that the run trains."""
+        """Number of GPUs (without a GPU: processes) that train a run's student: the student's, or
+        that of a teacher that the run trains."""
         if run.samples == 0:
             return 1
         teachers = self.study.teachers
@@ -152,18 +152,18 @@ class Training(Part):
         return max([student.gpus, *(teachers[name].gpus for name in trained)])
 
     def heads(self, run: Run) -> list[str]:
-        """Output heads that turn the shard's hidden states into distributions."""
+        """Output heads that map the shard's hidden states to logits."""
         if run.cached == NO_CACHE or self.study.caches[run.cache].scheme != "final_hidden":
             return []
         return self.targets.heads(run.teacher, run.cache)
 
     def teacher(self, run: Run) -> list[str]:
-        """A file beside the teacher's model, for spans or a live teacher alone."""
+        """A file beside the teacher's model, only for spans and live teachers."""
         aligns = run.samples and self.study.method_of(run.method).spans
         return [self.teachers.file(run.teacher)] if aligns or run.cache == LIVE else []
 
     def validation(self, run: Run) -> list[str]:
-        """Validation text for early stopping, if the run's method asks for it."""
+        """Validation text, if the run's method uses early stopping; else none."""
         if run.samples == 0 or not self.methods.spec(run.method)["train"]["early_stopping"]:
             return []
         return self.text.held_out(run.teacher, "validation")

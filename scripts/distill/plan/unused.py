@@ -1,4 +1,4 @@
-"""Find results that no run of a study refers to."""
+"""Find results that no run of a study uses."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,23 +12,19 @@ def _below(folder: Path) -> Iterable[Path]:
 
 
 def unused_folders(plan: Plan) -> list[Path]:
-    """Folders of the study, and of shared work, that the study does not name.
-
-    A run's folder is unused when the run table lacks it. Work in `resources/` may belong to other
-    studies: it is listed only if no study passed as a plan names it, so pass them all.
-    """
+    """Files and folders below the study's results that its config does not use."""
     students = Path(plan.results) / "students"
-    named = {students / run.folder for run in (*plan.runs, *plan.teachers.trained_runs)}
-    found = {path.parent for path in students.rglob("training.json")}
-    found |= {path.parent for path in students.rglob("metrics.json")}
-    unused = sorted(found - named)
+    run_folders = {students / run.folder for run in (*plan.runs, *plan.teachers.trained_runs)}
+    present = {path.parent for path in students.rglob("training.json")}
+    present |= {path.parent for path in students.rglob("metrics.json")}
+    unused = sorted(present - run_folders)
     shards = Path(plan.results) / "shards"
     used = {Path(shard) for shard in plan.shards.files}
     used |= {Path(plan.shards.file(run)) for run in plan.teachers.trained_runs}
     unused += sorted(path for path in shards.rglob("n*.parquet") if path not in used)
     curated = Path(plan.results) / "curated"
-    kept = {*plan.curations.all_decisions, *plan.curations.files}
-    unused += sorted(path for path in curated.rglob("n*.parquet") if str(path) not in kept)
+    curations = {*plan.curations.all_decisions, *plan.curations.files}
+    unused += sorted(path for path in curated.rglob("n*.parquet") if str(path) not in curations)
     unused += sorted(
         path
         for path in (Path(plan.results) / "efficiency").glob("*.json")
@@ -45,7 +41,11 @@ def unused_folders(plan: Plan) -> list[Path]:
 
 
 def unused_resources(plans: Iterable[Plan]) -> list[Path]:
-    """Shared work that none of the studies names."""
+    """Files and folders below `resources` that none of the studies uses.
+
+    Args:
+        plans: The plans of all studies that share the folder.
+    """
     kept: set[Path] = set()
     for plan in plans:
         kept |= {Path(RESOURCES, "models", key) for key in plan.sources.models}

@@ -1,4 +1,4 @@
-"""How a job computes on the CPU: its threads, and the memory that libraries keep meanwhile."""
+"""Settings of a job on the CPU: threads, and caches of memory and kernels."""
 
 import ctypes
 import os
@@ -8,15 +8,15 @@ import torch
 _MMAP_MAX, _TRIM_THRESHOLD = -4, -1
 """Options of mallopt, from glibc's malloc.h."""
 _KERNELS = 32
-"""More than a training or a decoding step has shapes of matrix products (about 20 and 10)."""
+"""More than the shapes of matrix products in a training or decoding step (about 20 and 10)."""
 
 
 def keep_freed_memory() -> None:
-    """Keep what large tensors leave behind for the next ones, as CUDA's allocator does.
+    """Let the C library reuse the memory of freed tensors, as CUDA's allocator does.
 
-    The C library hands blocks of many MB back to the system at once, and the page faults of getting
-    them anew took about a twentieth of training and of a teacher's decoding on CPU. By glibc's
-    mallopt(3); other C libraries are left as they are.
+    By default glibc returns large blocks to the system at once; the page faults of new blocks took
+    about 5 % of training and decoding time on CPU. Uses glibc's mallopt(3) and does nothing with
+    other C libraries.
     """
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     if set_option is not None:
@@ -25,10 +25,10 @@ def keep_freed_memory() -> None:
 
 
 def bound_kernels() -> None:
-    """Keep the CPU's compiled matrix products of a few shapes, not of the last thousand.
+    """Limit oneDNN's cache of compiled matrix products, whose default is a thousand.
 
-    oneDNN compiles one for each shape, half a MB and more, and every batch has shapes of its own:
-    60 MB an update of a bf16 training, which also lay between the blocks that tensors leave behind
+    oneDNN compiles a kernel of at least 0.5 MB for each shape, and every batch has new shapes:
+    60 MB per update of bf16 training, which also fragmented the freed memory
     (github.com/pytorch/pytorch/issues/27971). Both caches read their size when first used.
     """
     for name in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
@@ -36,13 +36,14 @@ def bound_kernels() -> None:
 
 
 def set_up_cpu(threads: int, keep_memory: bool = True) -> None:
-    """Compute with a fixed number of CPU threads, as results depend on it slightly, in memory that
-    is kept and bounded. Called before a job's first matrix product.
+    """Set CPU threads, on which results depend slightly, and the caches of memory and kernels.
+
+    Call it before a job's first matrix product.
 
     Args:
-        threads: Of matrix products and the like.
-        keep_memory: Also keep memory that tensors leave behind (`keep_freed_memory`); False where
-            the memory of one part of a process is measured.
+        threads: Number of CPU threads.
+        keep_memory: Whether to reuse freed memory (`keep_freed_memory`); False to measure the
+            memory of one part of a process.
     """
     torch.set_num_threads(threads)
     bound_kernels()

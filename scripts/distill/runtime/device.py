@@ -9,7 +9,7 @@ import torch
 
 
 def device() -> torch.device:
-    """The CUDA device if there is one, else the CPU."""
+    """The CUDA device if available, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

@@ -1,4 +1,4 @@
-"""What a number was made with: packages and revision of the code."""
+"""The software behind a result: versions of packages and revision of the code."""
 
 import platform
 import subprocess
@@ -12,19 +12,19 @@ PACKAGES = ("torch", "transformers", "datasets", "pyarrow", "snakemake")
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that results depend on."""
-    found = {"python": platform.python_version()}
+    numbers = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            numbers[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return numbers
 
 
 def git_revision(project: Path = Path(__file__).parents[3]) -> dict[str, Any] | None:
-    """Commit of the project's code, and whether that was changed since; None outside a checkout.
+    """Commit of the project and whether its code has uncommitted changes; None outside git.
 
-    A file that git does not know counts as a change, but for configs, data and results.
+    Untracked files in the folders of code count as changes.
     """
     git = ["git", "-C", str(project)]
     commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""Import the libraries of a model's job faster."""
+"""Faster imports for jobs that run a model."""
 
 import gc
 import sys
@@ -6,16 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _OPTIONAL = ("datasets", "pandas", "scipy", "sklearn")
-"""What transformers imports wherever it is installed, for losses of images and other trainers."""
+"""Packages that transformers imports if they are installed, but that no job needs."""
 
 
 @contextmanager
 def quick_imports() -> Iterator[None]:
-    """Import the libraries of a model's job in the block, with less than they would take along.
+    """Import libraries in the block faster.
 
-    Packages that transformers only uses for what no job does look absent to it meanwhile. And the
-    collector of reference cycles rests: it would walk through all that was imported again and
-    again, and later has no reason to (`gc.freeze`).
+    Packages in `_OPTIONAL` look absent to transformers. The garbage collector is off during the
+    imports and ignores the imported objects later (`gc.freeze`).
     """
     hidden = [name for name in _OPTIONAL if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]

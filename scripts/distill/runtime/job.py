@@ -1,4 +1,4 @@
-"""What every job does around its work: log file, threads, one clear sentence when it fails."""
+"""The frame of every job: its log file, and one clear sentence if it fails."""
 
 import atexit
 import ctypes
@@ -18,19 +18,19 @@ from distill.runtime.disk import disk_error
 from distill.runtime.out_of_memory import FEWER_JOBS, is_out_of_memory
 
 WORKFLOW = "SCALING_WORKFLOW_PID"
-"""Environment variable with the process of the workflow that started a job."""
+"""Environment variable with the process id of the workflow that started a job."""
 _PR_SET_PDEATHSIG = 1
 
 
 class _VisibleFormatter(logging.Formatter):
-    """Log lines in which text of models and data cannot steer a terminal."""
+    """Log lines with visible control characters."""
 
     def format(self, record: logging.LogRecord) -> str:
         return visible(super().format(record))
 
 
 def _runs(process: int) -> bool:
-    """Whether a process has not ended, seen from Linux."""
+    """Whether a process has not ended, according to Linux's /proc."""
     try:
         state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
@@ -39,44 +39,44 @@ def _runs(process: int) -> bool:
 
 
 def end_with_workflow() -> None:
-    """Let the kernel kill this process when its parent ends, however that ends.
+    """Let the kernel kill this process when its parent ends.
 
-    A job that outlives a killed workflow would write beside the one started next.
+    Otherwise a job of a killed workflow would continue and write beside the next workflow.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
     workflow = int(os.environ.get(WORKFLOW, os.getppid()))
-    if os.getppid() != workflow and not _runs(workflow):  # it ended before the kernel was asked
+    if os.getppid() != workflow and not _runs(workflow):  # it ended before the call of prctl
         os._exit(1)
 
 
 def leave_out(package: str) -> None:
     """Make an optional package of a library look absent, if nothing has imported it yet."""
-    os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"  # that models need torch
+    os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"  # no warning that models need torch
     sys.modules.setdefault(package, None)  # type: ignore[arg-type]
 
 
 @contextmanager
 def job(snakemake: Any, without: Sequence[str] = ()) -> Iterator[None]:
-    """Run a job's work, one call of the library, and log to the job's log file.
+    """Run a job's work in the block, and log to the job's log file.
 
-    A UserError and what a disk refuses end the job with a sentence alone; another exception leaves
-    its traceback in the log and its last line on the terminal. Ctrl-C ends it silently, as
+    A UserError or an error of a disk ends the job with one sentence. Any other exception writes its
+    traceback to the log and its last line to the terminal. Ctrl-C ends the job silently, because
     Snakemake reports it.
 
     Args:
         snakemake: Snakemake's object of the job.
-        without: Optional packages that look absent to libraries imported within the block.
-            transformers' tokenizers import torch and are as good without; its Trainer imports
-            peft, and with it bitsandbytes and a compiler: four seconds, as long as all the rest.
+        without: Optional packages that look absent to libraries imported in the block:
+            transformers' tokenizers do not need torch; its Trainer imports peft, and with it
+            bitsandbytes and a compiler, which takes four seconds.
     """
     end_with_workflow()
     for package in without:
         leave_out(package)
     ended: list[bool] = []
-    atexit.register(_end_at_once, ended)  # before all others, so that it is called after them
+    atexit.register(_end_at_once, ended)  # registered first, so it is called last
     log = Path(str(snakemake.log[0]))
-    logging.raiseExceptions = False  # a log that cannot be written must not hide why
+    logging.raiseExceptions = False  # an unwritable log must not hide the job's error
     _open_log(log)
     try:
         yield
@@ -97,10 +97,10 @@ def job(snakemake: Any, without: Sequence[str] = ()) -> Iterator[None]:
 
 
 def _end_at_once(ended: list[bool]) -> None:
-    """End the process of a job that succeeded, without taking its modules and objects apart.
+    """End the process of a successful job without Python's shutdown of modules and objects.
 
-    With torch and transformers that takes up to two seconds, and files are closed by then: threads
-    have been waited for and what else is to be done at the end has been.
+    With torch and transformers the shutdown takes up to two seconds. Threads have ended and all
+    other exit functions have run by now.
     """
     if ended:
         logging.shutdown()
@@ -119,10 +119,10 @@ def _open_log(log: Path) -> None:
         logging.getLogger().addHandler(logging.NullHandler())
         _fail(
             disk_error(error, log)
-            or f"the log {log} cannot be written: {error}; move what is there"
+            or f"the log {log} cannot be written: {error}; move the file or folder there"
         )
     logging.captureWarnings(True)
-    for client in ("httpx", "httpx2"):  # addresses of downloads are signed: a log would open them
+    for client in ("httpx", "httpx2"):  # they would log signed addresses of downloads
         logging.getLogger(client).setLevel(logging.WARNING)
     devices = os.environ.get("CUDA_VISIBLE_DEVICES", "-")
     host = os.uname().nodename
@@ -132,7 +132,7 @@ def _open_log(log: Path) -> None:
 def _fail(sentence: str) -> NoReturn:
     logging.error("%s", sentence)
     logging.shutdown()
-    # Not an exception: Snakemake's own traceback of the script would bury the sentence.
+    # Not an exception: Snakemake's traceback of the script would hide the sentence.
     sys.stderr.write(f"\nError: {visible(sentence)}\n")
     sys.stderr.flush()
     os._exit(1)

@@ -1,4 +1,4 @@
-"""Memory of this process: PyTorch's on the GPU where there is one, else what is resident."""
+"""Memory of this process: PyTorch's on the GPU if there is one, else resident memory."""
 
 import resource
 import sys
@@ -13,14 +13,14 @@ from distill.core.units import BYTES_PER_MB
 
 
 def memory_now(device: str) -> int:
-    """Bytes that the process holds: resident ones, or PyTorch's on all CUDA devices."""
+    """Bytes in use: resident memory, or PyTorch's memory on all CUDA devices."""
     if device == "cuda":
         return sum(map(torch.cuda.memory_allocated, range(torch.cuda.device_count())))
     return psutil.Process().memory_info().rss
 
 
 def reset_peak(device: str) -> bool:
-    """Bring the high-water mark of memory down to what is held now; return whether that worked."""
+    """Reset the high-water mark of memory to the current use; return whether that worked."""
     if device == "cuda":
         for number in range(torch.cuda.device_count()):
             torch.cuda.reset_peak_memory_stats(number)
@@ -32,7 +32,7 @@ def reset_peak(device: str) -> bool:
 
 
 def peak_memory(device: str) -> int:
-    """The highest number of bytes held since the process began or the mark was reset."""
+    """The highest number of bytes in use since the process began or `reset_peak` was called."""
     if device == "cuda":
         return sum(map(torch.cuda.max_memory_allocated, range(torch.cuda.device_count())))
     peak = high_water_mark()
@@ -43,9 +43,9 @@ def peak_memory(device: str) -> int:
 
 
 def high_water_mark() -> int | None:
-    """Bytes of VmHWM, proc(5), or None where the system does not tell it.
+    """Bytes of VmHWM, proc(5); None if the system has no such value.
 
-    `ru_maxrss` is the second choice because a process started by a larger one inherits its peak.
+    `ru_maxrss` is the second choice, because a process inherits the peak of its parent.
     """
     with suppress(OSError):
         for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
@@ -55,11 +55,11 @@ def high_water_mark() -> int | None:
 
 
 def job_peak() -> dict[str, Any]:
-    """The most memory that this process held until now.
+    """The peak memory of this process until now.
 
     Returns:
-        peak_memory_mb (of 1024^2 bytes) and peak_memory_of: `gpu`, what PyTorch allocated there,
-        or `process`, all that was resident, the Python and PyTorch runtimes included.
+        peak_memory_mb (MB of 1024^2 bytes) and peak_memory_of: `gpu` for PyTorch's allocations on
+        GPUs, or `process` for resident memory, including the Python and PyTorch runtimes.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return {

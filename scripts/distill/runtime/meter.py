@@ -1,18 +1,18 @@
-"""Read the energy that this process uses: by the machine's counters, or else by an estimate.
+"""Energy of this process, from the machine's counters or from an estimate.
 
-Every process counts its own share alone, so that jobs side by side, and the processes of one job,
-add up to what the machine used, not to a multiple of it:
+Every process counts only its own share, so that the sum over parallel jobs and processes is the
+energy of the machine:
 
-- a GPU's own counter (NVML), of each GPU that the process holds memory of. Jobs do not share a GPU
-  here (the resource `device`); two that did would both count it. A GPU without the counter is
-  estimated at its power limit; one that NVML does not know makes the energy unknown.
-- processors and memory by RAPL (powercap, for the most part readable by root alone): of what was
-  used between two readings, the process's share of the machine's busy processor time. A counter
-  wraps around after 20 minutes or more, so it must be read as often: every batch and update does.
-- where RAPL cannot be read, estimated: processor time of the process times `WATTS_PER_CPU`.
+- GPUs: the NVML counter of each GPU on which the process has memory. Jobs do not share a GPU (the
+  resource `device`); otherwise both would count it. A GPU without a counter is estimated at its
+  power limit. Without NVML the energy is unknown.
+- Processors and memory: RAPL (powercap, usually readable by root only). The energy between two
+  readings is multiplied by the process's share of the machine's busy processor time. A counter
+  wraps around after 20 minutes or more; every batch and update reads it.
+- Without RAPL: processor time of the process times `WATTS_PER_CPU`.
 
-Neither counts fans, disks, network and the losses of a power supply; an estimate leaves out memory
-and idle power too. Child processes are not counted: none computes.
+Fans, disks, network and power-supply losses are not counted; estimates also exclude memory and idle
+power. Child processes are not counted, because none of them computes.
 """
 
 import logging
@@ -34,12 +34,12 @@ POWERCAP = Path("/sys/class/powercap")
 
 @dataclass(frozen=True)
 class Counter:
-    """A part of the machine.
+    """An energy counter of one part of the machine.
 
     Attributes:
-        joules: Used since some moment, this process's share; None where that cannot be told.
-        measured: Whether a counter of the machine says so.
-        used: Whether this process has used that part so far.
+        joules: Returns this process's energy since a fixed time; None if it is unknown.
+        measured: Whether it reads a counter of the machine, rather than an estimate.
+        used: Returns whether this process has used that part so far.
     """
 
     joules: Callable[[], float | None]
@@ -48,10 +48,10 @@ class Counter:
 
 
 class Meter:
-    """Seconds and energy since the meter was made.
+    """Seconds and energy since the meter was created.
 
     Args:
-        counters: What to read; by default what this machine has.
+        counters: Counters to read; by default those of this machine.
     """
 
     def __init__(self, counters: Sequence[Counter] | None = None) -> None:
@@ -61,11 +61,11 @@ class Meter:
         self._last = Cost()
 
     def total(self) -> Cost:
-        """All since the meter was made; it counts no FLOPs."""
+        """The cost since the meter was created; its FLOPs are 0."""
         return Cost(0.0, time.perf_counter() - self._began, self._energy())
 
     def lap(self) -> Cost:
-        """What came since the last lap, or since the meter was made."""
+        """The cost since the last call, or since the meter was created."""
         last, self._last = self._last, self.total()
         return self._last - last
 
@@ -83,19 +83,19 @@ class Meter:
 
 
 def find_counters() -> list[Counter]:
-    """What this machine can tell: its processors, and its GPUs if torch has any."""
+    """The counters of this machine: its processors, and its GPUs if torch has any."""
     zones = readable_zones(POWERCAP)
     processor = Counter(Rapl(zones).joules, True) if zones else processor_time()
     return [processor, *_gpus()]
 
 
 def processor_time(clock: Callable[[], float] = time.process_time) -> Counter:
-    """An estimate by the seconds of processor time, of all threads, that `clock` tells."""
+    """An estimate from `clock`, the seconds of processor time of all threads."""
     return Counter(lambda: clock() * WATTS_PER_CPU, measured=False)
 
 
 def readable_zones(folder: Path) -> list[Path]:
-    """Zones of RAPL that add up to all processors and their memory; none unless all can be read."""
+    """RAPL zones that cover all processors and their memory; none unless all are readable."""
     zones = []
     for zone in sorted(folder.glob("intel-rapl:*")):
         name = (zone / "name").read_text(encoding="ascii").strip()
@@ -106,18 +106,18 @@ def readable_zones(folder: Path) -> list[Path]:
 
 
 def _busy_seconds() -> tuple[float, float]:
-    """Processor time of this process and of the whole machine, idle time left out."""
+    """Processor seconds of this process and of the machine, without idle time."""
     times = psutil.cpu_times()
     kinds = ("user", "nice", "system", "irq", "softirq")
     return time.process_time(), sum(getattr(times, kind, 0.0) for kind in kinds)
 
 
 class Rapl:
-    """This process's share of what RAPL counts.
+    """This process's share of the RAPL counters.
 
     Args:
         zones: Directories with energy_uj and max_energy_range_uj.
-        busy: Tells busy seconds of this process and of the machine.
+        busy: Returns busy seconds of this process and of the machine.
     """
 
     def __init__(
@@ -131,16 +131,16 @@ class Rapl:
         return *self.busy(), [_microjoules(zone, "energy_uj") for zone in self.zones]
 
     def joules(self) -> float:
-        """Joules since the object was made."""
-        own, machine, counts = self._read()
-        own_before, machine_before, counts_before = self.last
-        if machine <= machine_before:  # it ticks every 10 ms: what is here comes with the next tick
+        """Joules since the object was created."""
+        process, machine, counts = self._read()
+        process_before, machine_before, counts_before = self.last
+        if machine <= machine_before:  # the clock ticks every 10 ms: wait for the next tick
             return self.sum
         used = 0.0
         for now, before, span in zip(counts, counts_before, self.ranges, strict=True):
             used += (now - before if now >= before else now - before + span) / 1e6
-        self.sum += used * min(1.0, (own - own_before) / (machine - machine_before))
-        self.last = own, machine, counts
+        self.sum += used * min(1.0, (process - process_before) / (machine - machine_before))
+        self.last = process, machine, counts
         return self.sum
 
 
@@ -152,26 +152,26 @@ def _gpus() -> list[Counter]:
     """A counter per GPU that torch sees."""
     if not torch.cuda.is_available():
         return []
-    import pynvml  # of no use without a GPU
+    import pynvml  # only useful with a GPU
 
     try:
         pynvml.nvmlInit()
         return [gpu_counter(pynvml, number) for number in range(torch.cuda.device_count())]
     except pynvml.NVMLError as error:
-        logging.warning("energy is not recorded, as NVML does not tell the GPU's: %s", error)
+        logging.warning("energy is not recorded because NVML does not report it: %s", error)
         return [Counter(lambda: None, measured=True)]
 
 
 def gpu_counter(
     nvml: Any, number: int, cuda: Any = torch.cuda, clock: Callable[[], float] = time.perf_counter
 ) -> Counter:
-    """The counter of torch's GPU of a number, or its power limit times the time where it has none.
+    """The counter of a GPU, or, if it has none, an estimate: power limit times time.
 
     Args:
         nvml: The module pynvml.
-        number: As torch counts those that are visible.
+        number: Torch's number of the GPU among the visible ones.
         cuda: The module torch.cuda.
-        clock: Tells seconds.
+        clock: Returns seconds.
     """
     handle = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{cuda.get_device_properties(number).uuid}")
 

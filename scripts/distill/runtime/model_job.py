@@ -1,4 +1,4 @@
-"""A job that computes with PyTorch: quick imports, then one call on a fixed number of threads."""
+"""A job that runs a model: fast imports, then one call with a fixed number of threads."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -26,16 +26,16 @@ def model_job(
     quick: bool = True,
     keep_memory: bool = True,
 ) -> Iterator[Run]:
-    """As `job`, for work with a model: yields what calls the library's function.
+    """`job` for work with a model: yields a function that calls the library's function.
 
-    The function is imported within the block, where imports are quick and a failure is logged.
+    Import the library's function within the block, where imports are fast and errors are logged.
 
     Args:
         snakemake: Snakemake's object of the job.
-        threads: Of the CPU, on which results depend slightly; None leaves torch as it is.
-        without: As of `job`.
-        quick: Whether imports are quick; False where a library needs what `quick_imports` hides.
-        keep_memory: As of `set_up_cpu`.
+        threads: CPU threads, on which results depend slightly; None keeps torch's default.
+        without: See `job`.
+        quick: Whether to use `quick_imports`; False if a library needs the packages that it hides.
+        keep_memory: See `set_up_cpu`.
     """
     with job(snakemake, without), ExitStack() as imports:
         if quick:

@@ -1,4 +1,4 @@
-"""Out of memory, told in one sentence that names the setting to change."""
+"""Out-of-memory errors as one sentence that names the setting to change."""
 
 import re
 from collections.abc import Iterator
@@ -13,8 +13,8 @@ FEWER_JOBS = "give the job more memory, or run fewer at once (--resources device
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out: of PyTorch on a GPU or a CPU, of NumPy, Arrow,
-    Python or the system, or of a process that was started, by its text."""
+    """Whether an exception of PyTorch, NumPy, Arrow, Python or a child process means that memory ran
+    out, by its type or text."""
     if isinstance(error, UserError):
         return False
     names = " ".join(kind.__name__ for kind in type(error).__mro__)
@@ -25,21 +25,24 @@ SMALLER_TEACHER = "set the teacher's quantisation, spread it over GPUs (device_m
 
 
 def smaller_batch(teacher: str) -> str:
-    """What to set where a teacher writes; the batch's size is in its text's spec, because rounding
-    in its products depends on it, so that no other try may change it by itself."""
+    """The remedy if memory runs out while a teacher generates text.
+
+    A retry must not lower the batch size itself: rounding depends on it, so it is part
+    of the text's spec.
+    """
     return (
-        f"lower teachers.{teacher}.batch_size (what it wrote so far is then written anew) or set "
+        f"lower teachers.{teacher}.batch_size (its text is then generated again) or set "
         f"teachers.{teacher}.quantisation"
     )
 
 
 @contextmanager
 def memory_hint(what: str, remedy: str = "") -> Iterator[None]:
-    """Turn memory that ran out into a UserError; `what` says of what, with the setting's value.
+    """Turn an out-of-memory error in the block into a UserError.
 
     Args:
-        what: The work, such as `answering 128 prompts at once`.
-        remedy: What to set, before what always helps.
+        what: The work with the setting's value, such as `answering 128 prompts at once`.
+        remedy: The setting to change; general remedies follow it.
     """
     try:
         yield

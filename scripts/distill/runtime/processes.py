@@ -1,7 +1,7 @@
-"""Run a function in several processes of one group, one to each GPU, by PyTorch's own launcher.
+"""Run a function in several processes of one group, one per GPU, with PyTorch's launcher.
 
-Each is a new Python, `python -m distill.runtime.processes FILE`, in which torch.distributed and the
-library's Trainer find their group; the launcher ends them all when one fails.
+Each process is a new Python, `python -m distill.runtime.processes FILE`, with the environment
+variables of torch.distributed. The launcher ends all processes if one fails.
 """
 
 import json
@@ -28,38 +28,38 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class ProcessKilledError(Exception):
-    """A process of the group was killed from outside (SIGKILL), as the system does for memory."""
+    """A process of the group was killed (SIGKILL), as the kernel does if memory runs out."""
 
 
 def is_first_process() -> bool:
-    """Whether this is the process of its group that writes, or there is no group."""
+    """Whether this process has rank 0 or is not in a group."""
     return os.environ.get("RANK", "0") == "0"
 
 
-def run_processes(number: int, target: str, given: Mapping[str, Any]) -> None:
+def run_processes(number: int, target: str, arguments: Mapping[str, Any]) -> None:
     """Call a function in each of `number` processes and wait for all.
 
-    SIGTERM and Ctrl-C are handed on to them; it is theirs to end then.
+    SIGTERM and Ctrl-C are forwarded to the processes, which end themselves.
 
     Args:
-        number: How many.
+        number: Number of processes.
         target: `module:function`.
-        given: Its arguments, which JSON can hold.
+        arguments: Keyword arguments of the function, as JSON values.
 
     Raises:
-        UserError: That of the process that failed first.
-        ProcessKilledError: One was killed.
-        KeyboardInterrupt: Ctrl-C has ended them.
-        RuntimeError: Another exception of the process that failed first, its name and text.
+        UserError: The UserError of the process that failed first.
+        ProcessKilledError: A process was killed.
+        KeyboardInterrupt: Ctrl-C ended the processes.
+        RuntimeError: Name and text of another exception of the process that failed first.
     """
-    # Seconds of imports that a job of one process need not pay.
+    # Imported here: it takes seconds, and jobs with one process do not need it.
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     call = {
         "target": target,
-        "given": given,
+        "arguments": arguments,
         "logs": [_appending(each) for each in _log_files()],
         "absent": [name for name, module in sys.modules.items() if module is None],
     }
@@ -73,7 +73,7 @@ def run_processes(number: int, target: str, given: Mapping[str, Any]) -> None:
             run_id=str(os.getpid()),
             rdzv_backend="c10d",
             rdzv_endpoint="127.0.0.1:0",
-            local_addr="127.0.0.1",  # a node's own name may not be resolvable
+            local_addr="127.0.0.1",  # the host name of a node may not be resolvable
             max_restarts=0,
             logs_specs=DefaultLogsSpecs(log_dir=name),
             signals_to_handle="SIGQUIT",
@@ -82,10 +82,10 @@ def run_processes(number: int, target: str, given: Mapping[str, Any]) -> None:
             elastic_launch(config, sys.executable)("-m", __name__, str(folder / "call.json"))
         except ChildFailedError as error:
             codes = [failure.exitcode for failure in error.failures.values()]
-            found = [read_json(file) for file in folder.glob("failed-*.json")]
+            failures = [read_json(file) for file in folder.glob("failed-*.json")]
         else:
             return
-    _tell(codes, sorted(found, key=lambda failure: failure["time"]))
+    _raise_first(codes, sorted(failures, key=lambda failure: failure["time"]))
 
 
 def _log_files() -> list[logging.FileHandler]:
@@ -94,19 +94,19 @@ def _log_files() -> list[logging.FileHandler]:
 
 
 def _appending(log: logging.FileHandler) -> str:
-    """Go on at a log's end from now on, where others write too; its path."""
+    """Switch a log to append mode, because other processes write to it too; return its path."""
     log.mode = "a"
-    log.close()  # the next line opens it again
+    log.close()  # the next log line reopens it
     return log.baseFilename
 
 
-def _tell(codes: list[int], failures: list[dict[str, Any]]) -> None:
-    """Raise what happened first: others fail because they lost it."""
+def _raise_first(codes: list[int], failures: list[dict[str, Any]]) -> None:
+    """Raise the first failure: the other processes fail because they lost the first one."""
     if -signal.SIGKILL in codes:
         raise ProcessKilledError
-    if not failures:  # told to end while it was starting, say
+    if not failures:  # for example, it was terminated while it started
         raise UserError(
-            f"a process of the training ended ({codes[0]}) before it could say why; run again"
+            f"a process of the training ended with code {codes[0]} and without an error; run again"
         )
     if failures[0]["interrupted"]:
         raise KeyboardInterrupt
@@ -145,7 +145,7 @@ def _passing_on_signals() -> Iterator[None]:
 
 
 def _call(file: Path) -> None:
-    """What such a process does."""
+    """Run the function of a call file in this process of the group."""
     end_with_workflow()
     call, rank = json.loads(file.read_text(encoding="utf-8")), os.environ["RANK"]
     for name in call["logs"]:
@@ -163,8 +163,8 @@ def _call(file: Path) -> None:
 
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        # The digest of code has it by the caller, whose own function it is.
-        pkgutil.resolve_name(call["target"])(**call["given"])
+        # The digest of code covers the function, because it is in the caller's module.
+        pkgutil.resolve_name(call["target"])(**call["arguments"])
     except (Exception, KeyboardInterrupt) as error:
         failed, user = True, isinstance(error, UserError)
         interrupted = isinstance(error, KeyboardInterrupt)
@@ -176,7 +176,7 @@ def _call(file: Path) -> None:
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(failed)  # taking a group apart while others work can wait for ever
+    os._exit(failed)  # destroying the group while other processes work can block forever
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Numbers with their spread: pooled standard deviations and 90 % intervals."""
+"""Pooled standard deviations and estimates with 90 % intervals."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -20,7 +20,7 @@ def sizes_text(sizes: Iterable[int]) -> str:
 
 
 def span(values: Iterable[float]) -> str:
-    """Write the lowest and highest of some values, or the one if they look the same."""
+    """Format the lowest and highest value, or one of them if they look the same."""
     values = list(values)
     low, high = number(min(values), 2), number(max(values), 2)
     return low if low == high else f"{low} to {high}"
@@ -56,8 +56,8 @@ class Estimate:
 
     Attributes:
         value: The value.
-        stderr: Its standard error; None without one, as for an interval that is not symmetric.
-        low: Lower end of the interval; None where it is unbounded or there is no interval.
+        stderr: Its standard error; None without one, as for an asymmetric interval.
+        low: Lower end of the interval; None if it is unbounded or there is no interval.
         high: Upper end.
     """
 
@@ -78,7 +78,7 @@ class Estimate:
 
     @property
     def sign(self) -> int:
-        """+1 or −1 when the interval lies on one side of zero, else 0."""
+        """+1 or −1 if the interval is on one side of zero, else 0."""
         if self.low is not None and self.low > 0:
             return 1
         return -1 if self.high is not None and self.high < 0 else 0
@@ -138,9 +138,9 @@ def estimate(value: float, variance_share: float, spread: Spread | None) -> Esti
     """Return value ± t · sd · √share, with t of the pooled degrees of freedom.
 
     Args:
-        value: what was estimated, a function of means over runs.
+        value: The estimate, a function of means over runs.
         variance_share: Σ slope²/runs over these means (the delta method).
-        spread: standard deviation of one run; None gives a value without error bar.
+        spread: Standard deviation of one run; None gives a value without error bar.
     """
     if spread is None:
         return Estimate(value, None, None, None)

@@ -1,9 +1,9 @@
-"""How much of a teacher's score a student keeps, with the sampling error of the documents.
+"""The share of a teacher's score that a student keeps, with its sampling error over documents.
 
-Both are scored on the same documents, so their errors go together: difference and share are taken
-document by document where each document has a score. Intervals are 90 %, over documents alone;
-other draws of the training data or seeds would move a student further. Where no document differs
-from another (0 of 8 solved) there is no spread to tell from, and no interval.
+Both models are scored on the same documents, so their errors are correlated: if each document has a
+score, difference and share use pairs. Intervals are 90 % and cover the sampling of documents only,
+not draws of the training data and seeds. If all documents have the same score (0 of 8 solved) there
+is no interval.
 """
 
 import math
@@ -23,8 +23,8 @@ class Score:
 
     Attributes:
         value: The score.
-        stderr: Its standard error over documents; None where that is not known.
-        documents: What it is the mean of, in the order of the task; None for other scores.
+        stderr: Its standard error over documents; None if it is unknown.
+        documents: Scores of the documents whose mean it is, in the task's order; None for others.
     """
 
     value: float
@@ -35,7 +35,8 @@ class Score:
 def mean_score(scores: Sequence[Score]) -> Score:
     """The mean score of several students on the same documents.
 
-    Without scores of documents the standard error is the mean one, as the documents are shared.
+    Without scores of documents the standard error is the mean of those given, because the students
+    share the documents.
     """
     value = math.fsum(score.value for score in scores) / len(scores)
     errors = [score.stderr for score in scores if score.stderr is not None]
@@ -50,15 +51,15 @@ def mean_score(scores: Sequence[Score]) -> Score:
 
 
 def against(score: Score, constant: float) -> Estimate:
-    """A score minus a constant, such as what guessing scores."""
+    """A score minus a constant, such as the score of guessing."""
     return _normal(score.value - constant, score.stderr)
 
 
 def difference(student: Score, teacher: Score) -> Estimate:
     """The student's score minus the teacher's.
 
-    Of the documents' differences d, mean(d) ± t · sd(d) / √n; without them, as if the two scores
-    were independent, which is too wide.
+    With the documents' differences d: mean(d) ± t · sd(d) / √n. Without them the two scores are
+    taken as independent, which gives too wide an interval.
     """
     value, pairs = student.value - teacher.value, _pairs(student, teacher)
     if pairs is not None:
@@ -81,7 +82,7 @@ def share(student: Score, teacher: Score, floor: float = 0.0) -> Estimate | None
     that of the delta method.
 
     Returns:
-        None where the teacher's own score is not clear of the floor: any share would do.
+        None if the teacher's score does not differ clearly from the floor: the share is unbounded.
     """
     pairs = _pairs(student, teacher)
     if pairs is not None:

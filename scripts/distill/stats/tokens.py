@@ -38,18 +38,18 @@ def unigram_entropy(counts: Sequence[int]) -> float:
 def expected_calibration_error(
     confidence: Sequence[float], correct: Sequence[bool], bins: int = 15
 ) -> dict[str, Any]:
-    """How far confidence is from accuracy: ECE over bins of equal mass.
+    """Expected calibration error (ECE) over bins of equal mass.
 
     Guo et al. 2017, "On Calibration of Modern Neural Networks", with the adaptive bins of Nguyen
     and O'Connor 2015, "Posterior calibration and exploratory analysis for natural language
     processing models": bins of equal width would leave most of the interval [0, 1] nearly empty.
 
     Args:
-        confidence: Per prediction, the probability of the likeliest outcome.
-        correct: Per prediction, whether that outcome came about.
-        bins: Bins of equal counts, as near as whole numbers allow. A cut among equal confidences
-            moves behind the last of them, so the order of predictions never matters; that, and
-            fewer predictions than bins, leaves fewer bins.
+        confidence: Per prediction, the probability of the most likely outcome.
+        correct: Per prediction, whether that outcome occurred.
+        bins: Number of bins with equal counts, up to rounding. A boundary between equal confidences
+            moves behind the last of them, so the order of predictions does not matter. There are
+            fewer bins then, or with fewer predictions than bins.
 
     Returns:
         ece: the mean of |accuracy - mean confidence| over bins, weighted by their counts; and
@@ -61,7 +61,7 @@ def expected_calibration_error(
     chance, hit = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
     if not len(chance) or chance.shape != hit.shape:
         raise ValueError(
-            f"{len(chance)} confidences and {len(hit)} outcomes; need as many, above 0"
+            f"{len(chance)} confidences and {len(hit)} outcomes; need equal numbers above 0"
         )
     order = np.argsort(chance, kind="stable")
     chance, hit = chance[order], hit[order]
@@ -101,11 +101,11 @@ def wilson_interval(passed: int, total: int, confidence: float = 0.95) -> tuple[
 
 
 def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> dict[str, int | float]:
-    """Compare two lists of verdicts on the same items by the exact two-sided test (McNemar 1947).
+    """Compare two lists of passes on the same items by the exact two-sided test (McNemar 1947).
 
     Returns:
-        `only_first` and `only_second`, the items that one list alone passed, and `p_value`, which
-        is 1 when there is no such item.
+        `only_first` and `only_second`, the numbers of items that only one list passed, and
+        `p_value`, which is 1 if both numbers are 0.
 
     Raises:
         ValueError: the lists differ in length.

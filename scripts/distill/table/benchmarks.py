@@ -1,4 +1,4 @@
-"""Scores on benchmarks in the runs table, and beside it against the teacher's."""
+"""Benchmark scores in the runs table, and in references.json against the teacher's."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,7 +21,7 @@ Record = Mapping[str, Any]
 def add_benchmarks(
     table: pd.DataFrame,
     references: dict[str, Any],
-    asked: Mapping[str, Any],
+    plan: Mapping[str, Any],
     runs: Sequence[Run],
     files: Sequence[str],
 ) -> pd.DataFrame:
@@ -31,34 +31,34 @@ def add_benchmarks(
         table: The runs table.
         references: references.json, which gains `benchmarks`, the harness's version and a warning
             where there are several.
-        asked: tasks (names), runs (place in `runs` and task) and teachers (name and task).
+        plan: tasks (names), runs (place in `runs` and task) and teachers (name and task).
         runs: Of the study.
         files: Scores, in the order of asked's runs, then teachers.
     """
     scores: list[Record] = [read_json(path) for path in files]
-    judged = [(runs[place], task) for place, task in asked["runs"]]
-    students = dict(zip(judged, scores[: len(judged)], strict=True))
-    taught = [(name, task) for name, task in asked["teachers"]]
-    teachers = dict(zip(taught, scores[len(judged) :], strict=True))
-    references["benchmarks"] = benchmark_summary(asked["tasks"], students, teachers)
+    pairs = [(runs[place], task) for place, task in plan["runs"]]
+    students = dict(zip(pairs, scores[: len(pairs)], strict=True))
+    teacher_pairs = [(name, task) for name, task in plan["teachers"]]
+    teachers = dict(zip(teacher_pairs, scores[len(pairs) :], strict=True))
+    references["benchmarks"] = benchmark_summary(plan["tasks"], students, teachers)
     versions = sorted({one["versions"]["lm_eval"] for one in scores})
     references["versions"]["lm_eval"] = versions
     if len(versions) > 1:
         references["warnings"].append(f"benchmarks mix lm_eval {' and '.join(versions)}")
-    return with_benchmarks(table, asked["tasks"], students)
+    return with_benchmarks(table, plan["tasks"], students)
 
 
 def with_benchmarks(
     table: pd.DataFrame, tasks: Sequence[str], scores: Mapping[tuple[Run, str], Record]
 ) -> pd.DataFrame:
-    """The runs table with two columns per task at its end, null for runs not judged on it."""
+    """The runs table with two columns per task at its end, null for runs not evaluated on it."""
     keys = list(Run.__dataclass_fields__)
     runs = [Run(*values) for values in table[keys].itertuples(index=False, name=None)]
     out = table.copy()
     for task in tasks:
-        found: list[Record] = [scores.get((run, task), {}) for run in runs]
+        records: list[Record] = [scores.get((run, task), {}) for run in runs]
         for column, key in zip(benchmark_columns(task), ("value", "stderr"), strict=True):
-            out[column] = pd.Series([one.get(key) for one in found], dtype="float64")
+            out[column] = pd.Series([one.get(key) for one in records], dtype="float64")
     return out
 
 
@@ -67,7 +67,7 @@ def benchmark_summary(
     students: Mapping[tuple[Run, str], Record],
     teachers: Mapping[tuple[str, str], Record],
 ) -> dict[str, Any]:
-    """What references.json says of benchmarks.
+    """The entry `benchmarks` of references.json.
 
     Returns:
         tasks (what each is), teachers (by name and task: value, stderr, cut) and cells: per cell
@@ -75,37 +75,42 @@ def benchmark_summary(
         and share_above_chance with their intervals, null where there is none.
 
     Raises:
-        UserError: Models were judged on different documents of a task.
+        UserError: Models were evaluated on different documents of a task.
     """
     out: dict[str, Any] = {"tasks": {}, "teachers": {}, "cells": []}
     for task in tasks:
-        own = {pair[0]: record for pair, record in students.items() if pair[1] == task}
-        theirs = {pair[0]: record for pair, record in teachers.items() if pair[1] == task}
-        out["tasks"][task] = _description(task, [*own.values(), *theirs.values()])
-        for name, record in theirs.items():
-            shown = {key: record[key] for key in ("value", "stderr", "cut")}
-            out["teachers"].setdefault(name, {})[task] = shown
+        student_records = {pair[0]: record for pair, record in students.items() if pair[1] == task}
+        teacher_records = {pair[0]: record for pair, record in teachers.items() if pair[1] == task}
+        out["tasks"][task] = _description(
+            task, [*student_records.values(), *teacher_records.values()]
+        )
+        for name, record in teacher_records.items():
+            entry = {key: record[key] for key in ("value", "stderr", "cut")}
+            out["teachers"].setdefault(name, {})[task] = entry
         cells: dict[tuple[Any, ...], list[Record]] = {}
-        for run, record in own.items():
+        for run, record in student_records.items():
             cells.setdefault(tuple(getattr(run, key) for key in CELL), []).append(record)
         for cell, records in cells.items():
-            found = dict(zip(CELL, cell, strict=True)) | {"task": task, "runs": len(records)}
-            found["cut"] = max(record["cut"] for record in records)
-            out["cells"].append(found | _compared(records, theirs.get(found["teacher"])))
+            summary = dict(zip(CELL, cell, strict=True)) | {"task": task, "runs": len(records)}
+            summary["cut"] = max(record["cut"] for record in records)
+            out["cells"].append(
+                summary | _compared(records, teacher_records.get(summary["teacher"]))
+            )
     return out
 
 
 def _description(task: str, records: Sequence[Record]) -> dict[str, Any]:
-    """What a task is, the same for all who were judged on it."""
+    """What a task is, the same for all models evaluated on it."""
     shared = ("metric", "filter", "documents_sha256", "n", "fewshot", "version", "chance")
     first = records[0]
     for key in shared:
         if any(record[key] != first[key] for record in records):
             raise UserError(
-                f"models were judged on different forms of the benchmark {task} ({key}: "
-                f"{' and '.join(sorted({str(record[key]) for record in records}))}), as its data "
-                f"or the harness changed in between; delete the files benchmarks/{task}.json of "
-                "students and teachers in the study's results and run again"
+                f"models were evaluated on different forms of the benchmark {task} ({key}: "
+                f"{' and '.join(sorted({str(record[key]) for record in records}))}), because its "
+                "data or the harness changed between evaluations; delete the files "
+                f"benchmarks/{task}.json of students and teachers in the study's results and run "
+                "again"
             )
     described = {key: first[key] for key in (*shared, "higher_is_better")}
     return described | {"limit": first["spec"]["limit"]}
@@ -117,18 +122,24 @@ def _score(record: Record) -> Score:
 
 def _compared(records: Sequence[Record], teacher: Record | None) -> dict[str, Any]:
     """The mean score of a cell's runs, against guessing and against the teacher."""
-    own, chance = mean_score([_score(record) for record in records]), records[0]["chance"]
-    found: dict[str, Any] = {"value": own.value, "stderr": own.stderr}
-    found |= _numbers("above_chance", None if chance is None else against(own, chance))
-    taught = None if teacher is None else _score(teacher)
-    found |= _numbers("difference", None if taught is None else difference(own, taught))
-    shares = taught is not None and records[0]["higher_is_better"] is not False
-    whole = share(own, taught) if taught is not None and shares else None
-    found |= _numbers("share", whole)
-    above = share(own, taught, chance) if taught is not None and chance is not None else None
-    return found | _numbers("share_above_chance", above)
+    score, chance = mean_score([_score(record) for record in records]), records[0]["chance"]
+    numbers: dict[str, Any] = {"value": score.value, "stderr": score.stderr}
+    numbers |= _numbers("above_chance", None if chance is None else against(score, chance))
+    teacher_score = None if teacher is None else _score(teacher)
+    numbers |= _numbers(
+        "difference", None if teacher_score is None else difference(score, teacher_score)
+    )
+    shares = teacher_score is not None and records[0]["higher_is_better"] is not False
+    share_of_teacher = share(score, teacher_score) if teacher_score is not None and shares else None
+    numbers |= _numbers("share", share_of_teacher)
+    above = (
+        share(score, teacher_score, chance)
+        if teacher_score is not None and chance is not None
+        else None
+    )
+    return numbers | _numbers("share_above_chance", above)
 
 
-def _numbers(name: str, found: Estimate | None) -> dict[str, Any]:
+def _numbers(name: str, value: Estimate | None) -> dict[str, Any]:
     blank = Estimate(0.0, None, None, None)
-    return dict.fromkeys(blank.numbers(name)) if found is None else found.numbers(name)
+    return dict.fromkeys(blank.numbers(name)) if value is None else value.numbers(name)

@@ -41,18 +41,20 @@ def read_metrics(path: str | Path) -> dict[str, Any]:
     """The record of a student's evaluation.
 
     Raises:
-        UserError: It is damaged, or is no such record.
+        UserError: It is damaged, or is not such a record.
     """
     record = read_json(path)
     sections = record if isinstance(record, dict) else {}
     for section, names in _NEEDED.items():
-        found = sections.get(section)
-        missing = [name for name in names if name not in found] if isinstance(found, dict) else [""]
+        content = sections.get(section)
+        missing = (
+            [name for name in names if name not in content] if isinstance(content, dict) else [""]
+        )
         if missing:
             where = f"{section}.{missing[0]}".rstrip(".")
             raise UserError(
-                f"{path} is no record of an evaluation (it lacks {where}); delete it and run the "
-                "workflow again"
+                f"{path} is not a record of an evaluation (it lacks {where}); delete it and run "
+                "the workflow again"
             )
     return sections
 
@@ -65,7 +67,13 @@ def read_responses(path: str | Path, written: str | None) -> list[dict[str, Any]
 
 
 def normalised_loss(loss: float, entropy: float, teacher: float) -> float:
-    """1 at the teacher's loss, 0 at the unigram entropy of the held-out tokens and above it."""
+    """1 at the teacher's loss and below it, 0 at the unigram entropy and above it, else linear.
+
+    Args:
+        loss: The student's held-out loss, nats per token.
+        entropy: Unigram entropy of the held-out tokens, nats per token.
+        teacher: The teacher's loss on them, nats per token.
+    """
     if loss <= teacher:
         return 1.0
     return (entropy - loss) / (entropy - teacher) if loss < entropy else 0.0
@@ -81,10 +89,18 @@ def combined_scores(
 ) -> dict[str, float | None]:
     """The combined scores of a run.
 
-    `combined` is study 1's formula as published; it adds unlike units, so tokens/s swamps the rest.
+    `combined` is study 1's formula as published; it adds different units, so tokens/s dominates.
     `combined_normalised` has fixed anchors: the normalised loss and speed / (speed + teacher's),
-    which is one half at the teacher's speed. Adding a run changes no other run's score. None where
-    nothing was asked.
+    which is one half at the teacher's speed. Adding a run changes no other run's score. None if
+    no instructions were answered.
+
+    Args:
+        weights: Of perplexity, pass_rate and tokens_per_second in `combined`.
+        perplexity: On held-out text.
+        pass_rate: Share of instructions met, in [0, 1].
+        speed: Tokens per second.
+        score: `normalised_loss`.
+        teacher_speed: Tokens per second of the teacher; None if unknown.
     """
     if pass_rate is None:
         return dict.fromkeys(("combined", "combined_normalised", "combined_mean"))
@@ -109,7 +125,7 @@ _LIVE = {"bytes_per_token": 0.0, "kept_mass": 1.0, "entropy": None, "manifest": 
 
 
 def _with_live(training: Mapping[str, Any], costs: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's costs with those of the teacher that it asked, which no other run can share."""
+    """A run's costs with those of its live teacher, which no other run can share."""
     live = training.get("target_flops", 0)
     return {**costs} | {
         name: costs[name] + live for name in ("target_flops", "target_flops_amortised")
@@ -119,12 +135,15 @@ def _with_live(training: Mapping[str, Any], costs: Mapping[str, Any]) -> dict[st
 def _totals(training: Mapping[str, Any], costs: Mapping[str, Any]) -> dict[str, Any]:
     """All FLOPs and all energy behind a run, and the share of the energy that is an estimate."""
     trained = energy_of(training, "energy_")
-    own = {"flops": training["train_flops"], **trained.columns()}
+    training_costs = {"flops": training["train_flops"], **trained.columns()}
     totals = {
         f"total_{unit}{suffix}": known_sum(
-            [own[unit], *(costs[f"{kind}_{unit}{suffix}"] for kind in ("teacher", "target"))]
+            [
+                training_costs[unit],
+                *(costs[f"{kind}_{unit}{suffix}"] for kind in ("teacher", "target")),
+            ]
         )
-        for unit in own
+        for unit in training_costs
         for suffix in ("", "_amortised")
     }
     used, estimated = totals["total_kwh_amortised"], totals["total_kwh_estimated_amortised"]
@@ -191,7 +210,7 @@ def runs_table(
             if missing and not (value is None and name in may_be_null):
                 raise UserError(
                     f"{name} of {run.student}, {run.method}, n = {run.samples} is {value}; delete "
-                    "its metrics.json and run again, or look into its log"
+                    "its metrics.json and run again, or check its log"
                 )
         rows.append(row)
     table = pd.DataFrame(rows, columns=list(COLUMNS))
@@ -230,10 +249,9 @@ def collect(
             shards (per run, its place in `shards` or None), decisions (likewise), efficiency
             (per run), teachers (name, place in `efficiency`), in the order of `teachers`,
             searches (names), methods (the settings of each) and, if any teacher is trained by the
-            study, trained (name and values of `Run`, in the order of `trained`); if any benchmark
-            is named, benchmarks: tasks (names), runs (place in `runs` and task) and teachers (name
-            and task), these two together in the order of `benchmarks`; and uncounted, the teachers
-            whose FLOPs are not known, if there are any.
+            study, trained (name and values of `Run`, in the order of `trained`); with benchmarks,
+            benchmarks: tasks (names), runs (place in `runs` and task) and teachers (name and task),
+            in the order of `benchmarks`; and uncounted, the teachers whose FLOPs are not known.
         metrics: metrics.json per run.
         responses: responses.jsonl per run, then per teacher.
         shards: Training sets, each once.
@@ -251,14 +269,15 @@ def collect(
     records = {run: read_metrics(path) for run, path in zip(runs, metrics, strict=True)}
     speeds = [read_json(path) for path in efficiency]
     names = [name for name, _ in spec["teachers"]]
-    judged = {name: read_json(path) for name, path in zip(names, teachers, strict=True)}
+    teacher_records = {name: read_json(path) for name, path in zip(names, teachers, strict=True)}
     speed_of = {name: speeds[place] for name, place in spec["teachers"]}
     places = dict(zip(runs, spec["shards"], strict=True))
     shard_of = {run: None if place is None else shards[place] for run, place in places.items()}
     record_of = {path: read_json(Path(path).with_suffix(".json")) for path in shards}
-    shown = {run: {} if path is None else record_of[path] for run, path in shard_of.items()}
+    shard_record = {run: {} if path is None else record_of[path] for run, path in shard_of.items()}
     caches = {
-        run: _LIVE if run.cache == LIVE else record.get("cache") for run, record in shown.items()
+        run: _LIVE if run.cache == LIVE else shard.get("cache")
+        for run, shard in shard_record.items()
     }
     chosen = dict(zip(runs, spec["decisions"], strict=True))
     table = runs_table(
@@ -271,31 +290,52 @@ def collect(
         {run: None if place is None else decisions[place] for run, place in chosen.items()},
     )
     duplicates, study = read_json(near_duplicates), spec["study"]
-    beside = references(records, judged, speed_of, duplicates, table, study, dummy_results)
-    beside["warnings"] += [
+    record = references(records, teacher_records, speed_of, duplicates, table, study, dummy_results)
+    record["warnings"] += _text_warnings(spec, shard_record)
+    record["methods"] = spec["methods"]
+    record["caches"] = {run.cache: cache for run, cache in caches.items() if cache}
+    record["curations"] = curation_counts(shard_record)
+    record["searches"] = dict(zip(spec["searches"], map(read_json, searches), strict=True))
+    teacher_runs = zip(spec.get("trained", []), trained, strict=True)
+    taught = {name: (Run(*run), path) for (name, *run), path in teacher_runs}
+    add_training(record["teachers"], taught)
+    if benchmark_plan := spec.get("benchmarks"):
+        table = add_benchmarks(table, record, benchmark_plan, runs, benchmarks)
+    write_runs(table, out["runs"], out["csv"])
+    write_json(out["references"], record)
+    answers = _test_answers(responses, [*records.values(), *teacher_records.values()])
+    student_answers = dict(zip(runs, answers[: len(runs)], strict=True))
+    teacher_answers = dict(zip(names, answers[len(runs) :], strict=True))
+    write_json(out["samples"], qualitative_samples(student_answers, teacher_answers))
+
+
+def _test_answers(
+    files: Sequence[str], records: Sequence[dict[str, Any]]
+) -> list[list[dict[str, Any]]]:
+    """The answers to held-out prompts in each file of responses, checked by its record."""
+    return [
+        [
+            row
+            for row in read_responses(file, record.get("responses_sha256"))
+            if row["set"] == "test"
+        ]
+        for file, record in zip(files, records, strict=True)
+    ]
+
+
+def _text_warnings(spec: Mapping[str, Any], shards: Mapping[Run, dict[str, Any]]) -> list[str]:
+    """Sentences on uncounted FLOPs and on empty or cut answers, from the record of each shard."""
+    warnings = [
         f"the FLOPs of {name}'s text are not in the totals, as server.params is not stated"
         for name in spec.get("uncounted", [])
     ]
-    for teacher in dict.fromkeys(run.teacher for run in runs):
-        own = [shown[run] for run in runs if run.teacher == teacher and "empty" in shown[run]]
-        if spec["task"] == "instruction" and own:
-            beside["warnings"] += answer_warnings(teacher, max(own, key=lambda one: one["rows"]))
-    beside["methods"] = spec["methods"]
-    beside["caches"] = {run.cache: record for run, record in caches.items() if record}
-    beside["curations"] = curation_counts(shown)
-    found = zip(spec["searches"], searches, strict=True)
-    beside["searches"] = {name: read_json(path) for name, path in found}
-    made = zip(spec.get("trained", []), trained, strict=True)
-    add_training(beside["teachers"], {name: (Run(*run), path) for (name, *run), path in made})
-    if asked := spec.get("benchmarks"):
-        table = add_benchmarks(table, beside, asked, runs, benchmarks)
-    write_runs(table, out["runs"], out["csv"])
-    write_json(out["references"], beside)
-    sums = [record.get("responses_sha256") for record in (*records.values(), *judged.values())]
-    answers = [
-        [row for row in read_responses(path, written) if row["set"] == "test"]  # all that is shown
-        for path, written in zip(responses, sums, strict=True)
-    ]
-    students = dict(zip(runs, answers[: len(runs)], strict=True))
-    taught = dict(zip(names, answers[len(runs) :], strict=True))
-    write_json(out["samples"], qualitative_samples(students, taught))
+    largest: dict[str, dict[str, Any]] = {}
+    for run, shard in shards.items():
+        rows = largest.get(run.teacher, {}).get("rows", -1)
+        if "empty" in shard and shard["rows"] > rows:
+            largest[run.teacher] = shard
+    if spec["task"] == "instruction":
+        for teacher in dict.fromkeys(run.teacher for run in shards):
+            if teacher in largest:
+                warnings += answer_warnings(teacher, largest[teacher])
+    return warnings

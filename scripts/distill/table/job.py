@@ -1,4 +1,4 @@
-"""Take over a table of one's own, from a file to files."""
+"""Read a user's own table, from a file to files."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from distill.table.own_table import parse_table_study, runs_of_table
 def take_runs_table(
     spec: dict[str, Any], runs: str | Path, csv: str | Path, references: str | Path
 ) -> None:
-    """Make a runs table of a table of one's own.
+    """Make a runs table of a user's own table.
 
     Args:
         spec: The study's config, which names the table.

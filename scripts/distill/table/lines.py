@@ -21,7 +21,7 @@ _TEXT_ALONE = ("", NO_CACHE)
 
 
 def prepare_runs(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return a checked copy of a runs table, whoever made it.
+    """Return a checked copy of a runs table.
 
     Needed columns: student, method, samples and loss (nats per token). Names that are missing
     become empty, `draw` counts the runs of a cell, `perplexity` is exp(loss).
@@ -56,12 +56,12 @@ def prepare_runs(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def has_values(table: pd.DataFrame, column: str) -> bool:
-    """Tell whether a table has a column with at least one number in it."""
+    """Whether a table has a column with at least one number in it."""
     return column in table and bool(pd.to_numeric(table[column], errors="coerce").notna().any())
 
 
 def mean_of(rows: pd.DataFrame, column: str) -> float | None:
-    """Return the mean of a column, None where it holds nothing."""
+    """Return the mean of a column, None if it is empty."""
     return float(pd.to_numeric(rows[column]).mean()) if has_values(rows, column) else None
 
 
@@ -107,39 +107,42 @@ class Line:
     def by_run(self, column: str) -> dict[Run, float]:
         """Return a column's values by run, smallest size first, nulls left out.
 
-        Rows that samples, draw and seed do not tell apart are averaged.
+        Rows with equal samples, draw and seed are averaged.
         """
         keys = zip(*(self.runs[name].tolist() for name in ("samples", "draw", "seed")), strict=True)
         values = pd.to_numeric(self.runs[column], errors="coerce").tolist()
-        found: dict[Run, list[float]] = {}
+        values_of: dict[Run, list[float]] = {}
         for key, value in zip(keys, values, strict=True):
             if math.isfinite(value):
-                found.setdefault(key, []).append(value)
-        ordered = sorted(found, key=lambda key: key[0])
-        return {key: math.fsum(found[key]) / len(found[key]) for key in ordered}
+                values_of.setdefault(key, []).append(value)
+        ordered = sorted(values_of, key=lambda key: key[0])
+        return {key: math.fsum(values_of[key]) / len(values_of[key]) for key in ordered}
 
 
 def lines_of(table: pd.DataFrame) -> list[Line]:
     """Split a prepared table into lines, in the table's order.
 
-    A label names student and method, and teacher, curation or cache only where needed to tell two
-    lines apart; a line without a cache is not labelled with one.
+    A label names student and method, and teacher, curation or cache only to distinguish
+    lines; a line without a cache is not labelled with one.
     """
     trained = table[table["samples"] > 0]
     groups = dict(list(trained.groupby(GROUP, sort=False)))
     keys = pd.DataFrame(list(groups), columns=GROUP)
-    # A student named by itself is clearest; other parts only where they tell two lines apart.
-    shown = ["student", "method"]
+    # A student named by itself is clearest; other parts only to distinguish two lines.
+    label_parts = ["student", "method"]
     for name in ("teacher", "curation", "cache"):
-        if keys.duplicated(shown).any() and keys.groupby(shown)[name].nunique().gt(1).any():
-            shown.append(name)
+        if (
+            keys.duplicated(label_parts).any()
+            and keys.groupby(label_parts)[name].nunique().gt(1).any()
+        ):
+            label_parts.append(name)
     starts = table[table["samples"] == 0]
     lines = []
     for values, runs in groups.items():
         key = dict(zip(GROUP, values, strict=True))
-        parts = [key[name] for name in shown if key[name]]
-        if "cache" in shown and key["cache"] in _TEXT_ALONE:
-            parts = [key[name] for name in shown[:-1] if key[name]]
+        parts = [key[name] for name in label_parts if key[name]]
+        if "cache" in label_parts and key["cache"] in _TEXT_ALONE:
+            parts = [key[name] for name in label_parts[:-1] if key[name]]
         start = (starts["student"] == key["student"]) & starts["teacher"].isin([key["teacher"], ""])
         lines.append(Line(**key, label=" · ".join(parts), runs=runs, before=starts[start]))
     return lines
@@ -197,7 +200,7 @@ def _epochs(table: pd.DataFrame) -> pd.Series:
 
 
 def _parts(line: Line) -> list[Line]:
-    """Split a line by initialisation and group, and by epochs where they alone tell runs apart."""
+    """Split a line by initialisation and group, and by epochs where only they distinguish runs."""
     runs = line.runs.assign(_epochs=line.runs["epochs"].round(2))
     keys = ["init", "group", "samples", "draw", "seed"]
     by = [name for name in ("init", "group") if runs[name].nunique() > 1]
@@ -233,7 +236,7 @@ def steady(line: Line, column: str) -> float | None:
 
 
 def alike(one: Line, other: Line, *besides: str) -> bool:
-    """Tell whether two lines agree in teacher, student, curation, cache, init and group.
+    """Whether two lines agree in teacher, student, curation, cache, init and group.
 
     Args:
         one: a line.
@@ -248,7 +251,7 @@ def alike(one: Line, other: Line, *besides: str) -> bool:
 
 
 def same_method(one: Line, other: Line, settings: Settings, *besides: str) -> bool:
-    """Tell whether two lines' methods are known to differ at most in some training settings.
+    """Whether two lines' methods are known to differ at most in some training settings.
 
     Args:
         one: a line.
@@ -272,7 +275,7 @@ def _without(method: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]
 
 
 def train_setting(line: Line, settings: Settings, key: str) -> Any:
-    """Return a method's own entry of `train`; None where it has none or is not known."""
+    """Return a method's own entry of `train`; None if it is absent or unknown."""
     method = (settings.get("methods") or {}).get(line.method) or {}
     return (method.get("train") or {}).get(key)
 

@@ -40,13 +40,16 @@ def own_table(frame: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
         epochs = tokens / unique
     _fail_where(
         np.abs(unique * epochs - tokens) > 0.01 * tokens,
-        columns, ("unique_tokens", "epochs", "tokens"),
+        columns,
+        ("unique_tokens", "epochs", "tokens"),
         "unique tokens times epochs are not the tokens seen; correct one of them",
-    )  # fmt: skip
+    )
     _fail_where(
-        epochs < 1 - 1e-9, columns, ("epochs", "unique_tokens"),
+        epochs < 1 - 1e-9,
+        columns,
+        ("epochs", "unique_tokens"),
         "fewer tokens were seen than there are unique ones; give the unique tokens seen",
-    )  # fmt: skip
+    )
     out = pd.DataFrame(index=range(rows))
     for key in KEYS:
         out[key] = frame[columns[key]].astype(str).to_numpy() if key in columns else ""
@@ -64,11 +67,11 @@ def own_table(frame: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
     gap = out["loss"] - teacher
     out["gap"] = gap.where(gap > 0)
     out["loss_stderr"] = missing
-    named = [
+    teacher_names = [
         "" if np.isnan(size) and np.isnan(loss) else f"{_shown(size)}, loss {_shown(loss)}"
         for size, loss in zip(out["teacher_params"], teacher, strict=True)
     ]
-    out["teacher"] = named
+    out["teacher"] = teacher_names
     _check_repeats(out, columns)
     return out[list(COLUMNS)]
 
@@ -86,7 +89,7 @@ def _checked(frame: pd.DataFrame, columns: Mapping[str, str]) -> dict[str, Any]:
     for name in columns:
         if name not in OWN_COLUMNS:
             raise UserError(
-                f"runs_table.columns.{name} is not a name of ours; use one of "
+                f"runs_table.columns.{name} is not a column of the runs table; use one of "
                 f"{', '.join(OWN_COLUMNS)}"
             )
     for name in OWN_COLUMNS[:3]:
@@ -120,13 +123,13 @@ def _checked(frame: pd.DataFrame, columns: Mapping[str, str]) -> dict[str, Any]:
         empty = (
             frame[column].isna().to_numpy() if name in _MAY_BE_NULL else np.zeros(len(frame), bool)
         )
-        whole = name == "seed"
+        is_integer = name == "seed"
         with np.errstate(invalid="ignore"):
             odd = (array % 1 != 0) | (abs(array) > LARGEST)
         least, most = REACH.get(name, OTHER_REACH)
-        bad = ~np.isfinite(array) | (odd if whole else (array < least) | (array > most))
+        bad = ~np.isfinite(array) | (odd if is_integer else (array < least) | (array > most))
         needed = f"a positive finite number ({least:g} to {most:g})"
-        needed = f"a whole number up to {LARGEST}" if whole else needed
+        needed = f"a whole number up to {LARGEST}" if is_integer else needed
         _fail_where(
             bad & ~empty, columns, (name,), f"the value must be {needed}; correct or drop the row"
         )
@@ -165,9 +168,9 @@ def _fail_where(bad: Any, columns: Mapping[str, str], names: tuple[str, ...], wh
     """Raise for the first bad row, counted from 1 without the header."""
     rows = np.flatnonzero(np.asarray(bad))
     if len(rows):
-        shown = " and ".join(repr(columns[name]) for name in names if name in columns)
+        column_names = " and ".join(repr(columns[name]) for name in names if name in columns)
         raise UserError(
-            f"runs_table: row {rows[0] + 1}, column {shown}: {why} ({len(rows)} such rows)"
+            f"runs_table: row {rows[0] + 1}, column {column_names}: {why} ({len(rows)} such rows)"
         )
 
 

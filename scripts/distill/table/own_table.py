@@ -1,4 +1,4 @@
-"""A study that is a table of one's own: laws, answers, figures and report from any CSV or Parquet.
+"""A study that is a user's own table: laws, answers, figures and report from any CSV or Parquet.
 
 The config holds `study` and `runs_table` alone. The table becomes a runs table with the columns of
 any study (null where the table does not say), so nothing after it knows the difference.
@@ -41,7 +41,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
         names = pq.read_schema(file).names
         if twice := [name for name in names if names.count(name) > 1]:
             raise UserError(
-                f"config: runs_table.path: {file}: the column {twice[0]!r} is there twice; rename "
+                f"config: runs_table.path: {file}: the column {twice[0]!r} appears twice; rename "
                 "one of them"
             )
         return pd.read_parquet(file)
@@ -51,7 +51,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
 
 
 def runs_of_table(study: TableStudy) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """The runs table of a table of one's own, and its references.json.
+    """The runs table of a user's own table, and its references.json.
 
     Returns:
         The columns of any runs table and `group`, null where the table says nothing (`samples`
@@ -90,7 +90,7 @@ def _known(values: pd.Series) -> float | None:
 
 
 def parse_table_study(config: dict[str, Any]) -> TableStudy:
-    """Validate the config of a table of one's own, and the table.
+    """Validate the config of a user's own table, and the table.
 
     Raises:
         UserError: One sentence per mistake, each naming key, column or row and the remedy.
@@ -98,7 +98,7 @@ def parse_table_study(config: dict[str, Any]) -> TableStudy:
     check_plain(config)
     if extra := [key for key in config if key not in ("study", "runs_table")]:
         raise UserError(
-            f"config: {listed(extra)} cannot stand beside runs_table, whose study "
+            f"config: {listed(extra)} cannot be combined with runs_table, whose study "
             "trains no models; remove one or the other"
         )
     study = validate(TableStudy, config)

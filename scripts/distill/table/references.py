@@ -1,4 +1,4 @@
-"""What stands beside the runs table: teachers, floors, paired tests, checks and sample answers."""
+"""What accompanies the runs table: teachers, floors, paired tests, checks and sample answers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -44,8 +44,8 @@ def paired_tests(
 
     def compare(run: Run, against: str, other: Mapping[str, Mapping[str, bool]]) -> None:
         for name in dummy:
-            own = records[run]["instructions"][name]["results"]
-            pairs = [(passed, other[name][key]) for key, passed in own.items()]
+            results_of_run = records[run]["instructions"][name]["results"]
+            pairs = [(passed, other[name][key]) for key, passed in results_of_run.items()]
             counts = [sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)]
             test = _test(*counts)
             head = {key: getattr(run, key) for key in _RUN_KEYS}
@@ -64,8 +64,8 @@ def paired_tests(
 
 
 def _machines(records: Sequence[Mapping[str, Any]]) -> set[str]:
-    found = [record["hardware"] for record in records]
-    return {f"{one['cpu']} x {one['cpus']}, GPU: {one['gpu'] or 'none'}" for one in found}
+    hardware = [record["hardware"] for record in records]
+    return {f"{one['cpu']} x {one['cpus']}, GPU: {one['gpu'] or 'none'}" for one in hardware}
 
 
 def _versions(records: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
@@ -83,19 +83,21 @@ def mixtures(records: Sequence[Mapping[str, Any]]) -> list[str]:
     Args:
         records: metrics.json of students and teachers; students alone are asked for precision.
     """
-    mixed = {name: found for name, found in _versions(records).items() if len(found) > 1}
+    several = {name: values for name, values in _versions(records).items() if len(values) > 1}
     slightly = "numbers may differ slightly for that reason alone"
-    said = [f"rows mix {name} {' and '.join(found)}: {slightly}" for name, found in mixed.items()]
-    said += ["rows come from several machines"] if len(_machines(records)) > 1 else []
+    sentences = [
+        f"rows mix {name} {' and '.join(values)}: {slightly}" for name, values in several.items()
+    ]
+    sentences += ["rows come from several machines"] if len(_machines(records)) > 1 else []
     students = [record for record in records if "training" in record]
     used = {
         "trained": [one["training"].get("precision") for one in students],
-        "judged": [one.get("precision") for one in students],
+        "evaluated": [one.get("precision") for one in students],
     }
     for what, precisions in used.items():
-        if len(found := sorted({one for one in precisions if one})) > 1:
-            said.append(f"rows were {what} in {' and '.join(found)}: {slightly}")
-    return said
+        if len(values := sorted({one for one in precisions if one})) > 1:
+            sentences.append(f"rows were {what} in {' and '.join(values)}: {slightly}")
+    return sentences
 
 
 def references(
@@ -122,10 +124,10 @@ def references(
     dummy: dict[str, dict[str, bool]] = {}
     if first["instructions"] is not None:
         dummy = dummy_results(first["spec"]["generated_instructions"])
-    shown: dict[str, Any] = {}
+    teacher_entries: dict[str, Any] = {}
     for name, record in teachers.items():
         sections = record | {"speed": efficiency[name]}
-        shown[name] = {
+        teacher_entries[name] = {
             **{
                 column.name: column.read(sections)
                 for column in COLUMNS.values()
@@ -134,8 +136,8 @@ def references(
             **{f"job_{key}": value for key, value in record["job"].items()},
             "responses": record["responses"],
         }
-    made = [*records.values(), *teachers.values()]
-    warnings = mixtures(made)
+    all_records = [*records.values(), *teachers.values()]
+    warnings = mixtures(all_records)
     if unknown := int(table["total_kwh_amortised"].isna().sum()):
         warnings.append(
             f"the energy of {unknown} of {len(table)} rows is not known: a server's, that of a GPU "
@@ -152,7 +154,7 @@ def references(
     return {
         "schema": 1,
         "study": study,
-        "teachers": shown,
+        "teachers": teacher_entries,
         "floor": {name: sum(met.values()) / len(met) for name, met in dummy.items()},
         "unigram_entropy": {
             run.teacher: record["heldout"]["unigram_entropy"] for run, record in records.items()
@@ -167,8 +169,8 @@ def references(
             "train_seconds_total": float(table["train_seconds"].sum()),
             **_energy_totals(table),
         },
-        "versions": _versions(made),
-        "hardware": sorted(_machines(made)),
+        "versions": _versions(all_records),
+        "hardware": sorted(_machines(all_records)),
         "warnings": warnings,
         "largest_samples": int(table["samples"].max()),
     }
@@ -178,15 +180,15 @@ def _energy_totals(table: pd.DataFrame) -> dict[str, float | None]:
     """Energy of the teacher's text, of training, of all with soft targets, and how much of it is
     an estimate; null where that of any run is unknown."""
     estimated = (table["kwh_estimated"].fillna(0.0) * table["total_kwh_amortised"]).sum()
-    whole = float(table["total_kwh_amortised"].sum())
-    found = {
+    total = float(table["total_kwh_amortised"].sum())
+    totals = {
         "teacher_kwh_total": float(table["teacher_kwh_amortised"].sum()),
         "train_kwh_total": float(table["train_kwh"].sum()),
-        "kwh_total": whole,
-        "kwh_estimated_share": float(estimated) / whole if whole else 0.0,
+        "kwh_total": total,
+        "kwh_estimated_share": float(estimated) / total if total else 0.0,
     }
     known = bool(table["total_kwh_amortised"].notna().all())
-    return dict(found) if known else dict.fromkeys(found)
+    return dict(totals) if known else dict.fromkeys(totals)
 
 
 def add_training(teachers: dict[str, Any], trained: Mapping[str, tuple[Run, str | Path]]) -> None:
@@ -232,17 +234,17 @@ def qualitative_samples(
             if answer["set"] == "test" and run.draw == 0 and run.seed == first_seed:
                 keys = ("student", "method", "curation", "cache", "samples")
                 head = {key: getattr(run, key) for key in keys}
-                shown = {**head, "text": answer["text"], "passed": answer["passed"]}
-                entry(answer)["students"].append(shown)
+                sample = {**head, "text": answer["text"], "passed": answer["passed"]}
+                entry(answer)["students"].append(sample)
     return {"schema": 1, "prompts": list(prompts.values())}
 
 
 def curation_counts(shards: Mapping[Run, dict[str, Any]]) -> list[dict[str, Any]]:
     """What each curation read, kept and dropped, per training set (whatever its soft targets)."""
     keys = ("teacher", "curation", "draw", "samples")
-    found = {
+    counts = {
         tuple(getattr(run, key) for key in keys): record["curation"]
         for run, record in shards.items()
         if record.get("curation")
     }
-    return [dict(zip(keys, key, strict=True)) | found[key] for key in sorted(found)]
+    return [dict(zip(keys, key, strict=True)) | counts[key] for key in sorted(counts)]

@@ -41,13 +41,17 @@ def teacher_costs(
     for (_, _, path, chosen), (run, *others) in alike.items():
         if path is None:
             continue
-        found = read_costs(path, ["row"], ("teacher", "target", "layer"))
+        shard_rows = read_costs(path, ["row"], ("teacher", "target", "layer"))
         tables[run] = [
             row
-            | {f"target_{unit}": known_sum([_cost(row, kind, unit) for kind in ("target", "layer")])
-               for unit in UNITS}
-            for row in found
-        ]  # fmt: skip
+            | {
+                f"target_{unit}": known_sum(
+                    [_cost(row, kind, unit) for kind in ("target", "layer")]
+                )
+                for unit in UNITS
+            }
+            for row in shard_rows
+        ]
         readers = 1 + len(others)
         users["target"].update({_user(run, r["row"], "target"): readers for r in tables[run]})
         if chosen:
@@ -109,5 +113,5 @@ def _with_dropped(rows: list[dict[str, Any]], decisions: str | Path) -> list[dic
     read = read_costs(decisions, ["row", "dropped"], ("teacher", "filter"))
     costs = {row["row"]: row for row in read}
     filters = [f"filter_{unit}" for unit in UNITS]
-    kept = [row | {name: costs[row["row"]].get(name) for name in filters} for row in rows]
-    return kept + [row for row in read if row["dropped"]]
+    chosen = [row | {name: costs[row["row"]].get(name) for name in filters} for row in rows]
+    return chosen + [row for row in read if row["dropped"]]

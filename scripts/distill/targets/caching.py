@@ -1,4 +1,4 @@
-"""Make a cache: soft targets of a part of the text, and the manifest that says whose they are."""
+"""Compute the soft targets of one part of a text from the teachers' hidden states."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from distill.runtime.meter import Meter
 from distill.targets.encoding import encode_targets, mix_log_q
 from distill.targets.format import scheme_of, target_schema
 
-BLOCK = 512  # tokens at once: enough for the head's matrix product, 100 MB of log q at 49,152 words
+BLOCK = 512  # tokens per call of the head: 100 MB of log q with 49,152 ids
 
 
 def decodings(spec: Mapping[str, Any]) -> list[Decoding]:
@@ -28,7 +28,7 @@ def decodings(spec: Mapping[str, Any]) -> list[Decoding]:
 
 
 def _blocks(counts: Sequence[int]) -> Iterator[range]:
-    """Runs of rows of about `BLOCK` tokens."""
+    """Ranges of rows with about `BLOCK` tokens."""
     first, held = 0, 0
     for number, count in enumerate(counts):
         if held and held + count > BLOCK:
@@ -48,48 +48,48 @@ def cache_targets(
     Args:
         states: Per teacher, rows of `STATES_SCHEMA`, all in the same order.
         heads: Per teacher its output head.
-        spec: The cache: scheme and its settings, scorers with their distributions and weights.
+        spec: The cache's spec: scheme and settings, scorers with distributions and weights.
 
     Returns:
         Rows of `target_schema`; their costs are those of the heads and of scoring, if any.
 
     Raises:
-        UserError: The teachers' states are not of the same rows.
+        UserError: The teachers' states are of different rows.
     """
     scheme, weights = scheme_of(spec), [entry["weight"] for entry in spec["scorers"]]
     names = [row["id"] for row in states[0]]
     if any([row["id"] for row in other] != names for other in states):
         raise UserError("the teachers of a cache scored different rows; delete their states")
-    read = [
+    hidden = [
         [hidden_states(row["hidden"], head.weight.shape[1]) for row in rows]
         for rows, head in zip(states, heads, strict=True)
     ]
-    counts = [len(own) for own in read[0]]
+    counts = [len(row_states) for row_states in hidden[0]]
     head_flops = sum(2 * head.weight.numel() for head in heads)
-    made: list[dict[str, Any]] = []
+    encoded: list[dict[str, Any]] = []
     meter = Meter()
     for block in tqdm(list(_blocks(counts)), desc="soft targets", mininterval=5, leave=False):
         each = [
-            teacher_log_q(head, torch.cat([own[number] for number in block]), decoding)
-            for own, head, decoding in zip(read, heads, decodings(spec), strict=True)
+            teacher_log_q(head, torch.cat([of_rows[number] for number in block]), decoding)
+            for of_rows, head, decoding in zip(hidden, heads, decodings(spec), strict=True)
         ]
         logs = each[0] if len(each) == 1 else mix_log_q(each, weights)
-        start, first = 0, len(made)
+        start, first = 0, len(encoded)
         for number in block:
-            own = logs[start : start + counts[number]]
+            row_logs = logs[start : start + counts[number]]
             start += counts[number]
-            made.append(
+            encoded.append(
                 {
                     "id": names[number],
                     "tokens": counts[number],
-                    **encode_targets(own.cpu(), scheme, names[number]),
+                    **encode_targets(row_logs.cpu(), scheme, names[number]),
                 }
             )
         share = meter.lap() / len(block)
-        for row, number in zip(made[first:], block, strict=True):
+        for row, number in zip(encoded[first:], block, strict=True):
             scoring = sum_costs(cost_of(rows[number]) for rows in states)
             row |= (Cost(head_flops * counts[number]) + scoring + share).columns()
-    return made
+    return encoded
 
 
 def cache_part(
@@ -98,16 +98,16 @@ def cache_part(
     out: str | Path,
     spec: dict[str, Any],
 ) -> None:
-    """Make the soft targets of one part of a text from its teachers' final hidden states.
+    """Compute the soft targets of one part of a text from its teachers' final hidden states.
 
     Args:
         states: Per teacher its states on the part.
         heads: Per teacher its output head.
         out: The part of the cache, rows of `target_schema`.
-        spec: As of `cache_targets`; stored in the part.
+        spec: See `cache_targets`; stored in the part.
 
     Raises:
-        UserError: As `cache_targets`.
+        UserError: See `cache_targets`.
     """
     opened = [load_head(path, device()) for path in heads]
     rows = cache_targets([read_rows(path) for path in states], opened, spec)

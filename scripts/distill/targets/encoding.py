@@ -1,4 +1,4 @@
-"""Write soft targets: from log q of each token to the columns of `distill.targets.format`."""
+"""Encode soft targets: from log q of each token to the columns of `distill.targets.format`."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -18,14 +18,14 @@ from distill.targets.format import (
     packed_ids,
 )
 
-_BLOCK = 64  # ids per block of the two-level search for the likeliest or drawn ones
-_CHUNK = 16  # tokens worked on at once on a CPU: 16 x 49,152 floats stay near its cache
+_BLOCK = 64  # ids per block of the two-level search for the most likely or drawn ones
+_CHUNK = 16  # tokens per step on a CPU: 16 x 49,152 floats stay near its cache
 _DRAWN = ("ids", "counts", "lengths")
 _LEAST = -1e30  # a finite stand-in for log 0
 
 
 def quantised(log_p: np.ndarray, scheme: Scheme) -> np.ndarray:
-    """Stored log-probabilities; finite ones too small for the type become its smallest."""
+    """Quantise log-probabilities; finite ones below the type's range become its smallest value."""
     dtype = log_p_type(scheme)
     if dtype.kind == "f":
         return log_p.astype(dtype)
@@ -39,12 +39,12 @@ def encode_targets(log_q: torch.Tensor, scheme: Scheme, row_id: str) -> dict[str
 
     Args:
         log_q: float32 [tokens, vocabulary], log-probabilities of q in nats; may hold -inf.
-        scheme: What to keep.
-        row_id: With the scheme's seed it decides the draws: a row's blobs do not depend on the
-            rows around it, and token t's draws not on how many tokens follow.
+        scheme: What to store.
+        row_id: With the scheme's seed it decides the draws. A row's blobs do not depend on other
+            rows, and the draws of a token do not depend on the tokens after it.
 
     Returns:
-        The blob columns of `target_schema`, that is all but id, tokens and flops.
+        The blob columns of `target_schema`: all columns but id, tokens and costs.
 
     Raises:
         ValueError: A token's log-probabilities are not a distribution.
@@ -63,23 +63,23 @@ def encode_targets(log_q: torch.Tensor, scheme: Scheme, row_id: str) -> dict[str
     for first in range(0, tokens, size):
         logs = log_q[first : first + size].float()
         others = [_moments(logs, t) for t in scheme.temperatures]
-        own = _moments(logs, 1.0)
-        made = {"entropy": np.stack([own.entropy, *(one.entropy for one in others)], axis=1)}
+        moments = _moments(logs, 1.0)
+        columns = {"entropy": np.stack([moments.entropy, *(one.entropy for one in others)], axis=1)}
         if others:
-            made["log_z"] = np.stack([one.log_z for one in others], axis=1)
-        if not np.isfinite(made["entropy"]).all():
+            columns["log_z"] = np.stack([one.log_z for one in others], axis=1)
+        if not np.isfinite(columns["entropy"]).all():
             raise ValueError(f"log_q of row {row_id} holds NaN, or a token without any probability")
         if scheme.scheme == "dense":
-            made["log_p"] = quantised(logs.cpu().numpy(), scheme)
+            columns["log_p"] = quantised(logs.cpu().numpy(), scheme)
         elif scheme.scheme == "sampled":
-            made |= _sampled(logs, own.weights, uniforms[first : first + size], scheme)
+            columns |= _sampled(logs, moments.weights, uniforms[first : first + size], scheme)
         else:
             values, ids = _top(logs, min(scheme.k, vocabulary))
-            made["ids"] = ids.cpu().numpy()
-            made["log_p"] = quantised(values.cpu().numpy(), scheme)
-            made["tail_mass"] = _tail(own.weights, ids)
+            columns["ids"] = ids.cpu().numpy()
+            columns["log_p"] = quantised(values.cpu().numpy(), scheme)
+            columns["tail_mass"] = _tail(moments.weights, ids)
         for name in parts:
-            parts[name].append(made[name])
+            parts[name].append(columns[name])
     dtypes = {"ids": id_type(vocabulary), "log_p": log_p_type(scheme), "log_z": np.dtype("<f4")}
     dtypes |= {name: np.dtype("<f2") for name in ("tail_mass", "entropy")}
     blobs = {
@@ -134,7 +134,7 @@ def _in_blocks(scores: torch.Tensor, padding: float) -> torch.Tensor:
 def _top(logs: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The k largest of each row and their ids, descending.
 
-    They lie in the k blocks with the largest maxima, so only those are searched.
+    They are in the k blocks with the largest maxima, so only these are searched.
     """
     blocks = _in_blocks(logs.clamp_min(_LEAST), -torch.inf)  # padding ranks below q = 0
     chosen = blocks.amax(2).topk(min(k, blocks.shape[1]), dim=1, sorted=False).indices
@@ -145,11 +145,11 @@ def _top(logs: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _draw(weights: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
-    """Ids drawn by inversion, one per uniform.
+    """Draw ids by inversion, one per uniform.
 
-    A block is drawn from the float64 running sum of block sums, then an id from the running sum
-    inside it, scaled to the block's own sum: so every id with any weight can be drawn, however
-    rare, and its probability is right to rounding relative to itself.
+    A block is drawn from the float64 cumulative sum of block sums, then an id from the cumulative
+    sum inside the block. Hence every id with a positive weight can be drawn, and its probability is
+    correct up to a relative rounding error.
 
     Args:
         weights: float32 [tokens, vocabulary], non-negative, some positive in each row.
@@ -175,7 +175,7 @@ def _sampled(
 ) -> dict[str, np.ndarray]:
     """ids, counts, lengths, tail_mass and log_p of a chunk's draws; overwrites the weights."""
     drawn = _draw(weights, uniforms).sort(dim=1).values
-    made = {"tail_mass": _tail(weights, drawn)}
+    columns = {"tail_mass": _tail(weights, drawn)}
     flat = drawn.cpu().numpy()
     new = np.ones(flat.shape, dtype=bool)
     new[:, 1:] = flat[:, 1:] != flat[:, :-1]
@@ -183,12 +183,12 @@ def _sampled(
     counts = np.diff(starts, append=flat.size)
     order = np.lexsort((-counts, starts // scheme.draws))  # stable: ids ascend at equal counts
     starts = starts[order]
-    made |= {"ids": flat.ravel()[starts], "counts": counts[order], "lengths": new.sum(1)}
+    columns |= {"ids": flat.ravel()[starts], "counts": counts[order], "lengths": new.sum(1)}
     if scheme.log_p:
         places = torch.from_numpy(starts).to(logs.device)
         values = logs[places // scheme.draws, drawn.flatten()[places]]
-        made["log_p"] = quantised(values.cpu().numpy(), scheme)
-    return made
+        columns["log_p"] = quantised(values.cpu().numpy(), scheme)
+    return columns
 
 
 def mix_log_q(log_qs: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor:
@@ -196,8 +196,8 @@ def mix_log_q(log_qs: Sequence[torch.Tensor], weights: Sequence[float]) -> torch
 
     Args:
         log_qs: Per teacher float32 [tokens, width], log-probabilities in nats. Widths may differ,
-            as heads over one tokenizer are padded differently; ids that a head lacks have q = 0.
-        weights: Positive; they are scaled to sum to 1.
+            because heads may be padded differently; ids that a head lacks have q = 0.
+        weights: Positive weights; they are scaled to sum to 1.
 
     Returns:
         float32 [tokens, largest width].

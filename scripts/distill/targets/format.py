@@ -1,13 +1,13 @@
-"""The format of the soft-target cache: what its columns hold, and how to read them.
+"""The format of the soft-target cache: its columns, and how to decode them.
 
-Targets are of q, the teacher's sampling distribution; loss temperatures T are relative to it:
+Targets approximate q, the teacher's sampling distribution; loss temperatures T are relative to it:
 p_T is proportional to q^(1/T) (Hinton 2015, arXiv 1503.02531), and p_1 = q. Four schemes:
 
-- `top_k`: the k likeliest ids, renormalised. Biased: it sharpens the student.
-- `top_k_tail`: the same ids, and the rest as one bucket.
+- `top_k`: the k most likely ids, renormalised. Biased: it sharpens the student.
+- `top_k_tail`: the same ids, and all others as one bucket.
 - `sampled`: draws with replacement as counts (random-sampling KD: Anshumann 2025, arXiv
   2503.16870). Unbiased for losses linear in p: cross-entropy and forward KL.
-- `dense`: every word, for tiny vocabularies.
+- `dense`: all ids, for tiny vocabularies.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,29 +26,29 @@ from distill.core.parquet import read_table
 
 RANGE = 24.0
 """Nats that an 8-bit log-probability spans: below e^-24 = 3.8e-11 it is clamped."""
-ZERO = 255  # the 8-bit code of probability 0; 0 .. 254 are those of 1 .. e^-RANGE
+ZERO = 255  # 8-bit code of probability 0; codes 0 .. 254 are 1 .. e^-RANGE
 _OTHER_COLUMNS = ("id", "tokens", *UNITS)
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """What is kept of each token's distribution."""
+    """What is stored of each token's distribution."""
 
     scheme: Literal["top_k", "top_k_tail", "sampled", "dense"]
     k: int = 0
-    """top_k, top_k_tail: ids kept per token (all, if the vocabulary is smaller)."""
+    """top_k, top_k_tail: ids stored per token (all, if the vocabulary is smaller)."""
     draws: int = 0
     """sampled: draws per token, 1 to 65,535; up to 255 a count takes one byte."""
     systematic: bool = False
     """sampled: draw at (i + u) / draws for one uniform u per token (systematic sampling, Madow
-    1949) instead of at independent uniforms. Each count has the same mean, draws * q, and lies
-    within 1 of it: likely ids carry hardly any noise, the others are drawn as often as before."""
+    1949) instead of at independent uniforms. Each count has the same mean, draws * q, and differs
+    from it by less than 1, so likely ids have hardly any noise."""
     log_p: bool = False
     """sampled: also store log p of the drawn ids, which other temperatures need."""
     bits: int = 8
     """8 or 16 per stored log-probability; dense always has 16."""
     temperatures: tuple[float, ...] = ()
-    """Further loss temperatures, relative to q, that the cache serves; none is 1."""
+    """Further loss temperatures, relative to q, that the cache supports; none is 1."""
     seed: int = 0
     """sampled: seed of the draws."""
 
@@ -77,7 +77,7 @@ class Targets:
     tail: np.ndarray | None
     """float32 [tokens], top_k_tail only: mass of p_T outside the kept ids."""
     entropy: np.ndarray
-    """float32 [tokens]: entropy of the whole p_T in nats."""
+    """float32 [tokens]: entropy of p_T in nats."""
 
 
 def target_schema(scheme: Scheme) -> pa.Schema:
@@ -145,7 +145,7 @@ def id_type(vocabulary: int) -> np.dtype[Any]:
 
 
 def _follows(counts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Whether an id stands after one of the same token and count, and is larger then."""
+    """Whether the id before has the same token and count; then this id is larger."""
     follows = np.zeros(len(counts), dtype=bool)
     follows[1:] = counts[1:] == counts[:-1]
     starts = np.cumsum(lengths[:-1], dtype=np.int64)
@@ -158,8 +158,8 @@ def packed_ids(
 ) -> bytes:
     """The `ids` blob of sampled targets; it compresses better than the ids, by 10 to 25 %.
 
-    Of several ids of one token with the same count all but the first are kept as differences from
-    the id before, and of all values first the lowest bytes, then the next ones.
+    Ids of one token with equal counts are stored as differences from the id before, except the
+    first. The lowest bytes of all values come first, then the next ones.
 
     Args:
         ids: The drawn ids of all tokens one after another, ascending at equal counts.
@@ -179,19 +179,19 @@ def unpacked_ids(
     planes = np.frombuffer(blob, "u1").reshape(dtype.itemsize, -1)
     values = np.ascontiguousarray(planes.T).view(dtype).ravel().astype(np.int64)
     sums = np.cumsum(values)
-    # A running sum from each id that stands for itself.
+    # A cumulative sum that restarts at each id that is not a difference.
     first = np.flatnonzero(~_follows(counts, lengths))
     before = sums[first] - values[first]
     return sums - np.repeat(before, np.diff(first, append=len(values)))
 
 
 def count_type(scheme: Scheme) -> np.dtype[Any]:
-    """A byte per count and length of sampled targets, while draws fit into it."""
+    """Type of counts and lengths of sampled targets: one byte if draws fit, else two."""
     return np.dtype("u1" if scheme.draws <= 255 else "<u2")
 
 
 def log_p_type(scheme: Scheme) -> np.dtype[Any]:
-    """What a log-probability is stored as."""
+    """Type of a stored log-probability."""
     return np.dtype("<f2" if scheme.bits == 16 or scheme.scheme == "dense" else "u1")
 
 
@@ -211,13 +211,13 @@ def decode_targets(
     """The soft targets of one row.
 
     Args:
-        row: The blob columns of `target_schema`; others are not looked at.
+        row: The blob columns of `target_schema`; others are ignored.
         scheme: The scheme that the row was encoded with.
         vocabulary: Width of the distribution that was encoded.
         temperature: Loss temperature relative to q.
 
     Raises:
-        UserError: The cache does not serve the temperature.
+        UserError: The cache does not support the temperature.
     """
     if scheme.scheme == "dense":
         return _decode_dense(row, scheme, vocabulary, temperature)
@@ -248,13 +248,13 @@ def decode_targets(
     if scheme.scheme == "top_k":
         return Targets(ids, _softmax(log_p / np.float32(temperature)), None, entropy)
     p = np.exp(log_p)
-    # Rounded log-probabilities miss the mass that the tail leaves: scale them to it, at other
-    # temperatures too. Near a tail of 1 float16 is too coarse for that.
+    # Scale rounded log-probabilities so that they sum to 1 - tail, at other temperatures too. Near
+    # a tail of 1 float16 is too coarse for that.
     tail = np.frombuffer(row["tail_mass"], "<f2").astype(np.float32)
-    kept = np.where(tail < 0.99, 1 - tail, p.sum(1))
-    scale = (kept / p.sum(1))[:, None]
+    kept_mass = np.where(tail < 0.99, 1 - tail, p.sum(1))
+    scale = (kept_mass / p.sum(1))[:, None]
     p *= scale
-    tail = np.where(tail < 0.99, tail, 1 - kept)
+    tail = np.where(tail < 0.99, tail, 1 - kept_mass)
     if column:
         p = np.exp((log_p + np.log(scale)) / np.float32(temperature) - log_z)
         p /= np.maximum(p.sum(1, keepdims=True), 1)
@@ -286,10 +286,10 @@ def _column(scheme: Scheme, temperature: float) -> int:
     served = (1.0, *scheme.temperatures)
     if temperature in served:
         return served.index(temperature)
-    named = ", ".join(f"{t:g}" for t in served)
+    numbers = ", ".join(f"{t:g}" for t in served)
     also = "" if scheme.scheme != "sampled" or scheme.log_p else " and set its log_p: true"
     raise UserError(
-        f"this cache serves temperature{'s' if scheme.temperatures else ''} {named} only; add "
+        f"this cache supports temperature{'s' if scheme.temperatures else ''} {numbers} only; add "
         f"{temperature:g} to its temperatures (caches.<name>.temperatures){also}"
     )
 
@@ -350,9 +350,14 @@ def summarise(rows: Iterable[Mapping[str, Any]], scheme: Scheme) -> dict[str, fl
 
 
 def scheme_of(spec: Mapping[str, Any]) -> Scheme:
-    """The codec's settings of a cache's spec."""
+    """The scheme of a cache's spec."""
     return Scheme(
-        scheme=spec["scheme"], k=spec["k"] or 0, draws=spec["draws"] or 0, log_p=spec["log_p"],
-        bits=spec["bits"], temperatures=tuple(spec["temperatures"]), seed=spec["seed"],
+        scheme=spec["scheme"],
+        k=spec["k"] or 0,
+        draws=spec["draws"] or 0,
         systematic=spec.get("systematic", False),
-    )  # fmt: skip
+        log_p=spec["log_p"],
+        bits=spec["bits"],
+        temperatures=tuple(spec["temperatures"]),
+        seed=spec["seed"],
+    )

@@ -1,6 +1,6 @@
 """Hidden states of chosen teacher layers: projected, quantised, and read back.
 
-A projection to width w keeps 2 w (bf16) or w + 2 (int8 with a scale) bytes per token and layer.
+A projection to width w stores 2 w (bf16) or w + 4 (int8 with a scale) bytes per token and layer.
 Random projections keep angles and distances up to a factor (Johnson-Lindenstrauss); PCA keeps the
 directions of largest variance of the first training part.
 """
@@ -44,10 +44,10 @@ def layer_states(
     deepest = model.config.num_hidden_layers
     if wrong := [layer for layer in layers if layer > deepest]:
         raise UserError(
-            f"the teacher has layers 0 to {deepest} but a cache asks for layer {wrong[0]}; correct "
+            f"the teacher has layers 0 to {deepest} but a cache needs layer {wrong[0]}; correct "
             "its hidden.layers"
         )
-    found: dict[int, torch.Tensor] = {}
+    states: dict[int, torch.Tensor] = {}
     for batch in batches(rows, 16, model.device):
         ids, mask = padded([rows[number] for number in batch], model.device)
         settings = {} if fills_masks(model) else {"use_cache": False}
@@ -57,10 +57,10 @@ def layer_states(
         for place, number in enumerate(batch):
             where = list(scored_positions(rows[number], tokens))
             picked = [output.hidden_states[layer][place, where] for layer in layers]
-            found[number] = torch.stack(picked, 1).float().cpu()
-            if not bool(found[number].isfinite().all()):
+            states[number] = torch.stack(picked, 1).float().cpu()
+            if not bool(states[number].isfinite().all()):
                 raise not_finite(model, "hidden states")
-    return [found[number] for number in range(len(rows))]
+    return [states[number] for number in range(len(rows))]
 
 
 def random_projection(width: int, target: int, layers: int, seed: int) -> torch.Tensor:
@@ -72,8 +72,7 @@ def random_projection(width: int, target: int, layers: int, seed: int) -> torch.
 def fit_pca(states: Sequence[torch.Tensor], target: int) -> torch.Tensor:
     """Leading principal directions [layers, width, target], by decreasing variance.
 
-    The mean is not removed: a learned projection of the student's states without bias could not
-    add it back.
+    The mean is not removed: the learned projection of the student's states has no bias to add it.
 
     Raises:
         UserError: There are fewer tokens or dimensions than directions.
@@ -85,13 +84,13 @@ def fit_pca(states: Sequence[torch.Tensor], target: int) -> torch.Tensor:
             f"hidden.width is {target} but the teacher's states have {width} dimensions and the "
             f"first training part {tokens} tokens; lower it"
         )
-    found = []
+    projections = []
     for layer in range(layers):
         moments = flat[:, layer].T @ flat[:, layer]
         directions = torch.linalg.eigh(moments).eigenvectors.flip(1)[:, :target]
         signs = directions.gather(0, directions.abs().argmax(0, keepdim=True)).sign()
-        found.append((directions * signs).float())  # signs fixed: eigenvectors have none
-    return torch.stack(found)
+        projections.append((directions * signs).float())  # eigenvectors have an arbitrary sign
+    return torch.stack(projections)
 
 
 def save_projection(projection: torch.Tensor, path: str | Path) -> None:
@@ -149,7 +148,7 @@ def score_layers(
         model: The teacher in eval mode.
         rows: Rows of a text part, with token ids.
         spec: layers, tokens, projection, width, bits and seed.
-        projection: The fitted one for `pca`; else None.
+        projection: The fitted projection for `pca`; else None.
     """
     meter = Meter()
     states = layer_states(model, rows, spec["layers"], spec["tokens"])
@@ -161,17 +160,17 @@ def score_layers(
     return [
         {
             "id": row["id"],
-            **encode_layers(project(own, projection), spec["bits"]),
+            **encode_layers(project(row_states, projection), spec["bits"]),
             **(Cost(flop_model.sequence_forward(len(read_ids(row)), 0)) + share).columns("layer_"),
         }
-        for row, own in zip(rows, states, strict=True)
+        for row, row_states in zip(rows, states, strict=True)
     ]
 
 
 def fit_projection(
     text: str | Path, model: str | Path, out: str | Path, spec: dict[str, Any]
 ) -> None:
-    """Fit the principal directions of a teacher's layers on one part of a text.
+    """Fit the principal directions of a teacher's layers to one part of a text.
 
     Args:
         text: The first training part.
@@ -180,7 +179,7 @@ def fit_projection(
         spec: scorer (how the teacher is loaded), layers, tokens and width.
 
     Raises:
-        UserError: As `open_scoring`, `layer_states` and `fit_pca`; memory ran out.
+        UserError: See `open_scoring`, `layer_states` and `fit_pca`; or memory ran out.
     """
     with memory_hint("scoring a text", SMALLER_TEACHER):
         rows, opened = open_scoring(text, model, spec["scorer"])
@@ -200,12 +199,12 @@ def layers_part(
     Args:
         text: The part of the text.
         model: A file in the teacher's directory.
-        projection: The fitted one for `pca`; else None.
+        projection: The fitted projection for `pca`; else None.
         out: The states, rows of `LAYERS_SCHEMA`.
-        spec: scorer (how the teacher is loaded), and as of `score_layers`; stored in the output.
+        spec: scorer (how the teacher is loaded), and see `score_layers`; stored in the output.
 
     Raises:
-        UserError: As `open_scoring` and `layer_states`; memory ran out.
+        UserError: See `open_scoring` and `layer_states`; or memory ran out.
     """
     with memory_hint("scoring a text", SMALLER_TEACHER):
         rows, opened = open_scoring(text, model, spec["scorer"])

@@ -1,4 +1,4 @@
-"""What a reader of a cache must know: whose targets they are, in which tokens."""
+"""The manifest of a cache: its teachers, their distributions and their tokenizer."""
 
 import hashlib
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ from distill.models.tokenizers import load_tokenizer
 def write_manifest(
     models: Sequence[str | Path], names: Sequence[str], spec: dict[str, Any], out: str | Path
 ) -> None:
-    """Write what a reader of a cache must know: whose targets they are, in which tokens.
+    """Write the manifest of a cache.
 
     Args:
-        models: Per teacher a file in the directory that has its tokenizer.
-        names: The teachers' names.
-        spec: Of the cache.
-        out: The manifest, JSON.
+        models: Per teacher a file in the directory of its tokenizer.
+        names: Names of the teachers.
+        spec: The cache's spec.
+        out: Path of the manifest, JSON.
 
     Raises:
         UserError: The teachers of a mixture have different tokenizers.
@@ -46,5 +46,15 @@ def write_manifest(
             f"the teachers {', '.join(names)} of a cache have different tokenizers, so their "
             "distributions cannot be mixed; mix teachers with the same tokenizer"
         )
-    own = ("scheme", "k", "draws", "systematic", "log_p", "bits", "temperatures", "tokens", "seed")
-    write_json(out, {"schema": 1, **{key: spec.get(key) for key in own}, "teachers": entries})
+    settings = (
+        "scheme",
+        "k",
+        "draws",
+        "systematic",
+        "log_p",
+        "bits",
+        "temperatures",
+        "tokens",
+        "seed",
+    )
+    write_json(out, {"schema": 1, **{key: spec.get(key) for key in settings}, "teachers": entries})

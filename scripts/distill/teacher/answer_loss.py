@@ -40,20 +40,19 @@ def answer_losses(
     Raises:
         UserError: The states are not those of the rows.
     """
-    found = {row["id"]: row for row in states}
-    made, meter = [], Meter()
+    state_of = {row["id"]: row for row in states}
+    losses, meter = [], Meter()
     for row in rows:
-        state, ids = found.get(row["id"]), torch.tensor(list(row["response_ids"]))
+        state, ids = state_of.get(row["id"]), torch.tensor(list(row["response_ids"]))
         if state is None or state["tokens"] != len(ids):
             raise UserError(
-                f"the hidden states lack the answer {row['id']} as it stands; delete them and run "
-                "again"
+                f"the hidden states lack the present answer {row['id']}; delete them and run again"
             )
         hidden = hidden_states(state["hidden"], head.weight.shape[1])
         logs = teacher_log_q(head, hidden, Decoding(temperature)).cpu()
         loss = -logs.gather(1, ids.unsqueeze(1)).double().mean()
         head_pass = Cost(float(2 * head.weight.numel() * len(ids)))
-        made.append(
+        losses.append(
             {
                 "id": row["id"],
                 "tokens": len(ids),
@@ -61,7 +60,7 @@ def answer_losses(
                 **(head_pass + cost_of(state) + meter.lap()).columns(),
             }
         )
-    return made
+    return losses
 
 
 def score_answers(

@@ -1,4 +1,4 @@
-"""The teacher's part in words: Magpie prompts and responses, from its sampling distribution."""
+"""Text of the teacher: Magpie prompts and responses, from its sampling distribution."""
 
 import logging
 import math
@@ -38,7 +38,7 @@ def _bar(what: str, rows: int) -> Any:
 def synthesise_prompts(
     model: Any, tokenizer: Any, spec: dict[str, Any]
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Let a model write user turns (Magpie, Xu 2024); keep those that it closed.
+    """Let a model generate user turns (Magpie, Xu 2024); keep those that it closed.
 
     Args:
         model: A chat model in eval mode.
@@ -57,42 +57,46 @@ def synthesise_prompts(
     decoding = Decoding(spec["temperature"], 0, spec["top_p"])
     flop_model = FlopModel.from_model(model)
     steps = spec["max_tokens"]
-    kept: list[dict[str, Any]] = []
-    attempts, made, flops, start = 0, 0, 0.0, time.perf_counter()
+    prompts: list[dict[str, Any]] = []
+    attempts, tokens, flops, start = 0, 0, 0.0, time.perf_counter()
     meter = Meter()
     with _bar(f"prompts {spec['split']} {spec['part']}", spec["candidates"]) as bar:
-        while len(kept) < spec["candidates"]:
+        while len(prompts) < spec["candidates"]:
             if attempts >= 20 * spec["candidates"]:
                 raise UserError(
-                    f"only {len(kept)} of {attempts} Magpie turns were closed within "
+                    f"only {len(prompts)} of {attempts} Magpie turns were closed within "
                     f"prompts.max_tokens ({steps}); raise it or choose an instruction-tuned teacher"
                 )
-            missing = spec["candidates"] - len(kept)
-            closing = max(len(kept), 1) / attempts if attempts else 0.5
+            missing = spec["candidates"] - len(prompts)
+            closing = max(len(prompts), 1) / attempts if attempts else 0.5
             size = min(spec["batch_size"], math.ceil(1.1 * missing / closing))
             ids = [
                 f"{spec['split']}-{spec['part']}-attempt-{attempts + row}" for row in range(size)
             ]
             noise = np.stack([row_uniforms(name, spec["seed"], steps) for name in ids])
             turns = sample_batch(
-                model, [prefix] * size, stop_ids=stops, max_new_tokens=steps,
-                decoding=decoding, uniforms=noise,
-            )  # fmt: skip
+                model,
+                [prefix] * size,
+                stop_ids=stops,
+                max_new_tokens=steps,
+                decoding=decoding,
+                uniforms=noise,
+            )
             attempts += size
             flops += sum(flop_model.generation(len(prefix), len(new)) for new, _ in turns)
             for name, (new, reason) in zip(ids, turns, strict=True):
                 text = tokenizer.decode(new, skip_special_tokens=True).strip()
                 if reason == "stop" and text:
                     row = {"id": name, "prompt": text, "context": None, "response": None}
-                    kept.append(row)
-            bar.update(min(len(kept), spec["candidates"]) - bar.n)
-            made += sum(len(new) for new, _ in turns)
-            bar.set_postfix_str(f"{made / (time.perf_counter() - start):.0f} tokens/s")
-    return kept[: spec["candidates"]], (Cost(flops) + meter.total()).columns()
+                    prompts.append(row)
+            bar.update(min(len(prompts), spec["candidates"]) - bar.n)
+            tokens += sum(len(new) for new, _ in turns)
+            bar.set_postfix_str(f"{tokens / (time.perf_counter() - start):.0f} tokens/s")
+    return prompts[: spec["candidates"]], (Cost(flops) + meter.total()).columns()
 
 
 def _states_row(name: str, new: list[int], states: torch.Tensor) -> dict[str, Any]:
-    """The row of `STATES_SCHEMA` of an answer; its states fell out of generation, at no cost."""
+    """The row of `STATES_SCHEMA` of an answer; generation gives its states at no extra cost."""
     blob = state_bytes(states[: len(new)])
     return {"id": name, "tokens": len(new), "hidden": blob, **FREE.columns()}
 
@@ -119,7 +123,7 @@ def generate_text(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Answer one part of the prompts from the teacher's sampling distribution.
 
-    Prompts of like length share a batch. Each row draws from noise keyed by its id and the seed.
+    Prompts of similar length share a batch. Each row draws from noise keyed by its id and the seed.
     The final hidden states that the tokens were drawn from are kept: soft targets then cost no
     second pass of the teacher.
 
@@ -144,9 +148,9 @@ def generate_text(
     steps, size = decoding["max_tokens"], decoding["batch_size"]
     distribution = Decoding(decoding["temperature"], decoding["top_k"], decoding["top_p"])
     done: dict[int, dict[str, Any]] = {}
-    kept: dict[int, dict[str, Any]] = {}
+    state_rows: dict[int, dict[str, Any]] = {}
     width = model.get_output_embeddings().weight.shape[1]
-    start, made, meter = time.perf_counter(), 0, Meter()
+    start, tokens, meter = time.perf_counter(), 0, Meter()
     with _bar("responses", len(prompts)) as bar:
         for first in range(0, len(order), size):
             batch = order[first : first + size]
@@ -155,25 +159,34 @@ def generate_text(
             )
             states = torch.empty(len(batch), steps, width, dtype=torch.bfloat16)
             answers = sample_batch(
-                model, [encoded[row] for row in batch], stop_ids=stops, max_new_tokens=steps,
-                decoding=distribution, uniforms=noise, states=states,
-            )  # fmt: skip
+                model,
+                [encoded[row] for row in batch],
+                stop_ids=stops,
+                max_new_tokens=steps,
+                decoding=distribution,
+                uniforms=noise,
+                states=states,
+            )
             share = meter.lap() / len(batch)
             for row, (new, reason), state in zip(batch, answers, states, strict=True):
-                kept[row] = _states_row(prompts[row]["id"], new, state)
+                state_rows[row] = _states_row(prompts[row]["id"], new, state)
                 cost = Cost(flop_model.generation(len(encoded[row]), len(new))) + share
                 done[row] = _text_row(prompts[row], encoded[row], new, reason, cost)
                 body = new[:-1] if reason == "stop" else new
                 done[row]["response"] = tokenizer.decode(body, skip_special_tokens=True)
-            made += sum(len(new) for new, _ in answers)
+            tokens += sum(len(new) for new, _ in answers)
             bar.update(len(batch))
-            bar.set_postfix_str(f"{made / (time.perf_counter() - start):.0f} tokens/s")
+            bar.set_postfix_str(f"{tokens / (time.perf_counter() - start):.0f} tokens/s")
     rows = [done[row] for row in range(len(prompts))]
     check_some_text(rows, getattr(model, "name_or_path", "") or "the teacher")
     reasons = [row["finish_reason"] for row in rows]
-    logging.info("%d answers, %d cut by length, %d empty",
-                 len(rows), reasons.count("length"), count_empty(rows))  # fmt: skip
-    return rows, [kept[row] for row in range(len(prompts))]
+    logging.info(
+        "%d answers, %d cut by length, %d empty",
+        len(rows),
+        reasons.count("length"),
+        count_empty(rows),
+    )
+    return rows, [state_rows[row] for row in range(len(prompts))]
 
 
 def longest_sequence(
@@ -186,7 +199,7 @@ def longest_sequence(
 
 
 def synthesise_part(model: str | Path, out: str | Path, spec: dict[str, Any], teacher: str) -> None:
-    """Let a teacher write one raw part of the prompts (Magpie).
+    """Let a teacher generate one raw part of the prompts (Magpie).
 
     Args:
         model: A file in the teacher's directory.
@@ -226,14 +239,14 @@ def generate_part(
         UserError: As `generate_text`; memory ran out; a prompt and its answer do not fit the
             teacher's context.
     """
-    asked, folder, decoding = read_rows(prompts), Path(model).parent, spec["decoding"]
+    rows_to_answer, folder, decoding = read_rows(prompts), Path(model).parent, spec["decoding"]
     tokenizer = load_tokenizer(folder)
-    length = longest_sequence(tokenizer, asked, spec)
+    length = longest_sequence(tokenizer, rows_to_answer, spec)
     opened = load_teacher(folder, decoding, sequence=length)
     meter = Meter()
     what = f"answering {decoding['batch_size']} prompts at once"
     with memory_hint(what, smaller_batch(teacher)):
-        rows, hidden = generate_text(opened, tokenizer, asked, spec)
+        rows, hidden = generate_text(opened, tokenizer, rows_to_answer, spec)
     used = job_peak() | meter.total().energy.record()
     write_rows(states, hidden, STATES_SCHEMA, spec=spec, job=used)
     digest = tokenizer_sha256(tokenizer)

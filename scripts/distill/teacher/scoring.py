@@ -1,7 +1,7 @@
-"""The teacher's distribution, exact: its final hidden states, and the output head they enter.
+"""The teacher's exact distribution: its final hidden states and its output head.
 
 A hidden state in bf16 takes two bytes per unit of width and token, and with the saved output head
-it gives back q over the whole vocabulary at any temperature, so that no student runs the teacher.
+it reproduces q over the whole vocabulary at any temperature, so that no student runs the teacher.
 States of a teacher run in bf16 are kept as they are. Those of one run in fp32 are rounded, which
 cost a KL of 2e-5 nats per token on SmolLM2-135M.
 """
@@ -33,7 +33,7 @@ WORTH_SHARING = 8  # tokens that rows begin with: fewer save less than a second 
 
 
 def _cached(model: Any) -> DynamicCache | None:
-    """A cache, where it is all that a model needs of earlier tokens: each layer sees them all."""
+    """A key-value cache, if it holds all that a model needs of earlier tokens."""
     takes = inspect.signature(model.base_model.forward).parameters
     if fills_masks(model) or not {"past_key_values", "position_ids"} <= takes.keys():
         return None
@@ -42,7 +42,7 @@ def _cached(model: Any) -> DynamicCache | None:
 
 
 def _shared(ids: torch.Tensor, keep: torch.Tensor) -> int:
-    """How many tokens all rows of a batch begin with, none at a kept position, worth sharing."""
+    """Length of the prefix that all rows share, without kept positions; 0 if too short to share."""
     same = int((ids == ids[:1]).all(0).int().cumprod(0).sum())
     shared = min(same, int(keep.int().argmax(1).min()))
     return shared if len(ids) > 1 and shared >= WORTH_SHARING else 0
@@ -51,7 +51,7 @@ def _shared(ids: torch.Tensor, keep: torch.Tensor) -> int:
 def _kept_states(
     model: Any, ids: torch.Tensor, mask: torch.Tensor, keep: torch.Tensor
 ) -> torch.Tensor:
-    """`head_inputs` of a batch; what all its rows begin with, a system prompt say, is run once."""
+    """`head_inputs` of a batch; a prefix that all rows share is run once."""
     shared = _shared(ids, keep)
     cache = _cached(model) if shared else None
     if cache is None:
@@ -95,20 +95,20 @@ def score_text(
         ids, mask = padded([rows[number] for number in batch], model.device)
         where = [scored_positions(rows[number], tokens) for number in batch]
         keep = torch.zeros_like(ids, dtype=torch.bool)
-        for own, positions in zip(keep, where, strict=True):
-            own[list(positions)] = True
-        hidden = _kept_states(model, ids, mask, keep).split([len(own) for own in where])
-        if not all(bool(own.isfinite().all()) for own in hidden):
+        for states, positions in zip(keep, where, strict=True):
+            states[list(positions)] = True
+        hidden = _kept_states(model, ids, mask, keep).split([len(states) for states in where])
+        if not all(bool(states.isfinite().all()) for states in hidden):
             raise not_finite(model, "hidden states")
         share = meter.lap() / len(batch)
-        for number, own, positions in zip(batch, hidden, where, strict=True):
-            kept, length = len(positions), len(read_ids(rows[number]))
+        for number, states, positions in zip(batch, hidden, where, strict=True):
+            count, length = len(positions), len(read_ids(rows[number]))
             # The output matrix itself is not run here, but a masked model's layers before it are.
-            flops = flop_model.sequence_forward(length, kept) - 2 * matrix * kept
+            flops = flop_model.sequence_forward(length, count) - 2 * matrix * count
             scored[number] = {
                 "id": rows[number]["id"],
-                "tokens": kept,
-                "hidden": state_bytes(own),
+                "tokens": count,
+                "hidden": state_bytes(states),
                 **(Cost(float(flops)) + share).columns(),
             }
     return [scored[number] for number in range(len(rows))]
@@ -117,7 +117,7 @@ def score_text(
 def score_part(
     text: str | Path, model: str | Path, out: str | Path, spec: dict[str, Any], tokens: str
 ) -> None:
-    """Save a teacher's final hidden states on one part of a text that it did not write just now.
+    """Save a teacher's final hidden states on one part of an existing text.
 
     Args:
         text: The part of the text.

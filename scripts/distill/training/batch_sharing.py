@@ -1,7 +1,7 @@
-"""What each of several processes reads of an epoch or of held-out rows: each row once.
+"""Share of an epoch or of held-out rows that each process reads: each row once.
 
-An update takes the same rows as with one process. The library's own split would begin again from
-the front where rows do not divide evenly.
+An update has the same rows as with one process. The library's split would repeat the first rows
+if rows do not divide evenly.
 """
 
 import math
@@ -16,10 +16,10 @@ _KEPT = ("input_ids", "attention_mask")
 
 
 class Share(Sampler[list[int]]):
-    """The batches of one process: every `processes`-th of those that one alone would take.
+    """The batches of one process: every `processes`-th batch of the single-process order.
 
-    All processes have as many batches, so that none waits for another that has ended; where no
-    rows are left a batch is empty.
+    All processes have as many batches, so that none waits for another that has ended; without
+    rows left a batch is empty.
 
     Args:
         order: Numbers of all rows; a sampler with `set_epoch` or a range.
@@ -33,7 +33,7 @@ class Share(Sampler[list[int]]):
 
     @property
     def batch_sampler(self) -> "Share":
-        """Where the library looks for `set_epoch`."""
+        """The object on which the library calls `set_epoch`."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
@@ -46,8 +46,8 @@ class Share(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         rows = iter(self.order)
-        while whole := list(islice(rows, self.size * self.processes)):
-            yield whole[self.rank * self.size : (self.rank + 1) * self.size]
+        while update_rows := list(islice(rows, self.size * self.processes)):
+            yield update_rows[self.rank * self.size : (self.rank + 1) * self.size]
 
 
 def shared_loader(
@@ -62,7 +62,7 @@ def shared_loader(
 
 
 def blank(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """A batch of the same form in which nothing is learned, predicted or measured."""
+    """A batch of the same form without targets."""
     if "items" in batch:  # not collated so far
         return {"items": []}
     nothing = {

@@ -30,7 +30,7 @@ class Item:
 
 
 class TargetReader:
-    """Reads a batch's soft targets off the rows of a shard.
+    """Reads a batch's soft targets from the rows of a shard.
 
     Args:
         method: The method's settings.
@@ -46,26 +46,28 @@ class TargetReader:
         self.vocabulary, self.width = vocabulary, width
 
     def positions(self, item: Item) -> tuple[Sequence[int], range]:
-        """Positions of the student's tokens with soft targets, and the targets' in the cache.
+        """Positions of the student's tokens with soft targets, and of the targets in the cache.
 
         Across tokenizers the i-th answer token of one is taken with the i-th of the other, as far
         as both go (ULD, Boizard 2024), or all tokens of common spans, from the first to the last.
-        In a masked chunk they are where tokens are to be found.
+        In a masked chunk they are the masked positions.
         """
         assert item.row is not None
         if item.example.positions is not None:
             return item.example.positions, range(len(item.example.answer))
         prompt, answer = len(item.example.prompt), len(item.example.answer)
-        theirs = len(item.row["prompt_ids"]) - 1 if self.cache["tokens"] == "all" else 0
+        start = len(item.row["prompt_ids"]) - 1 if self.cache["tokens"] == "all" else 0
         if item.spans is not None:
-            own, others = len(item.spans.own), len(item.spans.theirs)
-            return range(prompt - 1, prompt - 1 + own), range(theirs, theirs + others)
+            student_count, teacher_count = len(item.spans.student), len(item.spans.teacher)
+            return range(prompt - 1, prompt - 1 + student_count), range(
+                start, start + teacher_count
+            )
         if self.method["uld"] > 0:
             length = min(answer, len(item.row["response_ids"]))
-            return range(prompt - 1, prompt - 1 + length), range(theirs, theirs + length)
+            return range(prompt - 1, prompt - 1 + length), range(start, start + length)
         if self.method["tokens"] == "all":
             return range(prompt + answer - 1), range(prompt + answer - 1)
-        return range(prompt - 1, prompt + answer - 1), range(theirs, theirs + answer)
+        return range(prompt - 1, prompt + answer - 1), range(start, start + answer)
 
     def collate(self, items: Sequence[Item], pad: int) -> dict[str, Any]:
         """A padded batch with `soft_mask` [batch, length] and the targets at its True positions.
@@ -74,7 +76,7 @@ class TargetReader:
         else `ids` and `p` [tokens, k], `entropy` [tokens] and for top_k_tail `tail` [tokens];
         `layers` [tokens, layers, width] where the method matches layers. By spans, targets are of
         the teacher's tokens: `own_spans` and `their_spans` number the span of each token on either
-        side, `their_ids` are the teacher's tokens, and `words` [spans] is `Spans.word`.
+        side, `their_ids` are the teacher's tokens, and `single` [spans] is `Spans.single`.
         """
         batch: dict[str, Any] = collate([item.example for item in items], pad)
         mask = torch.zeros_like(batch["input_ids"], dtype=torch.bool)
@@ -92,8 +94,12 @@ class TargetReader:
                 )
                 decoded.append((targets, part))
             if self.method["hidden"]:
-                kept = self.cache["hidden"]
-                layers.append(decode_layers(item.row, len(kept["layers"]), kept["bits"])[part])
+                layer_settings = self.cache["hidden"]
+                layers.append(
+                    decode_layers(item.row, len(layer_settings["layers"]), layer_settings["bits"])[
+                        part
+                    ]
+                )
         batch["soft_mask"] = mask
         if self.method.get("spans", 0) > 0:
             batch |= _numbered(items)
@@ -108,19 +114,19 @@ class TargetReader:
 
 def _numbered(items: Sequence[Item]) -> dict[str, torch.Tensor]:
     """The spans of several rows, numbered one after another."""
-    own, theirs, ids = list[int](), list[int](), list[int]()
-    words = list[bool]()
+    student_spans, teacher_spans, ids = list[int](), list[int](), list[int]()
+    single = list[bool]()
     for item in items:
         assert item.row is not None
         assert item.spans is not None
-        first = len(words)
-        own += [first + span for span in item.spans.own]
-        theirs += [first + span for span in item.spans.theirs]
-        ids += list(item.row["response_ids"])[: len(item.spans.theirs)]
-        words += item.spans.word
-    numbered = {"own_spans": own, "their_spans": theirs, "their_ids": ids}
-    made = {name: torch.tensor(values, dtype=torch.long) for name, values in numbered.items()}
-    return made | {"words": torch.tensor(words, dtype=torch.bool)}
+        first = len(single)
+        student_spans += [first + span for span in item.spans.student]
+        teacher_spans += [first + span for span in item.spans.teacher]
+        ids += list(item.row["response_ids"])[: len(item.spans.teacher)]
+        single += item.spans.single
+    numbered = {"own_spans": student_spans, "their_spans": teacher_spans, "their_ids": ids}
+    tensors = {name: torch.tensor(values, dtype=torch.long) for name, values in numbered.items()}
+    return tensors | {"single": torch.tensor(single, dtype=torch.bool)}
 
 
 def _packed(decoded: Sequence[tuple[Targets, slice]]) -> dict[str, torch.Tensor]:

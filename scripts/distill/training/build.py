@@ -46,9 +46,14 @@ def _saving(train: dict[str, Any], keep: bool) -> dict[str, Any]:
 
 
 def _arguments(
-    train: dict[str, Any], precision: str, seed: int, resume: Path, keep: bool, processes: int,
+    train: dict[str, Any],
+    precision: str,
+    seed: int,
+    resume: Path,
+    keep: bool,
+    processes: int,
     projected: bool,
-) -> TrainingArguments:  # fmt: skip
+) -> TrainingArguments:
     micro, on_cpu = micro_batch(train, processes), device().type == "cpu"
     arguments = TrainingArguments(
         output_dir=str(resume),
@@ -68,7 +73,7 @@ def _arguments(
         fp16=precision == "fp16",
         use_cpu=on_cpu,
         ddp_backend="gloo" if on_cpu and processes > 1 else None,
-        # Projections are no part of the forward pass, so that they would be taken for unused.
+        # Projections are not part of the forward pass and would be considered unused.
         ddp_find_unused_parameters=not projected,
         ddp_broadcast_buffers=False,  # none is learned
         seed=seed,
@@ -97,10 +102,12 @@ def _with_adapters(model: Any, lora: dict[str, Any]) -> Any:
     from peft import LoraConfig, get_peft_model  # seconds of imports that other runs need not pay
 
     settings = LoraConfig(
-        r=lora["rank"], lora_alpha=lora["alpha"], lora_dropout=lora["dropout"],
+        r=lora["rank"],
+        lora_alpha=lora["alpha"],
+        lora_dropout=lora["dropout"],
         target_modules=lora["targets"],
         task_type=None if is_masked(model.config) else "CAUSAL_LM",
-    )  # fmt: skip
+    )
     return get_peft_model(model, settings)
 
 
@@ -120,15 +127,15 @@ def _objective(
     heads: Sequence[str | Path],
     teacher: str | Path | None,
 ) -> tuple[Objective, Aligner | None]:
-    """The method's loss, and what aligns the student's tokens with a teacher's of its own."""
+    """The method's loss, and what aligns the student's tokens with another tokenizer's."""
     cache, aligner = spec["shard"].get("cache"), None
     if teacher is not None and "teacher" in spec:
         cache = live_targets(spec["method"], spec["teacher"])
     elif teacher is not None:
         aligner = Aligner(load_tokenizer(teacher), tokenizer)
     head = load_head(heads[0], device()) if heads else None
-    words = aligner.words if aligner else None
-    return Objective(spec["method"], cache, head, vocabulary, words), aligner
+    shared_ids = aligner.shared_ids if aligner else None
+    return Objective(spec["method"], cache, head, vocabulary, shared_ids), aligner
 
 
 def _scaled_rate(train: dict[str, Any], config: Any) -> dict[str, Any]:
@@ -178,7 +185,7 @@ def _open_student(
 def _collator(
     reader: TargetReader | None, live: LiveTeacher | None, pad: int
 ) -> Callable[[list[Item]], dict[str, Any]]:
-    """What makes a batch of items."""
+    """The function that collates items into a batch."""
 
     def gather(batch: list[Item]) -> dict[str, Any]:
         if live is not None and batch[0].row is not None:
@@ -190,8 +197,8 @@ def _collator(
     return gather
 
 
-def _training_precision(wanted: str) -> str:
-    precision = resolve_precision(wanted)
+def _training_precision(setting: str) -> str:
+    precision = resolve_precision(setting)
     if precision == "fp16" and device().type == "cpu":
         raise UserError("fp16 needs a GPU to train; set train.precision to auto, bf16 or fp32")
     return precision
@@ -214,14 +221,14 @@ def build_trainer(
     Args:
         initial: Directory of the student before training.
         shard: Its training data.
-        spec: formatting, method, train, shard and seed, and teacher if a live one is asked.
+        spec: formatting, method, train, shard and seed, and teacher if it is live.
         name: The student's name, for errors.
         resume: Directory of checkpoints.
         heads: The teacher's output head, for a final_hidden cache.
         validation: Held-out text for early stopping or a search.
         callbacks: Further callbacks of the library.
         keep: False for a trial: evaluated on the validation text, but nothing is saved.
-        teacher: Directory of the teacher's model, for spans or to be asked live.
+        teacher: Directory of the teacher's model, for spans or for live targets.
 
     Raises:
         UserError: The shard does not fit the student.
@@ -249,6 +256,7 @@ def build_trainer(
     model, flop_model = _open_student(initial, spec, length, vocabulary, objective, layers)
     train = _scaled_rate(spec["train"], config)
     precision, stop = _training_precision(train["precision"]), train["early_stopping"]
+    processes, projected = spec.get("gpus", 1), objective.needs_states
     trainer = DistillationTrainer(
         objective,
         reader,
@@ -256,18 +264,16 @@ def build_trainer(
         flop_model,
         live,
         model=model,
-        args=_arguments(
-            train, precision, spec["seed"], resume, keep, spec.get("gpus", 1),
-            objective.needs_states,
-        ),
+        args=_arguments(train, precision, spec["seed"], resume, keep, processes, projected),
         train_dataset=items,
         eval_dataset=held_out or None,
         data_collator=_collator(reader, live, pad),
         callbacks=[
-            *([EarlyStoppingCallback(stop["patience"])] if stop else []), SkipShortCheckpoint(),
+            *([EarlyStoppingCallback(stop["patience"])] if stop else []),
+            SkipShortCheckpoint(),
             *callbacks,
         ],
-    )  # fmt: skip
+    )
     trainer.remove_callback(PrinterCallback)
     votes = trainer.over_processes([int(precision == "bf16")])[0]
     if precision == "bf16" and votes < trainer.args.world_size:  # each timed it for `auto`

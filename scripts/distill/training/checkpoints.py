@@ -1,4 +1,4 @@
-"""What survives a try of a training: checkpoints, and a finished student's files."""
+"""What survives a killed training run: checkpoints, and a finished student's files."""
 
 import logging
 import shutil
@@ -28,25 +28,25 @@ RECORD = "record.json"
 
 
 class SkipShortCheckpoint(TrainerCallback):
-    """No checkpoint in a training that is no longer than the interval between two.
+    """No checkpoint in a training run that is not longer than the interval between two.
 
-    The library writes one after the last update whatever the interval, for the finished student to
-    follow at once. Early stopping keeps it: it may be the best.
+    The library always writes one after the last update, just before the finished student. Early
+    stopping keeps it: it may be the best.
     """
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Take back what the library's own callback has asked for."""
+        """Cancel the save that the library's own callback requested."""
         if state.global_step == state.max_steps <= args.save_steps:
             control.should_save = control.should_save and args.load_best_model_at_end
 
 
 def prepare_folder(folder: Path, tag: str) -> Path:
-    """Clear what an earlier spec left; keep what was done of the same spec. Returns `resume/`."""
+    """Remove files of an earlier spec; keep those of the same spec. Returns `resume/`."""
     resume = folder / "resume"
-    kept = holds(resume, tag)
+    resumable = holds(resume, tag)
     folder.mkdir(parents=True, exist_ok=True)
     for item in folder.iterdir():
-        if kept and item.name in ("resume", "tensorboard"):
+        if resumable and item.name in ("resume", "tensorboard"):
             continue
         shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
     write_text(resume / "tag.txt", tag)
@@ -54,21 +54,21 @@ def prepare_folder(folder: Path, tag: str) -> Path:
 
 
 def checksums_of(checkpoint: Path) -> dict[str, str]:
-    """SHA-256 of each file of a checkpoint but the list of them, by name."""
+    """SHA-256 of each file of a checkpoint, without the list itself, by name."""
     files = sorted(file for file in checkpoint.iterdir() if file.is_file())
     return {file.name: sha256_of(file) for file in files if file.name != CHECKSUMS}
 
 
 def last_checkpoint(resume: Path) -> str | None:
-    """The last whole checkpoint; what a kill left of one that was being written is removed.
+    """The last complete checkpoint; an incomplete one is removed.
 
     Raises:
         UserError: A file of a checkpoint (of the best one too) is not as it was saved.
     """
     for listed in sorted(resume.glob(f"checkpoint-*/{CHECKSUMS}")):
-        found = checksums_of(listed.parent)
+        present = checksums_of(listed.parent)
         for name, written in read_json(listed).items():
-            if found.get(name) != written:
+            if present.get(name) != written:
                 raise altered(listed.parent / name, resume)
     while last := get_last_checkpoint(str(resume)):
         try:
@@ -91,47 +91,46 @@ _HEARD = (signal.SIGTERM, signal.SIGINT)
 
 
 class CheckpointOnSignal(TrainerCallback):
-    """Save a checkpoint after the running update when SIGTERM or Ctrl-C comes, then stop.
+    """Save a checkpoint after the current update on SIGTERM or Ctrl-C, then stop.
 
     SLURM sends SIGTERM before a time limit (`--signal=TERM@120`) and before it preempts a job. A
-    second Ctrl-C ends the process at once. Several processes stop after the same update, whichever
-    the signal came to.
+    second Ctrl-C ends the process at once. Several processes stop after the same update.
 
     Attributes:
-        asked: The signal that has come; what was trained is then no finished student.
+        asked: The signal received; the student is then not finished.
     """
 
     def __init__(self) -> None:
         self.asked: signal.Signals | None = None
-        self._told = 0
+        self._signal = 0
         self._before: dict[signal.Signals, Any] = {}
 
-    def _tell(self, number: int, *_: Any) -> None:
-        self._told = number
+    def _note(self, number: int, *_: Any) -> None:
+        self._signal = number
         logging.info("%s: saving a checkpoint after this update", signal.Signals(number).name)
         signal.signal(signal.SIGINT, self._before[signal.SIGINT])
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Listen, while there is something to be saved."""
-        self._before = {number: signal.signal(number, self._tell) for number in _HEARD}
+        """Install the signal handlers for the training run."""
+        self._before = {number: signal.signal(number, self._note) for number in _HEARD}
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Ask for a checkpoint; one after the last update would be of no use."""
-        told = self._told
+        """Request a checkpoint, except after the last update."""
+        number = self._signal
         if args.world_size > 1:
-            all_told = torch.tensor(told, device=args.device)
-            torch.distributed.all_reduce(all_told, torch.distributed.ReduceOp.MAX)
-            told = int(all_told)
-        self.asked = signal.Signals(told) if told else None
+            signals = torch.tensor(number, device=args.device)
+            torch.distributed.all_reduce(signals, torch.distributed.ReduceOp.MAX)
+            number = int(signals)
+        self.asked = signal.Signals(number) if number else None
         if self.asked and state.global_step < state.max_steps:
             control.should_save = True
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Stop only now: a checkpoint that says so would not be gone on from."""
+        """Stop only now: a checkpoint that records a stop would not be resumed."""
         if self.asked:
             control.should_training_stop = True
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Leave the signals as they were."""
+        """Restore the signal handlers."""
         for number, before in self._before.items():
             signal.signal(number, before)

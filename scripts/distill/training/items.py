@@ -24,6 +24,14 @@ def load_items(
 ) -> tuple[list[Item], TargetReader | None]:
     """Training examples of a shard, and the reader of their soft targets if the method has any.
 
+    Args:
+        shard: Parquet file of the training set.
+        tokenizer: The student's.
+        spec: shard, formatting, method and train.
+        objective: The method's loss.
+        config: The student's model config.
+        aligner: For spans, of the teacher's and the student's tokens.
+
     Raises:
         UserError: The soft targets are of another tokenizer than the student's, or are read by
             spans and are not; or the student is a causal model and its rows are masked chunks, or
@@ -33,8 +41,8 @@ def load_items(
     check_kind(config, rows, "the student")
     if "corpus" in spec.get("shard", {}) and tokenizer_sha256(tokenizer) != digest:
         raise UserError(
-            "the chunks of a corpus are in the tokens of the student's source, but the student's "
-            "tokenizer is another; a method with corpus needs the source's own"
+            "the chunks of a corpus use the tokenizer of the student's source, but the student's "
+            "tokenizer is different; a method with corpus needs the source's tokenizer"
         )
     if "corpus" in spec.get("shard", {}).get("text", {}) and tokenizer_sha256(tokenizer) != digest:
         raise UserError(OTHER_TOKENS)
@@ -53,7 +61,7 @@ def load_items(
     if same and "spans" in across:
         raise UserError(
             "the student's tokenizer is the teacher's, so spans has nothing to align; use "
-            "forward_kl in its place"
+            "forward_kl instead"
         )
     if cache is None:  # a live teacher's
         return [Item(example, row) for example, row in zip(examples, rows, strict=True)], None
@@ -71,7 +79,7 @@ def load_items(
     for number, (example, row) in enumerate(zip(examples, rows, strict=True)):
         spans = aligner.spans(row["response_ids"], example.answer, row["response"])
         items[number] = Item(example, row, spans)
-    if not any(item.spans and item.spans.own for item in items):
+    if not any(item.spans and item.spans.student for item in items):
         raise UserError(
             "the student's tokenizer and the teacher's have no span of any answer in common, so "
             "spans has nothing to compare; use uld, or ce on the text alone"

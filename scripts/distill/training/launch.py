@@ -1,4 +1,4 @@
-"""Start the training of a student: in this process or in one to each GPU, with rows that fit."""
+"""Start the training of a student: in this process or one per GPU, with rows that fit memory."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,7 +33,7 @@ def train_from_files(
     Args:
         initial: A file in the directory of the student before training.
         code: Digest of the code: a checkpoint of other code, spec or data is cleared.
-        teacher: A file in the directory of the teacher's model, for spans or to be asked live.
+        teacher: A file in the directory of the teacher's model, for spans or for live targets.
         attempt: As of `launch_training`.
         shard, out, spec, run, heads, validation, best: As of `train_student`.
 
@@ -56,49 +56,50 @@ def train_from_files(
     )
 
 
-def launch_training(attempt: int = 1, **given: Any) -> None:
+def launch_training(attempt: int = 1, **arguments: Any) -> None:
     """Train a student as `train_student` does.
 
     Args:
         attempt: Which of the workflow's tries this is; see `distill.training.micro_batch`.
-        given: The arguments of `train_student` but micro. Of its spec, gpus says how many
+        arguments: The arguments of `train_student` but micro. Of its spec, gpus says how many
             processes train.
 
     Raises:
         UserError: As `train_student`; memory ran out; there are fewer GPUs than asked for.
     """
-    spec, run, tag, folder = given["spec"], given["run"], given["tag"], Path(given["out"]).parent
-    if given["shard"] is None:
-        train_student(**given)
+    spec, run, tag = (arguments[name] for name in ("spec", "run", "tag"))
+    folder = Path(arguments["out"]).parent
+    if arguments["shard"] is None:
+        train_student(**arguments)
         return
     processes, there = spec.get("gpus", 1), torch.cuda.device_count()
     if 0 < there < processes:
         raise UserError(
-            f"{run['student']} is to be trained on {processes} GPUs (gpus), of which its job sees "
+            f"{run['student']} needs {processes} GPUs (gpus), but its job sees "
             f"{there}; lower gpus, or give the job as many"
         )
-    settings = read_json(given["best"])["settings"] if given.get("best") else {}
+    settings = read_json(arguments["best"])["settings"] if arguments.get("best") else {}
     train, who = with_settings(spec, settings)["train"], f"{run['student']} at n = {run['samples']}"
     with fitting_micro_batch(folder / "resume", tag, train, who, processes, attempt) as rows:
-        given["micro"] = rows
+        arguments["micro"] = rows
         if processes == 1:
-            train_student(**given)
+            train_student(**arguments)
             return
-        run_processes(processes, "distill.training.launch:train_with_others", _plain(given))
+        run_processes(processes, "distill.training.launch:train_with_others", _plain(arguments))
 
 
-def train_with_others(**given: Any) -> None:
-    """What each of several processes does."""
-    set_up_cpu(given["spec"]["train"]["threads"])
-    train_student(**given)
+def train_with_others(**arguments: Any) -> None:
+    """The work of one of several processes."""
+    set_up_cpu(arguments["spec"]["train"]["threads"])
+    train_student(**arguments)
 
 
-def _plain(given: dict[str, Any]) -> dict[str, Any]:
-    """Arguments as JSON can hold them."""
+def _plain(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Arguments as JSON values."""
 
     def text(value: Any) -> Any:
         if isinstance(value, Path):
             return str(value)
         return [text(item) for item in value] if isinstance(value, list) else value
 
-    return {name: text(value) for name, value in given.items()}
+    return {name: text(value) for name, value in arguments.items()}

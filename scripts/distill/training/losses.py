@@ -1,22 +1,20 @@
 """Losses of distillation: functions of the student's logits at the target positions.
 
 Every loss is a weighted sum over tokens. The weights, float32, hold 1/(target tokens of the whole
-batch), so that gradient accumulation adds up; a method's own weight; and T^2 where a method wants
+batch), so that gradient accumulation adds up; a method's own weight; and T^2 where a method needs
 it: at temperature T logits are divided by T, which makes gradients about T^2 times smaller (Hinton
-2015, arXiv 1503.02531, section 2), and no loss here makes up for that by itself.
+2015, arXiv 1503.02531, section 2), and no loss here compensates for that.
 
-Values are in nats but for total variation and ULD, which are differences of probability. They are
+Values are in nats, except total variation and ULD, which are differences of probability. They are
 computed in float32 (in float64 from float64 logits). The gradient is formed together with the
 value, a few rows at a time, so that a large vocabulary costs one gradient in the logits' dtype and
 no float32 tensor of their size.
 """
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
@@ -30,14 +28,10 @@ Teacher = Callable[[slice], torch.Tensor]
 Step = Callable[..., tuple[torch.Tensor, torch.Tensor]]
 """(logits over T, free to be overwritten; weights; further inputs), each of a few rows, to
 (values, shaped as the weights; gradient of the weighted sum with respect to the logits over T)."""
-_CERTAIN = 1e-6
-"""Least nats of a span under the student: float32 tells no likelihoods nearer to 1 apart."""
-_LEAST = math.log(torch.finfo(torch.float32).tiny)
-"""Least log-likelihood of a span under the teacher, whose stored probabilities may underflow."""
 
 
 class _Formed(torch.autograd.Function):
-    """A loss whose gradient is formed in the forward pass, while each chunk is at hand."""
+    """A loss whose gradient is computed in the forward pass, chunk by chunk."""
 
     @staticmethod
     def forward(
@@ -54,18 +48,20 @@ class _Formed(torch.autograd.Function):
         size = chunk_rows(logits)
         for first in range(0, len(logits), BLOCK_ROWS):
             last = min(first + BLOCK_ROWS, len(logits))
-            given = inputs(slice(first, last))
+            block_inputs = inputs(slice(first, last))
             for start in range(first, last, size):
                 rows = slice(start, min(start + size, last))
                 part = slice(rows.start - first, rows.stop - first)
                 scaled = logits[rows].to(dtype, copy=True)
                 if temperature != 1:
                     scaled.div_(temperature)
-                values[rows], change = step(scaled, weights[rows], *(one[part] for one in given))
+                values[rows], change = step(
+                    scaled, weights[rows], *(one[part] for one in block_inputs)
+                )
                 if temperature != 1:
                     change.div_(temperature)
                 gradient[rows] = change
-            del given  # before the next block is made
+            del block_inputs  # before the next block is made
         ctx.save_for_backward(gradient)
         ctx.mark_non_differentiable(values)
         return (weights * values).sum(), values
@@ -78,7 +74,13 @@ class _Formed(torch.autograd.Function):
         return gradient if bool(scale == 1) else gradient * scale, None, None, None, None
 
 
-def _formed(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+def weighted_loss(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """sum_t weights_t value_t with its gradient formed at once, and the values detached.
+
+    Args:
+        arguments: Logits [tokens, vocabulary], weights, temperature, the `Step`, and a function
+            from a slice of rows to the step's further inputs.
+    """
     loss, values = _Formed.apply(*arguments)
     return loss, values
 
@@ -88,9 +90,9 @@ def _sparse_step(
     scaled: torch.Tensor, weights: torch.Tensor, ids: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     top = scaled.amax(-1, keepdim=True)
-    own = scaled.gather(1, ids)
+    chosen_logits = scaled.gather(1, ids)
     mass = scaled.sub_(top).exp_().sum(-1, keepdim=True)
-    nll = mass.log() + top - own
+    nll = mass.log() + top - chosen_logits
     scaled.mul_(weights.sum(-1, keepdim=True) / mass)
     return nll, scaled.scatter_add_(1, ids, -weights)
 
@@ -116,7 +118,7 @@ def sparse_cross_entropy(
     Returns:
         The loss, and nll [tokens, k] detached, both float32 in nats.
     """
-    return _formed(logits, weights, temperature, _sparse_step, lambda block: (ids[block],))
+    return weighted_loss(logits, weights, temperature, _sparse_step, lambda block: (ids[block],))
 
 
 def cross_entropy(
@@ -142,7 +144,7 @@ def cross_entropy(
 
 # Divergences of a teacher p from a student s over the same classes
 def _finite(log_p: torch.Tensor) -> torch.Tensor:
-    """log p with -inf made finite, so that 0 log 0 comes out as 0 and not as NaN."""
+    """log p with -inf replaced by a finite value, so that 0 log 0 is 0 and not NaN."""
     return log_p.clamp(min=torch.finfo(log_p.dtype).min)
 
 
@@ -155,7 +157,7 @@ def forward_kl(log_p: torch.Tensor, log_s: torch.Tensor) -> tuple[torch.Tensor, 
     """KL(p || s) = sum p (log p - log s), in nats; slope -p.
 
     Source: Hinton 2015, section 2: soft-target cross-entropy less the teacher's entropy. A p of
-    less than unit mass is taken as it is.
+    less than unit mass is used unchanged.
 
     Args:
         log_p: [rows, classes], the teacher's; -inf where p = 0.
@@ -244,13 +246,22 @@ FUNCTIONS: dict[str, Callable[..., tuple[torch.Tensor, torch.Tensor]]] = {
 
 
 # Divergences over the whole vocabulary, and over its k most likely tokens and the rest
-def _change(s: torch.Tensor, slope: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """The weighted gradient with respect to the logits of s. Overwrites s and slope."""
+def logit_gradient(s: torch.Tensor, slope: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """The weighted gradient with respect to the logits of s. Overwrites s and slope.
+
+    Args:
+        s: Student's probabilities, [rows, classes].
+        slope: Derivative of the divergence by log s, [rows, classes].
+        weights: [rows].
+
+    Returns:
+        [rows, classes].
+    """
     return slope.sub_(s.mul_(slope.sum(-1, keepdim=True))).mul_(weights.unsqueeze(1))
 
 
 def _aligned(log_p: torch.Tensor, width: int) -> torch.Tensor:
-    """Columns dropped, or added with p = 0, to make `width`."""
+    """Drop columns, or add columns with p = 0, to a width of `width`."""
     missing = max(width - log_p.shape[1], 0)
     return torch.nn.functional.pad(log_p[:, :width], (0, missing), value=-torch.inf)
 
@@ -266,7 +277,7 @@ def _dense_step(
     if theirs is not None:
         log_p = log_p.div(theirs).log_softmax(-1)
     value, slope = divergence(_aligned(log_p, log_s.shape[1]), log_s)
-    return value, _change(log_s.exp_(), slope, weights)
+    return value, logit_gradient(log_s.exp_(), slope, weights)
 
 
 def dense_divergence(
@@ -279,9 +290,9 @@ def dense_divergence(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """sum_t weights_t D(p_t, softmax(logits_t / T)) over the whole vocabulary.
 
-    The teacher is asked for `BLOCK_ROWS` = 512 tokens at a time (the last block may be shorter),
-    in order and without gradients, so that it can make log p from hidden states when it is wanted;
-    its answer for one block is all that is held. Heads padded to different widths over one
+    The teacher is evaluated `BLOCK_ROWS` = 512 tokens at a time (the last block may be shorter), in
+    order and without gradients, so that it can compute log p from hidden states on demand;
+    only one block is held in memory. Heads padded to different widths over one
     tokenizer are aligned on the student's: ids that the teacher lacks have p = 0 (reverse KL is
     infinite then: narrow the logits first), and what it has beyond is dropped, not renormalised.
 
@@ -298,10 +309,10 @@ def dense_divergence(
         The loss, and D [tokens] detached, both float32, in the divergence's unit.
     """
     step = partial(_dense_step, divergence, teacher_temperature)
-    return _formed(logits, weights, temperature, step, lambda block: (teacher(block),))
+    return weighted_loss(logits, weights, temperature, step, lambda block: (teacher(block),))
 
 
-def _coarse_step(
+def coarse_step(
     divergence: Divergence,
     scaled: torch.Tensor,
     weights: torch.Tensor,
@@ -309,16 +320,17 @@ def _coarse_step(
     log_p: torch.Tensor,
     log_tail: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    kept = scaled.gather(1, ids)
+    """The `Step` of a divergence over k tokens (ids, log_p [rows, k]) and the tail [rows]."""
+    kept_logits = scaled.gather(1, ids)
     top = scaled.amax(-1, keepdim=True)
     others = scaled.sub_(top).exp_().scatter_(1, ids, 0.0)
-    # The tail is summed, not taken as 1 - kept, so it is exact where the kept have nearly all.
+    # The tail is summed, not 1 - kept mass, so it is exact where the kept tokens have nearly all.
     rest = others.sum(-1, keepdim=True).clamp_(min=torch.finfo(scaled.dtype).tiny)
-    masses = torch.cat([kept - top, rest.log()], dim=1)
+    masses = torch.cat([kept_logits - top, rest.log()], dim=1)
     log_s = masses.log_softmax(-1)
     classes = torch.cat([log_p, log_tail.unsqueeze(1)], dim=1).to(log_s.dtype)
     value, slope = divergence(classes, log_s)
-    change = _change(log_s.exp_(), slope, weights)
+    change = logit_gradient(log_s.exp_(), slope, weights)
     # A class's share of the gradient falls to its tokens in proportion to their mass.
     others.div_(rest).mul_(change[:, -1:]).scatter_(1, ids, change[:, :-1])
     return value, others
@@ -341,7 +353,7 @@ def coarse_divergence(
     teacher's tail is empty. Unlike a renormalised top k its optimum keeps the teacher's p on the
     kept tokens. Gradient, with g_c = dD/ds_c and S = sum_c s_c g_c: s_j (g_j - S) / T for a kept
     token, s_j (g_tail - S) / T for any other. The bias of a renormalised top k, which the tail
-    as a class of its own removes: Anshumann 2025, arXiv 2503.16870.
+    as a separate class removes: Anshumann 2025, arXiv 2503.16870.
 
     Args:
         logits: [tokens, vocabulary], of target positions only.
@@ -355,175 +367,14 @@ def coarse_divergence(
     Returns:
         The loss, and D [tokens] detached, both float32, in the divergence's unit.
     """
-    step = partial(_coarse_step, divergence)
-    return _formed(
+    step = partial(coarse_step, divergence)
+    return weighted_loss(
         logits,
         weights,
         temperature,
         step,
         lambda block: (ids[block], log_p[block], log_tail[block]),
     )
-
-
-# Teachers with another vocabulary
-def _descending(values: torch.Tensor) -> torch.Tensor:
-    """Each row sorted, largest first. numpy sorts rows of floats many times as fast on CPU."""
-    if values.device.type == "cpu":
-        return torch.from_numpy(np.sort(values.neg().numpy())).neg_()
-    return values.sort(-1, descending=True).values
-
-
-def _order(values: torch.Tensor) -> torch.Tensor:
-    """Where each row's largest, second largest, ... entry stands."""
-    if values.device.type == "cpu":
-        return torch.from_numpy(np.argsort(values.neg().numpy()))
-    return values.argsort(-1, descending=True)
-
-
-def _uld_step(
-    scaled: torch.Tensor, weights: torch.Tensor, log_p: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    s = scaled.softmax(-1)
-    order = _order(s)
-    p = _descending(log_p.to(s.dtype).exp())
-    width = max(s.shape[1], p.shape[1])
-    difference = torch.nn.functional.pad(s.gather(1, order), (0, width - s.shape[1]))
-    difference[:, : p.shape[1]].sub_(p)
-    value = difference.abs().sum(-1)
-    slope = scaled.scatter_(1, order, difference[:, : s.shape[1]].sign_()).mul_(s)
-    return value, _change(s, slope, weights)
-
-
-def uld(
-    logits: torch.Tensor, teacher: Teacher, weights: torch.Tensor, temperature: float = 1.0
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """sum_t weights_t sum_i |p_(i) - s_(i)|: L1 between probabilities sorted from the largest.
-
-    Universal Logit Distillation (Boizard 2024, arXiv 2402.12030), for any two vocabularies: the
-    Wasserstein distance under equal costs, closed by sorting. The smaller vocabulary is padded
-    with zeros. Which token of equal logits comes first is arbitrary, and so is its gradient.
-
-    Args:
-        logits: [tokens, vocabulary], of target positions only, aligned with the teacher's.
-        teacher: As of `dense_divergence`, over a vocabulary of its own.
-        weights: float32 [tokens].
-        temperature: T, of the student's logits.
-
-    Returns:
-        The loss, and the distance [tokens] detached, both float32, in [0, 2] per token.
-    """
-    return _formed(logits, weights, temperature, _uld_step, lambda block: (teacher(block),))
-
-
-def _distance(log_p: torch.Tensor, log_s: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    value, slope = total_variation(log_p, log_s)
-    return value.mul_(2), slope.mul_(2)
-
-
-def _coarse_uld_step(
-    scaled: torch.Tensor, weights: torch.Tensor, log_p: torch.Tensor, log_tail: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    ids = scaled.topk(log_p.shape[1]).indices
-    return _coarse_step(_distance, scaled, weights, ids, log_p, log_tail)
-
-
-def coarse_uld(
-    logits: torch.Tensor,
-    p_sorted: torch.Tensor,
-    tail: torch.Tensor,
-    weights: torch.Tensor,
-    temperature: float = 1.0,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """sum_t weights_t (sum_{i<=k} |p_(i) - s_(i)| + |tail of p - tail of s|).
-
-    `uld` from the k most likely tokens of each and the mass of all others: by the triangle
-    inequality a lower bound of it.
-
-    Args:
-        logits: [tokens, vocabulary], of target positions only, aligned with the teacher's.
-        p_sorted: float32 [tokens, k], the teacher's largest probabilities at temperature T, from
-            the largest; k < vocabulary.
-        tail: float32 [tokens], its remaining mass.
-        weights: float32 [tokens].
-        temperature: T, of the student's logits.
-
-    Returns:
-        As of `uld`.
-    """
-    return _formed(
-        logits,
-        weights,
-        temperature,
-        _coarse_uld_step,
-        lambda block: (p_sorted[block].log(), tail[block].log()),
-    )
-
-
-def shared_kl(
-    log_p: torch.Tensor, log_s: torch.Tensor, shared: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """sum_c p_c (log p_c - log s_c) - p_c + s_c over the words c of both vocabularies, in nats.
-
-    Slope s_c - p_c there, 0 elsewhere. As GOLD (TRL's `GOLDTrainer`) compares the words that two
-    vocabularies share, there by a Jensen-Shannon divergence of probabilities that sum to less than
-    1. KL of such falls below 0, and its optimum is not p; the last two terms make it a divergence
-    again (generalised KL, a Bregman divergence): at least 0, and 0 only at s = p on the shared
-    words, hence with equal mass on all others. Forward KL where all words are shared. The other
-    words are not told apart; GOLD compares them by rank, as `uld`.
-
-    Args:
-        log_p: [rows, classes], the teacher's in the student's words; -inf where p = 0 or unknown.
-        log_s: [rows, classes], the student's; finite.
-        shared: bool [classes], the words of both.
-
-    Returns:
-        As of `forward_kl`.
-    """
-    value, slope = forward_kl(log_p, log_s)
-    s = log_s.exp().mul_(shared)
-    return value + (slope + s).sum(-1), slope.add_(s)
-
-
-def likelihood_gap(
-    logits: torch.Tensor,
-    ids: torch.Tensor,
-    spans: torch.Tensor,
-    log_p: torch.Tensor,
-    weights: torch.Tensor,
-    temperature: float = 1.0,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """sum_k weights_k (b_k - a_k + a_k log(a_k / b_k)) of spans k of text.
-
-    a = -log p and b = -log s are the nats of a span under teacher and student, the sums over its
-    tokens on either side. Approximate likelihood matching (ALM, Minixhofer 2025, arXiv 2503.20083):
-    KL of the span's likelihood against all other texts', from p^(1/t), 1 - p^(1/t) to s^(1/t),
-    1 - s^(1/t). Here it is times t and in the limit of large t, where no rounding eats 1 - p
-    (`binary_kl_temp_limit` of the authors' tokenkit, whose default is t = 100 without the factor).
-    At least 0, and 0 only at s = p; cross-entropy where the teacher is certain. The gradient is
-    (1 - a / b) times that of cross-entropy of the span's tokens. ALM's debiasing of spans that end
-    inside a word is left out.
-
-    Args:
-        logits: [tokens, vocabulary], the student's for the tokens of all spans.
-        ids: int64 [tokens], those tokens.
-        spans: int64 [tokens], the span of each.
-        log_p: float32 [spans], log-likelihood under the teacher at temperature T.
-        weights: float32 [spans].
-        temperature: T, of the student's logits.
-
-    Returns:
-        The loss, and the term of each span [spans] detached, both float32 in nats.
-    """
-    ids = ids.unsqueeze(1)
-    with torch.no_grad():
-        each = sparse_cross_entropy(logits, ids, torch.zeros_like(ids), temperature)[1].squeeze(1)
-        own = each.new_zeros(len(log_p)).index_add_(0, spans, each).clamp_(min=_CERTAIN)
-    theirs = -log_p.to(own.dtype).clamp(min=_LEAST)
-    value = own - theirs + torch.xlogy(theirs, theirs / own)
-    slope = weights * (1 - theirs / own)
-    # Of this value and this slope at the logits, so that the gradient is formed as any other's.
-    loss, _ = sparse_cross_entropy(logits, ids, slope[spans].unsqueeze(1), temperature)
-    return loss + (weights * value - slope * own).sum(), value
 
 
 # Hidden states

@@ -1,7 +1,7 @@
 """How many rows a forward pass of training takes, and fewer of them after memory ran out.
 
 The effective batch stays: halving the micro-batch doubles accumulation, and results agree within
-rounding. What to take next is kept beside the checkpoints, in `resume/`, as it is no part of the
+rounding. What to take next is kept beside the checkpoints, in `resume/`, as it is not part of the
 spec; a killed process cannot say so itself, but leaves behind the mark that it had begun.
 """
 
@@ -24,13 +24,13 @@ def micro_batch(train: Mapping[str, Any], processes: int = 1) -> int:
     """Rows per forward pass that the config asks for, of each process.
 
     Raises:
-        UserError: `batch_size`, which a search may have chosen, is no multiple of it.
+        UserError: `batch_size`, which a search may have chosen, is not a multiple of it.
     """
     share = train["batch_size"] // processes
     size = int(train["micro_batch_size"] or share)
     if not size or train["batch_size"] % (size * processes):
         raise UserError(
-            f"train.batch_size is {train['batch_size']}, no multiple of train.micro_batch_size "
+            f"train.batch_size is {train['batch_size']}, not a multiple of train.micro_batch_size "
             f"({size}) on each of {processes} processes (gpus); change one of them"
         )
     return size
@@ -61,11 +61,11 @@ def fitting_micro_batch(
     processes: int = 1,
     attempt: int = 1,
 ) -> Iterator[int]:
-    """Yield the rows per forward pass of a training that runs within the block.
+    """Yield the rows per forward pass of a training run within the block.
 
     They are the config's, or half of the last try's if that ran out of memory: it said so, or it
     was killed while the workflow itself went on, which counts its tries. A killed workflow's own
-    next try is its first, and goes on as it was.
+    next try is its first, and runs unchanged.
 
     Args:
         resume: Directory of what survives a try.
@@ -109,7 +109,9 @@ def _killed(who: str, size: int) -> str:
 
 
 def _sentence(who: str, size: int, half: int | None, killed: bool) -> str:
-    happened = "was killed, as the system does when memory runs out," if killed else "ran out of memory"  # fmt: skip  # noqa: E501
+    happened = (
+        "was killed, as the system does when memory runs out," if killed else "ran out of memory"
+    )
     if half is None:
         return (
             f"training {who} {happened} with one row per forward pass; set "

@@ -20,17 +20,14 @@ from distill.models.forward import BLOCK_ROWS
 from distill.models.heads import OutputHead, teacher_log_q
 from distill.models.vocabulary import Vocabulary
 from distill.training.batches import LAST, soft_losses
+from distill.training.cross_tokenizer import coarse_uld, likelihood_gap, shared_kl, uld
 from distill.training.losses import (
     FUNCTIONS,
     coarse_divergence,
-    coarse_uld,
     dense_divergence,
     hidden_cosine,
     hidden_mse,
-    likelihood_gap,
-    shared_kl,
     sparse_cross_entropy,
-    uld,
 )
 
 MATCH = {"mse": hidden_mse, "cosine": hidden_cosine}
@@ -44,9 +41,10 @@ class Objective:
         cache: The cache's spec; None for cross-entropy alone.
         head: The teacher's output head, for final_hidden.
         vocabulary: The student's, where it is trimmed: labels and logits are in it, targets in
-            the full one. Losses then compare classes, all dropped words being one; cross-entropy
-            and the sparse forward KL are of the full words (see `distill.models.vocabulary`).
-        words: For spans, the student's id of each word that both vocabularies hold, by the
+            the full one. Losses then compare classes, with all dropped tokens as one class;
+            cross-entropy and the sparse forward KL are over the full vocabulary (see
+            `distill.models.vocabulary`).
+        shared_ids: For spans, the student's id of each token of both vocabularies, by the
             teacher's.
 
     Raises:
@@ -59,11 +57,12 @@ class Objective:
         cache: Mapping[str, Any] | None = None,
         head: OutputHead | None = None,
         vocabulary: Vocabulary | None = None,
-        words: Mapping[int, int] | None = None,
+        shared_ids: Mapping[int, int] | None = None,
     ) -> None:
         self.method, self.cache, self.head = method, cache, head
         self.vocabulary = vocabulary
-        self.words = torch.tensor(sorted((words or {}).items()), dtype=torch.long).view(-1, 2)
+        pairs = sorted((shared_ids or {}).items())
+        self.shared_ids = torch.tensor(pairs, dtype=torch.long).view(-1, 2)
         self.soft = soft_losses(method)
         self.needs_states = bool(method["hidden"] or method["embedding"])
         if cache is not None:
@@ -89,30 +88,30 @@ class Objective:
     def borrowed(self, projections: torch.nn.ModuleDict, states: torch.Tensor) -> torch.Tensor:
         """Logits of such a student [tokens, vocabulary] from its final hidden states."""
         assert self.head is not None
-        own = projections["embedding"](states)
-        return torch.nn.functional.linear(own, self.head.weight.to(own.dtype))
+        projected = projections["embedding"](states)
+        return torch.nn.functional.linear(projected, self.head.weight.to(projected.dtype))
 
     def projections(self, student_width: int, layer_width: int) -> torch.nn.ModuleDict:
         """Learned projections from the student's width to the teacher's, to be trained with it."""
-        made = torch.nn.ModuleDict()
+        layers = torch.nn.ModuleDict()
         if self.method["hidden"]:
-            for own in self.method["hidden"]["layers"]:
-                made[f"layer_{own}"] = torch.nn.Linear(student_width, layer_width)
+            for student_layer in self.method["hidden"]["layers"]:
+                layers[f"layer_{student_layer}"] = torch.nn.Linear(student_width, layer_width)
         if self.method["embedding"]:
             assert self.head is not None
-            made["embedding"] = torch.nn.Linear(
+            layers["embedding"] = torch.nn.Linear(
                 student_width, self.head.weight.shape[1], bias=False
             )
             if student_width == self.head.weight.shape[1]:  # begin where a cut student is right
-                torch.nn.init.eye_(made["embedding"].weight)
-        return made
+                torch.nn.init.eye_(layers["embedding"].weight)
+        return layers
 
-    def kept(self, batch: Mapping[str, Any]) -> torch.Tensor:
+    def logit_positions(self, batch: Mapping[str, Any]) -> torch.Tensor:
         """Positions [batch, length] whose logits are needed: none to match hidden states alone."""
-        kept = batch["shift_labels"] != -100
+        mask = batch["shift_labels"] != -100
         if self.method["ce"] == 0:
-            kept = torch.zeros_like(kept)
-        return kept | batch["soft_mask"] if self.soft else kept
+            mask = torch.zeros_like(mask)
+        return mask | batch["soft_mask"] if self.soft else mask
 
     def counts(self, batches: Sequence[Mapping[str, Any]]) -> dict[str, int]:
         """Answer tokens and tokens with soft targets of all micro-batches of a batch."""
@@ -138,7 +137,7 @@ class Objective:
             counts: From `counts`, of the whole batch.
         """
         method, terms = self.method, {}
-        keep = self.kept(batch)
+        keep = self.logit_positions(batch)
         labels = batch["shift_labels"][keep]
         answers = labels != -100
         loss = logits.new_zeros((), dtype=torch.float32)
@@ -195,7 +194,7 @@ class Objective:
         weights: torch.Tensor,
         temperature: float = 1.0,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """`sparse_cross_entropy` of the full words."""
+        """`sparse_cross_entropy` over the full vocabulary."""
         loss, nll = sparse_cross_entropy(logits, ids, weights, temperature)
         if self.vocabulary is None:
             return loss, nll
@@ -267,9 +266,14 @@ class Objective:
             if name == "uld":
                 return coarse_uld(logits, batch["p"], batch["tail"], weights, temperature)
             return coarse_divergence(
-                logits, batch["ids"], batch["p"].log(), batch["tail"].log(),
-                self._divergence(name), weights, temperature,
-            )  # fmt: skip
+                logits,
+                batch["ids"],
+                batch["p"].log(),
+                batch["tail"].log(),
+                self._divergence(name),
+                weights,
+                temperature,
+            )
         loss, nll = self._sparse(
             logits, self._ids(batch), batch["p"] * weights.unsqueeze(1), temperature
         )
@@ -281,42 +285,51 @@ class Objective:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The loss of aligned spans, and its value per span.
 
-        Where a span is one token on both sides, a word of both vocabularies: `shared_kl` of the
-        next word. Any other: `likelihood_gap` of its text.
+        A span that is one token of both vocabularies: `shared_kl` of that token. Any other:
+        `likelihood_gap` of its text.
         """
-        temperature, words = self.method["temperature"], batch["words"]
-        own, theirs = words[batch["own_spans"]], words[batch["their_spans"]]
-        given = {name: batch[name] for name in ("states", "p") if name in batch}
-        one = {name: rows[theirs] for name, rows in given.items()}
-        many = {name: rows[~theirs] for name, rows in given.items()}
-        pairs = self.words.to(logits.device)
+        temperature, single = self.method["temperature"], batch["single"]
+        student_single, teacher_single = single[batch["own_spans"]], single[batch["their_spans"]]
+        targets = {name: batch[name] for name in ("states", "p") if name in batch}
+        one = {name: rows[teacher_single] for name, rows in targets.items()}
+        many = {name: rows[~teacher_single] for name, rows in targets.items()}
+        pairs = self.shared_ids.to(logits.device)
         pairs = pairs[(pairs[:, 0] < self._width(batch)) & (pairs[:, 1] < logits.shape[1])]
         shared = torch.zeros(logits.shape[1], dtype=torch.bool, device=logits.device)
         shared[pairs[:, 1]] = True
 
         def teacher(rows: slice) -> torch.Tensor:
-            """log p in the student's words."""
+            """log p in the student's tokens."""
             logs = self._teacher(one, rows)
             turned = logs.new_full((len(logs), len(shared)), -torch.inf)
             turned[:, pairs[:, 1]] = logs[:, pairs[:, 0]]
             return turned
 
-        weights = torch.full((len(words),), scale, device=logits.device)
+        weights = torch.full((len(single),), scale, device=logits.device)
         loss, each = dense_divergence(
-            logits[own], teacher, partial(shared_kl, shared=shared), weights[words], temperature
+            logits[student_single],
+            teacher,
+            partial(shared_kl, shared=shared),
+            weights[single],
+            temperature,
         )
-        number = (~words).cumsum(0) - 1  # among the spans that are no single word
-        ids, places = batch["their_ids"][~theirs], number[batch["their_spans"]][~theirs]
-        log_p = torch.zeros(len(words) - len(each), device=logits.device)
+        number = (~single).cumsum(0) - 1  # among the spans that are not a single token
+        ids = batch["their_ids"][~teacher_single]
+        places = number[batch["their_spans"]][~teacher_single]
+        log_p = torch.zeros(len(single) - len(each), device=logits.device)
         for start in range(0, len(ids), BLOCK_ROWS):
             rows = slice(start, start + BLOCK_ROWS)
             logs = self._teacher(many, rows).gather(1, ids[rows].unsqueeze(1)).squeeze(1)
             log_p.index_add_(0, places[rows], logs)
         labels = batch["shift_labels"][batch["soft_mask"]]
         gap, nats = likelihood_gap(
-            logits[~own], labels[~own], number[batch["own_spans"]][~own], log_p, weights[~words],
+            logits[~student_single],
+            labels[~student_single],
+            number[batch["own_spans"]][~student_single],
+            log_p,
+            weights[~single],
             temperature,
-        )  # fmt: skip
+        )
         return loss + gap, torch.cat([each, nats])
 
     def _width(self, batch: Mapping[str, Any]) -> int:
@@ -346,12 +359,14 @@ class Objective:
             places = {layer: place for place, layer in enumerate(self.cache["hidden"]["layers"])}
             each = [
                 MATCH[entry["loss"]](
-                    projections[f"layer_{own}"](states[-1 if own == LAST else int(own)][mask]),
-                    batch["layers"][:, places[int(theirs)]],
+                    projections[f"layer_{student}"](
+                        states[-1 if student == LAST else int(student)][mask]
+                    ),
+                    batch["layers"][:, places[int(teacher)]],
                 )
-                for own, theirs in entry["layers"].items()
+                for student, teacher in entry["layers"].items()
             ]
             yield "hidden", torch.stack(each).mean(0)
         if entry := self.method["embedding"]:
-            own = projections["embedding"](states[-1][mask])
-            yield "embedding", MATCH[entry["loss"]](own, batch["states"])
+            projected = projections["embedding"](states[-1][mask])
+            yield "embedding", MATCH[entry["loss"]](projected, batch["states"])

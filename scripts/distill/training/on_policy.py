@@ -77,9 +77,9 @@ class LiveTeacher:
         self.longest = longest_live(items, self.settings, spec["train"]["max_length"])
         self.model = load_teacher(folder, spec["teacher"], sequence=self.longest)
         objective.head = head_of(self.model)
-        # Cross-entropy would only teach the student what it says already.
-        own = Objective({**spec["method"], "ce": 0.0}, objective.cache, objective.head)
-        self.objectives = {False: objective, True: own}
+        # Cross-entropy on the student's own samples teaches nothing.
+        without_ce = Objective({**spec["method"], "ce": 0.0}, objective.cache, objective.head)
+        self.objectives = {False: objective, True: without_ce}
         self.flops, self.passes = FlopModel.from_model(self.model), training_passes(spec["train"])
 
     def update(
@@ -99,20 +99,20 @@ class LiveTeacher:
             number: Of the update, from 0.
             precision: Context in which the student runs.
         """
-        own = own_answers(number, self.settings["share"], self.seed)
-        if own:
+        sampled = own_answers(number, self.settings["share"], self.seed)
+        if sampled:
             with precision:
                 batches = self.written(model, batches, number)
-        made = [self.collate(items) for items in batches]
-        return made, self.objectives[own], self.work(flops, batches, own)
+        micro_batches = [self.collate(items) for items in batches]
+        return micro_batches, self.objectives[sampled], self.work(flops, batches, sampled)
 
     def written(
         self, model: Any, batches: Sequence[Sequence[Item]], number: int
     ) -> list[list[Item]]:
-        """The items with answers that the student writes now.
+        """The items with answers that the student generates now.
 
-        All rows of an update are decoded at once, each from noise of its own: how they are split
-        into micro-batches changes nothing, nor does where a training was killed.
+        All rows of an update are decoded at once, each from its own noise: the split
+        into micro-batches and a killed job change nothing.
         """
         items, steps = [item for batch in batches for item in batch], self.settings["max_tokens"]
         if not items:  # several processes share an update, and there were too few for this one
@@ -120,10 +120,13 @@ class LiveTeacher:
         noise = [row_uniforms(f"{_name(item)}\0{number}", self.seed, steps) for item in items]
         training = model.training
         answers = sample_batch(
-            model.eval(), [item.example.prompt for item in items], stop_ids=self.stops,
-            max_new_tokens=steps, decoding=Decoding(self.settings["temperature"]),
+            model.eval(),
+            [item.example.prompt for item in items],
+            stop_ids=self.stops,
+            max_new_tokens=steps,
+            decoding=Decoding(self.settings["temperature"]),
             uniforms=np.stack(noise),
-        )  # fmt: skip
+        )
         model.train(training)
         left = iter(answers)
         return [
@@ -153,23 +156,23 @@ class LiveTeacher:
         return scored_positions(row, self.tokens)
 
     def work(
-        self, flops: FlopModel, batches: Sequence[Sequence[Item]], own: bool
+        self, flops: FlopModel, batches: Sequence[Sequence[Item]], sampled: bool
     ) -> dict[str, int]:
         """Tokens and FLOPs of an update: of its answers, those sampled, training and teacher.
 
         Training includes the sampling; the teacher's are a forward pass with its head.
         """
-        made = dict.fromkeys(("answers", "sampled", "train_flops", "target_flops"), 0)
+        counts = dict.fromkeys(("answers", "sampled", "train_flops", "target_flops"), 0)
         for item in (item for batch in batches for item in batch):
             prompt, answer = len(item.example.prompt), len(item.example.answer)
             scored = len(self.positions(item))
-            made["answers"] += answer
-            made["train_flops"] += self.passes * flops.sequence_forward(prompt + answer, scored)
-            made["target_flops"] += self.flops.sequence_forward(prompt + answer, scored)
-            if own:
-                made["sampled"] += answer
-                made["train_flops"] += flops.generation(prompt, answer)
-        return made
+            counts["answers"] += answer
+            counts["train_flops"] += self.passes * flops.sequence_forward(prompt + answer, scored)
+            counts["target_flops"] += self.flops.sequence_forward(prompt + answer, scored)
+            if sampled:
+                counts["sampled"] += answer
+                counts["train_flops"] += flops.generation(prompt, answer)
+        return counts
 
 
 def longest_live(items: Sequence[Item], settings: Mapping[str, Any], limit: int) -> int:
@@ -186,8 +189,8 @@ def longest_live(items: Sequence[Item], settings: Mapping[str, Any], limit: int)
             f"on_policy.max_tokens ({settings['max_tokens']}) exceed train.max_length ({limit}); "
             "raise that or lower on_policy.max_tokens"
         )
-    given = (len(item.example.prompt) + len(item.example.answer) for item in items)
-    return max(written, *given)
+    lengths = (len(item.example.prompt) + len(item.example.answer) for item in items)
+    return max(written, *lengths)
 
 
 def _name(item: Item) -> str:
@@ -197,7 +200,7 @@ def _name(item: Item) -> str:
 
 
 def counted(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Totals of a training with a live teacher, from its log, which checkpoints keep.
+    """Totals of a training run with a live teacher, from its log, which checkpoints keep.
 
     Returns:
         tokens_seen; sampled_tokens and sampled_updates, those of the student's own answers;

@@ -72,15 +72,15 @@ def counted_work(trainer: DistillationTrainer, train: dict[str, Any]) -> dict[st
 
 def _aligned(items: Sequence[Item]) -> dict[str, float]:
     """Shares of the answers' tokens, the student's and the teacher's, that lie in common spans, and
-    of the spans that are one word of both vocabularies."""
+    of the spans that are one token of both vocabularies."""
     pairs = [(item.spans, item.row or {}, item.example) for item in items if item.spans is not None]
-    words = [word for spans, _, _ in pairs for word in spans.word]
+    single = [one for spans, _, _ in pairs for one in spans.single]
     return {
-        "student_tokens": sum(len(spans.own) for spans, _, _ in pairs)
+        "student_tokens": sum(len(spans.student) for spans, _, _ in pairs)
         / sum(len(example.answer) for _, _, example in pairs),
-        "teacher_tokens": sum(len(spans.theirs) for spans, _, _ in pairs)
+        "teacher_tokens": sum(len(spans.teacher) for spans, _, _ in pairs)
         / sum(len(row["response_ids"]) for _, row, _ in pairs),
-        "words": sum(words) / len(words),
+        "words": sum(single) / len(single),
     }
 
 
@@ -96,9 +96,10 @@ def _own_head(model: Any, projection: torch.nn.Linear, head: OutputHead) -> None
         torch.nn.init.zeros_(output.bias)
     model.set_output_embeddings(output.to(model.device))
     config.tie_word_embeddings = False
-    for name, none in (("final_logit_softcapping", None), ("logit_scale", 1), ("logits_scaling", 1)):  # fmt: skip  # noqa: E501
+    neutral = {"final_logit_softcapping": None, "logit_scale": 1, "logits_scaling": 1}
+    for name, value in neutral.items():
         if getattr(config, name, None) is not None:
-            setattr(config, name, none)
+            setattr(config, name, value)
 
 
 def check_inputs(initial: str | Path, shard: str | Path | None) -> None:
@@ -152,7 +153,7 @@ def _run_updates(trainer: DistillationTrainer, resume: Path, run: dict[str, Any]
         trainer.train(resume_from_checkpoint=last)
     except pickle.UnpicklingError:
         raise UserError(
-            f"{last} holds more than numbers, which is not loaded, as it could "
+            f"{last} holds objects other than numbers, which are not loaded because they could "
             f"run code; delete {resume} to train from the start"
         ) from None
     took = {"train_seconds": time.perf_counter() - trainer.began}
@@ -162,8 +163,8 @@ def _run_updates(trainer: DistillationTrainer, resume: Path, run: dict[str, Any]
         raise UserError(_not_a_number("the training loss", run))
     if interruption.asked and state.global_step < state.max_steps:
         raise UserError(
-            f"training was told to stop ({interruption.asked.name}) after {state.global_step} "
-            f"of {state.max_steps} updates; the next run goes on from its checkpoint"
+            f"training was stopped ({interruption.asked.name}) after {state.global_step} "
+            f"of {state.max_steps} updates; the next run resumes from its checkpoint"
         )
     return took | {"resumed_from": Path(last).name if last else None}
 
@@ -171,7 +172,7 @@ def _run_updates(trainer: DistillationTrainer, resume: Path, run: dict[str, Any]
 def _record_of(
     trainer: DistillationTrainer, train: dict[str, Any], took: dict[str, Any]
 ) -> dict[str, Any]:
-    """What the training record says of a training that has ended.
+    """The training record of a finished training run.
 
     Args:
         trainer: That trained.
@@ -212,12 +213,12 @@ def _save_student(
     model.save_pretrained(finished, max_shard_size="1000GB")
     tokenizer.save_pretrained(finished)
     corpus, masked = run.get("corpus"), is_masked(model.config)
-    words = {
+    card = {
         "learned": f"chunks of {corpus}" if corpus else f"responses of {run['teacher']}",
         "pipeline": "fill-mask" if masked else "text-generation",
         "auto_class": "AutoModelForMaskedLM" if masked else "AutoModelForCausalLM",
     }
-    render_card("student", finished / "README.md", **run, **words)
+    render_card("student", finished / "README.md", **run, **card)
 
 
 def train_student(
@@ -246,7 +247,7 @@ def train_student(
         heads: The teacher's output head, for a final_hidden cache.
         validation: Held-out text for early stopping.
         best: best.json of the search that the method names.
-        teacher: Directory of the teacher's model, for spans or to be asked live.
+        teacher: Directory of the teacher's model, for spans or for live targets.
         micro: Rows per forward pass, if other than the config's.
 
     Raises:
@@ -306,9 +307,9 @@ def _not_a_number(what: str, run: dict[str, Any]) -> str:
 
 
 def diverged(state: Any) -> bool:
-    """Whether a loss of a training was not a number."""
-    found = [entry.get("loss", entry.get("eval_loss", 0.0)) for entry in state.log_history]
-    return not all(math.isfinite(loss) for loss in found)
+    """Whether a loss of a training run was not a number."""
+    losses = [entry.get("loss", entry.get("eval_loss", 0.0)) for entry in state.log_history]
+    return not all(math.isfinite(loss) for loss in losses)
 
 
 def _curves(history: Sequence[dict[str, Any]]) -> dict[str, list[float]]:

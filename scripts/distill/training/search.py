@@ -2,7 +2,7 @@
 
 The objective is that of early stopping: unweighted cross-entropy at temperature 1 on validation
 answers, never the weighted training loss, which a search over weights would only shrink. A killed
-search goes on from its journal; its trials are the same as if it had not been killed.
+search resumes from its journal; its trials are the same as if it had not been killed.
 """
 
 import hashlib
@@ -88,14 +88,16 @@ def _open_study(journal: Path, startup_trials: int) -> optuna.Study:
     _mend_journal(journal)
     try:
         study = optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(str(journal))), study_name="search",
-            direction="minimize", load_if_exists=True,
+            storage=JournalStorage(JournalFileBackend(str(journal))),
+            study_name="search",
+            direction="minimize",
+            load_if_exists=True,
             pruner=optuna.pruners.MedianPruner(n_startup_trials=startup_trials),
-        )  # fmt: skip
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{journal} is damaged ({type(error).__name__}: {error}); delete {journal.parent} and "
-            "run the workflow again, which begins that search anew"
+            "run the workflow again, which restarts that search"
         ) from None
     for orphan in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
         study.tell(orphan.number, state=TrialState.FAIL)  # left by a killed job
@@ -185,8 +187,8 @@ def search_settings(
         student: The student's name, for errors.
         tag: Names spec, data and code; a journal with another tag is cleared.
         heads: The teacher's output head, for a final_hidden cache.
-        validation: Held-out text that trials are judged on.
-        teacher: Directory of the teacher's model, for spans or to be asked live.
+        validation: Held-out text that trials are evaluated on.
+        teacher: Directory of the teacher's model, for spans or for live targets.
         attempt: Which of the workflow's tries this is; see `distill.training.micro_batch`.
 
     Raises:
@@ -203,9 +205,17 @@ def search_settings(
         with fitting_micro_batch(resume, tag, spec["train"], student, attempt=attempt) as rows:
             fewer = {"train.micro_batch_size": rows} if rows < micro_batch(spec["train"]) else {}
             trainer = build_trainer(
-                initial, shard, with_settings(spec, fewer | settings), student, resume / "trial",
-                heads, validation, callbacks=[report], keep=False, teacher=teacher,
-            )  # fmt: skip
+                initial,
+                shard,
+                with_settings(spec, fewer | settings),
+                student,
+                resume / "trial",
+                heads,
+                validation,
+                callbacks=[report],
+                keep=False,
+                teacher=teacher,
+            )
             mark_running(resume)
             trainer.train()
         attempt = 1  # a mark left by the last try has been heeded
@@ -232,7 +242,7 @@ def search_from_files(
     Args:
         initial: A file in the directory of the student before training.
         code: Digest of the code: a journal of other code, spec or data is cleared.
-        teacher: A file in the directory of the teacher's model, for spans or to be asked live.
+        teacher: A file in the directory of the teacher's model, for spans or for live targets.
         shard, out, spec, student, heads, validation, attempt: As of `search_settings`.
     """
     read = [path for path in (shard, *validation, teacher) if path is not None]

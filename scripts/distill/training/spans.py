@@ -27,12 +27,12 @@ _BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
 class Spans:
     """The spans of one answer, numbered in order; they cover the first tokens on both sides."""
 
-    own: list[int]
+    student: list[int]
     """The span of each of the student's first tokens."""
-    theirs: list[int]
+    teacher: list[int]
     """The span of each of the teacher's first tokens."""
-    word: list[bool]
-    """Per span: whether it is one token on both sides, a word that both vocabularies hold."""
+    single: list[bool]
+    """Per span: whether it is one token on both sides, in both vocabularies."""
 
 
 def _decoders(state: Mapping[str, Any] | None) -> set[str]:
@@ -60,7 +60,7 @@ def token_bytes(tokenizer: Any) -> dict[int, bytes]:
             "ce on the text alone"
         )
     added = {entry["id"]: entry for entry in state["added_tokens"]}
-    found = {}
+    bytes_of = {}
     for text, number in tokenizer.get_vocab().items():
         if number in added:
             piece = b"" if added[number]["special"] else added[number]["content"].encode()
@@ -71,12 +71,12 @@ def token_bytes(tokenizer: Any) -> dict[int, bytes]:
         else:
             piece = text.replace("▁", " ").encode()
         if piece:
-            found[number] = piece
-    return found
+            bytes_of[number] = piece
+    return bytes_of
 
 
 def _ends(pieces: Sequence[bytes | None], text: bytes) -> list[int]:
-    """Where each token ends in the text, up to the first that is not what stands there."""
+    """Where each token ends in the text, up to the first that differs from it."""
     ends, place = [], 0
     for piece in pieces:
         if piece is None or not text.startswith(piece, place):
@@ -98,19 +98,21 @@ class Aligner:
     """
 
     def __init__(self, teacher: Any, student: Any) -> None:
-        self._theirs, self._own = token_bytes(teacher), token_bytes(student)
+        self._teacher, self._student = token_bytes(teacher), token_bytes(student)
         self._eos = teacher.eos_token_id, student.eos_token_id
-        # Of several ids with the same bytes the last: SentencePiece lists <0xNN> before its words.
-        theirs, own = (
-            {piece: number for number, piece in sorted(words.items())}
-            for words in (self._theirs, self._own)
+        # Of several ids with the same bytes the last: SentencePiece lists <0xNN> before its pieces.
+        teacher_ids, student_ids = (
+            {piece: number for number, piece in sorted(token_ids.items())}
+            for token_ids in (self._teacher, self._student)
         )
-        self.words = {theirs[piece]: own[piece] for piece in theirs if piece in own}
-        """The words that both vocabularies hold, and the end of an answer: student's id by the
+        self.shared_ids = {
+            teacher_ids[piece]: student_ids[piece] for piece in teacher_ids if piece in student_ids
+        }
+        """The tokens of both vocabularies, and the end of an answer: student's id by the
         teacher's."""
-        self.words[self._eos[0]] = self._eos[1]
+        self.shared_ids[self._eos[0]] = self._eos[1]
 
-    def spans(self, theirs: Sequence[int], own: Sequence[int], text: str) -> Spans:
+    def spans(self, teacher: Sequence[int], student: Sequence[int], text: str) -> Spans:
         """The common spans of an answer, from its beginning as far as all tokens spell the text.
 
         They end before a special token inside the answer (no text has it), before bytes that are
@@ -118,37 +120,41 @@ class Aligner:
         the answer is a span where both answers get there.
 
         Args:
-            theirs: The teacher's tokens of the answer, its end token included.
-            own: The student's, which may be cut short.
+            teacher: The teacher's tokens of the answer, its end token included.
+            student: The student's, which may be cut short.
             text: The answer.
         """
-        whole = text.encode()
+        encoded = text.encode()
         each = [
             # SentencePiece begins a text with a space that is none of it.
-            max(_ends(pieces, whole), _ends(_without_space(pieces), whole), key=len)
+            max(_ends(pieces, encoded), _ends(_without_space(pieces), encoded), key=len)
             for pieces in (
-                [self._theirs.get(token) for token in theirs],
-                [self._own.get(token) for token in own],
+                [self._teacher.get(token) for token in teacher],
+                [self._student.get(token) for token in student],
             )
         ]
         cuts = sorted(set(each[0]) & set(each[1]) - {0})
-        in_theirs, in_own = (
+        in_teacher, in_student = (
             [bisect_left(cuts, end) for end in ends if cuts and end <= cuts[-1]] for ends in each
         )
         if all(
             len(ends) == len(tokens) - 1
             and tokens[-1] == eos
-            and max(ends, default=0) == len(whole)
-            for ends, tokens, eos in zip(each, (theirs, own), self._eos, strict=True)
+            and max(ends, default=0) == len(encoded)
+            for ends, tokens, eos in zip(each, (teacher, student), self._eos, strict=True)
         ):
-            in_theirs, in_own = [*in_theirs, len(cuts)], [*in_own, len(cuts)]
-        many = Counter(in_theirs), Counter(in_own)
-        last = dict(zip(in_theirs, theirs, strict=False)), dict(zip(in_own, own, strict=False))
-        word = [
-            many[0][span] == many[1][span] == 1 and self.words.get(last[0][span]) == last[1][span]
+            in_teacher, in_student = [*in_teacher, len(cuts)], [*in_student, len(cuts)]
+        many = Counter(in_teacher), Counter(in_student)
+        last = (
+            dict(zip(in_teacher, teacher, strict=False)),
+            dict(zip(in_student, student, strict=False)),
+        )
+        single = [
+            many[0][span] == many[1][span] == 1
+            and self.shared_ids.get(last[0][span]) == last[1][span]
             for span in last[0]
         ]
-        return Spans(in_own, in_theirs, word)
+        return Spans(in_student, in_teacher, single)
 
 
 def _without_space(pieces: Sequence[bytes | None]) -> list[bytes | None]:

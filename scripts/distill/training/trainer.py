@@ -68,10 +68,10 @@ class DistillationTrainer(Trainer):
 
     def settings(self) -> str:
         """What was chosen for this machine, for the log."""
-        args, own = self.args, bare(self.accelerator.unwrap_model(self.model))
+        args, model = self.args, bare(self.accelerator.unwrap_model(self.model))
         return (
             f"device {args.device}, precision {self.precision}, attention "
-            f"{own.config._attn_implementation}, optimizer {args.optim.value}, "
+            f"{model.config._attn_implementation}, optimizer {args.optim.value}, "
             f"{args.per_device_train_batch_size} rows x {args.gradient_accumulation_steps} "
             f"an update, {torch.get_num_threads()} threads"
         )
@@ -92,8 +92,8 @@ class DistillationTrainer(Trainer):
 
     def energy(self) -> Energy:
         """Energy of training so far, all processes and earlier tries together."""
-        own = self.meter.total().energy
-        parts = [math.nan if part is None else part for part in (own.kwh, own.estimated)]
+        energy = self.meter.total().energy
+        parts = [math.nan if part is None else part for part in (energy.kwh, energy.estimated)]
         kwh, estimated = self.over_processes(parts)
         return self.earlier + (UNKNOWN if math.isnan(kwh) else Energy(kwh, estimated))
 
@@ -144,7 +144,7 @@ class DistillationTrainer(Trainer):
         needs_states = self.objective.needs_states
         output = run_model(
             model,
-            self.objective.kept(inputs),
+            self.objective.logit_positions(inputs),
             input_ids=inputs["input_ids"],
             attention_mask=inputs["attention_mask"],
             output_hidden_states=needs_states,
@@ -179,9 +179,9 @@ class DistillationTrainer(Trainer):
         super().log(logs, start_time)
 
     def train(self, resume_from_checkpoint: Any = None, **settings: Any) -> Any:
-        """Train, or take over a checkpoint of a training that had ended.
+        """Train, or load the checkpoint of a training run that had ended.
 
-        The library would go on where a training had stopped early.
+        The library would resume a training run that had stopped early.
         """
         self.began, self.meter, self.earlier = time.perf_counter(), Meter(), Energy()
         if resume_from_checkpoint:
@@ -212,9 +212,12 @@ class DistillationTrainer(Trainer):
             keep = inputs["shift_labels"] != -100
             with self.compute_loss_context_manager():
                 output = run_model(
-                    self.model, keep, input_ids=inputs["input_ids"],
-                    attention_mask=inputs["attention_mask"], output_hidden_states=borrowed,
-                )  # fmt: skip
+                    self.model,
+                    keep,
+                    input_ids=inputs["input_ids"],
+                    attention_mask=inputs["attention_mask"],
+                    output_hidden_states=borrowed,
+                )
                 logits = output.logits
                 if borrowed:  # the head that the student is saved with
                     projections = getattr(self.model, PROJECTIONS)
@@ -234,7 +237,7 @@ class DistillationTrainer(Trainer):
         return metrics
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        """Projections get a file of their own: an adapter's checkpoint would leave them out."""
+        """Projections get a separate file: an adapter's checkpoint would leave them out."""
         super()._save(output_dir, state_dict)
         projections = getattr(self.model, PROJECTIONS, None)
         if projections is not None and self.args.should_save:
@@ -245,7 +248,7 @@ class DistillationTrainer(Trainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """The list of checksums comes last: what a kill leaves has none."""
         super()._save_checkpoint(model, trial)
-        self.accelerator.wait_for_everyone()  # each process writes a file of its own
+        self.accelerator.wait_for_everyone()  # each process writes its own file
         if self.args.should_save:
             last = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
             write_json(last / CHECKSUMS, checksums_of(last))

@@ -1,4 +1,4 @@
-"""A digest of the code that a script depends on, so that an edit reruns what it may change.
+"""A digest of the code that a script depends on, so that an edit reruns the affected jobs.
 
 Snakemake sees a changed script but not the modules that it imports. The digest covers the script
 and every `distill` module that it imports, directly or not, without comments and docstrings.
@@ -17,14 +17,16 @@ from distill.core.files import write_text
 
 
 def content_mark(path: str | Path) -> str:
-    """What changes when a file of the user does, also where another with an older time replaces it.
+    """A mark that changes with a file's content, even if its modification time becomes older.
 
-    Hexadecimal digits of its content; of a file beyond 64 MB, such as weights, its size and time.
+    Returns:
+        16 hexadecimal digits of the content's SHA-256; for a file above 64 MB, such as weights, its
+        size in bytes and modification time.
     """
     file = Path(path)
-    about = file.stat()
-    if about.st_size > 1 << 26:
-        return f"{about.st_size} bytes of {about.st_mtime_ns}"
+    status = file.stat()
+    if status.st_size > 1 << 26:
+        return f"{status.st_size} bytes of {status.st_mtime_ns}"
     return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
 
 
@@ -37,7 +39,7 @@ def _is_docstring(node: ast.AST) -> bool:
 
 
 def _describe(node: object) -> Iterator[str]:
-    """The tree in words, without positions and empty fields (which differ between Pythons)."""
+    """The tree as text, without positions and empty fields (which differ between Pythons)."""
     if isinstance(node, ast.AST):
         yield type(node).__name__
         for name, value in ast.iter_fields(node):
@@ -56,14 +58,14 @@ def _describe(node: object) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class _Module:
-    """What a file's digest and import closure are made of."""
+    """The digest of a file's code, and the dotted names that it may import."""
 
     digest: str
     imports: tuple[str, ...]
 
 
 def _read(text: str) -> _Module:
-    """Describe a file: the digest of its code, and the dotted names that it may import."""
+    """Parse a file's text."""
     tree = ast.parse(text)
     names = set()
     for node in ast.walk(tree):
@@ -76,15 +78,15 @@ def _read(text: str) -> _Module:
 
 
 class CodeDigests:
-    """Digests of scripts, with a memory of the files described before.
+    """Digests of scripts, with a cache of parsed files.
 
-    Snakemake reads the rules anew at every start, on a cluster in every job; describing some
-    hundred modules takes seconds, reading them does not.
+    Snakemake evaluates the rules at every start, on a cluster in every job; parsing hundreds of
+    modules takes seconds.
 
     Args:
-        root: The folder of scripts, where imports begin.
-        memory: A JSON file, made and renewed as needed; its entries are keyed by the content of
-            the module and of this one. None keeps nothing.
+        root: The folder of scripts, where imports are resolved.
+        memory: A JSON file with the cache, keyed by the contents of the module and of this one.
+            None disables the cache.
     """
 
     def __init__(self, root: Path, memory: Path | None = None) -> None:
@@ -93,7 +95,7 @@ class CodeDigests:
         self._seen: dict[Path, _Module] = {}
         self._kept: dict[str, list[Any]] = {}
         if memory is not None:
-            with suppress(OSError, ValueError):  # a lost or broken memory costs time alone
+            with suppress(OSError, ValueError):  # without the cache it only takes longer
                 self._kept = json.loads(memory.read_text(encoding="utf-8"))
         self._known = set(self._kept)
 
@@ -104,29 +106,29 @@ class CodeDigests:
             key.update(content)
             name = key.hexdigest()
             if name not in self._kept:
-                found = _read(content.decode("utf-8"))
-                self._kept[name] = [found.digest, list(found.imports)]
+                module = _read(content.decode("utf-8"))
+                self._kept[name] = [module.digest, list(module.imports)]
             digest, imports = self._kept[name]
             self._seen[path] = _Module(digest, tuple(imports))
         return self._seen[path]
 
     def closure(self, script: Path) -> list[Path]:
         """A script and every file of `root` that it imports, directly or not, sorted."""
-        todo, found = [script], set[Path]()
+        todo, closure = [script], set[Path]()
         while todo:
             path = todo.pop()
-            if path in found:
+            if path in closure:
                 continue
-            found.add(path)
+            closure.add(path)
             files = (
                 self.root.joinpath(*name.split(".")).with_suffix(".py")
                 for name in self._module(path).imports
             )
             todo.extend(file for file in files if file in self._seen or file.is_file())
-        return sorted(found)
+        return sorted(closure)
 
     def of(self, script: Path, *data: Path) -> str:
-        """Sixteen hexadecimal digits for a script, its import closure and data that it reads.
+        """Digest of a script, its import closure and data files, as 16 hexadecimal digits.
 
         Args:
             script: A file in `root`.
@@ -135,13 +137,13 @@ class CodeDigests:
         closure = self.closure(script)
         parts = [f"{path.relative_to(self.root)} {self._module(path).digest}" for path in closure]
         parts += [hashlib.sha256(path.read_bytes()).hexdigest() for path in data]
-        self._keep()
+        self._save()
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
-    def _keep(self) -> None:
-        """Write the memory where something was added to it."""
+    def _save(self) -> None:
+        """Write the cache if it has new entries."""
         if self.memory is None or self._known == set(self._kept):
             return
         self._known = set(self._kept)
-        with suppress(OSError):  # a folder that cannot be written costs time alone
+        with suppress(OSError):  # without the cache it only takes longer
             write_text(self.memory, json.dumps(self._kept))

@@ -1,8 +1,7 @@
-"""Where a study's results come from, and whether they are still what was written.
+"""The provenance record of a study's results, and the comparison of results with it.
 
-One record names the study's settings, the code's revision, packages, hardware, seeds and SHA-256
-of what went in and what came out. Paths of outputs are relative to the record, so that results
-copied elsewhere can be checked there.
+The record holds settings, revision of the code, packages, hardware, seeds and the SHA-256 of inputs
+and outputs. Paths of outputs are relative to it, so copied results can be verified too.
 """
 
 import os
@@ -20,27 +19,27 @@ from distill.runtime.environment import git_revision, versions
 FILE = "provenance.json"
 
 
-def _different(found: Iterable[Any]) -> list[Any]:
-    """Each value once, in the order of their appearance."""
-    kept: list[Any] = []
-    for item in found:
-        if item not in kept:
-            kept.append(item)
-    return kept
+def _different(values: Iterable[Any]) -> list[Any]:
+    """Each value once, in order of appearance; values need not be hashable."""
+    unique: list[Any] = []
+    for value in values:
+        if value not in unique:
+            unique.append(value)
+    return unique
 
 
 def _of_student(record: Path) -> dict[str, str]:
-    """A record of a student's evaluation, what lies beside it, and the weights that it measured."""
-    made = read_json(record)["model"]["sha256"]
-    found = {str(record.parent / name): str(digest) for name, digest in made.items()}
+    """SHA-256 of a student's files by path; its weights have the digests of the evaluation."""
+    weights = read_json(record)["model"]["sha256"]
+    digests = {str(record.parent / name): str(digest) for name, digest in weights.items()}
     beside = (path for path in record.parent.glob("[!.]*") if path.is_file())
-    return {str(path): sha256_of(path) for path in beside if str(path) not in found} | found
+    return {str(path): sha256_of(path) for path in beside if str(path) not in digests} | digests
 
 
 def _packages() -> dict[str, str]:
-    """Every package of this environment, with its version."""
-    found = metadata.distributions()
-    return dict(sorted((str(package.name).lower(), package.version) for package in found))
+    """The version of every package of this environment."""
+    packages = metadata.distributions()
+    return dict(sorted((str(package.name).lower(), package.version) for package in packages))
 
 
 def describe(
@@ -51,31 +50,31 @@ def describe(
     manifests: Sequence[Path],
     data: Sequence[Path],
 ) -> dict[str, Any]:
-    """The record of a study's origin.
+    """Build the provenance record of a study.
 
     Args:
         folder: The study's results.
-        spec: config (as it was checked, defaults filled in) and runs (names, numbers and seeds).
-        outputs: Files below `folder` that the study promises.
-        records: metrics.json of each student, below `folder`, the model beside it.
-        manifests: manifest.json of each model that the study began from.
-        data: Each data set, as it was read.
+        spec: config (validated, with defaults) and runs (names, numbers and seeds).
+        outputs: Final files of the study, below `folder`.
+        records: metrics.json of each student, below `folder`, beside its model.
+        manifests: manifest.json of each fetched model.
+        data: The data sets.
 
     Returns:
-        schema, config, runs, git (of the code that finished the study), versions, packages and
-        machine (all where it was finished), made_with (git, versions and hardware of the
-        evaluations, each different one once), inputs and outputs: SHA-256 by path, that of outputs
-        relative to `folder`. Weights are named as they were evaluated.
+        schema, config, runs; git, versions, packages and machine of this process; made_with: the
+        different values of git, versions and hardware in the evaluations; inputs and outputs:
+        SHA-256 by path, with outputs relative to `folder`. Digests of weights are those that the
+        evaluation recorded.
     """
     read = [read_json(record) for record in records]
     inputs: dict[str, str] = {str(path): sha256_of(path) for path in data}
     for manifest in manifests:
         for file in read_json(manifest)["files"]:
             inputs[str(manifest.parent / file["name"])] = file["sha256"]
-    made: dict[str, str] = {}
+    digests: dict[str, str] = {}
     for record in records:
-        made |= _of_student(record)
-    made |= {str(path): sha256_of(path) for path in outputs if str(path) not in made}
+        digests |= _of_student(record)
+    digests |= {str(path): sha256_of(path) for path in outputs if str(path) not in digests}
     return {
         "schema": 1,
         **spec,
@@ -88,20 +87,20 @@ def describe(
             for key in ("git", "versions", "hardware")
         },
         "inputs": dict(sorted(inputs.items())),
-        "outputs": {str(Path(path).relative_to(folder)): made[path] for path in sorted(made)},
+        "outputs": {str(Path(path).relative_to(folder)): digests[path] for path in sorted(digests)},
     }
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of comparing a folder of results with its record.
+    """The comparison of a folder of results with its record.
 
     Attributes:
-        outputs: Number of files that the record names.
-        inputs: Number of models' and data files that it names, and that are at hand here.
-        wrong: A sentence for each that is not as written.
-        further: Files in the folder that the record does not name, apart from what only a job
-            reads again (resume) and logs of training.
+        outputs: Number of output files in the record.
+        inputs: Number of model and data files in the record that exist here.
+        wrong: A sentence for each file that differs.
+        further: Files in the folder that the record does not list, without checkpoints and training
+            logs.
     """
 
     outputs: int
@@ -111,29 +110,29 @@ class Verdict:
 
 
 def verify(folder: Path) -> Verdict:
-    """Compare a folder of results with its record; models and data too, where they are at hand.
+    """Compare a folder of results with its record, and models and data if they exist here.
 
     Args:
-        folder: Holds provenance.json; wherever it was copied to. Models and data are looked for
-            from where `results` lies, as in the project.
+        folder: Contains provenance.json; it may be a copy. Paths of models and data are relative to
+            the folder that contains `results`.
 
     Raises:
-        UserError: There is no record, or it is damaged.
+        UserError: The record is missing or damaged.
     """
     if not (folder / FILE).is_file():
-        raise UserError(f"{folder} holds no {FILE}; name the folder of a finished study's results")
+        raise UserError(f"{folder} has no {FILE}; name the results folder of a finished study")
     record = read_json(folder / FILE)
     outputs, inputs = (
         record.get(key) if isinstance(record, dict) else None for key in ("outputs", "inputs")
     )
     if not isinstance(outputs, dict) or not outputs or not isinstance(inputs, dict):
-        raise UserError(f"{folder / FILE} names no outputs; run the study again to renew it")
+        raise UserError(f"{folder / FILE} lists no outputs; delete it and run the study again")
     project = folder.absolute().parent.parent
     near = {name: digest for name, digest in inputs.items() if (project / name).is_file()}
     wrong = [
         sentence
-        for place, named, verb in ((folder, outputs, "wrote"), (project, near, "read"))
-        for name, digest in named.items()
+        for place, digests, verb in ((folder, outputs, "wrote"), (project, near, "read"))
+        for name, digest in digests.items()
         if (sentence := _difference(place, name, digest, verb))
     ]
     there = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
@@ -143,13 +142,13 @@ def verify(folder: Path) -> Verdict:
 
 
 def _difference(folder: Path, name: str, digest: str, verb: str) -> str | None:
-    """What is wrong with a file that a record names; None if it is as it was."""
+    """How a file differs from its record; None if it does not."""
     path = folder / name
     if ".." in Path(name).parts or (Path(name).is_absolute() and verb == "wrote"):
-        return f"{name}: lies outside the folder of results"
+        return f"{name}: is outside the folder of results"
     if not path.is_file():
         return f"{name}: is missing"
-    return None if sha256_of(path) == digest else f"{name}: is not what the study {verb}"
+    return None if sha256_of(path) == digest else f"{name}: differs from what the study {verb}"
 
 
 def write_provenance(
@@ -160,11 +159,10 @@ def write_provenance(
     manifests: Iterable[str | Path],
     data: Iterable[str | Path],
 ) -> None:
-    """Write where the study's results come from; see `describe`.
+    """Write the provenance record of a study; for the other arguments see `describe`.
 
     Args:
         out: provenance.json, in the study's results.
-        spec, outputs, records, manifests, data: As of `describe`.
     """
     files = [[Path(file) for file in group] for group in (outputs, records, manifests, data)]
     write_json(out, describe(Path(out).parent, spec, *files))

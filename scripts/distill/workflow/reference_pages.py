@@ -1,4 +1,4 @@
-"""The reference pages that are written from the code: config keys, runs table, sound pairs."""
+"""Reference pages generated from the code: config keys, runs table, sound pairs."""
 
 import json
 from pathlib import Path
@@ -91,7 +91,7 @@ def _flow(value: Any) -> str:
 
 
 def read_examples() -> dict[str, dict[str, Any]]:
-    """One value of each key of a config, by section; divergences have theirs in their rows."""
+    """An example value of each config key, by section; those of divergences are in their rows."""
     examples: dict[str, dict[str, Any]] = yaml.safe_load(EXAMPLES.read_text(encoding="utf-8"))
     rows: dict[str, Any] = {}
     for row in DIVERGENCES.values():
@@ -108,13 +108,13 @@ def page_text() -> str:
     lines = [
         "# Every key of a config",
         "",
-        "One config file is one study. Unknown keys, names that lead nowhere and impossible",
-        "combinations are refused before the first job. For completion in an editor, put",
+        "One config file is one study. Unknown keys, unknown names and impossible combinations are",
+        "errors before any job starts. For completion in an editor, put",
         "`# yaml-language-server: $schema=docs/reference/config.schema.json` on the first line.",
         "",
         "Top level: `study` (a name: letters, digits, `_`, `-`, `.`), `task` (`instruction`: the",
         "models answer `prompts`; `causal-lm`, `masked-lm`: they read a `corpus` instead), and the",
-        "sections below. This page is written by `distill reference`.",
+        "sections below. `distill reference` generates this page.",
     ]
     for section, model in _SECTIONS.items():
         definition = definitions[model]
@@ -140,20 +140,20 @@ def table_text() -> str:
         "`results/<study>/runs.parquet` and `runs.csv`: one row per run, the same columns in every",
         "study. MEASURED columns depend on the clock or the machine: the only ones that may",
         "differ between two runs of the same study. A column is null where it does not apply.",
-        "A study that names benchmarks has two more for each at the end: `benchmark_<task>`, the",
+        "A study with benchmarks has two more columns for each at the end: `benchmark_<task>`, the",
         "score, and `benchmark_<task>_stderr`, its standard error over the task's documents; both",
-        "are null for a run that is not judged on the task.",
+        "are null for a run without that benchmark.",
         "",
-        "Energy is each job's own share: the counters of its GPUs (NVML), and of the processors'",
-        "(RAPL) the job's share of busy processor time. Where those cannot be read, it is an",
-        f"estimate: {WATTS_PER_CPU:g} W per busy processor thread, a GPU's power limit;",
-        "`kwh_estimated` says how much is. It is null where a part is unknown: a server's, a GPU's",
-        "without NVML, or an earlier version's. Cooling, power supplies and what a model learned",
-        "before the study are not in it. `training.json` and `metrics.json` hold `energy_kwh`,",
-        "`energy_kwh_estimated`, `energy_from` (measured, or estimated if any part is) and",
-        "`energy_watts_per_cpu`, the watts that the estimate assumed.",
+        "Energy is measured per job: the counters of its GPUs (NVML), and the processors' counters",
+        "(RAPL) times the job's share of busy processor time. Without readable counters it is",
+        f"estimated: {WATTS_PER_CPU:g} W per busy processor thread, and a GPU's power limit.",
+        "`kwh_estimated` is the estimated part. Energy is null if a part is unknown: that of a",
+        "server, of a GPU without NVML, or of a job of an earlier version. It excludes cooling,",
+        "power supplies and the pretraining of models. `training.json` and `metrics.json` hold",
+        "`energy_kwh`, `energy_kwh_estimated`, `energy_from` (measured, or estimated if any part",
+        "is) and `energy_watts_per_cpu`, the watts that the estimate assumed.",
         "",
-        "This page is written by `distill reference`.",
+        "`distill reference` generates this page.",
         "",
         "| column | meaning | unit | |",
         "|---|---|---|---|",
@@ -166,18 +166,19 @@ def table_text() -> str:
 
 
 def sound_pairs_text() -> str:
-    """The page that says which loss may read which soft targets."""
+    """The page that lists which loss may read which soft targets."""
     lines = [
         "# Which losses may read which soft targets",
         "",
-        "Pairs that are not in the table are refused before the first job, with the remedy. Losses",
-        "are keys of a method, schemes those of a cache; temperatures are relative to q, the",
-        "teacher's sampling distribution. This page comes from `distill reference`.",
+        "Pairs that are not in the table are errors before any job starts. Losses are keys of a",
+        "method, schemes are those of a cache; temperatures are relative to q, the teacher's",
+        "sampling distribution. `distill reference` generates this page.",
         "",
         table(),
         "## Divergences",
         "",
-        "Of the student's distribution s from the teacher's p, both at the method's temperature.",
+        "Divergences compare the student's distribution s with the teacher's p, both at the",
+        "method's temperature.",
         "",
         "| key | divergence | definition | unit | source |",
         "|---|---|---|---|---|",

@@ -1,4 +1,4 @@
-"""A run that may follow a killed one: its lock, what that left behind, and a clock that was set."""
+"""Start after a killed run: writer lock, unfinished files, and a clock that was set back."""
 
 import fcntl
 import os
@@ -17,11 +17,11 @@ from distill.plan.study import Plan
 from distill.workflow.snakemake_state import is_incomplete
 
 BUSY = (
-    "another run of this workflow is writing in this directory; wait for it to end or use another "
+    "another run of this workflow writes to this directory; wait until it ends or use another "
     "directory (snakemake -d)"
 )
 _LEFT_BEHIND = re.compile(r"\..+\.\d+\.tmp")
-"""Names of files that `files.replacing` had not finished."""
+"""Names of temporary files of `files.replacing`."""
 _held: list[TextIO] = []
 
 
@@ -32,32 +32,30 @@ def is_locked(path: str) -> bool:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
-        except OSError:  # told by take_lock
+        except OSError:  # take_lock reports it
             return False
     return False
 
 
 def take_lock(path: str, was_locked: bool) -> str:
-    """Hold the directory's writer lock until this process ends, however it ends.
+    """Hold the directory's writer lock until this process ends.
 
     Args:
-        path: The lock's file.
-        was_locked: Whether it was held when this workflow was read. The one that held it may have
-            ended since, but what is to be done was decided from files as they were before.
+        path: The lock file.
+        was_locked: Whether another process held the lock when Snakemake read this workflow. Even
+            if that process has ended, the jobs were chosen from files of before.
 
     Returns:
-        A sentence for the user if there are no locks here, else nothing.
+        A warning for the user if the file system has no locks, else "".
 
     Raises:
-        SystemExit: Another workflow runs here, or did a moment ago.
+        SystemExit: Another workflow writes to the directory, or did when this one was read.
     """
     file = Path(path)
     file.parent.mkdir(parents=True, exist_ok=True)
     stream = file.open("w")
     _held.append(stream)
-    for _ in range(
-        5
-    ):  # a workflow that is being read holds it for an instant, to see whether it can
+    for _ in range(5):  # `is_locked` in another process holds the lock for an instant
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -65,8 +63,8 @@ def take_lock(path: str, was_locked: bool) -> str:
             continue
         except OSError as error:
             return (
-                f"{path} cannot be locked on this file system ({error.strerror}), so take care "
-                "that no other run of this workflow writes in this directory."
+                f"This file system cannot lock {path} ({error.strerror}); make sure that no other "
+                "run of this workflow writes to this directory."
             )
         if was_locked:
             break
@@ -75,16 +73,16 @@ def take_lock(path: str, was_locked: bool) -> str:
 
 
 def mend_files(folders: Iterable[str]) -> str:
-    """Remove what killed jobs had begun to write, and date files of the future to the present.
+    """Remove unfinished files of killed jobs, and correct modification times in the future.
 
-    Where a clock was set back, whatever is made from a file of before seems older than that, and
-    would be made again and again. Files of the future keep their order.
+    If the clock was set back, new results seem older than their inputs, and Snakemake would rerun
+    their jobs every time. The corrected files keep their order.
 
     Args:
-        folders: Of results. No other process may write there.
+        folders: Folders of results. No other process may write there.
 
     Returns:
-        A sentence for the user if the clock was set back, else nothing.
+        A sentence for the user if the clock was set back, else "".
     """
     now, future = time.time_ns(), list[tuple[int, Path]]()
     for folder in folders:
@@ -95,7 +93,7 @@ def mend_files(folders: Iterable[str]) -> str:
                 path.unlink()
             elif (changed := path.stat().st_mtime_ns) > now:
                 future.append((changed, path))
-    # Snakemake compares times as floats, which tell microseconds apart.
+    # Snakemake compares times as floats, whose resolution is about a microsecond.
     times = sorted({changed for changed, _ in future})
     present = {changed: now - 1000 * age for age, changed in enumerate(reversed(times))}
     for changed, path in future:
@@ -103,13 +101,13 @@ def mend_files(folders: Iterable[str]) -> str:
     if not future:
         return ""
     return (
-        f"The clock was set back: {len(future)} files of earlier runs, up to "
-        f"{(times[-1] - now) / 1e9:.0f} s in the future, are dated to the present, in their order."
+        f"The clock was set back: {len(future)} files of earlier runs were dated up to "
+        f"{(times[-1] - now) / 1e9:.0f} s in the future; they are now dated to the present."
     )
 
 
 def source_files(plan: Plan) -> dict[str, list[str]]:
-    """The user's files that a study reads, by the config's key that names them."""
+    """The user's files that a study reads, by the config key that names them."""
     names = {*plan.sources.models.values(), *plan.sources.data.values()}
     return {f"sources.{name}.path": plan.sources.local_files(name) for name in sorted(names)}
 
@@ -118,23 +116,23 @@ def check_file_times(files: Mapping[str, Sequence[str]]) -> None:
     """Check that no file of the user is dated in the future.
 
     Args:
-        files: By the config's key that names them.
+        files: Paths by the config key that names them.
 
     Raises:
-        UserError: One is, so that whatever is made from it would seem older than it.
+        UserError: A file is; its results would always seem older than it.
     """
     now = time.time()
     for key, paths in files.items():
         for path in paths:
             if Path(path).stat().st_mtime > now:
                 raise UserError(
-                    f"config: {key}: {path} is dated in the future, so what is made from it would "
-                    f"always seem out of date; set the clock right, or touch {path}"
+                    f"config: {key}: {path} is dated in the future, so its results would always "
+                    f"seem out of date; correct the clock, or run touch {path}"
                 )
 
 
 def clear_resumes(plan: Plan) -> None:
-    """Remove what finished jobs kept in case that the workflow died before it noted their end."""
+    """Remove the checkpoints and partial answers of jobs that Snakemake recorded as finished."""
     for run in needed_runs(plan):
         if _is_noted(plan.training.file(run, "training.json")):
             shutil.rmtree(plan.training.file(run, "resume"), ignore_errors=True)
@@ -144,5 +142,5 @@ def clear_resumes(plan: Plan) -> None:
 
 
 def _is_noted(path: str) -> bool:
-    """Whether Snakemake knows that a file is finished."""
+    """Whether Snakemake recorded a file as finished."""
     return Path(path).is_file() and not is_incomplete(path)

@@ -1,4 +1,4 @@
-"""What Snakemake remembers of files, below `.snakemake`."""
+"""Snakemake's metadata on files, below `.snakemake`, and hints from its log."""
 
 import base64
 import re
@@ -16,36 +16,36 @@ def _is_kept(folder: str, path: str) -> bool:
 
 
 def has_metadata(path: str) -> bool:
-    """Whether Snakemake remembers how a file was made."""
+    """Whether Snakemake has metadata on how a file was made."""
     return _is_kept("metadata", path)
 
 
 def is_incomplete(path: str) -> bool:
-    """Whether a job had begun to make a file, and Snakemake has not noted its end."""
+    """Whether a job began to write a file and Snakemake has not recorded its end."""
     return _is_kept("incomplete", path)
 
 
 def check_times(jobs: Iterable[tuple[Sequence[str], Iterable[str]]]) -> None:
-    """Check that no result would be made again for its file's time alone.
+    """Check that no result would be rerun only because of its modification time.
 
-    Where Snakemake remembers how a file was made it compares contents. Of files that were copied
-    without that memory it knows times alone, which `cp -r` and `git clone` set anew: a whole study
-    would be computed again.
+    Snakemake compares contents if it has metadata on a file. For files copied without
+    `.snakemake/metadata` it compares modification times, which `cp -r` and `git clone` change, so
+    it would rerun the whole study.
 
     Args:
-        jobs: For each job that is to run, its outputs and those of its inputs that are newer.
+        jobs: For each job to run, its outputs and its newer inputs.
 
     Raises:
-        SystemExit: A result is there, and neither it nor what is newer was made here.
+        SystemExit: An output exists, and Snakemake has metadata neither on it nor on its inputs.
     """
     for outputs, newer in jobs:
         old = [path for path in outputs if Path(path).exists() and not has_metadata(path)]
         changed = sorted(newer)
         if old and changed and not any(map(has_metadata, changed)):
             raise SystemExit(
-                f"Error: {old[0]} is older than {changed[0]}, and .snakemake/metadata, which would "
-                "tell whether that has changed, was not copied with it; copy that too, or run once "
-                "with --touch to take all results as they are, or delete it to make it anew"
+                f"Error: {old[0]} is older than {changed[0]}, and Snakemake cannot compare "
+                "contents because .snakemake/metadata was not copied too; copy that folder, or run "
+                "once with --touch to accept all results, or delete the result to rerun its job"
             )
 
 
@@ -64,10 +64,10 @@ _SETTING = {
 
 
 def killed_hints(log: str) -> list[str]:
-    """A sentence for each rule of which a job was killed, with the setting to lower.
+    """A sentence for each rule whose job was killed, with the setting to lower.
 
     Args:
-        log: Snakemake's own, as text.
+        log: The text of Snakemake's log.
     """
     rules = dict.fromkeys(_LOCAL.findall(log) + _CLUSTER.findall(log))
     return [_hint(rule) for rule in rules]
@@ -75,6 +75,4 @@ def killed_hints(log: str) -> list[str]:
 
 def _hint(rule: str) -> str:
     lower = f"lower {_SETTING[rule]}, " if rule in _SETTING else ""
-    return (
-        f"a job of {rule} was killed, as the system does when memory runs out: {lower}{FEWER_JOBS}"
-    )
+    return f"a job of {rule} was killed, probably because memory ran out: {lower}{FEWER_JOBS}"

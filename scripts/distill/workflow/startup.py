@@ -1,6 +1,6 @@
-"""Checks before the first job: config, local files, packages, resource limits, stored specs.
+"""Checks before any job starts: config, local files, packages, resource limits, stored specs.
 
-`load_study` and `check_start` run all of them, for the workflow and for `distill check`.
+`load_study` and `check_start` run them for the workflow and for `distill check`.
 """
 
 import importlib.util
@@ -23,7 +23,7 @@ from distill.workflow.restart import check_file_times, source_files
 from distill.workflow.snakemake_state import has_metadata
 
 ENOUGH = 10_000
-"""More jobs than a study has ready at once."""
+"""More jobs than a study ever has ready at the same time."""
 
 
 def load_study(
@@ -37,14 +37,14 @@ def load_study(
 
     Args:
         config: As read from YAML; paths in it are relative to the working directory.
-        parse_table: Checks the config of a table of one's own, and the table; it needs pandas,
-            which is imported for such a study only.
-        starts_jobs: False in the process of a job, which reads the config again: the checks that
-            read files are left out.
-        resources: Snakemake's limits of resources; None where Snakemake does not run.
+        parse_table: Checks a config with `runs_table` and the table itself. A parameter, because
+            its module imports pandas.
+        starts_jobs: False in the process of a job, which reads the config again; then the checks
+            that read files are skipped.
+        resources: Snakemake's resource limits; None without Snakemake.
 
     Returns:
-        The study's plan, or the study of a table.
+        The study's plan, or the study of the user's own table.
 
     Raises:
         UserError: One sentence per mistake.
@@ -71,21 +71,21 @@ def load_study(
 
 
 def check_folders(study: Plan | TableStudy, dry_run: bool = False) -> None:
-    """Check that the folders that a run writes to can be written, as far as they exist.
+    """Check that existing output folders are writable.
 
     Raises:
-        UserError: One cannot.
+        UserError: A folder is not.
     """
     written = [] if dry_run else ["logs", "resources", "results", study.results]
     check_writable([".", ".snakemake", *written])  # Snakemake writes to these two in any case
 
 
 def check_start(study: Plan | TableStudy, deployment: Container[str] = ()) -> None:
-    """Check what jobs need beside files: packages, the benchmarks' harness, keys of servers.
+    """Check what jobs need besides files: packages, the benchmark harness, API keys.
 
     Args:
-        study: Of `load_study`.
-        deployment: Snakemake's methods of software deployment; with one, jobs bring packages.
+        study: The result of `load_study`.
+        deployment: Snakemake's software deployment methods; with one, jobs bring their packages.
 
     Raises:
         UserError: Something is missing.
@@ -99,10 +99,10 @@ def check_start(study: Plan | TableStudy, deployment: Container[str] = ()) -> No
 
 
 def check_local_files(plan: Plan) -> None:
-    """Check that local models and data that the study names exist.
+    """Check that the local models and data of the study exist.
 
     Raises:
-        UserError: One does not.
+        UserError: One is missing.
     """
     for name, source in plan.study.sources.items():
         if source.path is None:
@@ -111,14 +111,17 @@ def check_local_files(plan: Plan) -> None:
         if source.is_data and not path.is_file():
             raise UserError(f"config: sources.{name}.path: the file {path} does not exist")
         if not source.is_data and not (path / "config.json").is_file():
-            raise UserError(f"config: sources.{name}.path: {path} is no model directory (it holds no config.json)")  # fmt: skip  # noqa: E501
+            raise UserError(
+                f"config: sources.{name}.path: {path} is not a model directory: it has "
+                "no config.json"
+            )
 
 
 def check_cells(plan: Plan) -> None:
-    """Check every row of local data sets: its columns, and that no cell that is needed is empty.
+    """Check that every row of local data sets has its columns, and that required cells are filled.
 
     Raises:
-        UserError: A row is not as the study needs it; the sentence names file and row.
+        UserError: A row has a mistake; the sentence names file and row.
     """
     answered = {teacher.text for teacher in plan.study.teachers.values() if teacher.text}
     for name, source in plan.study.sources.items():
@@ -152,7 +155,7 @@ def check_row_counts(plan: Plan) -> None:
 
 
 def check_reference(plan: Plan) -> None:
-    """Check that a local reference text has as many passages as are asked for.
+    """Check that a local reference text has the configured number of passages.
 
     Raises:
         UserError: It has fewer, or is malformed.
@@ -165,19 +168,19 @@ def check_reference(plan: Plan) -> None:
         return
     if (rows := len(read_text_rows(Path(source.path)))) < reference.passages:
         raise UserError(
-            f"config: evaluate.reference.passages: {reference.passages} are asked for but "
-            f"{source.path} has {rows} rows; lower passages or give more text"
+            f"config: evaluate.reference.passages is {reference.passages}, but {source.path} has "
+            f"{rows} rows; lower passages or give more text"
         )
 
 
 def check_corpora(plan: Plan) -> None:
-    """Check that local corpora are not too small for their largest shards, whatever the tokenizer.
+    """Check that local corpora are large enough for their largest shards.
 
-    A token covers at least a byte, and each document ends with one more; where even so many tokens
-    are too few, no shard could be built. (How many there are only the shard's own job can tell.)
+    The check uses an upper bound on the number of tokens: one per byte, and one at the end of each
+    document. The exact number is known only after tokenisation, in the shard's job.
 
     Raises:
-        UserError: One is too small, or malformed.
+        UserError: A corpus is too small, or malformed.
     """
     reference = plan.study.evaluate.reference
     if plan.study.corpus is not None:
@@ -198,17 +201,17 @@ def check_corpora(plan: Plan) -> None:
         most = sum(len(text.encode()) + 1 for text in texts if isinstance(text, str))
         if most < samples * tokens:
             raise UserError(
-                f"config: methods with corpus: {samples} samples of {tokens} tokens are asked for "
-                f"but the {len(rows)} rows of {source.path} beyond the reference text have at most "
+                f"config: methods with corpus: {samples} samples of {tokens} tokens are needed, "
+                f"but the {len(rows)} rows of {source.path} after the reference text have at most "
                 f"{most} tokens; lower samples or corpus_tokens, or name a larger corpus"
             )
 
 
 def check_benchmarks(plan: Plan) -> None:
-    """Check that folders of benchmark tasks of one's own exist.
+    """Check that the folders of your own benchmark tasks exist.
 
     Raises:
-        UserError: One is missing.
+        UserError: One is missing or empty.
     """
     benchmarks = plan.benchmarks
     for task in benchmarks.tasks:
@@ -221,20 +224,20 @@ def check_benchmarks(plan: Plan) -> None:
 
 
 def check_image(image: str, deployment: Container[str]) -> None:
-    """Check that the image is there, where jobs are to run in one.
+    """Check that the container image exists, if jobs run in one.
 
     Args:
-        image: Its path.
-        deployment: Snakemake's methods of software deployment that were asked for.
+        image: Path of the image.
+        deployment: The chosen software deployment methods of Snakemake.
 
     Raises:
-        UserError: It is missing, or its environments would not be used.
+        UserError: The image is missing, or jobs would not use its environments.
     """
     if "apptainer" not in deployment:
         return
     if "conda" not in deployment:
         raise UserError(
-            "the image's packages are in its conda environments; say --software-deployment-method "
+            "the image's packages are in its conda environments; use --software-deployment-method "
             "conda apptainer (docs/guide/cluster.md)"
         )
     if not Path(image).exists():
@@ -245,10 +248,10 @@ def check_image(image: str, deployment: Container[str]) -> None:
 
 
 def check_packages(own_table: bool) -> None:
-    """Check that jobs find what they compute with where they bring no environments of their own.
+    """Check that this environment has the packages of jobs that run in it.
 
     Raises:
-        UserError: Something is missing.
+        UserError: A package is missing.
     """
     names = ("scipy", "matplotlib") if own_table else ("torch", "transformers", "scipy")
     if missing := [name for name in names if importlib.util.find_spec(name) is None]:
@@ -259,14 +262,14 @@ def check_packages(own_table: bool) -> None:
 
 
 def check_harness(plan: Plan, environments: bool) -> None:
-    """Check that the harness is installed where scores are to be taken that are not there yet.
+    """Check that lm-evaluation-harness is installed if benchmark scores are missing.
 
     Args:
         plan: The study's plan.
-        environments: Whether each rule brings its own environment (conda).
+        environments: Whether each rule has its own environment (conda).
 
     Raises:
-        UserError: It is missing.
+        UserError: The harness is missing.
     """
     if environments or all(_holds(*record) for record in plan.benchmarks.stored_specs()):
         return
@@ -278,21 +281,21 @@ def check_harness(plan: Plan, environments: bool) -> None:
 
 
 def check_table_reader() -> None:
-    """Check that a table of one's own can be read; Snakemake alone brings no pandas.
+    """Check that the packages that read your own table are installed; Snakemake needs neither.
 
     Raises:
-        UserError: It cannot.
+        UserError: A package is missing.
     """
     if missing := [name for name in ("pandas", "pyarrow") if not importlib.util.find_spec(name)]:
         raise UserError(
-            "config: runs_table is checked before the first job, by Snakemake's own Python, and "
-            f"{' and '.join(missing)} is not installed there; run pip install {' '.join(missing)} "
-            "(envs/requirements.txt names versions)"
+            "config: Snakemake's Python checks runs_table before any job starts, but it does not "
+            f"have {' and '.join(missing)}; run pip install {' '.join(missing)} "
+            "(envs/requirements.txt lists versions)"
         )
 
 
 def check_server_keys(plan: Plan) -> None:
-    """Check, where answers of a server are still to be asked for, that its API key is at hand.
+    """Check that the API keys of servers with missing answers are set.
 
     Raises:
         UserError: The environment variable that the config names is not set.
@@ -309,7 +312,7 @@ def check_server_keys(plan: Plan) -> None:
 
 
 def _check_corpus(plan: Plan, corpus: Corpus) -> None:
-    """The same of the corpus that a whole study learns."""
+    """The same check for the corpus of a study."""
     need: dict[str, int] = {}
     for name, chunks in (
         (corpus.source, corpus.pool),
@@ -327,66 +330,66 @@ def _check_corpus(plan: Plan, corpus: Corpus) -> None:
         most = sum(len(text.encode()) + 1 for text in texts if isinstance(text, str))
         if most < chunks * corpus.length:
             raise UserError(
-                f"config: corpus: {chunks} chunks of {corpus.length} tokens are asked for (pool, "
-                f"test and validation) but the text of {source.path} has at most {most} tokens; "
+                f"config: corpus: {chunks} chunks of {corpus.length} tokens are needed (pool, test "
+                f"and validation), but the text of {source.path} has at most {most} tokens; "
                 "lower pool or length, or name a larger corpus"
             )
 
 
 def check_device_limit(resources: Mapping[str, Any]) -> None:
-    """Check that `device` is limited, as timing excludes nothing without it.
+    """Check that the resource `device` has a limit; without one, timing jobs do not run alone.
 
     Raises:
-        UserError: It is not.
+        UserError: It has none.
     """
     if "device" not in resources:
         raise UserError(
-            "no limit of the resource device is set, so nothing would be timed alone; run from the "
+            "the resource device has no limit, so timing jobs would not run alone; run from the "
             "project's directory (its profile sets it) or add --resources device=4"
         )
 
 
 def check_array_gpus(arrays: str | None, plan: Plan) -> None:
-    """Check that the jobs of an array ask for equally many GPUs: all get what its first one asks.
+    """Check that the jobs of an array need equally many GPUs: all get those of its first job.
 
     Args:
-        arrays: The rules whose jobs go out as arrays.
+        arrays: The rules whose jobs are submitted as arrays.
         plan: The study's plan.
 
     Raises:
-        UserError: Teachers are spread over different numbers of GPUs.
+        UserError: Teachers have different numbers of GPUs.
     """
     names = [name for name in plan.study.teachers if plan.teachers.has_model(name)]
     gpus = {name: plan.teachers.gpus(name) for name in names}
     if arrays and len(set(gpus.values())) > 1:
-        told = ", ".join(f"{name} {number}" for name, number in gpus.items())
+        numbers = ", ".join(f"{name} {number}" for name, number in gpus.items())
         raise UserError(
-            f"config: teachers: their gpus differ ({told}), and all jobs of an array get "
-            'those of its first one; send no arrays: --slurm-array-jobs ""'
+            f"config: teachers: their gpus differ ({numbers}), but all jobs of an array get the "
+            'GPUs of its first job; turn arrays off: --slurm-array-jobs ""'
         )
 
 
 def check_array_limits(arrays: str | None, jobs: int | None, devices: int) -> None:
-    """Check that no limit leaves jobs out of an array: SLURM's executor would forget them.
+    """Check that no limit leaves jobs out of an array: the SLURM executor never submits those.
 
     Args:
-        arrays: The rules whose jobs go out as arrays.
-        jobs: How many jobs may be in the queue at once.
-        devices: The limit of the resource `device`.
+        arrays: The rules whose jobs are submitted as arrays.
+        jobs: Largest number of jobs in the queue.
+        devices: Limit of the resource `device`.
 
     Raises:
-        UserError: One of both limits is low.
+        UserError: A limit is below ENOUGH.
     """
     for name, limit in (("jobs", jobs), ("resources device", devices)):
         if arrays and limit is not None and limit < ENOUGH:
             raise UserError(
-                f"{name} is limited to {limit}, and what this keeps out of an array is "
-                f'never submitted; set it to {ENOUGH}, or send no arrays: slurm-array-jobs: ""'
+                f"{name} is limited to {limit}, and jobs that this leaves out of an array are "
+                f'never submitted; set it to {ENOUGH}, or turn arrays off: slurm-array-jobs: ""'
             )
 
 
 def _holds(path: str, spec: dict[str, Any]) -> bool:
-    """Whether a record is there, whole, and was made with these settings."""
+    """Whether a record exists, is valid JSON, and has this spec."""
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -397,11 +400,11 @@ def _holds(path: str, spec: dict[str, Any]) -> bool:
 def check_stored_specs(plan: Plan) -> None:
     """Compare the spec in each finished record with the study's.
 
-    Where Snakemake remembers how a file was made, it reruns what changed. Results that were copied
-    without that memory (`.snakemake/metadata`) would be taken as they are: a mismatch is an error.
+    Snakemake reruns what changed if it has metadata on a file. For results copied without
+    `.snakemake/metadata` it cannot notice a change, so a mismatch is an error.
 
     Raises:
-        UserError: A result was made with other settings and Snakemake would not notice.
+        UserError: A result has other settings, and Snakemake would not notice.
     """
     stale = []
     for path, spec in (*plan.outputs.stored_specs(), *plan.benchmarks.stored_specs()):
@@ -410,21 +413,22 @@ def check_stored_specs(plan: Plan) -> None:
     if stale:
         more = f" and {len(stale) - 1} more" if len(stale) > 1 else ""
         raise UserError(
-            f"{stale[0]}{more} was made with other settings than the study's, and .snakemake/"
-            "metadata, which would tell Snakemake so, was not copied with it; copy that too, or "
+            f"{stale[0]}{more} has other settings than the study, and Snakemake cannot notice it "
+            "because .snakemake/metadata was not copied too; copy that folder, or "
             f"delete {Path(stale[0]).parent}, or restore the settings"
         )
 
 
-def _newer(source: Path, made: Path) -> bool:
-    return source.is_file() and made.is_file() and source.stat().st_mtime > made.stat().st_mtime
+def _newer(source: Path, result: Path) -> bool:
+    both = source.is_file() and result.is_file()
+    return both and source.stat().st_mtime > result.stat().st_mtime
 
 
 def check_changed_files(plan: Plan) -> None:
-    """Read what is newer than the student or the record made from it, before those are removed.
+    """Check shards and models that are newer than the results made from them.
 
-    Snakemake removes the outputs of a job before it starts: a damaged file, which also looks
-    newer, would else cost what was made from it while it was whole.
+    Snakemake deletes the outputs of a job before it starts. Without this check, a damaged input,
+    which also looks newer, would cost the valid results.
 
     Raises:
         UserError: Such a file is damaged.
@@ -436,7 +440,7 @@ def check_changed_files(plan: Plan) -> None:
             shards.add(Path(plan.shards.file(run)))
         if _newer(model, model.with_name("metrics.json")):
             models.add(model.parent)
-    if shards or models:  # rarely: the imports take as long as all other checks
+    if shards or models:  # rare, so the slow imports are here
         from distill.core.checksums import check_files
         from distill.core.parquet import check_table
 

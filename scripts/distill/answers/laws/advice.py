@@ -22,7 +22,7 @@ KEY, SURER, MISSING = "advice", "surer", "missing"
 def advice_answers(
     rows: pd.DataFrame, laws: Sequence[FittedLaw], answers: Sequence[Answer]
 ) -> list[Answer]:
-    """Next steps: what lowers the loss most, what makes the answers surer, what is missing.
+    """Next steps: what lowers the loss most, what makes the answers more certain, what is missing.
 
     Args:
         rows: Points of laws.
@@ -41,8 +41,14 @@ def _lower(rows: pd.DataFrame, laws: Sequence[FittedLaw]) -> Answer:
     """Twice the data or twice the student, from the best student measured: one law's answer."""
     joint = [law for law in grid_laws(laws, "loss", "params").values() if "tokens" in law.inputs]
     covered = {group_of(law) for law in joint}
-    alone = [law for law in laws if law.best and law.target == "loss" and law.inputs == ("tokens",)
-             and group_of(law) not in covered]  # fmt: skip
+    alone = [
+        law
+        for law in laws
+        if law.best
+        and law.target == "loss"
+        and law.inputs == ("tokens",)
+        and group_of(law) not in covered
+    ]
     candidates = [(law, group_rows(rows, law.selected)) for law in joint or alone]
     if not candidates:
         return _no_law(KEY, rows)
@@ -99,7 +105,7 @@ def _gains(
 
 
 def _recommended(gains: Mapping[str, Estimate], apart: Estimate | None) -> str | None:
-    """tokens, params or both: what lowers the loss for certain; None where nothing does."""
+    """tokens, params or both: what clearly lowers the loss; None if nothing does."""
     if apart is None:
         return "tokens" if gains["tokens"].sign > 0 else None
     larger = "tokens" if apart.sign > 0 else "params"
@@ -117,13 +123,19 @@ def _percent(gain: Estimate) -> Estimate:
 
 
 def _surer(rows: pd.DataFrame, laws: Sequence[FittedLaw]) -> Answer:
-    """Draws, distance or judged size steps: which of them the laws lack."""
+    """Draws, distance or evaluated size steps: which of them the laws lack."""
     chosen = [law for law in laws if law.best and law.target == "loss"]
     if not chosen:
         return _no_law(SURER, rows)
     draws, seeds = int(rows["draw"].nunique()), int(rows["seed"].nunique())
-    loose = sorted({name for law in chosen for name, c in law.record["coefficients"].items()
-                    if not c["identifiable"]})  # fmt: skip
+    loose = sorted(
+        {
+            name
+            for law in chosen
+            for name, c in law.record["coefficients"].items()
+            if not c["identifiable"]
+        }
+    )
     unjudged = [law for law in chosen if law.record["holdout"] is None]
     skills = [(law.record["holdout"] or {}).get("skill_vs_loglinear") for law in chosen]
     losing = [skill for skill in skills if skill is not None and skill <= 0]
@@ -148,15 +160,19 @@ def _surer(rows: pd.DataFrame, laws: Sequence[FittedLaw]) -> Answer:
 
 
 def _missing(answers: Sequence[Answer]) -> Answer:
-    """What the questions without an answer need, the most wanted first."""
-    wanted: dict[str, tuple[Need, list[str]]] = {}
+    """Needs of the questions without an answer, the most frequent first."""
+    by_condition: dict[str, tuple[Need, list[str]]] = {}
     for answer in answers:
         if answer.question == claims.KEY:  # claims rest on the same questions
             continue
         for need in answer.needs:
-            questions = wanted.setdefault(need.what, (need, []))[1]
+            questions = by_condition.setdefault(need.what, (need, []))[1]
             if answer.question not in questions:
                 questions.append(answer.question)
-    ranked = sorted(wanted.values(), key=lambda item: -len(item[1]))
-    numbers = {"wanted": [{"need": asdict(need), "questions": asked} for need, asked in ranked]}
+    ranked = sorted(by_condition.values(), key=lambda item: -len(item[1]))
+    numbers = {
+        "wanted": [
+            {"need": asdict(need), "questions": questions_of} for need, questions_of in ranked
+        ]
+    }
     return Answer(MISSING, {}, "answered", numbers, tuple(need for need, _ in ranked))

@@ -79,8 +79,11 @@ def scratch_answers(
         pair = _pair(rows, one, other, text)
         if isinstance(pair, Pair):
             share = data_share(*pair.curves, pair.params, pair.ends[1][1])
-            answers += [_data(pair, share), _break_even(pair),
-                        _efficiency(pair, share, costs.get(one[0]))]  # fmt: skip
+            answers += [
+                _data(pair, share),
+                _break_even(pair),
+                _efficiency(pair, share, costs.get(one[0])),
+            ]
         else:
             answers += pair
     return answers

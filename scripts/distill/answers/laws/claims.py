@@ -112,7 +112,9 @@ def claim_answers(
         answers: The answers that the claims rest on.
     """
     answers = list(answers)
-    distilled, scratch = (_alphas(laws, corpus_methods, wanted) for wanted in (False, True))
+    distilled, scratch = (
+        _alphas(laws, corpus_methods, from_scratch) for from_scratch in (False, True)
+    )
     sizes = _sizes(rows)
     return [
         *claim_answer(ALPHA_DISTILLED, distilled, sizes),
@@ -147,8 +149,10 @@ def claim_answer(
         needs: What a measurement takes.
     """
     numbers: dict[str, Any] = {
-        "claim": claim.name, "claimed": [claim.low, claim.high], "rests_on": claim.rests_on,
-    }  # fmt: skip
+        "claim": claim.name,
+        "claimed": [claim.low, claim.high],
+        "rests_on": claim.rests_on,
+    }
     if not measured:
         numbers |= {"verdict": NOT_TESTED, "measured": False}
         return [Answer(KEY, {}, "cannot_tell", numbers, needs)]
@@ -188,9 +192,9 @@ def _alphas(
 
 def _from_answers(claim: Claim, answers: Sequence[Answer], rows: pd.DataFrame) -> list[Answer]:
     """Verdicts from the numbers of the answers that the claim rests on."""
-    asked = [answer for answer in answers if answer.question == claim.rests_on]
+    sources = [answer for answer in answers if answer.question == claim.rests_on]
     measured = []
-    for answer in asked:
+    for answer in sources:
         intervals = {
             name: value
             for name in claim.intervals
@@ -203,8 +207,8 @@ def _from_answers(claim: Claim, answers: Sequence[Answer], rows: pd.DataFrame) -
             about = {key: answer.about.get(key) for key in ("teacher", "student", "method")}
             label = label_of(about) if any(about.values()) else None
             measured.append(Measured({**about, "label": label}, intervals, (need_draws(rows),)))
-    needs = {need.what: need for answer in asked for need in answer.needs}
-    if claim is COLLAPSE and any(answer.status == "answered" for answer in asked):
+    needs = {need.what: need for answer in sources for need in answer.needs}
+    if claim is COLLAPSE and any(answer.status == "answered" for answer in sources):
         needs = {"teacher_size": Need("teacher_size")}
     return claim_answer(claim, measured, tuple(needs.values()))
 

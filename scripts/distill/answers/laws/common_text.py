@@ -1,4 +1,4 @@
-"""Exponents of groups that learned from different text, compared by laws of one score."""
+"""Exponents of groups trained on different text, compared by laws of one score."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -50,11 +50,11 @@ class CommonText:
 
     def refusal(self, key: Key, size: str) -> str:
         """Why a group has no law."""
-        wanted = {**selected_of(key), "size": size}
+        keys = {**selected_of(key), "size": size}
         return next(
             str(one["reason"])
             for one in self._refused
-            if all(one["selected"][name] == value for name, value in wanted.items())
+            if all(one["selected"][name] == value for name, value in keys.items())
         )
 
 
@@ -64,8 +64,9 @@ def scratch_differences(
     """Exponents of distilled students against those trained from scratch on a corpus."""
     pairs = scratch_pairs(rows, corpus_methods)
     if not pairs:
-        return [Answer(AGAINST_SCRATCH, {}, "cannot_tell", {"reason": "no_corpus"},
-                       (need_corpus(),))]  # fmt: skip
+        return [
+            Answer(AGAINST_SCRATCH, {}, "cannot_tell", {"reason": "no_corpus"}, (need_corpus(),))
+        ]
     return [_compared(AGAINST_SCRATCH, rows, one, other, text) for one, other in pairs]
 
 

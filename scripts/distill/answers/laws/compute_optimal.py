@@ -102,13 +102,13 @@ def costs_of(
     costs = {}
     for teacher, group in rows.groupby("teacher", sort=False):
         params = group["teacher_params"].to_numpy(dtype=float)
-        given = (known.get(teacher) or {}).get("flops_per_token")
-        if given is None and not np.isfinite(params).any():
+        stated = (known.get(teacher) or {}).get("flops_per_token")
+        if stated is None and not np.isfinite(params).any():
             continue
-        exact = measured and given is not None
+        exact = measured and stated is not None
         # One way of counting for teacher and students: measured for all, or 2 N for all.
         if exact or not np.isfinite(params).any():
-            value = float(str(given))
+            value = float(str(stated))
         else:
             value = 2.0 * float(np.nanmax(params))
         counted = "measured" if exact else "2N"

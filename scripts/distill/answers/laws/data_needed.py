@@ -91,9 +91,9 @@ def _answer(rows: pd.DataFrame, law: FittedLaw, target: float | None) -> Answer:
         inputs["epochs"] = commonest_epochs(mine["epochs"].to_numpy(dtype=float))
     far, _ = curve.log({**inputs, "tokens": np.array([largest, largest * 1e12])})
     reached, floor = np.exp(far)
-    wanted = float(target if target is not None else (reached + floor) / 2)
+    target_loss = float(target if target is not None else (reached + floor) / 2)
     numbers: dict[str, Any] = {
-        "target": wanted,
+        "target": target_loss,
         "target_stated": target is not None,
         "largest_tokens": largest,
         "formula": law.record["formula"],
@@ -108,9 +108,9 @@ def _answer(rows: pd.DataFrame, law: FittedLaw, target: float | None) -> Answer:
         needs = (need_larger_data(mine), need_students(mine, mine["params"].nunique() + 1))
         return Answer(KEY, about, "cannot_tell", numbers | {"reason": reason}, needs)
 
-    if wanted <= floor:
+    if target_loss <= floor:
         return refused("below_floor")
-    tokens = data_for(curve, float(np.log(wanted)), inputs)
+    tokens = data_for(curve, float(np.log(target_loss)), inputs)
     if tokens is None:
         return refused("far_away")
     beyond = max(1.0, tokens.value / curve.range["tokens"][1])

@@ -1,6 +1,6 @@
 """Exponents per group of runs with intervals, and how much methods differ in them.
 
-Each group of runs (teacher, method, cache, curation, initialisation) has a law of its own; groups
+Each group of runs (teacher, method, cache, curation, initialisation) has a separate law; groups
 are compared by the interval of the difference, never by whether two intervals overlap.
 """
 
@@ -112,9 +112,14 @@ def _data_alone(rows: pd.DataFrame, law: FittedLaw, target: str) -> Answer:
     beta = exponent(law, "beta")
     assert beta is not None
     numbers = {
-        "target": target, "law": law.name, "beta": beta.numbers(), "alpha": {},
-        "formula": law.record["formula"], "points": law.record["points"], "broken_better": False,
-    }  # fmt: skip
+        "target": target,
+        "law": law.name,
+        "beta": beta.numbers(),
+        "alpha": {},
+        "formula": law.record["formula"],
+        "points": law.record["points"],
+        "broken_better": False,
+    }
     needs = (*beta.needs(rows), need_students(rows))
     status: Status = "cannot_tell" if beta.doubt else "answered"
     return Answer(KEY, about_group(law.selected), status, numbers, needs)
@@ -170,7 +175,7 @@ def method_differences(
             names = [k for k, a, b in zip(GROUP_KEYS, first, second, strict=True) if a != b]
             if not set(names) <= {"method", "cache"}:
                 continue
-            # Against a corpus there is a question of its own, judged on the reference text.
+            # Comparison with a corpus is a separate question, evaluated on the reference text.
             if any(selected_of(key)["method"] in corpus_methods for key in (first, second)):
                 continue
             pairs = {

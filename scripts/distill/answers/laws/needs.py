@@ -12,14 +12,14 @@ AMOUNTS, STUDENT_SIZES = 4, 3
 """Amounts of data that determine a law of one student; students for a law over size."""
 
 
-def need_amounts(rows: pd.DataFrame, wanted: int = AMOUNTS) -> Need:
+def need_amounts(rows: pd.DataFrame, needed: int = AMOUNTS) -> Need:
     """Amounts of data for a law over data: further ones are twice the largest.
 
     Args:
         rows: Points of laws.
-        wanted: How many.
+        needed: How many.
     """
-    return Need("amounts_of_data", wanted, _count(rows, "tokens"), _samples(rows, wanted))
+    return Need("amounts_of_data", needed, _count(rows, "tokens"), _samples(rows, needed))
 
 
 def need_larger_data(rows: pd.DataFrame) -> Need:
@@ -28,10 +28,10 @@ def need_larger_data(rows: pd.DataFrame) -> Need:
     return Need("larger_data", present + 1, present, _samples(rows, present + 1))
 
 
-def need_students(rows: pd.DataFrame, wanted: int = STUDENT_SIZES) -> Need:
+def need_students(rows: pd.DataFrame, needed: int = STUDENT_SIZES) -> Need:
     """Sizes of student: further ones are twice the largest."""
     sizes = _values(rows, "params")
-    return Need("student_sizes", wanted, len(sizes), {"students[].params": _doubled(sizes, wanted)})
+    return Need("student_sizes", needed, len(sizes), {"students[].params": _doubled(sizes, needed)})
 
 
 def need_size_span(low: float, high: float) -> Need:
@@ -40,19 +40,19 @@ def need_size_span(low: float, high: float) -> Need:
     return Need("size_span", SIZE_RANGE, high / low, change)
 
 
-def need_draws(rows: pd.DataFrame, wanted: int | None = None) -> Need:
-    """Draws of the data; one more than there are if `wanted` is None."""
+def need_draws(rows: pd.DataFrame, needed: int | None = None) -> Need:
+    """Draws of the data; one more than there are if `needed` is None."""
     present = int(rows["draw"].nunique()) if len(rows) else 0
-    wanted = max(wanted or present + 1, present + 1)
-    return Need("draws", wanted, present, {"runs[].draws": list(range(wanted))})
+    needed = max(needed or present + 1, present + 1)
+    return Need("draws", needed, present, {"runs[].draws": list(range(needed))})
 
 
 def need_epochs(rows: pd.DataFrame) -> Need:
     """Epochs and unique tokens that both vary."""
     epochs = _values(rows, "epochs")
     most = max(epochs, default=1)
-    wanted = sorted({*epochs, 4 * most})
-    return Need("epochs", 2, len(epochs), {"methods.*.train.epochs": wanted})
+    epochs_to_run = sorted({*epochs, 4 * most})
+    return Need("epochs", 2, len(epochs), {"methods.*.train.epochs": epochs_to_run})
 
 
 def need_corpus() -> Need:
@@ -67,22 +67,30 @@ def need_curation(sizes: int, draws: int) -> Need:
     return Need("curated_beside_raw", {"sizes": sizes, "draws": draws}, None, change)
 
 
-def need_teachers(wanted: int, present: int) -> Need:
+def need_teachers(needed: int, present: int) -> Need:
     """Teachers of different sizes for the same students and data."""
-    more = [f"<teacher {place + 1}>" for place in range(wanted)]
-    return Need("teachers", wanted, present, {"runs[].teachers": more})
+    more = [f"<teacher {place + 1}>" for place in range(needed)]
+    return Need("teachers", needed, present, {"runs[].teachers": more})
 
 
 def need_teacher_size(teacher: str | None) -> Need:
     """The size of a teacher, which a server does not state."""
-    return Need("teacher_size", teacher or None, None,
-                {f"teachers.{teacher or '*'}.server.params": "<parameters>"})  # fmt: skip
+    return Need(
+        "teacher_size",
+        teacher or None,
+        None,
+        {f"teachers.{teacher or '*'}.server.params": "<parameters>"},
+    )
 
 
 def need_pretraining_tokens(teacher: str | None) -> Need:
     """The tokens that a teacher was pre-trained on."""
-    return Need("pretraining_tokens", teacher or None, None,
-                {f"teachers.{teacher or '*'}.pretraining_tokens": "<tokens>"})  # fmt: skip
+    return Need(
+        "pretraining_tokens",
+        teacher or None,
+        None,
+        {f"teachers.{teacher or '*'}.pretraining_tokens": "<tokens>"},
+    )
 
 
 def _values(rows: pd.DataFrame, name: str) -> list[int]:
@@ -97,17 +105,17 @@ def _count(rows: pd.DataFrame, name: str) -> int:
     return len(_values(rows, name))
 
 
-def _doubled(values: Sequence[int], wanted: int) -> list[int]:
+def _doubled(values: Sequence[int], count: int) -> list[int]:
     """Ascending values, with doubles of the largest until there are enough."""
     out = list(values)
-    while out and len(out) < wanted:
+    while out and len(out) < count:
         out.append(2 * out[-1])
     return out
 
 
-def _samples(rows: pd.DataFrame, wanted: int) -> dict[str, list[int]]:
+def _samples(rows: pd.DataFrame, count: int) -> dict[str, list[int]]:
     """The samples of a study with so many sizes; nothing where the table counts none."""
     if "samples" not in rows or not rows["samples"].notna().any():
         return {}
     sizes = sorted({int(n) for n in rows["samples"].dropna()})
-    return {"runs[].samples": _doubled(sizes, max(wanted, len(sizes)))}
+    return {"runs[].samples": _doubled(sizes, max(count, len(sizes)))}

@@ -16,7 +16,7 @@ KEY = "predicted"
 def predicted_answers(
     rows: pd.DataFrame, laws: Sequence[FittedLaw], document: Mapping[str, Any]
 ) -> list[Answer]:
-    """How the chosen laws predicted the size step that they were judged on.
+    """How the chosen laws predicted the size step that they were evaluated on.
 
     Laws over size where a group has one, each in the measure of all parameters; else laws over the
     data of one student.

@@ -9,7 +9,7 @@ KEY = "reach"
 
 
 def reach_answer(rows: pd.DataFrame) -> Answer:
-    """The smallest and largest sizes measured, beyond which exponents are no evidence."""
+    """The smallest and largest sizes measured, beyond which exponents are not evidence."""
     numbers: dict[str, float | int | None] = {"runs": len(rows)}
     for name in ("params", "params_non_embedding", "tokens", "epochs", "flops"):
         values = rows[name].to_numpy(dtype=float)

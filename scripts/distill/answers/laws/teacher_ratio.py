@@ -94,7 +94,7 @@ def curvature(ratio: Array, score: Array, cell: np.ndarray) -> Curvature | None:
 
 
 def teacher_ratio_answers(rows: pd.DataFrame) -> list[Answer]:
-    """The best ratio of teacher to student over all methods' cells, or why it cannot be told."""
+    """The best ratio of teacher to student over all methods' cells, or why it is not determined."""
     column = scored_on(rows)
     fits: dict[str, Curvature | None] = {}
     teachers: dict[str, int] = {}
@@ -135,13 +135,19 @@ def _measured(rows: pd.DataFrame, size: str, column: str) -> Curvature | None:
     """Means over draws and seeds, per cell and teacher, then the parabola."""
     ranks = levels(rows["tokens"].to_numpy(dtype=float), "tokens")
     epochs = levels(rows["epochs"].to_numpy(dtype=float), "epochs")
-    table = pd.DataFrame({
-        "cell": ["|".join([*map(str, key), str(r), str(e)]) for key, r, e in
-                 zip(rows[list(_CELL)].itertuples(index=False), ranks, epochs, strict=True)],
-        "teacher": rows[f"teacher_{size}"].to_numpy(dtype=float),
-        "ratio": rows[f"teacher_{size}"].to_numpy(float) / rows[size].to_numpy(float),
-        "score": rows[column].to_numpy(dtype=float),
-    })  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "cell": [
+                "|".join([*map(str, key), str(r), str(e)])
+                for key, r, e in zip(
+                    rows[list(_CELL)].itertuples(index=False), ranks, epochs, strict=True
+                )
+            ],
+            "teacher": rows[f"teacher_{size}"].to_numpy(dtype=float),
+            "ratio": rows[f"teacher_{size}"].to_numpy(float) / rows[size].to_numpy(float),
+            "score": rows[column].to_numpy(dtype=float),
+        }
+    )
     means = table.groupby(["cell", "teacher"], sort=False).mean(numeric_only=True).reset_index()
     several = means.groupby("cell")["teacher"].transform("nunique") > 1
     means = means[several.to_numpy()]

@@ -20,11 +20,14 @@ TOTALS = (
     Total(
         "money_amortised",
         (
-            "tokens_unique", "train_seconds", "target_seconds_amortised",
-            "teacher_flops", "teacher_flops_amortised",
+            "tokens_unique",
+            "train_seconds",
+            "target_seconds_amortised",
+            "teacher_flops",
+            "teacher_flops_amortised",
         ),
     ),
-)  # fmt: skip
+)
 PRICES = ("teacher_million_tokens", "hour")
 
 

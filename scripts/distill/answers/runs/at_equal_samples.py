@@ -11,7 +11,7 @@ KEY = "at_equal_samples"
 def answer(study: Measured) -> list[Answer]:
     """Compare each method and cache of a student with its first method without a cache.
 
-    A chunk of a corpus is no response, nor plain text of the teacher: methods that train on a
+    A chunk of a corpus is neither a response nor plain text of the teacher: methods that train on a
     corpus are compared at equal FLOPs alone.
     """
     return compare_methods(taught(study))

@@ -58,7 +58,7 @@ def _control(usual: list[Line], settings: Settings) -> dict[str, Any]:
 
 
 def _kind(line: Line, settings: Settings) -> str | None:
-    """Return what a line holds: its epochs, its updates, or neither."""
+    """Return what is constant over a line: epochs, updates, or neither."""
     if train_setting(line, settings, "early_stopping"):
         return "stopping"
     if len(line.sizes) < 2:
@@ -105,7 +105,7 @@ def _gain(line: Line, small: int, large: int, spread: Spread | None) -> Estimate
 
 
 def _lost(usual: Line, control: Line, small: int, large: int, spread: Spread | None) -> Estimate:
-    """Return the gain at equal epochs minus that in the control, from paired runs where there are.
+    """Return the gain at equal epochs minus that in the control, from paired runs if present.
 
     Gain − gain = d(small) − d(large) with d = loss at equal epochs − loss in the control.
     """

@@ -31,8 +31,8 @@ def answer(study: Measured) -> list[Answer]:
     pairs = curated_pairs(lines)
     if not pairs:
         curations = curations_of(lines)
-        wanted = ["raw", next((name for name in curations if name != "raw"), None)]
-        need = Need("curation_beside_raw", 2, len(curations), {"runs[].curations": wanted})
+        to_add = ["raw", next((name for name in curations if name != "raw"), None)]
+        need = Need("curation_beside_raw", 2, len(curations), {"runs[].curations": to_add})
         numbers = {"pairs": 0, "curations": curations}
         return [Answer(KEY, {}, "cannot_tell", numbers, (need,))]
     spreads = {

@@ -28,8 +28,8 @@ def answer(study: Measured) -> list[Answer]:
     pairs = curated_pairs(study.parts)
     if not pairs:
         curations = curations_of(study.parts)
-        wanted = ["raw", next((name for name in curations if name != "raw"), None)]
-        need = Need("curation_beside_raw", 2, len(curations), {"runs[].curations": wanted})
+        to_add = ["raw", next((name for name in curations if name != "raw"), None)]
+        need = Need("curation_beside_raw", 2, len(curations), {"runs[].curations": to_add})
         limits = {"fewest_sizes": FEWEST_SIZES, "fewest_draws": FEWEST_DRAWS}
         numbers = {"pairs": 0, "curations": curations, **limits}
         return [Answer(KEY, {}, "cannot_tell", numbers, (need,))]

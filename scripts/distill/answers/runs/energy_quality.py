@@ -2,7 +2,7 @@
 
 Quality is 0 at the unigram entropy of the held-out tokens and 1 at the teacher's loss, as in the
 normalised score, so that adding a run changes no other run's. A ratio is largest where runs are
-small; the front over loss and energy says which quality can be had at all for an energy.
+small; the front over loss and energy shows the best quality for each energy.
 """
 
 import math
@@ -93,12 +93,15 @@ def _quality(group: list[Line], entropies: Mapping[str, float]) -> Answer:
                 "kwh": cell.kwh,
                 "quality": cell.quality,
                 "not_clearly_less": cell is best or cell in close,
-                **{name: value for name, value in ratio.numbers("per_kwh").items()
-                   if not name.endswith("stderr")},
+                **{
+                    name: value
+                    for name, value in ratio.numbers("per_kwh").items()
+                    if not name.endswith("stderr")
+                },
             }
             for cell, ratio in zip(cells, ratios, strict=True)
         ],
-    }  # fmt: skip
+    }
     if spread is None:
         return Answer(KEY, about, "cannot_tell", numbers, (need_repeats(),))
     return Answer(KEY, about, "answered", numbers)

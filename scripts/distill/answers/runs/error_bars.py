@@ -1,4 +1,4 @@
-"""Where the error bars of the gains come from, and what they leave out."""
+"""Sources of the error bars of the gains, and what they exclude."""
 
 from distill.answers.answer import Answer
 from distill.answers.measured import Measured

@@ -58,7 +58,7 @@ def _extrapolated(line: Line, spread: Spread | None) -> Answer:
 
 
 def _log_log(means: pd.Series, first: int, second: int, target: int) -> float:
-    """Read a log-log straight line through two sizes off at a third."""
+    """Extrapolate a log-log straight line through two sizes to a third."""
     reach = math.log(target / second) / math.log(second / first)
     low, high = float(means[first]), float(means[second])
     return high * (high / low) ** reach

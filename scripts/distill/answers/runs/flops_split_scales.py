@@ -1,7 +1,7 @@
 """Whether the split of FLOPs holds at other scales.
 
 At fixed epochs the teacher's and the student's FLOPs both grow with the tokens alike, so the split
-says nothing about other scales unless epochs vary too.
+holds for other scales only if epochs vary too.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""What an initialisation is worth in samples: where the random student's curve meets its loss."""
+"""Value of an initialisation in samples: where the random student's curve reaches its loss."""
 
 import math
 from dataclasses import dataclass
@@ -58,9 +58,9 @@ def _partner(lines: list[Line], inits: list[str]) -> Need:
     """The initialisation that is missing beside the first student of another kind."""
     random = [line.student for line in lines if trait(line, "init") == "random"]
     others = [line.student for line in lines if trait(line, "init") in GIVEN]
-    wanted, student = ("random", others) if others else ("pretrained", random)
-    change = {f"students.{student[0]}-{wanted}.init": wanted} if student else {}
-    return Need("initialisation", wanted, inits, change)
+    partner_init, student = ("random", others) if others else ("pretrained", random)
+    change = {f"students.{student[0]}-{partner_init}.init": partner_init} if student else {}
+    return Need("initialisation", partner_init, inits, change)
 
 
 def _nearest(line: Line, randoms: list[Line], settings: Settings) -> Line | None:
@@ -104,14 +104,14 @@ def _worth(line: Line, other: Line, spread: Spread | None) -> Answer:
 
 
 def _outcome(points: list[dict[str, Any]]) -> tuple[str, dict[str, Any]]:
-    """What the points say together, and the worth in samples at the size that says it.
+    """What the points say together, and the worth in samples at the size that shows it.
 
     more or less: an interval without 0; nothing: an interval with 0; above: only a lower bound;
     below: only an upper bound; hidden: the noise hides where the curves meet.
     """
-    whole = [p for p in points if None not in (p["equivalent"], p["low"], p["high"])]
-    if whole:
-        worth = _worth_numbers(whole[-1])
+    bounded = [p for p in points if None not in (p["equivalent"], p["low"], p["high"])]
+    if bounded:
+        worth = _worth_numbers(bounded[-1])
         sign = 1 if worth["worth_low"] > 0 else -1 if worth["worth_high"] < 0 else 0
         return {1: "more", -1: "less", 0: "nothing"}[sign], worth
     if above := [p for p in points if p["high"] is None and (p["low"] or 0) > p["samples"]]:
@@ -156,8 +156,8 @@ def _equivalent(
     """Return the samples at which the other curve meets the loss of this one, with an interval.
 
     The interval holds the sizes m at which L_theirs(m) − L_mine(n) is within its own 90 % interval
-    of 0 (a test turned round, as Fieller's): its ends are null where it reaches the end of what
-    was measured. Noise of the two curves is taken as independent; how far the other curve may bend
+    of 0 (an inverted test, as Fieller's): its ends are null where it reaches the end of what
+    was measured. Noise of the two curves is assumed independent; how far the other curve may bend
     between sizes is added.
     """
     value, runs, grid = mine.losses[place], len(mine.runs[place]), theirs.samples

@@ -1,7 +1,7 @@
 """Which runs are on the Pareto front over loss and what a model costs to use, or took to make.
 
-A model beats another if its loss is clearly lower, that is beyond the noise between runs, and its
-cost is not higher. A lower cost at a loss within the noise does not prove a model better.
+A model dominates another if its loss is lower beyond the noise between runs and its cost is not
+higher. A lower cost at a loss within the noise does not show that a model is better.
 """
 
 import math
@@ -61,7 +61,7 @@ def answer(study: Measured) -> list[Answer]:
         flat = [c for c in used if pd.to_numeric(table[c]).nunique() == 1]
         varied = [c for c in used if c not in flat]
         choices = [(c,) for c in varied] + ([tuple(varied)] if len(varied) > 1 else [])
-        # Costs that are the same for all models leave the loss alone to decide: one answer.
+        # With equal costs of all models only the loss decides: one answer.
         choices += [tuple(flat)] if flat else []
         choices += [(c,) for c in known if c in TO_MAKE]
         answers += [_front(group, columns, study.part_spread) for columns in choices]
@@ -137,7 +137,7 @@ def _models(line: Line, columns: Sequence[str]) -> list[Model]:
 def _blur(group: list[Line], column: str) -> Spread | None:
     """Return the spread of a measured log cost between runs of one student; None without one.
 
-    What a model took to make depends on its size too, so that its runs are those of one cell.
+    Costs of making a model depend on its size too, so its runs are those of one cell.
     """
     if column in TO_MAKE:
         cells = (values for line in group for _, values in line.by_size(column))
@@ -156,7 +156,7 @@ def _compare(
     blurs: Sequence[Spread | None],
     spread: Spread | None,
 ) -> tuple[list[list[int]], list[bool]]:
-    """Return by whom each model is clearly beaten, lowest loss first, and who leads by bare means.
+    """Return which models dominate each one, lowest loss first, and who leads by the means.
 
     With k_i runs, j's loss is clearly lower than i's if L_i − L_j > t · sd · √(1/k_i + 1/k_j).
     """
@@ -175,11 +175,11 @@ def _compare(
         bare &= saved >= -1e-9
         strictly |= saved > 1e-9
         # Two measured costs of different students count as not higher only if clearly so; those
-        # of using one student are the same, those of making it are each run's own.
-        made = column in TO_MAKE
+        # of using one student are the same, those of making it differ per run.
+        per_run = column in TO_MAKE
         half = 0.0 if blur is None else _quantile(blur) * blur.sd
-        margin = half * (np.sqrt(each) if made else math.sqrt(2))
-        sure &= (saved >= margin - 1e-9) | (same & (not made))
+        margin = half * (np.sqrt(each) if per_run else math.sqrt(2))
+        sure &= (saved >= margin - 1e-9) | (same & (not per_run))
     dominated = bare & strictly & (gain >= 0)
     on_front = [not bool(row.any()) for row in dominated]
     if spread is None:

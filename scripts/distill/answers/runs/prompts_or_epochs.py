@@ -29,10 +29,10 @@ def answer(study: Measured) -> list[Answer]:
         few, many = (one, other) if epochs[0] < epochs[1] else (other, one)
         answers.append(_lines(few, many, spread))
     answers += [
-        found
+        comparison
         for line in lines
         if not train_setting(line, settings, "early_stopping")
-        and (found := _at_equal_updates(line, spread)) is not None
+        and (comparison := _at_equal_updates(line, spread)) is not None
     ]
     if answers:
         return answers

@@ -1,4 +1,4 @@
-"""The questions that the runs table answers by itself, without a fitted law.
+"""Questions answered from the runs table, without a fitted law.
 
 A question is a module with `KEY` and `answer`, a template `report/answers/<KEY>.j2` and a line
 here. Losses are compared where they were measured or interpolated between measured sizes, never

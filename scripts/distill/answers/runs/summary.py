@@ -1,4 +1,4 @@
-"""The whole answer in short: gains, lowest perplexity, soft targets against text, sweet spot."""
+"""Summary: gains, lowest perplexity, soft targets against text, sweet spot."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -61,7 +61,7 @@ def _best(study: Measured, largest: int) -> list[dict[str, Any]]:
 
 
 def _several_caches(lines: list[Line]) -> bool:
-    """Whether a method of a student reads one cache here and another there."""
+    """Whether a method of a student reads several caches."""
     names = [(x.teacher, x.student, x.method, x.curation) for x in lines]
     return len(set(names)) < len(names)
 
@@ -69,7 +69,7 @@ def _several_caches(lines: list[Line]) -> bool:
 def soft_against_plain(
     at_samples: Sequence[Answer], at_flops: Sequence[Answer], sources: Sequence[str]
 ) -> dict[str, Any] | None:
-    """Count where soft targets have a lower loss than plain text; None where nothing compares them.
+    """Count where soft targets have a lower loss than plain text; None without comparisons.
 
     Args:
         at_samples: Answers at equal samples.

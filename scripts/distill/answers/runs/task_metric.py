@@ -1,4 +1,4 @@
-"""Whether a lower loss moves the task metric: rank correlation of pass rates and losses."""
+"""Whether a lower loss improves the task metric: rank correlation of pass rates and losses."""
 
 import math
 from dataclasses import replace
@@ -68,7 +68,7 @@ def _metric(group: list[Line], column: str, floor: float | None, items: int) -> 
     if floor is None:
         return unknown(Need("floor"))
     # Each cell against the floor, all together at 90 % (Bonferroni). The items of runs of a cell
-    # are the same, so more runs do not make the error smaller.
+    # are the same, so more runs do not reduce the error.
     quantile = float(stats.norm.ppf(1 - (1 - LEVEL) / 2 / len(table)))
     errors = ((table["rate"] * (1 - table["rate"]) + floor * (1 - floor)) / items) ** 0.5
     distances = (table["rate"] - floor).abs()
@@ -93,10 +93,10 @@ def _items(column: str, items: int, ratio: float) -> Need:
         items: How many there are.
         ratio: Least ratio of the margin to the distance from the floor; infinite at the floor.
     """
-    wanted = math.ceil(items * ratio**2) if math.isfinite(ratio) else None
-    free = wanted is not None and RATES[column][0] == "large"
-    change = {"evaluate.generated_instructions": wanted} if free else {}
-    return Need("clear_of_floor", wanted, items, change)
+    needed = math.ceil(items * ratio**2) if math.isfinite(ratio) else None
+    free = needed is not None and RATES[column][0] == "large"
+    change = {"evaluate.generated_instructions": needed} if free else {}
+    return Need("clear_of_floor", needed, items, change)
 
 
 def _cells(line: Line, column: str) -> list[tuple[float, float, int]]:

@@ -1,4 +1,4 @@
-"""What keeps a method from training a student on a teacher's text or distribution."""
+"""Checks of methods with the teachers, students and caches that they train with."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from distill.config.training import Train
 
 
 def soft_problems(study: Study, teacher: str, method: Method, name: str, cache: str) -> list[str]:
-    """What keeps a method from reading a teacher's soft targets."""
+    """Report why a method cannot read a teacher's soft targets."""
     entry = study.caches[cache]
     if reason := unsound(method, entry):
         return [f"methods.{name} with caches.{cache}: {reason}"]
@@ -30,18 +30,18 @@ def soft_problems(study: Study, teacher: str, method: Method, name: str, cache: 
 
 
 def cut_problems(study: Study, teachers: list[str], method: Method, name: str) -> list[str]:
-    """A divergence that cut distributions make infinite."""
+    """Report a loss that the teachers' top_k or top_p makes infinite."""
     scorers = [study.teachers[teacher] for teacher in teachers]
     cut = any(scorer.top_k or scorer.top_p < 1 for scorer in scorers)
     if cut and method.infinite_at_zero:
         return [
             f"methods.{name}: KL(student || teacher) is infinite where top_k or top_p cut the "
-            f"teacher's distribution; use another loss, or a teacher without a cut"
+            "teacher's distribution; use another loss, or a teacher without top_k and top_p"
         ]
     if cut and method.spans:
         return [
-            f"methods.{name}: top_k or top_p cut the teacher's distribution, where the likelihood of a "
-            "text can be 0; use another loss than spans, or a teacher without a cut"
+            f"methods.{name}: spans needs likelihoods above 0, but top_k or top_p cut the teacher's "
+            "distribution; use another loss, or a teacher without top_k and top_p"
         ]
     return []
 
@@ -49,19 +49,19 @@ def cut_problems(study: Study, teachers: list[str], method: Method, name: str) -
 def live_problems(
     study: Study, teachers: list[str], students: list[str], method: Method, name: str
 ) -> list[str]:
-    """What keeps a method from asking a teacher about a student's answers while that trains."""
+    """Report why on_policy cannot run these teachers while these students train."""
     if method.on_policy is None:
         return []
     return [
         *(
-            f"methods.{name}: on_policy asks the teacher's model, but teachers.{teacher} is text "
-            "alone; give it a source"
+            f"methods.{name}: on_policy runs the teacher's model, but teachers.{teacher} has text "
+            "only; give it a source"
             for teacher in teachers
             if not study.teachers[teacher].has_model
         ),
         *(
-            f"methods.{name} with students.{student}: it could not write the words that its "
-            "vocabulary drops; remove on_policy, or the student's vocabulary"
+            f"methods.{name} with students.{student}: the student cannot sample tokens that its "
+            "vocabulary drops; remove on_policy or the student's vocabulary"
             for student in students
             if study.students[student].vocabulary is not None
         ),
@@ -70,19 +70,19 @@ def live_problems(
 
 
 def shared_problems(study: Study, teachers: list[str], name: str, gpus: int) -> list[str]:
-    """What keeps several GPUs from training by a method together."""
+    """Report why `gpus` GPUs cannot train together by a method."""
     train = study.train_of(name)
     size = train.micro_batch_size or max(1, train.batch_size // gpus)
     if train.batch_size % (size * gpus):
         return [
             f"methods.{name}: {gpus} GPUs share a batch, but train.batch_size ({train.batch_size}) is "
-            f"no multiple of gpus x micro_batch_size ({gpus} x {size}); change one of them"
+            f"not a multiple of gpus x micro_batch_size ({gpus} x {size}); change one of them"
         ]
     spread = [teacher for teacher in teachers if study.teachers[teacher].device_map]
     if gpus > 1 and study.method_of(name).on_policy is not None and spread:
         return [
-            f"methods.{name}: on_policy with gpus gives each GPU a teacher of its own, but "
-            f"teachers.{spread[0]}.device_map spreads it over all; remove one of them"
+            f"methods.{name}: on_policy with gpus loads the teacher on each GPU, but "
+            f"teachers.{spread[0]}.device_map splits it over all; remove one of them"
         ]
     return []
 
@@ -91,11 +91,13 @@ def unsound_trimmed(study: Study, method: Method, block: Block) -> str | None:
     """Why a student with a trimmed vocabulary cannot learn by a method, with the remedy."""
     remedy = "use another loss, or remove the student's vocabulary"
     if method.uld or method.spans or (method.embedding and method.embedding.head == "teacher"):
-        return f"uld, spans and the teacher's own head need the full vocabulary; {remedy}"
+        return f"uld, spans and the teacher's head need the full vocabulary; {remedy}"
     if method.soft and method.temperature != 1:
-        return f"at a temperature other than 1 dropped words are no class of their own; {remedy}"
+        return f"dropped tokens form one class only at temperature 1; {remedy}"
     if method.soft and any(study.caches[name].scheme == "top_k_tail" for name in block.caches):
-        return f"the tail of top_k_tail and the dropped words overlap; use another scheme, {remedy}"
+        return (
+            f"the tail of top_k_tail and the dropped tokens overlap; use another scheme, {remedy}"
+        )
     return None
 
 
@@ -105,7 +107,7 @@ def learns_corpus(study: Study, name: str) -> bool:
 
 
 def corpus_method_problems(study: Study, name: str, method: Method) -> list[str]:
-    """Mistakes in a method that trains on a corpus, its own keys apart."""
+    """Report mistakes in a method that trains on a corpus, except in its `train` entries."""
     problems, corpus, reference = list[str](), method.corpus or "", study.evaluate.reference
     source = study.sources[corpus]
     if "text" not in (source.fields or {}):
@@ -117,21 +119,21 @@ def corpus_method_problems(study: Study, name: str, method: Method) -> list[str]
     if source.rows and source.rows <= passages:
         problems.append(
             f"methods.{name}.corpus: all {source.rows} rows of {corpus} are reference text "
-            f"(evaluate.reference.passages: {passages}), which is never trained on; lower "
+            f"(evaluate.reference.passages: {passages}), which methods never train on; lower "
             "passages or name another corpus"
         )
     if train_problems(study, "", method.train):
         return problems
     if method.corpus_tokens >= (length := study.train_of(name).max_length):
         problems.append(
-            f"methods.{name}.corpus_tokens: {method.corpus_tokens} and the token before them "
+            f"methods.{name}.corpus_tokens: {method.corpus_tokens} tokens and the token before them "
             f"exceed train.max_length ({length}); raise that or lower corpus_tokens"
         )
     return problems
 
 
 def train_problems(study: Study, where: str, entries: dict[str, Any]) -> list[str]:
-    """Mistakes in a method's own settings of training, which stand at `where`."""
+    """Report mistakes in a method's entries of `train`, whose key in the config is `where`."""
     try:
         Train.model_validate(study.train.model_dump() | entries)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Who learns from whom: the teachers behind a run, and loops among teachers that a study trains."""
+"""Which teachers a run depends on, and cycles among teachers that a study trains."""
 
 from distill.config.study import Study
 
@@ -11,48 +11,48 @@ def teachers_behind(
     cache: str | None,
     curation: str = "raw",
 ) -> list[str]:
-    """Teachers whose text or distribution a run reads until it is trained, each once.
+    """Teachers whose text or distribution a run reads before and during training, each once.
 
-    A run that learns a corpus reads its teacher's text only to stop early; a trimmed vocabulary is
-    counted in a teacher's text. Where the whole study learns a corpus, a teacher is read only for
-    soft targets and by a curation that asks for its loss.
+    A method that trains on a corpus reads its teacher's text only for early stopping; a trimmed
+    vocabulary counts ids in a teacher's text. In a study with a corpus, a run reads a teacher only
+    for soft targets and for a curation by its loss.
     """
-    found = []
+    teachers = []
     if study.corpus is not None:
         return _behind_corpus(study, teacher, method, cache, curation)
     if vocabulary := study.students[student].vocabulary:
-        found.append(vocabulary.teacher)
+        teachers.append(vocabulary.teacher)
     if study.method_of(method).corpus is None or study.train_of(method).early_stopping:
-        found.append(teacher)
+        teachers.append(teacher)
     if cache is not None:
-        found += study.caches[cache].teachers
+        teachers += study.caches[cache].teachers
     if name := study.methods[method].search:
         search = study.searches[name]
-        found.append(search.teacher)
+        teachers.append(search.teacher)
         if vocabulary := study.students[search.student].vocabulary:
-            found.append(vocabulary.teacher)
-        found += study.caches[search.cache].teachers if search.cache else []
-    return list(dict.fromkeys(found))
+            teachers.append(vocabulary.teacher)
+        teachers += study.caches[search.cache].teachers if search.cache else []
+    return list(dict.fromkeys(teachers))
 
 
 def _behind_corpus(
     study: Study, teacher: str, method: str, cache: str | None, curation: str
 ) -> list[str]:
-    """The same where the text is a corpus: whose soft targets and losses are read."""
-    found, chosen = [], study.curations.get(curation)
+    """The same in a study with a corpus: teachers whose soft targets or losses the run reads."""
+    teachers, chosen = [], study.curations.get(curation)
     pairs = [(teacher, cache)]
     if name := study.methods[method].search:
         pairs.append((study.searches[name].teacher, study.searches[name].cache))
     if study.method_of(method).soft:
-        for own, soft in pairs:
-            found += list(study.caches[soft].teachers if soft else ()) or [own]
+        for scorer, soft in pairs:
+            teachers += list(study.caches[soft].teachers if soft else ()) or [scorer]
     if chosen and chosen.teacher_loss:
-        found.append(teacher)
-    return list(dict.fromkeys(found))
+        teachers.append(teacher)
+    return list(dict.fromkeys(teachers))
 
 
 def teacher_loops(study: Study) -> list[list[str]]:
-    """Loops among the trained teachers, as names from a teacher back to itself; each loop once."""
+    """Cycles among the trained teachers, as names from a teacher back to itself, each cycle once."""
     behind = {
         name: teachers_behind(
             study,

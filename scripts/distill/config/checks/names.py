@@ -1,4 +1,4 @@
-"""Names in a config that must stand in one of its tables: found by their type, not by a list."""
+"""Checks that names in a config are keys of its mappings; the type of a field marks a name."""
 
 import difflib
 import operator
@@ -12,7 +12,7 @@ from distill.config.values import Ref
 
 
 def name_problems(study: Study) -> list[str]:
-    """Names that lead nowhere, and sources of the wrong kind, each in a sentence with its key."""
+    """Report unknown names and sources of the wrong kind, each in a sentence with its key."""
     return [
         problem
         for key, name, ref in _names(study, "")
@@ -21,7 +21,7 @@ def name_problems(study: Study) -> list[str]:
 
 
 def unknown(key: str, name: str, table: Mapping[str, Any], kind: str) -> str:
-    """The sentence on a name without an entry, with the name that was probably meant."""
+    """The error on an unknown name, with the closest known one."""
     close = difflib.get_close_matches(name, table, 1)
     hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(table) or 'none'}"
     return f"{key}: there is no {kind} {name!r}; {hint}"
@@ -38,7 +38,7 @@ def _problem(study: Study, key: str, name: str, ref: Ref) -> str | None:
 
 
 def _names(section: BaseModel, key: str) -> Iterator[tuple[str, str, Ref]]:
-    """Key, name and `Ref` of every reference in a section and those below it."""
+    """Key, name and `Ref` of every reference in a section and its subsections."""
     for field, info in type(section).model_fields.items():
         value = getattr(section, field)
         path = f"{key}.{field}" if key else field
@@ -63,7 +63,7 @@ def _below(value: Any, key: str) -> Iterator[tuple[str, str, Ref]]:
 
 
 def _ref_in(annotation: Any) -> Ref | None:
-    """The mark in a type such as `list[StudentName] | None`; of a mapping, that of its keys."""
+    """The `Ref` in a type such as `list[StudentName] | None`; for a mapping, that of its keys."""
     marks = [mark for mark in getattr(annotation, "__metadata__", ()) if isinstance(mark, Ref)]
     if marks:
         return marks[0]

@@ -11,7 +11,7 @@ from distill.core.display import short_name
 
 
 def search_problems(study: Study, name: str, search: Search) -> list[str]:
-    """What keeps a search from running; `name` is its name in the config."""
+    """Report why a search cannot run; `name` is its name in the config."""
     where, problems = f"searches.{name}", list[str]()
     method = study.methods[search.method]
     if method.search:
@@ -44,8 +44,8 @@ def search_problems(study: Study, name: str, search: Search) -> list[str]:
     every_word = search.cache is None or study.caches[search.cache].scheme in EVERY_WORD
     if "method.temperature" in search.space and not every_word:
         problems.append(
-            f"{where}.space: method.temperature varies freely, which caches.{search.cache} does not "
-            "serve; use a cache with scheme final_hidden"
+            f"{where}.space: method.temperature varies, but caches.{search.cache} supports fixed "
+            "temperatures only; use a cache with scheme final_hidden"
         )
     for key in search.space:
         section, _, setting = key.partition(".")
@@ -56,7 +56,7 @@ def search_problems(study: Study, name: str, search: Search) -> list[str]:
         )
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             problems.append(
-                f"{where}.space: {short_name(key)} is no numeric setting; use method.<key> or train.<key>, such "
+                f"{where}.space: {short_name(key)} is not a numeric setting; use method.<key> or train.<key>, such "
                 "as method.forward_kl or train.learning_rate"
             )
     return problems

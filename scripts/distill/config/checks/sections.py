@@ -1,4 +1,4 @@
-"""Checks of a config's sections one by one; the names in them are known to exist."""
+"""Checks of single sections of a config; the names in them must exist."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from distill.contracts.run import LIVE, MAGPIE, NO_CACHE, RAW, UNTRAINED
 
 
 def prompt_problems(study: Study) -> Iterator[str]:
-    """Where the prompts of an instruction study come from."""
+    """Report mistakes in the source or the teacher of the prompts."""
     if study.prompts is None or study.corpus is not None:
         return
     prompts = study.prompts
@@ -31,18 +31,18 @@ def prompt_problems(study: Study) -> Iterator[str]:
     writer = study.teachers[prompts.teacher]
     if not writer.writes:
         yield (
-            "prompts.teacher: Magpie needs a teacher that is a model here, not ready-made text or "
-            "a server"
+            "prompts.teacher: Magpie needs a teacher with a local model, not ready-made text or a "
+            "server"
         )
     elif writer.trained is not None:
         yield (
-            f"prompts.teacher: {prompts.teacher} is trained by this study, after the prompts are "
-            "written; name a teacher with a source"
+            f"prompts.teacher: this study trains {prompts.teacher} only after the prompts exist; "
+            "name a teacher with a source"
         )
 
 
 def teacher_problems(study: Study) -> Iterator[str]:
-    """Ready-made text and servers that do not go with the prompts; mixtures without a model."""
+    """Report ready-made text and servers that the prompts rule out, and mixtures without a model."""
     for name, cache in study.caches.items():
         for scorer in cache.teachers:
             if not study.teachers[scorer].has_model:
@@ -58,29 +58,29 @@ def teacher_problems(study: Study) -> Iterator[str]:
                 )
             if study.prompts.source != teacher.text:
                 yield (
-                    f"teachers.{name}.text: must be the study's prompts.source, "
-                    f"{study.prompts.source!r}, whose prompts it answers"
+                    f"teachers.{name}.text: must equal prompts.source, {study.prompts.source!r}, "
+                    "because the responses answer its prompts"
                 )
         server = teacher.server
         if server is not None and server.top_logprobs and study.prompts.template != "chat":
             yield (
-                f"teachers.{name}.server.top_logprobs: log-probabilities are read from chats; set "
-                "prompts.template to chat, or remove it"
+                f"teachers.{name}.server.top_logprobs: servers return log-probabilities for chats "
+                "only; set prompts.template to chat, or remove top_logprobs"
             )
 
 
 def student_problems(study: Study) -> Iterator[str]:
-    """Trimmed vocabularies without text to count ids in."""
+    """Report trimmed vocabularies without text to count ids in."""
     for name, student in study.students.items():
         if student.vocabulary is not None and not study.rows.validation:
             yield (
-                f"students.{name}.vocabulary: ids are counted in text for validation prompts; set "
-                "prompts.validation, e.g. to 100"
+                f"students.{name}.vocabulary: ids are counted in the answers to validation prompts; "
+                "set prompts.validation, e.g. to 100"
             )
 
 
 def method_problems(study: Study) -> Iterator[str]:
-    """Training settings of methods, and the corpora that some learn."""
+    """Report mistakes in the training settings and corpora of methods."""
     for name, method in study.methods.items():
         yield from train_problems(study, f"methods.{name}.train", method.train)
         if method.corpus is not None and study.corpus is None:
@@ -88,26 +88,26 @@ def method_problems(study: Study) -> Iterator[str]:
 
 
 def evaluation_problems(study: Study) -> Iterator[str]:
-    """The reference text, costs, benchmarks and answers of an evaluation."""
+    """Report mistakes in the reference text, costs, benchmarks and answers of the evaluation."""
     if reference := study.evaluate.reference:
         source = study.sources[reference.source]
         if "text" not in (source.fields or {}):
             yield f"sources.{reference.source}.fields: name the text column"
         if source.rows and not source.begins and source.rows < reference.passages:
             yield (
-                f"evaluate.reference.passages: {reference.passages} are asked for but "
-                f"{reference.source} has {source.rows} rows"
+                f"evaluate.reference.passages is {reference.passages}, but {reference.source} has "
+                f"{source.rows} rows; lower passages"
             )
     rows = COLUMNS.values()
     columns = [row.name for row in rows if not row.text and study.task not in row.null_in]
     for name in study.evaluate.cost or {}:
         if name not in columns:
-            yield unknown("evaluate.cost", name, dict.fromkeys(columns), "column of numbers")
+            yield unknown("evaluate.cost", name, dict.fromkeys(columns), "numeric column")
     for name in study.evaluate.benchmarks:
         if name.removesuffix("_stderr") in {*study.evaluate.benchmarks} - {name}:
             yield (
-                f"evaluate.benchmarks.{name}: its column would be that of another benchmark's "
-                "error; rename the task"
+                f"evaluate.benchmarks.{name}: its column would have the same name as another "
+                "benchmark's standard error; rename the task"
             )
     answers = study.evaluate.answers
     if answers and answers.validation and not study.rows.validation:
@@ -118,11 +118,11 @@ def evaluation_problems(study: Study) -> Iterator[str]:
 
 
 def reserved_names(study: Study) -> Iterator[str]:
-    """Names that mean something else in paths."""
+    """Report names that are reserved in paths."""
     if UNTRAINED in study.methods:
         yield f"methods.{UNTRAINED}: the name is reserved for the untrained student"
     if RAW in study.curations:
-        yield f"curations.{RAW}: the name is reserved for all rows as they are"
-    for name, what in ((NO_CACHE, "without soft targets"), (LIVE, "that ask a live teacher")):
+        yield f"curations.{RAW}: the name is reserved for all rows without curation"
+    for name, what in ((NO_CACHE, "without soft targets"), (LIVE, "with a live teacher")):
         if name in study.caches:
             yield f"caches.{name}: the name is reserved for runs {what}"

@@ -1,7 +1,7 @@
-"""Shares of a closed data set as test, validation and pool, such as 70/15/15 of a CSV.
+"""Shares of a data set as test, validation and pool, such as 70/15/15 of a CSV.
 
-Everything after the config counts rows, so shares become counts as a config is read: of the rows
-that the source states, or else of those of its local file whose prompts are short enough.
+Later steps count rows, so shares become counts when a config is read. They refer to the number of
+rows that the source states, or to the rows of its local file whose prompts are short enough.
 """
 
 import math
@@ -19,18 +19,18 @@ from distill.core.text_files import prompt_words, read_text_rows
 
 SPLITS = ("test", "validation", "pool")
 PARTS = 20
-"""Parts that a data set is cut into where no part_size is named: shares of 5 % are exact."""
+"""Default number of parts of a data set; shares that are multiples of 5 % are exact."""
 
 
 def with_counts(config: dict[str, Any]) -> dict[str, Any]:
-    """A config whose `prompts` count rows.
+    """Replace the shares in `prompts` by numbers of rows.
 
     Args:
         config: As read from YAML; it is not changed.
 
     Raises:
-        UserError: Shares stand beside counts, do not fit in the data set, or are of prompts that
-            no data set holds; or another mistake in the config, if it has shares.
+        UserError: Shares and counts are mixed, the shares exceed the data set, or the prompts have
+            no data set; or the config has shares and another mistake.
     """
     prompts = config.get("prompts")
     if not isinstance(prompts, Mapping):
@@ -38,7 +38,7 @@ def with_counts(config: dict[str, Any]) -> dict[str, Any]:
     for key in SPLITS:
         if isinstance(value := prompts.get(key), float) and 0 < value < 1:
             raise UserError(
-                f"config: prompts.{key}: {value:g} is no number of rows; for a share of the data "
+                f"config: prompts.{key}: {value:g} is not a number of rows; for a share of the data "
                 f"set write {100 * value:g}%"
             )
     shares = {key: share for key in SPLITS if (share := _share(prompts.get(key))) is not None}
@@ -60,34 +60,36 @@ def _share(value: Any) -> float | None:
 def _counts(
     study: Study, shares: dict[str, float], counted: dict[str, Any], cut: bool
 ) -> dict[str, int]:
-    """Counts of the splits in whole parts, and the part size.
+    """Number of rows of each split, in complete parts, and the part size.
 
-    Each part takes `surplus` times its rows from the data set, as in any study, so that the shares
-    are of what is kept: of the data set's rows divided by the surplus, in whole parts.
+    A part takes `surplus` times its rows from the data set. Hence the shares refer to the data
+    set's rows divided by the surplus, in complete parts.
 
     Args:
-        study: With any counts in place of the shares.
-        shares: By split.
-        counted: Splits that are given as counts.
-        cut: Whether the config names a part size.
+        study: The study, with a placeholder for each share.
+        shares: Share of each split.
+        counted: Splits that the config gives as counts.
+        cut: Whether the config sets a part size.
     """
     prompts = study.rows
-    told = ", ".join(f"{key}: {100 * share:g}%" for key, share in shares.items())
+    text = ", ".join(f"{key}: {100 * share:g}%" for key, share in shares.items())
     if min(shares.values()) == 0:
-        raise UserError(f"config: prompts: {told}; a share must be above 0%, or left out")
+        raise UserError(f"config: prompts: {text}; a share must be above 0%; raise it or remove it")
     if counted:
         raise UserError(
-            f"config: prompts: {told} is a share of the data set, but "
+            f"config: prompts: {text} is a share of the data set, but "
             f"{', '.join(f'{key}: {count}' for key, count in counted.items())} is a count; give "
             "all as shares or all as counts"
         )
-    whole = sum(shares.values())
-    if not {"test", "pool"} <= set(shares) or whole > 1 + 1e-9:
-        raise UserError(f"config: prompts: shares ({told}) must name test and pool and sum to 100% or less")  # fmt: skip
+    total = sum(shares.values())
+    if not {"test", "pool"} <= set(shares) or total > 1 + 1e-9:
+        raise UserError(
+            f"config: prompts: shares ({text}) must include test and pool and sum to at most 100%"
+        )
     if prompts.source == MAGPIE:
         raise UserError(
-            f"config: prompts: {told} is a share of a data set, but here the teacher writes as "
-            "many prompts as are asked for; give counts"
+            f"config: prompts: {text} is a share of a data set, but with source magpie the teacher "
+            "generates the prompts; give counts"
         )
     rows = _rows(study)
     size = prompts.part_size if cut else max(1, int(rows / PARTS / prompts.surplus))
@@ -97,24 +99,24 @@ def _counts(
     if not cut:
         parts = min(parts, PARTS)
     counts = {key: round(parts * share) for key, share in shares.items()}
-    if whole > 1 - 1e-9:  # what rounding leaves or lacks is the pool's
+    if total > 1 - 1e-9:  # the pool takes the difference that rounding leaves
         counts["pool"] += parts - sum(counts.values())
     if min(counts.values()) < 1:
         raise UserError(
             f"config: prompts: {rows} rows of {prompts.source} at surplus {prompts.surplus:g} are "
-            f"{parts} parts of {size}, too few for {told}; lower part_size or give more rows"
+            f"{parts} parts of {size}, too few for {text}; lower part_size or give more rows"
         )
     return {"part_size": size} | {key: number * size for key, number in counts.items()}
 
 
 def _rows(study: Study) -> int:
-    """Rows of the prompts' source: of a local file those that are short enough, else as stated."""
+    """Rows of the prompts' source: in a local file those that are short enough, else as stated."""
     name, source = study.rows.source, study.sources.get(study.rows.source)
     if source is None or not source.is_data:
         raise UserError(f"config: prompts.source: there is no data set {name!r} under sources")
     if source.path is None or source.path.endswith(".parquet"):
         if source.rows is None:
-            raise UserError(f"config: sources.{name}.rows is missing, of which prompts has shares")
+            raise UserError(f"config: sources.{name}.rows is missing; shares in prompts need it")
         return source.rows
     if not Path(source.path).is_file():
         raise UserError(f"config: sources.{name}.path: the file {source.path} does not exist")

@@ -1,4 +1,4 @@
-"""A study's config, checked before the first job: names, then what each section and block asks."""
+"""Check a study's config before any job starts: names first, then sections and blocks."""
 
 from typing import Any
 
@@ -23,32 +23,32 @@ from distill.core.errors import UserError
 
 
 def parse_study(config: dict[str, Any]) -> Study:
-    """Validate a config.
+    """Validate a config, as read from YAML.
 
     Raises:
-        UserError: One sentence per mistake, each naming its key and the remedy.
+        UserError: One sentence per mistake, each with its key and the remedy.
     """
     check_plain(config)
     study = validate(Study, with_counts(config))
-    # What follows looks names up, so it begins when all of them lead somewhere.
+    # Later checks look names up, so they run only if all names exist.
     if problems := name_problems(study) or _problems(study):
         raise UserError("\n".join(f"config: {line}" for line in problems))
     return study
 
 
 def _problems(study: Study) -> list[str]:
-    """Combinations that cannot work, in words; the names in them are known to exist."""
-    problems = [
-        *method_problems(study),
-        *(line for name, search in study.searches.items()
-          for line in search_problems(study, name, search)),
+    """Report combinations that cannot work; the names in the study must exist."""
+    problems = list(method_problems(study))
+    for name, search in study.searches.items():
+        problems += search_problems(study, name, search)
+    problems += [
         *corpus_problems(study),
         *prompt_problems(study),
         *teacher_problems(study),
         *served_twice(study),
         *student_problems(study),
         *evaluation_problems(study),
-    ]  # fmt: skip
+    ]
     for number, block in enumerate(study.runs):
         where = f"runs[{number}]"
         problems += [*_repeats(block, where), *pool_problems(study, block, where)]
@@ -59,10 +59,10 @@ def _problems(study: Study) -> list[str]:
 
 
 def _repeats(block: Block, where: str) -> list[str]:
-    """Lists of a block that name something twice."""
+    """Report lists of a block with duplicate entries."""
     lists = {key: getattr(block, key) or [] for key in type(block).model_fields}
     return [
-        f"{where}.{key}: {values} names something twice; name it once"
+        f"{where}.{key}: {values} has a duplicate; list each entry once"
         for key, values in lists.items()
         if len(set(values)) < len(values)
     ]

@@ -7,7 +7,7 @@ from distill.config.study import Block, Study
 
 
 def trained_problems(study: Study) -> list[str]:
-    """Teachers whose training cannot work; the rest of the study has no mistake."""
+    """Report teachers whose training cannot work; the rest of the study must be correct."""
     problems: list[str] = []
     for name, teacher in study.teachers.items():
         entry, where = teacher.trained, f"teachers.{name}.trained"
@@ -17,7 +17,7 @@ def trained_problems(study: Study) -> list[str]:
         corpus = learns_corpus(study, entry.method) or (study.corpus and not method.soft)
         if entry.teacher is None and not corpus:
             problems.append(
-                f"{where}.teacher is missing; the method {entry.method} learns a teacher's text"
+                f"{where}.teacher is missing; the method {entry.method} trains on a teacher's text"
             )
             continue
         block = Block(
@@ -34,6 +34,6 @@ def trained_problems(study: Study) -> list[str]:
     if problems:
         return problems
     return [
-        f"teachers.{loop[0]}.trained: {' learns from '.join(loop)}, a loop that no training can begin; let one of them learn from a teacher with a source, or from a corpus"
+        f"teachers.{loop[0]}.trained: {' learns from '.join(loop)}, a cycle; let one of them learn from a teacher with a source, or from a corpus"
         for loop in teacher_loops(study)
     ]

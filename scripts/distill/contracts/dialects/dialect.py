@@ -1,8 +1,8 @@
-"""What an OpenAI-compatible server does in its own way: each dialect is a file of this folder.
+"""Differences between OpenAI-compatible servers: each dialect is a file of this folder.
 
-Servers cut and penalise by defaults of their own or of the model's generation config. A request
-therefore states the whole sampling distribution q in the dialect's fields, so that an answer is a
-draw from q.
+Servers apply cuts and penalties by default or from the model's generation config. Therefore a
+request states the full sampling distribution q in the dialect's fields, so that an answer is a
+sample from q.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,18 +15,18 @@ Decoding = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Dialect:
-    """Where a server differs from OpenAI's protocol.
+    """How a server differs from OpenAI's protocol.
 
     Attributes:
-        software: Its name in the config (`server.software`).
-        whole_distribution: From the sampling settings to the request's fields that turn off what
-            the server would do to q by itself, and that set top-k.
+        software: Name in the config (`server.software`).
+        whole_distribution: Maps the sampling settings to the request's fields that turn off the
+            server's changes of q and set top-k.
         takes_top_k: Whether a request can set top-k.
-        chat_length: The field of a chat's request that limits the answer's tokens.
-        log_probs: Further fields of a request that asks for log-probabilities.
-        token_id: From the text and the `id` of a token in the reply's log-probabilities to its
-            number in the vocabulary, None if the reply lacks it. Without this function
-            log-probabilities cannot be asked for.
+        chat_length: The field of a chat request that limits the answer's tokens.
+        log_probs: Further fields of a request for log-probabilities.
+        token_id: Maps the text and the `id` of a token in the reply's log-probabilities to its
+            token id, None if the reply lacks it. None if the server cannot return token ids; then
+            `top_logprobs` is an error.
     """
 
     software: str

@@ -1,4 +1,4 @@
-"""llama.cpp, which cuts at top-k 40, top-p .95 and min-p .05 unless told otherwise."""
+"""llama.cpp, whose defaults are top-k 40, top-p .95 and min-p .05."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from distill.contracts.dialects.dialect import Decoding, Dialect
 
 
 def whole_distribution(decoding: Decoding) -> dict[str, Any]:
-    """Samplers that are not named (min-p, penalties and others) do not act."""
+    """List the samplers to use; all others (min-p, penalties and more) are off."""
     return {"top_k": decoding["top_k"], "samplers": ["temperature", "top_k", "top_p"]}
 
 

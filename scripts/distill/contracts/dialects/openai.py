@@ -1,4 +1,4 @@
-"""OpenAI, or another server of whose fields only OpenAI's are used."""
+"""OpenAI, or another server that is used with OpenAI's fields only."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from distill.contracts.dialects.dialect import Decoding, Dialect
 
 
 def whole_distribution(decoding: Decoding) -> dict[str, Any]:
-    """Nothing: temperature and top_p are all that a request can set."""
+    """No fields: a request can set only temperature and top_p."""
     return {}
 
 
@@ -14,5 +14,5 @@ OPENAI = Dialect(
     software="openai",
     whole_distribution=whole_distribution,
     takes_top_k=False,
-    chat_length="max_completion_tokens",  # newer models refuse max_tokens in chats
+    chat_length="max_completion_tokens",  # newer models reject max_tokens in chats
 )

@@ -1,4 +1,4 @@
-"""`transformers serve`, which decodes greedily unless told to sample."""
+"""`transformers serve`, which decodes greedily by default."""
 
 import json
 from typing import Any
@@ -7,7 +7,7 @@ from distill.contracts.dialects.dialect import Decoding, Dialect
 
 
 def whole_distribution(decoding: Decoding) -> dict[str, Any]:
-    """A generation config of the request's own."""
+    """A generation config for the request."""
     names = ("temperature", "top_p", "top_k")
     settings = {"do_sample": True, **{name: decoding[name] for name in names}}
     return {"generation_config": json.dumps(settings)}

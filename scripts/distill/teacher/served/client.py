@@ -1,7 +1,7 @@
 """Ask a server for the answers of a part: retries, bounded concurrency, resume; no key anywhere.
 
-The key comes from the environment variable that the config names and goes into the request's
-header alone. What a server says in an error may repeat it, so it is taken out of every message.
+The key comes from the environment variable that the config names and is sent only in the
+request's header. A server's error may repeat it, so it is removed from every message.
 """
 
 import hashlib
@@ -31,12 +31,12 @@ from distill.teacher.served.replies import check_draws, read_answer
 from distill.teacher.served.request import request_of
 
 NO_KEY = "none"
-"""Sent where the config names no key: the client wants some."""
+"""Sent where the config names no key, because the client requires one."""
 
 
 @dataclass(frozen=True)
 class Connection:
-    """Where a teacher is served, and how patiently it is asked."""
+    """Where a teacher is served, with time-outs and retries."""
 
     teacher: str
     url: str
@@ -51,7 +51,7 @@ def read_key(connection: Connection) -> str:
     """The API key.
 
     Raises:
-        UserError: The variable is unset, or holds what no header can.
+        UserError: The variable is unset, or its value cannot be a header.
     """
     if connection.key_variable is None:
         return NO_KEY
@@ -65,7 +65,7 @@ def read_key(connection: Connection) -> str:
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise UserError(
             f"{where}: the environment variable {connection.key_variable} holds a space, line "
-            "break or other character that no key has; export the key alone"
+            "break or other character that no key can contain; export the key alone"
         )
     return key
 
@@ -75,7 +75,7 @@ class _EndlessReplyError(httpx2.ReadError):
 
 
 class _Bounded(httpx2.SyncByteStream):
-    """A reply's body, which ends in time: the client's own timeout is that of a single read."""
+    """A reply's body with a total time limit: the client's timeout is per read."""
 
     def __init__(self, stream: Any, most: int, seconds: float) -> None:
         self.stream, self.most, self.ends = stream, most, time.monotonic() + seconds
@@ -95,13 +95,13 @@ class _Bounded(httpx2.SyncByteStream):
 
 
 def _most_bytes(spec: Mapping[str, Any]) -> int:
-    """More bytes than a reply can need: a token, its likeliest rivals and JSON around them."""
+    """More bytes than a reply can need: a token, its alternatives and JSON around them."""
     return 4_000_000 + 1000 * spec["decoding"]["max_tokens"] * (1 + spec["server"]["top_logprobs"])
 
 
 @contextmanager
 def _client(connection: Connection, key: str, most: int) -> Iterator[openai.OpenAI]:
-    """OpenAI's client: it tries again what may pass, with back-off, jitter and Retry-After.
+    """OpenAI's client: it retries transient errors, with back-off, jitter and Retry-After.
 
     Args:
         connection: Where, and how patiently.
@@ -109,9 +109,9 @@ def _client(connection: Connection, key: str, most: int) -> Iterator[openai.Open
         most: Bytes of a reply.
     """
 
-    # A redirect would hand prompts, and perhaps the key, to an address that no config names.
+    # A redirect would send prompts, and perhaps the key, to an address outside the config.
     def bound(response: httpx2.Response) -> None:
-        """Before the body is read."""
+        """Set the limits before the body is read."""
         response.stream = _Bounded(response.stream, most, connection.timeout)
 
     with (
@@ -119,17 +119,20 @@ def _client(connection: Connection, key: str, most: int) -> Iterator[openai.Open
             follow_redirects=False, event_hooks={"response": [bound]}
         ) as http,
         openai.OpenAI(
-            base_url=connection.url, api_key=key, timeout=connection.timeout,
-            max_retries=connection.retries, http_client=http,
+            base_url=connection.url,
+            api_key=key,
+            timeout=connection.timeout,
+            max_retries=connection.retries,
+            http_client=http,
         ) as client,
-    ):  # fmt: skip
-        # Found in the environment by the client itself: not what the config names.
+    ):
+        # The client reads these from the environment; only the config's values count.
         client.organization = client.project = client.admin_api_key = None
         yield client
 
 
 def _refusal(error: openai.OpenAIError) -> str:
-    """What went wrong, in a few words; a server's own are shortened and made harmless."""
+    """A short description of an error; a server's text is shortened and sanitised."""
     if isinstance(error, openai.APITimeoutError):
         return "gave no answer in time; raise server.timeout or lower server.concurrency"
     if isinstance(error.__cause__, _EndlessReplyError):
@@ -155,7 +158,7 @@ def _refusal(error: openai.OpenAIError) -> str:
 
 
 def _harmless(text: str, key: str) -> str:
-    """A text from outside for a log: one line, printable, no longer than a few, without the key."""
+    """External text sanitised for a log: one short printable line, without the key."""
     plain = without_secrets("".join(c if c.isprintable() else " " for c in text))
     hidden = plain.replace(key, "…") if key != NO_KEY else plain
     return hidden if len(hidden) <= 400 else f"{hidden[:400]}…"
@@ -180,18 +183,18 @@ def _ask(
 
 
 def _resumed(file: Path, tag: str) -> dict[str, dict[str, Any]]:
-    """Answers of a killed job, by row; what another spec left is cleared."""
+    """Answers of a killed job, by row; those of another spec are removed."""
     lines = file.read_text(encoding="utf-8").split("\n") if file.is_file() else []
     if lines[:1] != [json.dumps({"tag": tag})]:
         write_text(file, json.dumps({"tag": tag}) + "\n")
         return {}
-    whole = lines[:-1]  # a killed write leaves a last line without an end
-    write_text(file, "".join(f"{line}\n" for line in whole))
+    complete = lines[:-1]  # a killed write leaves a last line without an end
+    write_text(file, "".join(f"{line}\n" for line in complete))
     try:
-        return {answer["id"]: answer for answer in map(json.loads, whole[1:])}
+        return {answer["id"]: answer for answer in map(json.loads, complete[1:])}
     except (ValueError, KeyError, TypeError):
         raise UserError(
-            f"{file} is damaged; delete it and run the workflow again, which asks the server anew"
+            f"{file} is damaged; delete it and run the workflow again; the server is asked again"
         ) from None
 
 
@@ -205,7 +208,7 @@ def ask_server(
     """The answers of one part.
 
     Each is kept in `resume` as it comes, so that a killed or failed job does not ask (and pay)
-    again. After an error no further prompt is sent, but those under way are waited for.
+    again. After an error no further prompt is sent, but requests in progress are completed.
 
     Args:
         prompts: Rows of a kept prompt part.
@@ -263,9 +266,9 @@ def ask_server(
     except UserError:
         resume.unlink()  # or they would be taken up again
         raise
-    if kept := spec["server"]["top_logprobs"]:
+    if top_logprobs := spec["server"]["top_logprobs"]:
         try:
-            check_draws(answers, kept - 1)
+            check_draws(answers, top_logprobs - 1)
         except UserError as error:
             resume.unlink()  # answers of a wrong distribution are of no use
             raise UserError(f"teachers.{connection.teacher}: {connection.url}: {error}") from None
@@ -273,14 +276,17 @@ def ask_server(
 
 
 def _report(done: Mapping[str, dict[str, Any]], teacher: str) -> None:
-    """Log what the answers are."""
+    """Log counts of the answers."""
     reasons = [answer["finish_reason"] for answer in done.values()]
     logging.info(
         "%s: %d answers, %d tokens; %d cut by length, %d by the server's filter, %d empty",
-        teacher, len(done), sum(answer["tokens"] for answer in done.values()),
-        reasons.count("length"), reasons.count("content_filter"),
+        teacher,
+        len(done),
+        sum(answer["tokens"] for answer in done.values()),
+        reasons.count("length"),
+        reasons.count("content_filter"),
         count_empty(list(done.values())),
-    )  # fmt: skip
+    )
 
 
 def ask_part(

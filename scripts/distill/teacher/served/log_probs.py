@@ -30,21 +30,21 @@ def served_targets(
         vocabulary: Words of the tokenizer.
 
     Returns:
-        Rows of `target_schema`, at no cost of their own. The entropy of q is not known: NaN.
+        Rows of `target_schema`, at no extra cost. The entropy of q is not known: NaN.
 
     Raises:
         UserError: The server gave too few tokens, or one that the tokenizer does not have.
     """
-    scheme, found = scheme_of(spec), {answer["id"]: answer for answer in answers}
-    kept = min(scheme.k, vocabulary)
+    scheme, answer_of = scheme_of(spec), {answer["id"]: answer for answer in answers}
+    k = min(scheme.k, vocabulary)
     rows = []
     for row in text:
-        answer, tokens = found[row["id"]], len(row["response_ids"])
+        answer, tokens = answer_of[row["id"]], len(row["response_ids"])
         names, values = answer["top_ids"][:tokens], answer["top_log_p"][:tokens]
-        _check_likeliest(row["id"], names, kept, vocabulary)
-        shape = (tokens, kept)
-        ids = np.array([own[:kept] for own in names], np.int64).reshape(shape)
-        logs = np.array([own[:kept] for own in values], np.float32).reshape(shape)
+        _check_likeliest(row["id"], names, k, vocabulary)
+        shape = (tokens, k)
+        ids = np.array([position[:k] for position in names], np.int64).reshape(shape)
+        logs = np.array([position[:k] for position in values], np.float32).reshape(shape)
         tail = np.maximum(0, 1 - np.exp(logs, dtype=float).sum(1))
         rows.append(
             {
@@ -60,18 +60,18 @@ def served_targets(
     return rows
 
 
-def _check_likeliest(row: str, top_ids: Sequence[Sequence[int]], kept: int, words: int) -> None:
-    """Check that each position of a row has as many of its likeliest tokens as are kept."""
+def _check_likeliest(row: str, top_ids: Sequence[Sequence[int]], k: int, vocabulary: int) -> None:
+    """Check that each position of a row has its k most likely tokens."""
     for ids in top_ids:
-        if len(ids) < kept:
+        if len(ids) < k:
             raise UserError(
-                f"{row}: the server gave {len(ids)} of the {kept} likeliest tokens that the cache "
+                f"{row}: the server gave {len(ids)} of the {k} most likely tokens that the cache "
                 "keeps; lower its k"
             )
-        if max(ids[:kept]) >= words:
+        if max(ids[:k]) >= vocabulary:
             raise UserError(
-                f"{row}: the server names token {max(ids[:kept])} but the tokenizer named has only "
-                f"{words} tokens; name the served model's own (server.tokenizer)"
+                f"{row}: the server names token {max(ids[:k])} but the configured tokenizer has "
+                f"only {vocabulary} tokens; name the served model's tokenizer (server.tokenizer)"
             )
 
 

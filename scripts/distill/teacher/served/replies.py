@@ -1,4 +1,4 @@
-"""What a server answers: read from its reply, checked against its own log-probabilities."""
+"""A server's answers: parsed from its replies, checked against its log-probabilities."""
 
 import math
 from collections.abc import Sequence
@@ -66,7 +66,7 @@ def read_answer(reply: Any, spec: dict[str, Any]) -> dict[str, Any]:
         spec: server and decoding.
 
     Raises:
-        ValueError: It is no answer to what was asked; the text says why.
+        ValueError: It is not an answer to the request; the text says why.
     """
     try:
         read = _Reply.model_validate(reply)
@@ -88,8 +88,8 @@ def read_answer(reply: Any, spec: dict[str, Any]) -> dict[str, Any]:
         "model": read.model,
         **dict.fromkeys(("ids", "log_p", "top_ids", "top_log_p")),
     }
-    wanted = spec["server"]["top_logprobs"]
-    if not wanted:
+    top_logprobs = spec["server"]["top_logprobs"]
+    if not top_logprobs:
         return answer
     if choice.logprobs is None or choice.logprobs.content is None:
         raise ValueError("it has no log-probabilities")
@@ -99,7 +99,7 @@ def read_answer(reply: Any, spec: dict[str, Any]) -> dict[str, Any]:
         drawn = _id_of(position, dialect)
         known = {_id_of(token, dialect): token.logprob for token in position.top_logprobs}
         known |= {drawn: position.logprob}
-        ranked = sorted(known.items(), key=lambda pair: (-pair[1], pair[0]))[:wanted]
+        ranked = sorted(known.items(), key=lambda pair: (-pair[1], pair[0]))[:top_logprobs]
         if not all(-math.inf < value <= 1e-4 for value in known.values()):
             raise ValueError(f"a log-probability is {max(known.values())}")
         answer["ids"].append(drawn)
@@ -109,13 +109,13 @@ def read_answer(reply: Any, spec: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def check_draws(answers: Sequence[dict[str, Any]], kept: int) -> None:
-    """Check that the tokens were drawn with the probabilities that the server says.
+def check_draws(answers: Sequence[dict[str, Any]], k: int) -> None:
+    """Check that the tokens were drawn with the probabilities that the server reports.
 
-    Were they, then the number of positions at which the likeliest token was drawn, and of those at
-    which none of the `kept` likeliest was, would differ from the sum of their probabilities by a
-    martingale of variance sum p (1 - p). Refused are five standard deviations and five positions
-    more: greedy decoding, another temperature, a cut or a penalty that the server adds by itself.
+    If so, the number of positions at which the most likely token was drawn (or none of the `k` most
+    likely) differs from the sum of their probabilities by a martingale of variance sum p (1 - p).
+    A difference above five standard deviations plus five positions is refused: the server decodes
+    greedily, or adds another temperature, cut or penalty.
 
     Raises:
         UserError: They were not.
@@ -123,17 +123,19 @@ def check_draws(answers: Sequence[dict[str, Any]], kept: int) -> None:
     events: dict[str, list[tuple[float, bool]]] = {"likeliest": [], "outside": []}
     for row in answers:
         for drawn, ids, logs in zip(row["ids"], row["top_ids"], row["top_log_p"], strict=True):
-            p = np.exp(logs[:kept])
+            p = np.exp(logs[:k])
             events["likeliest"].append((float(p[0]), drawn == ids[0]))
-            events["outside"].append((max(0.0, 1 - float(p.sum())), drawn not in ids[:kept]))
-    for name, found in events.items():
-        expected = math.fsum(p for p, _ in found)
-        seen = sum(hit for _, hit in found)
-        spread = math.sqrt(math.fsum(max(0.0, p * (1 - p)) for p, _ in found))
+            events["outside"].append((max(0.0, 1 - float(p.sum())), drawn not in ids[:k]))
+    for name, draws in events.items():
+        expected = math.fsum(p for p, _ in draws)
+        seen = sum(hit for _, hit in draws)
+        spread = math.sqrt(math.fsum(max(0.0, p * (1 - p)) for p, _ in draws))
         if abs(seen - expected) > 5 * spread + 5:
-            what = "the likeliest token" if name == "likeliest" else f"none of the {kept} likeliest"
+            what = (
+                "the most likely token" if name == "likeliest" else f"none of the {k} most likely"
+            )
             raise UserError(
-                f"of {len(found)} tokens {seen} are {what} but by the server's own "
+                f"of {len(draws)} tokens {seen} are {what} but by the server's own "
                 f"log-probabilities {expected:.0f} ± {spread:.0f} would be: it does not draw from "
                 "the distribution that it reports; turn off its own cuts, penalties and "
                 "temperature, or name its software rightly"

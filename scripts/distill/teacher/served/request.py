@@ -1,6 +1,6 @@
-"""What a server is asked: one request per prompt, so that its answer is a draw from q.
+"""Requests to a server: one per prompt, so that its answer is a draw from q.
 
-What servers do in their own ways is in `distill.contracts.dialects`.
+Differences between servers are in `distill.contracts.dialects`.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ class _AsAsked:
 
 
 def row_seed(name: str, seed: int) -> int:
-    """A row's own seed, below 2^31. Servers batch as requests come: text does not repeat by it."""
+    """A row's own seed, below 2^31. Servers batch requests, so text is not reproducible."""
     return int.from_bytes(hashlib.sha256(f"{seed}\0{name}".encode()).digest()[:4], "big") >> 1
 
 
@@ -42,10 +42,10 @@ def request_of(row: dict[str, Any], spec: dict[str, Any]) -> tuple[str, dict[str
     """
     server, decoding, formatting = spec["server"], spec["decoding"], spec["formatting"]
     dialect, chat = DIALECTS[server["software"]], formatting["template"] == "chat"
-    asked: Any = encoder(_AsAsked(), **formatting)(row["prompt"], row["context"])
+    prompt: Any = encoder(_AsAsked(), **formatting)(row["prompt"], row["context"])
     body: dict[str, Any] = {
         "model": server["model"],
-        "messages" if chat else "prompt": asked,
+        "messages" if chat else "prompt": prompt,
         dialect.chat_length if chat else "max_tokens": decoding["max_tokens"],
         "temperature": decoding["temperature"],
         "top_p": decoding["top_p"],

@@ -34,30 +34,36 @@ def served_text(
     Raises:
         UserError: The tokenizer is not the served model's.
     """
-    found = {answer["id"]: answer for answer in answers}
+    answer_of = {answer["id"]: answer for answer in answers}
     encode = encoder(tokenizer, **spec["formatting"]) if tokenizer is not None else None
     rows: list[dict[str, Any]] = []
     cut = 0
     for row in prompts:
-        answer = found[row["id"]]
+        answer = answer_of[row["id"]]
         tokens = answer["prompt_tokens"] + answer["tokens"]
         served = unmetered(2 * (spec["params"] or 0.0) * tokens, answer["seconds"])
         rows.append(
             {
-                "id": row["id"], "row": row["row"], "prompt": row["prompt"],
-                "context": row["context"], "response": answer["response"],
-                "reference": row["reference"], "prompt_ids": None, "response_ids": None,
+                "id": row["id"],
+                "row": row["row"],
+                "prompt": row["prompt"],
+                "context": row["context"],
+                "response": answer["response"],
+                "reference": row["reference"],
+                "prompt_ids": None,
+                "response_ids": None,
                 "finish_reason": answer["finish_reason"],
                 **(cost_of(row, "prompt_") + served).columns("teacher_"),
             }
-        )  # fmt: skip
+        )
         if encode is not None:
             ids = encode(row["prompt"], row["context"])
             if len(ids) != answer["prompt_tokens"]:
                 raise UserError(
                     f"{name}: the server counts {answer['prompt_tokens']} tokens in the prompt "
-                    f"{row['id']} but the tokenizer named makes {len(ids)}: another tokenizer, "
-                    "chat template or system prompt; name the served model's own, or none"
+                    f"{row['id']} but the configured tokenizer gives {len(ids)}: another "
+                    "tokenizer, chat template or system prompt; name the served model's "
+                    "tokenizer, or none"
                 )
             rows[-1] |= {"prompt_ids": ids, **_own_tokens(answer, tokenizer, name)}
             cut += len(rows[-1]["response_ids"]) < len(answer["ids"] or [])
@@ -70,8 +76,8 @@ def _own_tokens(answer: dict[str, Any], tokenizer: Any, name: str) -> dict[str, 
     """Response, token ids with the one that ended it, and finish_reason of an answer."""
     text, finished = answer["response"], answer["finish_reason"] == "stop"
     if answer["ids"] is None:
-        own = tokenizer(text, add_special_tokens=False).input_ids
-        ids = [*own, tokenizer.eos_token_id] if finished else own
+        text_ids = tokenizer(text, add_special_tokens=False).input_ids
+        ids = [*text_ids, tokenizer.eos_token_id] if finished else text_ids
         return {"response_ids": ids}
     ids = list(answer["ids"])
     if max(ids, default=0) >= len(tokenizer):
@@ -84,7 +90,7 @@ def _own_tokens(answer: dict[str, Any], tokenizer: Any, name: str) -> dict[str, 
             "the token that ended it; set server.top_logprobs to 0 and learn from the text alone"
         )
     read = tokenizer.decode(ids[:-1] if finished else ids, skip_special_tokens=True)
-    # What stands for a letter that was begun and not ended differs.
+    # Replacement characters of incomplete letters may differ.
     if "\ufffd" not in text + read and read.strip() != text.strip():
         raise _other_words(answer, name)
     return {"response_ids": ids}
@@ -93,17 +99,17 @@ def _own_tokens(answer: dict[str, Any], tokenizer: Any, name: str) -> dict[str, 
 def _until_lost(ids: list[int], text: str, tokenizer: Any) -> dict[str, Any]:
     """An answer up to the first token that the server leaves out.
 
-    llama.cpp leaves out tokens that begin a letter and do not end it (as of an emoji). What stands
-    before is exact; the answer counts as cut short.
+    llama.cpp leaves out tokens that begin a letter without ending it (as in an emoji). The tokens
+    before are exact; the answer counts as cut short.
     """
-    kept = 0
+    exact = 0
     for end in range(1, len(ids) + 1):
         read = tokenizer.decode(ids[:end], skip_special_tokens=True)
         if ids[end - 1] in _ends(tokenizer) or not text.strip().startswith(read.strip()):
             break
-        kept = end
-    read = tokenizer.decode(ids[:kept], skip_special_tokens=True)
-    return {"response_ids": ids[:kept], "response": read, "finish_reason": "length"}
+        exact = end
+    read = tokenizer.decode(ids[:exact], skip_special_tokens=True)
+    return {"response_ids": ids[:exact], "response": read, "finish_reason": "length"}
 
 
 def _ends(tokenizer: Any) -> set[int]:
@@ -114,8 +120,8 @@ def _ends(tokenizer: Any) -> set[int]:
 
 def _other_words(answer: dict[str, Any], name: str) -> UserError:
     return UserError(
-        f"{name}: in the tokenizer named, the token ids of the answer {answer['id']} are not its "
-        "text; name the served model's own (server.tokenizer)"
+        f"{name}: in the configured tokenizer, the token ids of the answer {answer['id']} are "
+        "not its text; name the served model's tokenizer (server.tokenizer)"
     )
 
 
