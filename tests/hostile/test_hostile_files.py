@@ -232,7 +232,7 @@ def test_parquet_columns_that_are_not_named_are_not_looked_at(tmp_path: Path) ->
     pq.write_table(pa.Table.from_arrays(columns, [*NAMES[:2], "when", "when"]), path)
     assert read(path) == [("a", "b")]
     pq.write_table(pa.Table.from_arrays(columns, [*NAMES[:2], "when", NAMES[0]]), path)
-    assert "the columns have the name 'Frage, neu'" in told(path)
+    assert "the column 'Frage, neu' appears twice" in told(path)
     pq.write_table(pa.Table.from_arrays(columns[:2], ["a", NAMES[1]]), path)
     assert "the column 'Frage, neu' is missing; there are a, die" in told(path)
 

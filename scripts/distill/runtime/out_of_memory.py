@@ -13,8 +13,10 @@ FEWER_JOBS = "give the job more memory, or run fewer at once (--resources device
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception of PyTorch, NumPy, Arrow, Python or a child process means that memory ran
-    out, by its type or text."""
+    """Whether the type or text of an exception means that memory ran out.
+
+    It may come from PyTorch, NumPy, Arrow, Python or a child process.
+    """
     if isinstance(error, UserError):
         return False
     names = " ".join(kind.__name__ for kind in type(error).__mro__)
