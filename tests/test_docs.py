@@ -13,6 +13,7 @@ from distill.config.checks.study import parse_study
 from distill.config.own_table import TableStudy
 from distill.config.reading import check_yaml
 from distill.config.study import Study
+from distill.contracts.figures import FIGURES
 from distill.table.own_table import parse_table_study
 from distill.workflow.reference_pages import read_examples
 from miniature import ROOT
@@ -95,6 +96,11 @@ def test_the_site_lists_every_page() -> None:
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     listed = set(re.findall(r"[\w/]+\.md$", text.split("\nnav:")[1], re.M))
     assert listed == {str(page.relative_to(ROOT / "docs")) for page in ROOT.glob("docs/**/*.md")}
+
+
+def test_the_page_of_results_lists_every_figure() -> None:
+    text = (ROOT / "docs/reference/results.md").read_text(encoding="utf-8").split("## Figures")[1]
+    assert re.findall(r"^\| `(\w+)` \|", text, re.M) == list(FIGURES)
 
 
 def test_the_documentation_loads_nothing_from_elsewhere() -> None:
