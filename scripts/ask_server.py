@@ -1,4 +1,4 @@
-"""Ask a server for the answers to one part of the prompts."""
+"""Request a server's answers to one part of the prompts."""
 
 from distill.runtime.job import job
 from distill.teacher.served.client import ask_part

@@ -1,4 +1,4 @@
-"""Cut the chunks of a corpus that one student reads."""
+"""Collect the corpus chunks of one run."""
 
 from distill.runtime.job import job
 

@@ -1,4 +1,4 @@
-"""Gather the rows that one student reads."""
+"""Collect the training rows of one run."""
 
 from distill.data.shards import build_shard
 from distill.runtime.job import job

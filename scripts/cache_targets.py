@@ -1,4 +1,4 @@
-"""Make the soft targets of one part of a text from its teachers' final hidden states."""
+"""Compute the soft targets of one part of a text from its teachers' final hidden states."""
 
 from distill.runtime.model_job import model_job
 

@@ -1,4 +1,4 @@
-"""Cut a corpus into chunks of equal length, held-out documents apart."""
+"""Split the documents of a corpus and cut each split into chunks of equal length."""
 
 from distill.runtime.job import job
 

@@ -1,4 +1,4 @@
-"""Gather all records of the study in the runs table and what is shown beside it."""
+"""Collect all records of the study in the runs table and its side records."""
 
 from distill.evaluation.instructions import dummy_results
 from distill.runtime.job import job

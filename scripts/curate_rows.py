@@ -1,4 +1,4 @@
-"""Choose the rows of a shard from the teacher's text."""
+"""Select the rows of a shard from the teacher's text."""
 
 from distill.data.curation import curate_files
 from distill.runtime.job import job

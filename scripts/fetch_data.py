@@ -1,4 +1,4 @@
-"""Fetch a data set and keep its named fields."""
+"""Fetch a data set and keep its configured fields."""
 
 from distill.data.fetch import fetch_data
 from distill.runtime.job import job

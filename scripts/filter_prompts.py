@@ -1,4 +1,4 @@
-"""Drop near-duplicates from one raw part and keep exactly its number of prompts."""
+"""Drop near-duplicates from one part of candidates and keep exactly part_size prompts."""
 
 from distill.data.prompts import keep_part
 from distill.runtime.job import job

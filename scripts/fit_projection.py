@@ -1,4 +1,4 @@
-"""Fit the principal directions of a teacher's layers on the first training part."""
+"""Fit the principal directions of a teacher's layers to the first training part."""
 
 from distill.runtime.model_job import model_job
 

@@ -1,4 +1,4 @@
-"""Let a teacher answer one part of the prompts; keep the hidden states that the text came from."""
+"""Generate a teacher's answers to one part of the prompts; save the final hidden states too."""
 
 from distill.runtime.model_job import model_job
 

@@ -2,7 +2,7 @@
 
 from distill.runtime.model_job import model_job
 
-# Memory that libraries keep would count as the model's.
+# Memory that libraries cache would count as the model's.
 with model_job(snakemake, threads=snakemake.params.spec["threads"], keep_memory=False) as run:
     from distill.evaluation.latency import measure_architecture
 

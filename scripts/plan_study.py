@@ -1,4 +1,4 @@
-"""Print and write what a study will cost on this machine."""
+"""Estimate the costs of a study on this machine."""
 
 from distill.runtime.job import job
 

@@ -2,7 +2,7 @@
 
 from distill.runtime.model_job import model_job
 
-# The harness needs what quick imports leave out.
+# The harness needs the packages that quick imports hide.
 with model_job(snakemake, threads=snakemake.params.spec["threads"], quick=False) as run:
     from distill.evaluation.benchmarks import run_benchmark
 

@@ -1,4 +1,4 @@
-"""The teacher's own mean loss on each answer of one part of a text."""
+"""Compute the teacher's mean loss on each answer of one part of a text."""
 
 from distill.runtime.model_job import model_job
 

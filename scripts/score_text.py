@@ -1,4 +1,4 @@
-"""Save a teacher's final hidden states on one part of a text that it did not write just now."""
+"""Compute a teacher's final hidden states on one part of an existing text."""
 
 from distill.runtime.model_job import model_job
 

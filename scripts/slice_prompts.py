@@ -1,4 +1,4 @@
-"""Take one raw part of a data set's prompts."""
+"""Take one part of candidate prompts from a data set."""
 
 from distill.data.prompts import slice_part
 from distill.runtime.job import job

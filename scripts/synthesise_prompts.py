@@ -1,4 +1,4 @@
-"""Let the teacher write one raw part of prompts (Magpie)."""
+"""Generate one part of candidate prompts with the teacher (Magpie)."""
 
 from distill.runtime.model_job import model_job
 

@@ -1,4 +1,4 @@
-"""Take a server's answers as a teacher's text, with its tokenizer's tokens, if that is known."""
+"""Take a server's answers as a teacher's text, tokenised if the config names a tokenizer."""
 
 from distill.runtime.job import job
 

@@ -1,4 +1,4 @@
-"""Take one part of a corpus's chunks as rows of text, masked where the task asks for it."""
+"""Write one part of a corpus's chunks as rows of text, masked for task masked-lm."""
 
 from distill.runtime.job import job
 

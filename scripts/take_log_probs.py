@@ -1,4 +1,4 @@
-"""Soft targets of one part, from the log-probabilities that came with a server's answers."""
+"""Take the soft targets of one part from a server's log-probabilities."""
 
 from distill.runtime.job import job
 from distill.teacher.served.log_probs import take_log_probs

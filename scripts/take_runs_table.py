@@ -1,4 +1,4 @@
-"""Make a runs table of a table of one's own."""
+"""Convert your own table to a runs table."""
 
 from distill.runtime.job import job
 from distill.table.job import take_runs_table

@@ -1,4 +1,4 @@
-"""Take over a data set's own answers, with the tokens of the teacher that scores them, if any."""
+"""Take a data set's answers, tokenised for the teacher that scores them, if any."""
 
 from distill.runtime.job import job
 

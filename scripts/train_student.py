@@ -1,4 +1,4 @@
-"""Train one student on one shard; the n = 0 student is saved as it is."""
+"""Train one student on one shard; for n = 0, save it untrained."""
 
 from distill.runtime.model_job import model_job
 

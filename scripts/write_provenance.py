@@ -1,4 +1,4 @@
-"""Write where the study's results come from."""
+"""Write the provenance record of the study."""
 
 from distill.runtime.job import job
 from distill.workflow.provenance import write_provenance

@@ -1,4 +1,4 @@
-"""Write the study's report, one self-contained page."""
+"""Write the study's report as one self-contained page."""
 
 from pathlib import Path
 

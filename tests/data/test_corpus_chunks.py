@@ -156,7 +156,7 @@ def test_too_few_chunks_are_told_with_how_many_there_are(tmp_path: Path) -> None
     there = json.loads(files["record"].read_text())["chunks"]
     out = tmp_path / "part.parquet"
     with pytest.raises(
-        UserError, match=f"makes {there['train']} chunks of 20 tokens, but .* set pool"
+        UserError, match=f"gives {there['train']} chunks of 20 tokens, but .* set pool"
     ):
         take_chunks(files["train"], words, text_spec(True), "train", there["train"] - 3, 9, out)
     with pytest.raises(UserError, match="lower test, or raise held_out"):

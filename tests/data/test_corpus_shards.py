@@ -103,6 +103,8 @@ def test_too_small_a_corpus_is_one_sentence(tmp_path: Path, plain: Any) -> None:
     stream = sum(len(plain(text, add_special_tokens=False).input_ids) + 1 for text in TEXTS[3:])
     most = stream // 16
     assert len(build(tmp_path, plain, most)) == most
-    with pytest.raises(UserError, match=f"the 37 documents .* make {most} chunks of 16 tokens, "):
+    with pytest.raises(
+        UserError, match=f"the 37 training documents .* give {most} chunks of 16 tokens, "
+    ):
         build(tmp_path, plain, most + 1)
     assert not (tmp_path / f"0-{most + 1}.parquet").exists()

@@ -269,7 +269,11 @@ BARE = {"metric": "acc", "aggregation": "mean", "higher_is_better": True}
         ({}, {"unsafe_code": True}, "runs programs that the model wrote, which is never done"),
         ({"metric": "f2"}, {}, "quiz.metric: the task has no 'f2'; it has acc"),
         ({"fewshot": 2}, {"num_fewshot": 0}, "quiz.fewshot: .* sets num_fewshot: 0"),
-        ({"task": "mine"}, {"tag": ["mine"]}, "a collection without a score .* tasks: quiz"),
+        (
+            {"task": "mine"},
+            {"tag": ["mine"]},
+            "a group of tasks without an aggregated score.* tasks: quiz",
+        ),
         (
             {},
             {"dataset_kwargs": {"data_files": {"test": "none/at/all.jsonl"}}},

@@ -122,7 +122,7 @@ def test_an_index_that_names_a_pickle_is_refused(folder: Path, trap: Trap, name:
     weights = ["lm_head.weight", "model.embed_tokens.weight"]
     index = {"metadata": {"total_size": 1}, "weight_map": dict.fromkeys(weights, name)}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(UserError, match=r"index\.json of the model .* names files that are no saf"):
+    with pytest.raises(UserError, match=r"index\.json of the model .* names files that are not"):
         _taken(folder)
     (folder / "model.safetensors").unlink()
     with pytest.raises((OSError, pickle.UnpicklingError)):  # of weights_only

@@ -11,9 +11,9 @@ from distill.contracts.figures import FIGURES
 from distill.contracts.run import Run
 from distill.core.display import visible
 from distill.core.errors import UserError
+from distill.core.quantities import number
 from distill.report import runs as report_runs
 from distill.report.page import write_report
-from distill.stats.intervals import number
 from distill.table.benchmarks import benchmark_summary, with_benchmarks
 from drawing import draw_all, drawable
 from report_page import REPORT, answers_of, make_report

@@ -3,12 +3,11 @@ import math
 import pytest
 from scipy import stats
 
+from distill.core.quantities import number, percent
 from distill.stats.intervals import (
     Spread,
     estimate,
     mean_estimate,
-    number,
-    percent,
     pooled_spread,
     read_estimate,
     sizes_text,

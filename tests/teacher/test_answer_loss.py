@@ -36,8 +36,8 @@ def test_states_of_other_answers_are_refused() -> None:
     words, model = tiny.tokenizer(), tiny.model("llama")
     rows: list[dict[str, Any]] = tiny.uneven_rows(words, 2)
     states = score_text(model, rows)
-    with pytest.raises(UserError, match="lack the answer train-0000001"):
+    with pytest.raises(UserError, match="lack the present answer train-0000001"):
         answer_losses(rows, states[:1], head_of(model), 1.0)
     rows[1]["response_ids"] = rows[1]["response_ids"][1:]
-    with pytest.raises(UserError, match="lack the answer train-0000001"):
+    with pytest.raises(UserError, match="lack the present answer train-0000001"):
         answer_losses(rows, states, head_of(model), 1.0)

@@ -179,7 +179,9 @@ def drawn_by(server: str) -> list[dict[str, Any]]:
 def test_draws_are_checked_against_the_log_probs_that_come_with_them() -> None:
     check_draws(drawn_by("honest"), 4)
     for server in ("greedy", "tempered", "cut"):
-        with pytest.raises(UserError, match=r"of 4000 tokens .* likeliest .*turn off its own cuts"):
+        with pytest.raises(
+            UserError, match=r"of 4000 tokens .* most likely .*turn off its own cuts"
+        ):
             check_draws(drawn_by(server), 4)
 
 
@@ -296,7 +298,7 @@ def test_a_server_that_gives_too_few_tokens_is_named() -> None:
              "temperatures": [], "seed": 0}  # fmt: skip
     text = [{"id": "a", "response_ids": [1, 2]}]
     few = {"id": "a", "top_ids": [[1, 2, 3], [2, 3, 4]], "top_log_p": [[-1.0, -2.0, -3.0]] * 2}
-    with pytest.raises(UserError, match="a: the server gave 3 of the 4 likeliest tokens"):
+    with pytest.raises(UserError, match="a: the server gave 3 of the 4 most likely tokens"):
         served_targets(text, [few], cache, 300)
     wild = {"id": "a", "top_ids": [[1, 2, 3, 300]] * 2, "top_log_p": [[-1.0, -2.0, -3.0, -4.0]] * 2}
     with pytest.raises(UserError, match=r"token 300.*only 300 tokens"):

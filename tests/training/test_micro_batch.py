@@ -70,11 +70,13 @@ def test_a_try_takes_less_only_after_memory_ran_out(
     killed(resume)
     assert tried(resume, None, attempt=2) == 6
     told = capsys.readouterr().err
-    assert "small at n = 16 was killed, as the system does when memory runs out: now with" in told
+    assert "small at n = 16 was killed, probably because memory ran out: now with" in told
     assert tried(resume, None) == 6  # once known, it stays
     with pytest.raises(UserError, match=r"ran out of memory with 6 rows .* train\.micro_batch_size: 3 asks"):  # fmt: skip  # noqa: E501
         tried(resume, torch.OutOfMemoryError("CUDA out of memory"))
-    with pytest.raises(UserError, match=r"was killed, as .*, with 3 rows .* the next try takes 1"):
+    with pytest.raises(
+        UserError, match=r"was killed, probably .*, with 3 rows .* the next try takes 1"
+    ):
         tried(resume, ProcessKilledError())
     with pytest.raises(UserError, match=r"one row per forward pass; set train\.gradient_checkp"):
         tried(resume, MemoryError())

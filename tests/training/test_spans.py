@@ -146,7 +146,7 @@ def test_spans_equal_brute_force(text: str, sizes: tuple[int, int]) -> None:
         ([*theirs, ends[0]][a:c], [*own, ends[1]][b:d])
         for (a, b), (c, d) in zip(starts, cuts, strict=True)
     ]
-    found = list(zip(pieces(spans, "theirs", [*theirs, ends[0]]), pieces(spans, "own", [*own, ends[1]]), strict=True))  # fmt: skip  # noqa: E501
+    found = list(zip(pieces(spans, "teacher", [*theirs, ends[0]]), pieces(spans, "student", [*own, ends[1]]), strict=True))  # fmt: skip  # noqa: E501
     assert found == expected
     one = [len(a) == len(b) == 1 for a, b in expected]
     assert spans.single == one  # the same bytes, of which a byte-level vocabulary has one spelling
@@ -160,7 +160,9 @@ def test_nasty_texts_have_spans_of_every_kind() -> None:
         theirs, own = encode(teacher, text), encode(student, text)
         spans = aligner.spans(theirs, own, text)
         place = 0
-        for a, b in zip(pieces(spans, "theirs", theirs), pieces(spans, "own", own), strict=True):
+        for a, b in zip(
+            pieces(spans, "teacher", theirs), pieces(spans, "student", own), strict=True
+        ):
             kinds.add((min(len(a), 2), min(len(b), 2)))
             place += sum(len(texts[token]) for token in a)
             inside += text.encode()[place : place + 1] >= b"\x80" and text.encode()[place] < 0xC0
@@ -200,7 +202,7 @@ def test_another_tokenisation_of_the_same_text_by_the_teacher_is_followed() -> N
     own = encode(student, text)
     spans = Aligner(teacher, student).spans(letters, own, text)
     assert spans.student == list(range(len(own)))
-    assert [len(piece) for piece in pieces(spans, "theirs", letters)] == [
+    assert [len(piece) for piece in pieces(spans, "teacher", letters)] == [
         len(spelling) for spelling in spelled(student, own)
     ]
 

@@ -13,8 +13,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from distill.answers.answer import Answer
-from distill.core.quantities import data_size, duration, whole
-from distill.stats.intervals import Estimate, number, percent, read_estimate, sizes_text, span
+from distill.core.quantities import data_size, duration, number, percent, whole
+from distill.stats.intervals import Estimate, read_estimate, sizes_text, span
 from distill.table.words import words_of_task
 
 PARTS = ("question", "answer", "evidence")

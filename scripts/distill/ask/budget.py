@@ -79,13 +79,10 @@ def ask_best(
     ranked: list[dict[str, Any]] = []
     left_out: list[NoLaw] = []
     for group in groups:
-        subjects: list[Subject] = []
         for student in group.students:
             try:
                 subject = find_subject(study, group, student, epochs=epochs)
-                answer = _spend(subject, unit, budget, scope, max_factor, prices)
-                subjects.append(subject)
-                ranked.append(answer)
+                ranked.append(_spend(subject, unit, budget, scope, max_factor, prices))
             except NoLaw as reason:
                 left_out.append(reason)
         between = _between(study, group, unit, budget, scope, max_factor, prices, epochs)

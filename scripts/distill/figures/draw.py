@@ -21,10 +21,10 @@ from matplotlib.lines import Line2D
 from matplotlib.transforms import Transform, offset_copy
 
 from distill.core.files import replacing
+from distill.core.quantities import number
 from distill.figures.figure import GREY, Axis, Figure, Inputs, Layer, find_figure
 from distill.figures.styles import STYLE, Look, Looks, across_style, distinct, shorten
 from distill.figures.ticks import set_ticks
-from distill.stats.intervals import number
 
 WIDTH = 3.35
 """Width of a figure, inches: 85 mm, half a printed column."""

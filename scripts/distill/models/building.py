@@ -30,7 +30,7 @@ _DEPTH_KEYS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 
 
 def evenly_spaced(count: int, layers: int) -> list[int]:
-    """Indices of `kept` evenly spaced layers of `layers`, including the first and the last.
+    """Indices of `count` evenly spaced layers of `layers`, including the first and the last.
 
     Raises:
         UserError: `count` exceeds `layers`.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 _LIKELY = 512
-"""Words put in order for top-p before all are: sorting 49,152 takes longer than the teacher."""
+"""Tokens sorted first for top-p: sorting all 49,152 takes longer than the teacher's step."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Decoding:
 
     @property
     def cuts(self) -> bool:
-        """Whether words are left out."""
+        """Whether top-k or top-p excludes tokens."""
         return bool(self.top_k) or self.top_p < 1
 
 
@@ -50,9 +50,9 @@ def cut_scores(logits: torch.Tensor, decoding: Decoding) -> torch.Tensor:
 
 
 def _outside(scores: torch.Tensor, top_p: float) -> torch.Tensor:
-    """Whether a word is outside the smallest set of the likeliest that holds `top_p`.
+    """Whether a token is outside the smallest set of most likely tokens with mass `top_p`.
 
-    Only the likeliest `_LIKELY` words are put in order, all of them where those hold too little.
+    Only the `_LIKELY` most likely tokens are sorted, or all if these have too little mass.
     """
     rows = scores.view(-1, scores.shape[-1])
     probabilities = torch.softmax(rows, dim=-1)

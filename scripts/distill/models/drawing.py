@@ -5,7 +5,7 @@ import torch
 from distill.models.decoding import Decoding, cut_scores
 
 _ROWS = 16
-"""Rows a CPU draws for at once: 16 x 49,152 floats stay in its cache, a whole batch does not."""
+"""Rows per draw on a CPU: 16 x 49,152 floats stay in its cache, a larger batch does not."""
 
 
 def invert(probabilities: torch.Tensor, uniform: torch.Tensor, block: int = 256) -> torch.Tensor:
@@ -38,14 +38,14 @@ def invert(probabilities: torch.Tensor, uniform: torch.Tensor, block: int = 256)
 
 
 def likeliest(scores: torch.Tensor) -> torch.Tensor:
-    """Each row's likeliest token, int64 [rows]; on CPU by numpy, ten times as fast as torch's."""
+    """Each row's most likely token, int64 [rows]; numpy on a CPU, ten times as fast as torch."""
     if scores.device.type == "cpu":
         return torch.from_numpy(scores.float().numpy().argmax(-1))
     return scores.argmax(-1)
 
 
 def pick(logits: torch.Tensor, decoding: Decoding, uniform: torch.Tensor | None) -> torch.Tensor:
-    """The next token of each row: the likeliest at temperature 0, else drawn from q.
+    """The next token of each row: the most likely at temperature 0, else a sample from q.
 
     Args:
         logits: [rows, vocabulary].

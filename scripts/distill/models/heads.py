@@ -16,7 +16,7 @@ class OutputHead:
 
     @property
     def is_matrix(self) -> bool:
-        """Whether logits are hidden W^T and nothing more."""
+        """Whether logits are exactly hidden W^T."""
         return self.bias is None and not self.cap and self.scale == 1
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,8 @@ import pandas as pd
 
 from distill.answers.wording import plural
 from distill.contracts.columns import COLUMNS, Column
-from distill.stats.intervals import Estimate, number, percent
+from distill.core.quantities import number, percent
+from distill.stats.intervals import Estimate
 
 MISSING = "–"
 Row = Mapping[str, Any]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from distill.core.quantities import number, percent  # noqa: F401
+from distill.core.quantities import number
 
 LEVEL = 0.90
 """Coverage of the intervals (a share)."""

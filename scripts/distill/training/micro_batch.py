@@ -103,15 +103,13 @@ def fitting_micro_batch(
 
 def _killed(who: str, size: int) -> str:
     return (
-        f"the last try to train {who} was killed, as the system does when memory runs out: now "
+        f"the last try to train {who} was killed, probably because memory ran out: now "
         f"with train.micro_batch_size {size}, accumulated to the same batch_size"
     )
 
 
 def _sentence(who: str, size: int, half: int | None, killed: bool) -> str:
-    happened = (
-        "was killed, as the system does when memory runs out," if killed else "ran out of memory"
-    )
+    happened = "was killed, probably because memory ran out," if killed else "ran out of memory"
     if half is None:
         return (
             f"training {who} {happened} with one row per forward pass; set "

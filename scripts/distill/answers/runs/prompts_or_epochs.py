@@ -7,7 +7,8 @@ from distill.answers.interpolated import compare_total, needs_of
 from distill.answers.measured import Measured
 from distill.answers.needs import change_method, need_precision
 from distill.answers.paired import about_pair
-from distill.stats.intervals import Spread, estimate, number
+from distill.core.quantities import number
+from distill.stats.intervals import Spread, estimate
 from distill.table.lines import Line, alike, has_values, same_method, steady, train_setting
 
 KEY = "prompts_or_epochs"
