@@ -13,7 +13,7 @@ TOKENS = 1024
 
 
 def batches(rows: Sequence[dict[str, Any]], size: int, device: torch.device) -> list[list[int]]:
-    """Batches of row numbers of like length, longest first.
+    """Batches of row numbers of similar length, longest first.
 
     On a CPU also of at most `TOKENS` where rows allow, so that memory does not grow with the rows'
     length but for one row's own attention; a GPU wants more at once.
@@ -21,12 +21,12 @@ def batches(rows: Sequence[dict[str, Any]], size: int, device: torch.device) -> 
     most = TOKENS if device.type == "cpu" else sys.maxsize
     lengths = [len(read_ids(row)) for row in rows]
     order = sorted(range(len(rows)), key=lambda number: -lengths[number])
-    made = []
+    groups = []
     while order:
-        own = max(1, min(size, most // max(1, lengths[order[0]])))
-        made.append(order[:own])
-        order = order[own:]
-    return made
+        count = max(1, min(size, most // max(1, lengths[order[0]])))
+        groups.append(order[:count])
+        order = order[count:]
+    return groups
 
 
 def padded(rows: Sequence[dict[str, Any]], device: Any) -> tuple[torch.Tensor, torch.Tensor]:

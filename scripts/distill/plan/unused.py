@@ -46,26 +46,26 @@ def unused_resources(plans: Iterable[Plan]) -> list[Path]:
     Args:
         plans: The plans of all studies that share the folder.
     """
-    kept: set[Path] = set()
+    used: set[Path] = set()
     for plan in plans:
-        kept |= {Path(RESOURCES, "models", key) for key in plan.sources.models}
-        kept |= {Path(RESOURCES, "data", key) for key in plan.sources.data}
-        kept.add(Path(plan.pool.folder))
-        kept |= {
+        used |= {Path(RESOURCES, "models", key) for key in plan.sources.models}
+        used |= {Path(RESOURCES, "data", key) for key in plan.sources.data}
+        used.add(Path(plan.pool.folder))
+        used |= {
             Path(RESOURCES, kind, key) for kind in ("text", "states") for key in plan.text.by_key
         }
-        kept |= {Path(RESOURCES, "served", key) for key in plan.served.by_key}
-        kept |= {Path(RESOURCES, "caches", *key) for key in plan.targets.by_key}
-        kept |= {Path(RESOURCES, "layers", *key) for key in plan.layers.by_key}
-        kept |= {Path(RESOURCES, "losses", *key) for key in plan.losses.by_key}
-        kept |= {Path(RESOURCES, "heads", f"{key}.safetensors") for key in plan.scorers.by_key}
-        kept |= {Path(RESOURCES, "students", key) for key in plan.students.by_key}
+        used |= {Path(RESOURCES, "served", key) for key in plan.served.by_key}
+        used |= {Path(RESOURCES, "caches", *key) for key in plan.targets.by_key}
+        used |= {Path(RESOURCES, "layers", *key) for key in plan.layers.by_key}
+        used |= {Path(RESOURCES, "losses", *key) for key in plan.losses.by_key}
+        used |= {Path(RESOURCES, "heads", f"{key}.safetensors") for key in plan.scorers.by_key}
+        used |= {Path(RESOURCES, "students", key) for key in plan.students.by_key}
     present = [
         path
         for kind in Path(RESOURCES).glob("*")
         for path in kind.glob("*/*" if kind.name in ("caches", "layers", "losses") else "*")
     ]
-    return sorted(path for path in present if path not in kept)
+    return sorted(path for path in present if path not in used)
 
 
 def size_mb(path: Path) -> float:
