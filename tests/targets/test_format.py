@@ -301,7 +301,7 @@ def test_a_temperature_that_is_not_stored_is_refused(scheme: Scheme) -> None:
     with pytest.raises(UserError) as refusal:
         decode_targets(row, scheme, 300, 3.0)
     assert str(refusal.value) == (
-        f"this cache serves {served} only; add 3 to its temperatures "
+        f"this cache supports {served} only; add 3 to its temperatures "
         f"(caches.<name>.temperatures){also}"
     )
 

@@ -193,7 +193,7 @@ def test_a_users_file_of_the_future_is_named(tmp_path: Path) -> None:
     check_file_times(source_files(plan))
     _dated(tmp_path / "base" / "config.json", 60)
     sentence = (
-        r"sources\.base\.path: .*config\.json is dated in the future.*or touch .*config\.json"
+        r"sources\.base\.path: .*config\.json is dated in the future.*or run touch .*config\.json"
     )
     with pytest.raises(UserError, match=sentence):
         check_file_times(source_files(plan))

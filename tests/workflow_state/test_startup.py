@@ -96,7 +96,7 @@ def test_an_array_whose_jobs_ask_for_different_numbers_of_gpus_is_told() -> None
     check_array_gpus(None, plan)
     check_array_gpus("", plan)
     check_array_gpus("generate_text", Plan(parse_study(tiny.study())))
-    with pytest.raises(UserError, match=r"^config: teachers: .*calm 1, wide 2.*send no"):
+    with pytest.raises(UserError, match=r"^config: teachers: .*calm 1, wide 2.*turn arrays off"):
         check_array_gpus("generate_text", plan)
 
 
