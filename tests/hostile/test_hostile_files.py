@@ -156,10 +156,10 @@ def line(prompt: Any) -> bytes:
 @pytest.mark.parametrize(
     ("name", "data", "sentence"),
     [
-        ("a.csv", csv_of(LONG).decode().encode("utf-16"), "not UTF-8 text .perhaps Windows-12"),
+        ("a.csv", csv_of(LONG).decode().encode("utf-16"), r"not UTF-8 text \(perhaps Windows-12"),
         ("a.csv", b"a,b\n".decode().encode("utf-16-le"), "line 1: a null character"),
         ("a.csv", csv_of([*LONG[:2], ("a\0b", "c", "d")]), "line 6: a null character"),
-        ("a.csv", csv_of(LONG) + b'"never closed', "row 10 .*unexpected end of data; put quotes"),
+        ("a.csv", csv_of(LONG) + b'"never closed', "row 10 .*unexpected end of data; put quotes around"),
         ("a.csv", csv_of(LONG) + b'"a"b,c,d\n', "row 10 .*expected after"),
         ("a.csv", csv_of(LONG, (*NAMES[:2], NAMES[0])), "columns have the name 'Frage, neu'"),
         ("a.csv", csv_of(LONG, ("a", *NAMES[1:])), "row 1: no column 'Frage, neu'; there are a, d"),
@@ -323,7 +323,7 @@ def test_a_cell_that_is_no_number_names_row_and_column(
         (b"N,D,L,M\n1,2,3,a,\n", ""),
         (b"N,D,L,M\n1,2,3,a,9\n", r"row 1 \(line 2\): more cells than columns"),
         (b"N,D,L,M\n1,2,3\n", r"row 1 \(line 2\): 3 cells but 4 columns"),
-        (b"N,D,L,M,N\n1,2,3,a,9\n", "columns have the name 'N'"),
+        (b"N,D,L,M,N\n1,2,3,a,9\n", "two columns have the name 'N'"),
         (b"N;D;L;M\n1;2;3;a\n", "separated by ';'"),
         (b"\xef\xbb\xbfN,D,L,M\n1,2,3,a\n", ""),
         (b'"N","D","L","M"\r\n1,2,3,"a\nb"\r\n', ""),

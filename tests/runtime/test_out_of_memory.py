@@ -27,9 +27,9 @@ def test_every_library_that_runs_out_is_understood(name: str) -> None:
     assert is_out_of_memory(caught.value)
     hint = memory_hint("answering 128 prompts at once", smaller_batch("big"))
     expected = (
-        "answering 128 prompts at once ran out of memory; lower teachers.big.batch_size (its text "
-        "is then generated again) or set teachers.big.quantisation, give the job more "
-        "memory, or run fewer at once (--resources device=1)"
+        "answering 128 prompts at once ran out of memory; lower teachers.big.batch_size (its "
+        "text is then generated again) or set teachers.big.quantisation, give the job more memory, "
+        "or run fewer at once (--resources device=1)"
     )
     with pytest.raises(UserError, match=f"^{re.escape(expected)}$"), hint:
         REAL[name]()
