@@ -159,7 +159,7 @@ def line(prompt: Any) -> bytes:
         ("a.csv", csv_of(LONG).decode().encode("utf-16"), r"not UTF-8 text \(perhaps Windows-12"),
         ("a.csv", b"a,b\n".decode().encode("utf-16-le"), "line 1: a null character"),
         ("a.csv", csv_of([*LONG[:2], ("a\0b", "c", "d")]), "line 6: a null character"),
-        ("a.csv", csv_of(LONG) + b'"never closed', "row 10 .*unexpected end of data; put quotes around"),
+        ("a.csv", csv_of(LONG) + b'"never closed', "row 10 .*unexpected end of data; put quotes"),
         ("a.csv", csv_of(LONG) + b'"a"b,c,d\n', "row 10 .*expected after"),
         ("a.csv", csv_of(LONG, (*NAMES[:2], NAMES[0])), "columns have the name 'Frage, neu'"),
         ("a.csv", csv_of(LONG, ("a", *NAMES[1:])), "row 1: no column 'Frage, neu'; there are a, d"),
