@@ -74,7 +74,7 @@ def test_the_miniature_comes_to_its_report(finished: Path) -> None:
     before = table[table["samples"] == 0].set_index("student")["loss"]
     assert (largest["loss"].to_numpy() < before[largest["student"]].to_numpy()).all()
     page = (finished / RESULTS / "report.html").read_text()
-    assert "what distillation on more of the corpus bought" in page
+    assert "what distillation on more of the corpus gains" in page
     for gone in ("Pass rates", "What they write", "Loss identity", "Finished responses"):
         assert gone not in page
     for name in ("answers.json", "laws.json", "runs.csv"):
