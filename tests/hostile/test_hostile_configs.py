@@ -326,7 +326,7 @@ def test_a_name_is_safe_in_a_path_or_refused(section: str, name: str) -> None:
             block[section] = [*block[section], name]
     told = refusal(config)
     if not SAFE.fullmatch(name):
-        assert "is not a valid name" in told or "holds" in told
+        assert "is not a valid name" in told or "contains" in told
     elif (section, name) in RESERVED:
         assert "the name is reserved" in told
     else:

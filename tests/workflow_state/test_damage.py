@@ -273,7 +273,7 @@ def test_a_question_beyond_the_context_is_a_user_error(plain: Any) -> None:
     model = tiny.model("gpt2", len(plain), n_positions=32)
     answers = answer_prompts(model, plain, [("Hi", None)], {"template": "{prompt}", "system": None}, 8)  # fmt: skip  # noqa: E501
     assert answers[0]["tokens"] <= 8
-    with pytest.raises(UserError, match=r"reads at most 32 tokens but up to 4\d are asked for"):
+    with pytest.raises(UserError, match=r"reads at most 32 tokens but up to 4\d are needed"):
         answer_prompts(model, plain, [("abcdefgh" * 5, None)], {"template": "{prompt}", "system": None}, 8)  # fmt: skip  # noqa: E501
 
 
@@ -329,7 +329,7 @@ def test_a_full_disk_is_one_sentence_and_costs_no_earlier_result(
     assert ended.returncode == 1
     assert printed == [
         f"Error: no space is left on the disk that holds {out}; free some and run the workflow "
-        "again, which goes on from what is there"
+        "again; it resumes from existing results"
     ]
     assert read_json(earlier) == {"loss": 1.0}
     assert not out.exists() or name == "torch"  # which writes in place, into resume/ alone

@@ -22,7 +22,7 @@ from distill.runtime.imports import quick_imports
 with quick_imports():
     assert not gc.isenabled()
     from transformers import Trainer
-    from distill.models import load_model
+    from distill.models.opening import load_model
     loaded = [name for name in ("datasets", "pandas", "scipy", "sklearn") if sys.modules.get(name)]
 assert loaded == [], loaded
 assert gc.isenabled() and gc.get_freeze_count()
