@@ -162,6 +162,7 @@ PRINTING = [["--help"], ["ask", "--help"], ["ask", ".", "laws", "--json"], ["ask
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("words", PRINTING, ids=" ".join)
+@pytest.mark.slow
 def test_a_reader_that_has_ended_is_no_error(
     tmp_path: Path, words: list[str], unbuffered: str
 ) -> None:

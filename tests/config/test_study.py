@@ -273,6 +273,7 @@ JUNK = st.recursive(
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(places(FULL)), JUNK, st.booleans(), st.text(max_size=5))
+@pytest.mark.slow
 def test_junk_anywhere_gives_a_user_error_or_parses(
     path: tuple[Any, ...], junk: Any, add: bool, name: str
 ) -> None:

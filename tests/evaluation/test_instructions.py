@@ -214,6 +214,7 @@ print(json.dumps([
 """
 
 
+@pytest.mark.slow
 def test_language_detection_is_the_same_in_two_processes() -> None:
     runs = [
         subprocess.run(

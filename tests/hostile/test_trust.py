@@ -266,6 +266,7 @@ def _plant(file: Path, trap: Trap, *gone: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])
+@pytest.mark.slow
 def test_a_pickle_in_a_checkpoint_is_one_sentence(
     half_trained: tuple[Path, Callable[[], dict[str, Any]]], trap: Trap, name: str
 ) -> None:
@@ -280,6 +281,7 @@ def test_a_pickle_in_a_checkpoint_is_one_sentence(
     assert go_on()["resumed_from"] is None
 
 
+@pytest.mark.slow
 def test_what_a_checkpoint_need_not_hold_is_not_read(
     half_trained: tuple[Path, Callable[[], dict[str, Any]]], trap: Trap
 ) -> None:
@@ -290,6 +292,7 @@ def test_what_a_checkpoint_need_not_hold_is_not_read(
     assert go_on()["resumed_from"] == "checkpoint-2"
 
 
+@pytest.mark.slow
 def test_weights_of_a_checkpoint_as_a_pickle_are_one_sentence(
     half_trained: tuple[Path, Callable[[], dict[str, Any]]], trap: Trap
 ) -> None:
@@ -301,6 +304,7 @@ def test_weights_of_a_checkpoint_as_a_pickle_are_one_sentence(
 
 
 @pytest.mark.parametrize("name", ["journal.log", "journal.log.snapshot"])
+@pytest.mark.slow
 def test_a_pickle_in_place_of_a_searchs_journal_is_not_run(
     tmp_path: Path, plain: Any, trap: Trap, name: str
 ) -> None:

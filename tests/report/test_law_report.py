@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from distill.answers.laws import claims
 from distill.report.laws import law_parts, law_section
 from figure_study import study_laws
@@ -18,6 +20,7 @@ def record(
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_chosen_laws_stand_in_the_tables_over_students_first() -> None:
     document = study_laws()
     best = [law for law in document["laws"] if law["best"]]

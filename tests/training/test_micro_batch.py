@@ -85,6 +85,7 @@ def test_a_try_takes_less_only_after_memory_ran_out(
 
 
 @pytest.mark.parametrize("name", ["soft", "stopping"])
+@pytest.mark.slow
 def test_the_next_try_goes_on_with_half_to_the_same_student(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

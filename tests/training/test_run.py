@@ -130,6 +130,7 @@ class Gradients(TrainerCallback):
 
 
 @pytest.mark.parametrize("name", METHODS)
+@pytest.mark.slow
 def test_accumulated_micro_batches_equal_one_batch(
     tmp_path: Path, words: Any, teacher: Any, name: str
 ) -> None:
@@ -689,6 +690,7 @@ def failing_at(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", RESUMED)
+@pytest.mark.slow
 def test_a_killed_training_goes_on_to_the_same_weights(
     tmp_path: Path, words: Any, teacher: Any, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -721,6 +723,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(
     assert list(shown.values()) == pytest.approx(whole["losses"], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_dropout_and_order_go_on_in_the_middle_of_a_later_epoch(
     tmp_path: Path, words: Any, teacher: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -850,6 +853,7 @@ def test_a_training_whose_end_was_not_noted_is_not_done_again(
     assert not (out / "rest.bin").exists()
 
 
+@pytest.mark.slow
 def test_seconds_and_energy_of_a_resumed_training_are_those_of_all_its_updates(
     tmp_path: Path, words: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -928,6 +932,7 @@ def test_a_run_shorter_than_the_interval_has_no_checkpoint(
     ("name", "number"),
     [("projections", signal.SIGTERM), ("stopping", signal.SIGTERM), ("soft", signal.SIGINT)],
 )
+@pytest.mark.slow
 def test_a_training_told_to_stop_saves_what_it_has_and_goes_on(
     tmp_path: Path, words: Any, teacher: Any, monkeypatch: pytest.MonkeyPatch,
     name: str, number: signal.Signals,

@@ -194,6 +194,7 @@ def test_no_module_is_imported_in_a_way_that_the_digest_misses() -> None:
             assert "__import__" not in text, path
 
 
+@pytest.mark.slow
 def test_rules_that_use_figures_take_the_digest_of_each_module() -> None:
     """A figure's module is imported by its name, which a script's closure does not show."""
     users = [path for path in SCRIPTS.glob("*.py")
