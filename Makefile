@@ -16,7 +16,7 @@ test: $(VENV)/test.done check ## style checks, fast tests, then slow and workflo
 	pytest -q -n 2 -m "$(FAST)"
 	pytest -q -n 2 --dist loadfile -m "(workflow or slow) and not long" --durations=15
 
-test-fast: $(VENV)/test.done ## all tests but slow and workflow tests; a minute or more
+test-fast: $(VENV)/test.done ## all tests but slow and workflow tests; about a minute
 	pytest -q -n 2 -m "$(FAST)"
 
 test-long: $(VENV)/test.done ## the default study on the embedded teacher, twice, and test-cluster

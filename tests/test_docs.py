@@ -44,6 +44,7 @@ def test_the_guide_shows_whole_studies() -> None:
     assert "README.md" in named
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "text"), STUDIES, ids=[name for name, _ in STUDIES])
 def test_each_study_in_the_documentation_is_valid(
     name: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -47,6 +47,7 @@ def test_versions_named_in_the_pages_are_the_pinned_ones() -> None:
     assert named == [(name, wanted[name]) for name, _ in named]
 
 
+@pytest.mark.slow
 def test_each_environment_pins_what_its_scripts_import() -> None:
     names = {"yaml": "pyyaml", "if_verifiable": "if-verifiable", "rouge_score": "rouge-score"}
     names |= {"lm_eval": "lm-eval", "pynvml": "nvidia-ml-py"}
@@ -128,6 +129,7 @@ def test_columns_name_tasks_and_tables_that_exist() -> None:
     assert len({column.path for column in COLUMNS.values()}) == len(COLUMNS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["config.yaml", *map(str, sorted(ROOT.glob("studies/*.yaml")))])
 def test_each_shipped_study_is_valid(path: str) -> None:
     check_yaml(ROOT / path)
@@ -169,6 +171,7 @@ def test_every_rule_has_log_conda_resources_and_code() -> None:
                 assert directive in rule, f"{path.name}: {rule.split(':')[0]} lacks {directive}"
 
 
+@pytest.mark.slow
 def test_every_script_has_a_digest() -> None:
     digests = CodeDigests(ROOT / "scripts")
     assert len({digests.of(path) for path in ADAPTERS}) == len(ADAPTERS)

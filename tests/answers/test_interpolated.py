@@ -70,6 +70,7 @@ def test_runs_that_nothing_links_are_independent() -> None:
     assert alone.stderr == pytest.approx(found.stderr)
 
 
+@pytest.mark.slow
 def test_the_standard_error_is_that_of_simulated_studies() -> None:
     rng = np.random.default_rng(1)
     law = np.array([3.0, 2.5, 2.1])
@@ -93,6 +94,7 @@ def test_the_standard_error_is_that_of_simulated_studies() -> None:
     assert apart.stderr > 1.3 * np.std(values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("noise", "shared", "cost"), [(0.003, 0.8, 1.35), (0.02, 0.0, 1.03)])
 def test_intervals_cover_the_truth(noise: float, shared: float, cost: float) -> None:
     rng = np.random.default_rng(2)

@@ -14,6 +14,7 @@ from question_tables import runs_of
 from synthetic_runs import CACHES, make_references, make_runs
 
 
+@pytest.mark.slow
 def test_every_question_is_answered_in_plain_json() -> None:
     study = Measured(make_runs(caches=tuple(CACHES)), make_references())
     records = [answer.record() for answer in answer_runs(study, [*OF_SAMPLES, *OF_ALL])]
@@ -29,6 +30,7 @@ def test_every_question_is_answered_in_plain_json() -> None:
     assert keys[0] == "summary"
 
 
+@pytest.mark.slow
 def test_references_of_an_older_study_are_enough() -> None:
     references = make_references()
     for name in ("methods", "caches", "searches"):

@@ -272,6 +272,7 @@ def _long(node: ast.AST) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value
 
 
+@pytest.mark.slow
 def test_no_code_reads_a_sentence_back() -> None:
     found = [
         f"{path.relative_to(PROJECT)}:{line}"

@@ -34,6 +34,7 @@ def project(tmp_path: Path, inputs: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_right_config_is_described(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -103,6 +104,7 @@ MISTAKES: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MISTAKES)
 def test_mistakes_are_sentences_with_exit_code_2(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str

@@ -28,6 +28,7 @@ def help_of(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [[], ["ask"], *LEAVES], ids=" ".join)
 def test_each_help_has_examples_and_every_exit_code(
     capsys: pytest.CaptureFixture[str], words: list[str]
@@ -52,6 +53,7 @@ def test_the_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> Non
         assert re.search(rf"^  {name} +{re.escape(command.summary)}$", text, re.M)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", LEAVES, ids=" ".join)
 def test_each_command_prints_json_on_request(
     capsys: pytest.CaptureFixture[str], words: list[str]

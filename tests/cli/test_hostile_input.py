@@ -37,6 +37,7 @@ def is_one_sentence(code: int, out: str, err: str) -> bool:
     return (code, out) == (2, "") and re.fullmatch(r"Error: [^\n]{10,}\n", err) is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", READERS, ids=" ".join)
 @pytest.mark.parametrize("kind", ["missing", "folder", "file", "link", "binary", "ünïcode näme"])
 def test_a_wrong_path_is_one_sentence(
@@ -68,6 +69,7 @@ def test_a_wrong_path_is_one_sentence(
     assert f"Error: {reported['error']}\n" == err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["runs.parquet", "laws.json", "references.json"])
 @pytest.mark.parametrize("damage", ["cut", "folder", "text", "empty", "other"])
 def test_damaged_results_are_one_sentence(
@@ -142,12 +144,14 @@ def test_names_with_spaces_and_other_letters_are_read(
     assert json.loads(out)["laws"] == []
 
 
+@pytest.mark.slow
 def test_a_file_name_that_is_not_text_is_shown(tmp_path: Path) -> None:
     done = program.distill("check", os.fsdecode(b"a\xff.yaml"), cwd=tmp_path)
     assert done.returncode == 2
     assert "a⟨U+DCFF⟩.yaml does not exist" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_terminal_without_these_letters_gets_an_answer(tmp_path: Path) -> None:
     folder = tmp_path / "ü"
     folder.mkdir()
@@ -177,6 +181,7 @@ def test_a_reader_that_has_ended_is_no_error(
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+@pytest.mark.slow
 def test_an_output_on_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
     write_json(tmp_path / "laws.json", EMPTY)
     for words in PRINTING[1:3]:
@@ -187,6 +192,7 @@ def test_an_output_on_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
         assert done.stderr == "Error: the output cannot be written: No space left on device\n"
 
 
+@pytest.mark.slow
 def test_an_interruption_prints_nothing(tmp_path: Path) -> None:
     """The config is a pipe that nobody writes to, so the command waits."""
     pipe = tmp_path / "config.yaml"
@@ -201,6 +207,7 @@ def test_an_interruption_prints_nothing(tmp_path: Path) -> None:
     assert (started.returncode, printed) == (130, (b"", b""))
 
 
+@pytest.mark.slow
 def test_a_removed_folder_is_one_sentence(tmp_path: Path) -> None:
     script = 'cd "$1" && rmdir "$1" && shift && exec "$@"'
     command = ["sh", "-c", script, "sh", str(tmp_path / "gone"), *program.command("check")]

@@ -29,6 +29,7 @@ def run(clone: Path, *words: str, **environment: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_reference_writes_what_differs_and_says_so_before(clone: Path) -> None:
     assert run(clone, "reference", "--check") == (0, "all pages are current\n", "")
     page, schema = clone / "docs/reference/cli.md", clone / "docs/reference/config.schema.json"
@@ -47,6 +48,7 @@ def test_reference_writes_what_differs_and_says_so_before(clone: Path) -> None:
     assert run(clone, "reference", "--check")[0] == 0
 
 
+@pytest.mark.slow
 def test_a_command_that_changes_its_options_changes_the_page(clone: Path) -> None:
     file = clone / "scripts/distill/cli/verify.py"
     changed = file.read_text().replace('summary="compare', 'summary="juxtapose')
@@ -57,6 +59,7 @@ def test_a_command_that_changes_its_options_changes_the_page(clone: Path) -> Non
     assert "juxtapose" in (clone / "docs/reference/cli.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_library_without_its_project_says_so(clone: Path) -> None:
     (clone / "Snakefile").unlink()
     for command in ("reference", "container"):
@@ -66,6 +69,7 @@ def test_a_library_without_its_project_says_so(clone: Path) -> None:
         assert err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_container_needs_conda(clone: Path) -> None:
     code, out, err = run(clone, "container", PATH="/nowhere")
     assert (code, out) == (2, "")

@@ -43,6 +43,7 @@ def test_closed_forms_are_those_of_built_models() -> None:
         assert bert_parameters(config) == built(config)
 
 
+@pytest.mark.slow
 def test_the_studys_students_follow_the_rule_and_have_the_sizes_it_states() -> None:
     sizes = []
     for name, student in students().items():
@@ -56,6 +57,7 @@ def test_the_studys_students_follow_the_rule_and_have_the_sizes_it_states() -> N
     assert sizes[-1] < bert_parameters(family_config(12) | {"num_hidden_layers": 12} | BERT)[0]
 
 
+@pytest.mark.slow
 def test_the_studys_page_shows_those_sizes() -> None:
     page = (ROOT / "docs/studies/bert_wikitext.md").read_text()
     rows = re.findall(

@@ -255,6 +255,7 @@ def keys(made: Plan) -> dict[str, str]:
 SECOND = {"trained": TRAINED | {"teacher": "own", "method": "half", "student": "fresh"}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "others"),
     [

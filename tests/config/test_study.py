@@ -54,6 +54,7 @@ def test_numbers_as_text_are_numbers(value: Any) -> None:
     assert parse_study(changed("prompts.pool", "51")).rows.pool == 51
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "value", "sentence"),
     [

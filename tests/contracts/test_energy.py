@@ -102,6 +102,7 @@ def test_a_part_that_cannot_be_told_makes_all_unknown() -> None:
     assert read.total().energy == read.lap().energy == UNKNOWN
 
 
+@pytest.mark.slow
 def test_on_this_machine_time_that_is_waited_costs_nothing() -> None:
     began, read = time.process_time(), Meter([processor_time()])
     time.sleep(0.2)

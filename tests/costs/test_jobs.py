@@ -139,6 +139,7 @@ def _run(plan: Plan, **wanted: Any) -> Run:
     return next(run for run in plan.runs if all(getattr(run, key) == wanted[key] for key in wanted))
 
 
+@pytest.mark.slow
 def test_jobs_are_those_of_the_plan(study: tuple[Plan, Path]) -> None:
     plan, root = study
     made = _forecast(plan, root)
@@ -191,6 +192,7 @@ def test_a_corpus_has_chunks_of_one_length(study: tuple[Plan, Path]) -> None:
     assert row["updates"] == 10
 
 
+@pytest.mark.slow
 def test_a_curation_trains_on_what_it_keeps_of_what_is_written(study: tuple[Plan, Path]) -> None:
     plan, root = study
     made, run = _forecast(plan, root), _run(study[0], curation="likely", method="sft", samples=40)
@@ -207,6 +209,7 @@ def test_a_curation_trains_on_what_it_keeps_of_what_is_written(study: tuple[Plan
     assert after["tokens_seen"] == sum(len(row["response_ids"]) for row in kept)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("init", "kind"), [("random", "llama-tied"), ("cut", "llama"), ("pretrained", "gpt2")]
 )

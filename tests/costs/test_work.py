@@ -235,6 +235,7 @@ def test_every_promised_file_has_one_job(study: tuple[Plan, Path]) -> None:
     assert all(job.seconds > 0 and not job.done for job in jobs.values())
 
 
+@pytest.mark.slow
 def test_limits_hold_until_text_exists_and_then_its_own_lengths(study: tuple[Plan, Path]) -> None:
     plan, root = study
     before = forecast(plan, root)
@@ -281,6 +282,7 @@ def test_the_plan_is_printed(study: tuple[Plan, Path]) -> None:
     assert max(map(len, lines[4:])) < 160
 
 
+@pytest.mark.slow
 def test_the_default_study_is_planned_from_its_teachers_config(tmp_path: Path) -> None:
     import yaml
 
@@ -303,6 +305,7 @@ def test_the_default_study_is_planned_from_its_teachers_config(tmp_path: Path) -
     assert rows["layers4", 0]["train_flops"] == 0
 
 
+@pytest.mark.slow
 def test_estimates_match_a_real_run(tmp_path: Path) -> None:
     words = tiny.tokenizer()
     initial = tiny.save(tmp_path / "initial", tiny.model("llama", len(words)), words)
@@ -331,6 +334,7 @@ def test_estimates_match_a_real_run(tmp_path: Path) -> None:
     assert student_bytes(model) == pytest.approx(size, rel=0.05)
 
 
+@pytest.mark.slow
 def test_calibration_measures_each_speed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration, "BUDGET", 0.01)
     made = calibration.Calibration(1)
@@ -349,6 +353,7 @@ def test_calibration_measures_each_speed_once(monkeypatch: pytest.MonkeyPatch) -
     assert torch.get_num_threads() == 1
 
 
+@pytest.mark.slow
 def test_a_starting_job_is_timed() -> None:
     seconds, held = calibration.start_of_job("json")
     more_seconds, more_held = calibration.start_of_job("pandas")

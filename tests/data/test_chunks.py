@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +17,7 @@ from distill.data.corpus_shards import build_corpus_shard
 TEXTS = [f"{number}: {tiny.SENTENCES[number % 5]}" * (1 + number % 4) for number in range(40)]
 
 
+@pytest.mark.slow
 @given(st.lists(st.lists(st.integers(0, 9), max_size=12), max_size=8), st.integers(1, 7))
 def test_chunks_are_the_stream_cut_evenly(documents: list[list[int]], tokens: int) -> None:
     stream = [token for document in documents for token in document]
@@ -24,6 +26,7 @@ def test_chunks_are_the_stream_cut_evenly(documents: list[list[int]], tokens: in
     assert [token for chunk in cut for token in chunk] == stream[: len(stream) // tokens * tokens]
 
 
+@pytest.mark.slow
 def test_documents_are_tokenised_alike_alone_and_together(plain: Any) -> None:
     end = document_end(plain)
     assert end == plain.eos_token_id

@@ -92,6 +92,7 @@ def test_documents_like_a_held_out_one_are_left_out() -> None:
     assert 0.9 < worst < 0.999
 
 
+@pytest.mark.slow
 def test_chunks_are_the_documents_in_order_and_parts_are_nested(tmp_path: Path) -> None:
     words = corpus_inputs.wordpiece()
     files = cut(tmp_path, words, {"train": FEW})
@@ -117,6 +118,7 @@ def test_chunks_are_the_documents_in_order_and_parts_are_nested(tmp_path: Path) 
         assert row["response"] == words.decode(true_ids(seen), skip_special_tokens=True)
 
 
+@pytest.mark.slow
 def test_parts_read_across_groups_of_a_file(tmp_path: Path, plain: Any) -> None:
     texts = [
         " ".join(str(n * 7919 % 99991) for n in range(k, k + 200)) for k in range(0, 6000, 200)
@@ -141,6 +143,7 @@ def split_at(tokens: list[int], end: int) -> list[list[int]]:
     return found[:-1]
 
 
+@pytest.mark.slow
 def test_chunks_for_a_causal_model_are_learned_whole(tmp_path: Path, plain: Any) -> None:
     files = cut(tmp_path, plain, {"train": FEW})
     take_chunks(files["test"], plain, text_spec(False), "test", 0, 5, tmp_path / "part.parquet")
@@ -150,6 +153,7 @@ def test_chunks_for_a_causal_model_are_learned_whole(tmp_path: Path, plain: Any)
     assert "positions" not in rows[0]
 
 
+@pytest.mark.slow
 def test_too_few_chunks_are_told_with_how_many_there_are(tmp_path: Path) -> None:
     words = corpus_inputs.wordpiece()
     files = cut(tmp_path, words, {"train": FEW})
@@ -164,6 +168,7 @@ def test_too_few_chunks_are_told_with_how_many_there_are(tmp_path: Path) -> None
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_another_tokenizers_chunks_are_refused(tmp_path: Path, plain: Any) -> None:
     files = cut(tmp_path, plain, {"train": FEW})
     with pytest.raises(UserError, match="cut by another tokenizer"):

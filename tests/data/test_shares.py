@@ -50,6 +50,7 @@ def test_shares_become_counts_in_whole_parts(
     assert config == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", range(40, 400, 7))
 @pytest.mark.parametrize("surplus", [1.0, 1.05, 1.2, 1.9])
 def test_counts_fit_in_the_data_set(rows: int, surplus: float) -> None:

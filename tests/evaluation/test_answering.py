@@ -25,6 +25,7 @@ def drawn(words: Any, chosen: list[dict[str, Any]], **settings: Any) -> list[dic
     return draw_answers(model, words, chosen, FORMATTING, SETTINGS | settings)
 
 
+@pytest.mark.slow
 def test_an_answer_depends_on_its_row_and_the_seed_alone(plain: Any) -> None:
     together = drawn(plain, rows())
     assert len(together) == 5
@@ -37,6 +38,7 @@ def test_an_answer_depends_on_its_row_and_the_seed_alone(plain: Any) -> None:
     assert drawn(plain, renamed) != together
 
 
+@pytest.mark.slow
 def test_drawn_answers_are_cut_as_asked_and_greedy_ones_need_no_noise(plain: Any) -> None:
     model = tiny.model("llama", initializer_range=0.1)
     prompts = [(row["prompt"], None) for row in rows()]

@@ -86,6 +86,7 @@ def log_p(made: Any, words: Any, context: str, choice: str) -> float:
 # Scores.
 
 
+@pytest.mark.slow
 def test_multiple_choice_is_the_likeliest_answer(model: Path, tmp_path: Path) -> None:
     found = score(model, tmp_path, spec("capitals"))
     words, made = tiny.tokenizer(chat=False), tiny.model("llama", len(tiny.tokenizer(chat=False)))
@@ -108,6 +109,7 @@ def test_multiple_choice_is_the_likeliest_answer(model: Path, tmp_path: Path) ->
     assert found["results"]["capitals"]["acc,none"] == found["value"]
 
 
+@pytest.mark.slow
 def test_the_same_model_gets_the_same_score_and_another_metric_on_demand(
     model: Path, tmp_path: Path
 ) -> None:
@@ -127,6 +129,7 @@ def greedy(made: Any, words: Any, prompt: str, tokens: int) -> str:
     return str(words.decode(ids[start:], skip_special_tokens=True))
 
 
+@pytest.mark.slow
 def test_written_answers_are_greedy_and_cut_at_the_stop(model: Path, tmp_path: Path) -> None:
     words, made = tiny.tokenizer(chat=False), tiny.model("llama", len(tiny.tokenizer(chat=False)))
     prompts = [f"{number} {tiny.SENTENCES[number % 5][: 9 + 5 * number]}" for number in range(6)]
@@ -156,6 +159,7 @@ def test_the_miniatures_sums_are_scored_with_examples(model: Path, tmp_path: Pat
     assert 0 <= found["value"] <= 1
 
 
+@pytest.mark.slow
 def test_a_group_is_the_mean_over_its_documents_where_it_says_so(
     model: Path, tmp_path: Path
 ) -> None:
@@ -212,6 +216,7 @@ def test_prompts_beyond_the_context_are_counted(tmp_path: Path) -> None:
     assert found["cut"] == 3  # the three choices of one question
 
 
+@pytest.mark.slow
 def test_students_run_with_the_projects_attention_and_padding_changes_nothing(
     model: Path, tmp_path: Path
 ) -> None:
@@ -225,6 +230,7 @@ def test_students_run_with_the_projects_attention_and_padding_changes_nothing(
     assert alone["documents"] == together["documents"]
 
 
+@pytest.mark.slow
 def test_a_quantised_teacher_is_scored_as_it_is_run(model: Path, tmp_path: Path) -> None:
     scorer = {"precision": "fp32", "quantisation": "int8", "device_map": None, "threads": 1}
     found = score(model, tmp_path, spec("capitals", scorer=scorer))
@@ -234,6 +240,7 @@ def test_a_quantised_teacher_is_scored_as_it_is_run(model: Path, tmp_path: Path)
     assert found["config"]["model_num_parameters"] > 0
 
 
+@pytest.mark.slow
 def test_a_chat_template_is_used_on_demand(model: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"chat_template: .* has no chat template"):
         score(model, tmp_path, spec("capitals", chat_template=True))
@@ -338,6 +345,7 @@ def test_a_missing_package_is_named(tmp_path: Path) -> None:
         load_task(spec("quiz", tmp_path))
 
 
+@pytest.mark.slow
 def test_the_checks_of_ifeval_run_or_their_data_are_asked_for(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -372,6 +380,7 @@ def test_a_context_shorter_than_the_answer_is_told(tmp_path: Path) -> None:
         score(tmp_path / "model.safetensors", tmp_path, spec("sums"))
 
 
+@pytest.mark.slow
 def test_a_metric_with_several_filters_needs_one(model: Path, tmp_path: Path) -> None:
     two = [{"name": name, "filter": [{"function": "take_first"}]} for name in ("raw", "same")]
     make_task(

@@ -39,6 +39,7 @@ HEADS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", HEADS)
 def test_hidden_states_and_head_give_the_models_own_logits(tmp_path: Path, kind: str) -> None:
     model = tiny.model(kind, **HEADS[kind])
@@ -95,6 +96,7 @@ def judged(
     return scored, own, examples
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings", [q_settings(), q_settings(0.7), q_settings(1.3, top_k=4), q_settings(top_p=0.8)]
 )
@@ -119,6 +121,7 @@ def test_loss_minus_the_teachers_is_the_divergence_in_expectation(settings: dict
     assert entropy == pytest.approx(surprise, abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_losses_and_divergence_equal_brute_force(temperature: float) -> None:
     teacher, student = tiny.model("llama", seed=1), tiny.model("gpt2", seed=2)
@@ -205,6 +208,7 @@ def plain_scores(
     return sums
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [300, 290, 310])
 @pytest.mark.parametrize(
     "settings", [q_settings(), q_settings(0.7), q_settings(1.3, top_k=40), q_settings(top_p=0.8)]
@@ -260,6 +264,7 @@ def test_scoring_in_place_finds_small_divergences() -> None:
         assert found["kl"] == pytest.approx(wanted, rel=1e-2, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_confidence_is_of_the_likeliest_token_and_correct_if_the_text_has_it() -> None:
     model = tiny.model("gpt2", seed=2)
     noise = torch.Generator().manual_seed(0)
@@ -406,6 +411,7 @@ def test_a_passage_stands_alone_after_bos(bos: bool) -> None:
     assert found["bits_per_byte"] == pytest.approx(nats / math.log(2) / covered, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_answers_come_in_the_order_of_their_prompts(chat: Any) -> None:
     model = tiny.model("llama")
     prompts = [(sentence, None) for sentence in (*tiny.SENTENCES, "Hi?", "x" * 60)]

@@ -101,6 +101,7 @@ def test_more_items_than_the_templates_can_tell_apart_is_a_user_error() -> None:
         generated_instructions(5000, SEED)
 
 
+@pytest.mark.slow
 def test_every_item_has_a_short_witness() -> None:
     for item in both_sets():
         response = witness(item)
@@ -108,6 +109,7 @@ def test_every_item_has_a_short_witness() -> None:
         assert estimated_tokens(response) <= MOST_TOKENS, item
 
 
+@pytest.mark.slow
 def test_a_violation_of_any_constraint_fails() -> None:
     for item in both_sets():
         for kind, kwargs in zip(item.instruction_id_list, item.kwargs, strict=True):
@@ -148,6 +150,7 @@ def test_an_empty_response_fails_every_item(response: str) -> None:
     assert not any(check_response(item, response) for item in both_sets())
 
 
+@pytest.mark.slow
 def test_the_verdict_is_that_of_the_library() -> None:
     responses = [DUMMY_RESPONSE, *(witness(item) for item in both_sets()[:50])]
     for item in fixed_instructions():
@@ -231,6 +234,7 @@ def test_language_detection_is_the_same_in_two_processes() -> None:
     assert any(any(row) for row in json.loads(runs[0].stdout))
 
 
+@pytest.mark.slow
 def test_language_detection_does_not_depend_on_the_order_of_calls() -> None:
     items = [single("language:response_language", language=code) for code in ("es", "pt", "it")]
     texts = ["casa total", "radio man", "radio para", "hotel vida", "no die", "con musica"]

@@ -64,6 +64,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
     return seen
 
 
+@pytest.mark.slow
 def test_exactly_the_new_tokens_are_forwarded(model_dir: Path, calls: list[torch.Tensor]) -> None:
     measure_efficiency(model_dir, new_tokens=7, prompt_tokens=5, repeats=3, warmup=2, **SETTINGS)
     assert len(calls) == (2 + 3) * 7
@@ -74,6 +75,7 @@ def test_exactly_the_new_tokens_are_forwarded(model_dir: Path, calls: list[torch
         assert all(step.tolist() == [[EOS]] for step in steps)
 
 
+@pytest.mark.slow
 def test_prefill_and_decoding_are_timed_apart(model_dir: Path, calls: list[torch.Tensor]) -> None:
     record = measure_efficiency(
         model_dir, new_tokens=11, prompt_tokens=5, repeats=2, warmup=0, **SETTINGS
@@ -85,6 +87,7 @@ def test_prefill_and_decoding_are_timed_apart(model_dir: Path, calls: list[torch
     assert record["tokens_per_second"] == pytest.approx(5.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "bytes_each"), [("fp32", 4), ("bf16", 2)])
 def test_record(model_dir: Path, precision: str, bytes_each: int) -> None:
     threads = torch.get_num_threads()
@@ -130,6 +133,7 @@ def test_summary_of_known_timings() -> None:
     assert summary["decode_tokens_per_second"] == pytest.approx(7 / 1.5)
 
 
+@pytest.mark.slow
 def test_learned_positions_and_conv1d(tmp_path: Path) -> None:
     config = GPT2Config(vocab_size=61, n_embd=24, n_layer=2, n_head=3, n_positions=16)
     GPT2LMHeadModel(config).save_pretrained(tmp_path)
@@ -177,6 +181,7 @@ def test_directories_without_a_model_are_refused(tmp_path: Path, model_dir: Path
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_peak_falls_back_to_the_life_of_the_process(
     model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

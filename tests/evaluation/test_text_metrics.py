@@ -82,6 +82,7 @@ def test_bleu_of_short_texts(reference: str, answer: str, wanted: float) -> None
     assert sentence_bleu(reference, answer) == pytest.approx(wanted)
 
 
+@pytest.mark.slow
 def test_bleu_equals_brute_force_and_never_exceeds_one() -> None:
     draw = random.Random(0)
     seen = set()

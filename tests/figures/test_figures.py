@@ -60,6 +60,7 @@ def test_a_missing_column_is_named(name: str, column: str) -> None:
     assert not drawable(name, runs)
 
 
+@pytest.mark.slow
 def test_what_can_be_drawn() -> None:
     few = make_runs()[["student", "method", "samples", "loss"]]
     assert [name for name in FIGURES if drawable(name, few)] == ["perplexity"]

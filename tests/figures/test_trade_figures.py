@@ -41,12 +41,14 @@ def test_pareto_has_a_panel_per_property() -> None:
     assert star["x"].tolist() == [1000 / 41.0]
 
 
+@pytest.mark.slow
 def test_pareto_compares_teachers_on_the_reference_text() -> None:
     two = pd.concat([make_study(), make_study().assign(teacher="other")])
     assert set(table("pareto", two)["row"]) == {"reference_loss"}
     assert set(table("pareto", make_study())["row"]) == {"loss"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("share", "kind"), [(0.1, "estimated"), (0.0, "measured")])
 def test_energy_has_a_panel_per_way_to_count_it(share: float, kind: str) -> None:
     runs = make_study().assign(kwh_estimated=share)
@@ -95,6 +97,7 @@ def test_of_many_lines_the_ends_are_shown() -> None:
     assert {label.split(" · ")[0] for label in found["label"]} == {"w64", "w384"}
 
 
+@pytest.mark.slow
 def test_curated_runs_are_compared_with_their_twins() -> None:
     runs = make_study(curations=True)
     found = table("curation_effect", runs)
@@ -121,6 +124,7 @@ def test_curated_runs_are_compared_with_their_twins() -> None:
     assert mean["high"].item() - mean["y"].item() == pytest.approx(half)
 
 
+@pytest.mark.slow
 def test_a_curated_run_without_a_twin_is_left_out() -> None:
     runs = make_study(curations=True)
     alone = runs[(runs["curation"] != "raw") | (runs["samples"] != 512)]
@@ -131,6 +135,7 @@ def test_a_curated_run_without_a_twin_is_left_out() -> None:
     assert one_draw["low"].isna().all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pareto", "distillation_gap", "flops_split", "curation_effect"])
 def test_four_columns_are_not_enough(name: str) -> None:
     assert table(name, make_study()[["student", "method", "samples", "loss"]]).empty

@@ -112,6 +112,7 @@ def fetched(tmp_path_factory: pytest.TempPathFactory) -> Fetched:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_model_of_the_hub_is_what_the_hub_has_and_no_more(fetched: Fetched) -> None:
     folder = fetched.folder / "models/o/whole"
     assert "models/o/whole" not in fetched.sentences
@@ -123,6 +124,7 @@ def test_a_model_of_the_hub_is_what_the_hub_has_and_no_more(fetched: Fetched) ->
                    for asked in fetched.asked if "/o/whole/" in asked and "datasets" not in asked)  # fmt: skip  # noqa: E501
 
 
+@pytest.mark.slow
 def test_data_of_the_hub_are_read(fetched: Fetched) -> None:
     rows = read_rows(fetched.folder / "datasets/o/whole/rows.parquet")
     assert [row["prompt"] for row in rows] == [f"Say {number}" for number in range(5)]

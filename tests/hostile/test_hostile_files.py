@@ -89,6 +89,7 @@ def written(kind: str, rows: Rows) -> tuple[str, bytes]:
     return form, sink.getvalue()
 
 
+@pytest.mark.slow
 @examples(200)
 @given(KINDS, ROWS)
 @example("csv", [('a "quoted", cell\r\nwith lines', "", "\ufeff")])
@@ -132,6 +133,7 @@ def test_the_row_of_a_fault_is_named(folder: Path, row: int, fault: Any, sentenc
     assert re.search(rf"row {row}\b.*{sentence}", told(path))
 
 
+@pytest.mark.slow
 @examples(60)
 @given(st.integers(0, 8), st.sampled_from("äß€“é"), st.sampled_from(["cp1252", "latin-1", "utf-8"]))
 def test_other_encodings_are_read_or_their_row_is_named(
@@ -244,6 +246,7 @@ BYTES = st.sampled_from(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @examples(300)
 @given(st.sampled_from(list(WHOLE)), st.floats(0, 1), st.integers(0, 40), BYTES | st.just(b""))
 def test_a_damaged_file_is_read_as_text_or_refused(
@@ -258,6 +261,7 @@ def test_a_damaged_file_is_read_as_text_or_refused(
         assert all(isinstance(cell, str) and "\0" not in cell for row in rows for cell in row)
 
 
+@pytest.mark.slow
 @examples(60)
 @given(st.sampled_from(list(WHOLE)), st.floats(0, 1))
 def test_a_file_that_is_cut_short_lacks_whole_rows_alone(
@@ -291,6 +295,7 @@ def table_told(path: Path) -> str:
     return sentence
 
 
+@pytest.mark.slow
 @examples(150)
 @given(
     st.integers(1, 4),
@@ -344,6 +349,7 @@ def test_a_table_that_is_odd_is_refused_or_read(tmp_path: Path, data: bytes, sen
     assert re.search(sentence, found) if sentence else not found, found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("column", "good"),
     [
@@ -376,6 +382,7 @@ def test_a_parquet_table_with_a_column_twice_is_refused(tmp_path: Path) -> None:
     assert "the column 'N' appears twice" in table_told(path)
 
 
+@pytest.mark.slow
 @examples(100)
 @given(
     st.floats(0, 1), st.integers(0, 40), BYTES | st.just(b""), st.sampled_from(["csv", "parquet"])

@@ -412,6 +412,7 @@ def _given(call: ast.Call) -> dict[str | None, str]:
     return {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
 
 
+@pytest.mark.slow
 def test_no_code_of_ours_runs_text_or_unpickles() -> None:
     found = {(path.name, name) for path in PYTHON for name, _ in _calls(path) if name in RUNS}
     assert not found
@@ -419,6 +420,7 @@ def test_no_code_of_ours_runs_text_or_unpickles() -> None:
     assert unpickling == {"curation.py"}  # a file of the package py3langid, as trusted as its code
 
 
+@pytest.mark.slow
 def test_no_program_is_started_through_a_shell() -> None:
     started = [
         (path.name, call) for path in PYTHON for name, call in _calls(path)
@@ -434,6 +436,7 @@ def test_no_program_is_started_through_a_shell() -> None:
         assert not re.search(r"\b(shell|system|popen|eval|exec)\(|subprocess", text), path.name
 
 
+@pytest.mark.slow
 def test_every_model_is_opened_without_remote_code_and_by_safetensors() -> None:
     opened = 0
     for path in PYTHON:

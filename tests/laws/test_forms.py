@@ -134,6 +134,7 @@ def test_huber_is_its_definition() -> None:
     assert huber(r, 1e-3) == pytest.approx(sum(parts))
 
 
+@pytest.mark.slow
 def test_fit_reaches_the_minimum_and_is_deterministic() -> None:
     inputs, target = chinchilla_points(1)
     law = LAWS["loss"]["chinchilla"]
@@ -164,6 +165,7 @@ def test_values_that_have_no_log_are_refused(bad: float) -> None:
         fit_law(law, {"tokens": tokens}, np.where(tokens == 2, bad, loss))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["data_power", "size_power", "chinchilla"])
 def test_refits_together_end_where_refits_alone_do(name: str) -> None:
     law, rng = LAWS["loss"][name], np.random.default_rng(3)

@@ -101,6 +101,7 @@ def test_simulated_studies_have_the_noise_that_they_claim() -> None:
     )
 
 
+@pytest.mark.slow
 def test_noise_of_simulated_studies_has_the_covariance_of_its_law() -> None:
     """Against the covariance of all runs, written out."""
     points = law_simulations.simulate(

@@ -29,6 +29,7 @@ def run(kind: str, attention: str, left: bool) -> tuple[torch.Tensor, dict[str, 
     return logits.detach(), {name: part.grad for name, part in model.named_parameters()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", [False, True])
 @pytest.mark.parametrize(
     ("kind", "others"),

@@ -45,6 +45,7 @@ def test_kept_layers_are_evenly_spaced_from_first_to_last() -> None:
         evenly_spaced(31, 30)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "qwen2", "gemma2"])
 def test_a_cut_student_has_the_weights_of_its_layers(tmp_path: Path, plain: Any, kind: str) -> None:
     source(tmp_path, kind, plain)

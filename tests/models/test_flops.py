@@ -77,6 +77,7 @@ def ids(*shape: int) -> torch.Tensor:
     return torch.randint(VOCABULARY, shape, generator=torch.Generator().manual_seed(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [1, 17])
 def test_forward_equals_torch_counter(model: Any, length: int) -> None:
     with torch.inference_mode():
@@ -84,6 +85,7 @@ def test_forward_equals_torch_counter(model: Any, length: int) -> None:
     assert FlopModel.from_model(model).sequence_forward(length, length) == total
 
 
+@pytest.mark.slow
 def test_fewer_head_positions_equal_torch_counter(model: Any) -> None:
     with torch.inference_mode():
         total = counted(lambda: model(ids(1, 11), use_cache=False, logits_to_keep=5))
@@ -97,6 +99,7 @@ def test_batch_is_the_sum_of_its_sequences(model: Any) -> None:
     assert flops.forward(3 * 7, 3 * 7**2, 3 * 7) == total == 3 * flops.sequence_forward(7, 7)
 
 
+@pytest.mark.slow
 def test_training_equals_torch_counter(model: Any) -> None:
     def step() -> None:
         model(ids(1, 17), use_cache=False).logits.sum().backward()
@@ -105,6 +108,7 @@ def test_training_equals_torch_counter(model: Any) -> None:
     assert FlopModel.from_model(model).sequence_training(17, 17) == counted(step)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("prompt", "new"), [(5, 4), (1, 2)])
 def test_cached_generation_equals_torch_counter(model: Any, prompt: int, new: int) -> None:
     flops = FlopModel.from_model(model)
@@ -120,6 +124,7 @@ def test_cached_generation_equals_torch_counter(model: Any, prompt: int, new: in
     assert flops.generation(prompt, new) == prefill + sum(steps)
 
 
+@pytest.mark.slow
 def test_generate_of_the_library_costs_the_same(model: Any) -> None:
     def generate() -> None:
         model.generate(

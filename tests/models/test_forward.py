@@ -140,6 +140,7 @@ def learned(model: Any, logits: torch.Tensor) -> dict[str, torch.Tensor]:
     return {name: weights.grad.clone() for name, weights in model.named_parameters()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", tiny.ARCHITECTURES)
 def test_packed_rows_give_the_logits_and_gradients_of_padded_ones(
     kind: str,

@@ -108,6 +108,7 @@ def test_layers_are_kept_at_masked_places(rows: list[Any]) -> None:
         torch.testing.assert_close(made, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["final_hidden", "dense"])
 def test_training_minimises_kl_and_matches_the_last_layer(
     tmp_path: Path, words: Any, rows: list[Any], scheme: str
@@ -156,6 +157,7 @@ def test_training_minimises_kl_and_matches_the_last_layer(
     assert float(loss) == pytest.approx(float(parts), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_perplexities_are_those_of_brute_force(words: Any, rows: list[Any]) -> None:
     model = corpus_inputs.masked_model()
     model.config.max_position_embeddings = 64
@@ -219,6 +221,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, words: Any) -> Path:
     return tiny.save(place, corpus_inputs.masked_model(), words)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "student",
     [
@@ -250,6 +253,7 @@ def test_parameters_that_are_not_as_stated_are_a_mistake(tmp_path: Path, folder:
         build_student(spec, folder, tmp_path / "manifest.json")
 
 
+@pytest.mark.slow
 def test_an_encoder_is_timed_by_its_forward_pass(folder: Path) -> None:
     record = measure_encoder(
         folder,

@@ -22,6 +22,7 @@ def special() -> Special:
     return Special.of(corpus_inputs.wordpiece(), "the tests")
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(5, 299), min_size=2, max_size=60), st.integers(0, 9))
 def test_a_masked_chunk_holds_its_true_tokens(chunk: list[int], seed: int) -> None:
     words = Special.of(corpus_inputs.wordpiece(), "the tests")
@@ -42,6 +43,7 @@ def test_a_row_has_one_mask_and_other_rows_and_seeds_have_others(special: Specia
     assert mask_chunk("train-0000001", chunk, special, BERT | {"seed": 1}) != first
 
 
+@pytest.mark.slow
 def test_shares_are_those_of_bert(special: Special) -> None:
     """15 % of the tokens; of these 80 % hidden, 10 % random, 10 % as they are."""
     chunk = [7] * 100

@@ -145,6 +145,7 @@ PROMPTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "gemma2", "gemma2 8"])
 @pytest.mark.parametrize("shared", [True, False])
 def test_greedy_text_equals_the_librarys(kind: str, shared: bool) -> None:
@@ -196,6 +197,7 @@ def test_greedy_text_equals_the_librarys(kind: str, shared: bool) -> None:
     assert counts == sorted(counts, reverse=True)
 
 
+@pytest.mark.slow
 def test_a_rows_text_does_not_depend_on_its_batch() -> None:
     model = tiny.model("llama", vocabulary=97, seed=3)
 
@@ -217,6 +219,7 @@ def test_a_rows_text_does_not_depend_on_its_batch() -> None:
     assert len({tuple(text) for text, _ in together.values()}) == 6
 
 
+@pytest.mark.slow
 def test_samples_of_a_model_follow_its_distribution() -> None:
     model = tiny.model("llama", vocabulary=11, seed=5, eos_token_id=None)
     decoding = Decoding(temperature=0.7, top_k=6)

@@ -46,6 +46,7 @@ def test_filling_a_column_within_a_step_copies_nothing() -> None:
     assert len(places) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "qwen2", "gemma2", "gemma2 8"])
 @pytest.mark.parametrize("decoding", [Decoding(0.0), Decoding(0.9)])
 def test_texts_and_states_are_those_of_the_librarys_cache(

@@ -107,6 +107,7 @@ def test_a_wider_head_is_padding_and_no_text() -> None:
     assert torch.equal(found[:, 3], logs[:, KEPT[3]].exp())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["final_hidden", "dense", "sampled", "top_k"])
 @pytest.mark.parametrize("ce", [0.0, 0.4])
 def test_losses_are_those_of_the_full_vocabulary(scheme: str, ce: float) -> None:
@@ -140,6 +141,7 @@ def test_losses_are_those_of_the_full_vocabulary(scheme: str, ce: float) -> None
         assert float(terms["forward_kl"]) < float(wanted["forward_kl"])
 
 
+@pytest.mark.slow
 def test_a_trimmed_student_is_trained_small_and_opens_with_the_full_tokenizer(
     tmp_path: Path, plain: Any
 ) -> None:

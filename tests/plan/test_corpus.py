@@ -61,6 +61,7 @@ def test_samples_of_prompts_may_be_shares_too() -> None:
     assert parse_study(study).runs[0].samples == [1500, 2000]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [

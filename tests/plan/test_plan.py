@@ -64,6 +64,7 @@ def test_runs_are_listed_once_with_one_untrained_student_per_teacher() -> None:
     assert made.runs == sorted(made.runs) == run_table(made.study)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 3), st.integers(1, 60), st.integers(0, 2), st.integers(1, 40))
 def test_a_draw_permutes_the_pool_stably(draw: int, pool: int, seed: int, more: int) -> None:
     order = pool_order(draw, pool, seed)

@@ -40,6 +40,7 @@ def test_the_chosen_laws_stand_in_the_tables_over_students_first() -> None:
     assert sum("not identifiable" in row[column] for row in coefficients) == len(flagged)
 
 
+@pytest.mark.slow
 def test_refusals_and_points_left_out_are_shown_with_their_laws() -> None:
     document = study_laws()
     law = next(law for law in document["laws"] if law["best"])

@@ -67,6 +67,7 @@ def test_settings_beside_the_loss_are_shown() -> None:
     assert soft_section([], {}, {}) is None
 
 
+@pytest.mark.slow
 def test_a_searched_method_shows_the_settings_of_its_search() -> None:
     search = make_search()
     search["settings"] = {"method.forward_kl": 0.25, "train.learning_rate": 6e-4}
@@ -116,6 +117,7 @@ def test_caches_are_described() -> None:
     assert rows["top4"]["teacher"] == "0.25 smol (T = 0.7, int8) + 0.75 large (T = 1, top-p 0.9)"
 
 
+@pytest.mark.slow
 def test_caches_of_a_table_without_references_are_described() -> None:
     # A search alone opens the section.
     references = {"searches": {"rates": make_search()}}
@@ -154,6 +156,7 @@ def test_a_study_of_one_method_has_no_section() -> None:
     assert soft_section(lines_of(prepare_runs(runs)), {}, {}) is None
 
 
+@pytest.mark.slow
 def test_many_comparisons_show_their_largest_size_alone() -> None:
     for caches, rows in ((("top64",), 10), (tuple(CACHES), 8)):
         runs = make_runs(caches=caches)

@@ -59,6 +59,7 @@ def test_the_ends_of_a_share_are_where_fiellers_test_just_rejects(floor: float) 
         assert stats.ttest_1samp(rest, 0).pvalue == pytest.approx(0.1)
 
 
+@pytest.mark.slow
 def test_the_interval_of_a_share_covers_the_truth_as_often_as_it_says() -> None:
     rng = np.random.default_rng(1)
     hits, trials = 0, 1000

@@ -36,6 +36,7 @@ def config(path: Path, **columns: Any) -> dict[str, Any]:
     return {"study": "mine", "runs_table": {"path": str(path), "columns": given}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_the_runs_table_gives_the_same_points_as_the_table_itself(
     tmp_path: Path, kind: str

@@ -176,6 +176,7 @@ def test_a_small_tail_is_stored_precisely() -> None:
     assert targets.tail[0] == pytest.approx(4.2e-5, rel=2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("p", "bits", "bound"),
     [
@@ -381,6 +382,7 @@ def mean_targets(
     return total / seeds, draws * seeds
 
 
+@pytest.mark.slow
 def test_sampled_targets_are_unbiased() -> None:
     log_q = cut(peaked(30, 200, 1.5), [200, 90, 3] * 10)
     mean, draws = mean_targets(log_q, 50, 1.0, seeds=200)
@@ -395,6 +397,7 @@ def test_sampled_targets_are_unbiased() -> None:
     assert chi2.sf(statistic, common.sum(1) - 0.9).min() > 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [2.0, 0.7])
 def test_reweighted_targets_are_unbiased_at_another_temperature(temperature: float) -> None:
     log_q = cut(peaked(30, 60, 1.0), [60, 40, 3] * 10)
@@ -442,6 +445,7 @@ def test_draws_are_not_those_that_made_the_text() -> None:
     assert abs(drawn / 60_000 - text).mean() > 0.2
 
 
+@pytest.mark.slow
 def test_the_rarest_of_many_ids_can_be_drawn() -> None:
     """Also those that share their block with a likely one, whose float32 sum hides them."""
     vocabulary, rare = 49_152, 1e-9
@@ -573,6 +577,7 @@ def test_a_row_without_tokens_is_empty() -> None:
         assert summarise([row], scheme)["tokens"] == 0
 
 
+@pytest.mark.slow
 def test_the_cache_is_compact_and_opens_as_a_data_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -601,6 +606,7 @@ def test_the_cache_is_compact_and_opens_as_a_data_set(
     np.testing.assert_allclose(targets.p.sum(1), 1, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_systematic_draws_are_unbiased_and_within_one_of_their_mean() -> None:
     log_q = torch.log_softmax(
         3 * torch.randn(1, 400, generator=torch.Generator().manual_seed(3)), 1

@@ -127,6 +127,7 @@ def test_a_projection_is_read_as_it_was_written(tmp_path: Any) -> None:
     assert torch.equal(load_projection(tmp_path / "p.safetensors"), matrices)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 @pytest.mark.parametrize("tokens", ["answer", "all"])
 def test_layers_are_those_of_the_model_row_by_row(plain: Any, kind: str, tokens: str) -> None:

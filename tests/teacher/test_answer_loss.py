@@ -11,6 +11,7 @@ from distill.teacher.answer_loss import answer_losses
 from distill.teacher.scoring import score_text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["llama", "gemma2"])
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_an_answers_loss_is_the_models_mean_cross_entropy(kind: str, temperature: float) -> None:

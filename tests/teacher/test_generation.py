@@ -80,6 +80,7 @@ def ending(words: Any) -> Any:
     return model
 
 
+@pytest.mark.slow
 def test_text_depends_neither_on_batches_nor_on_other_rows(chat: Any) -> None:
     model, rows = ending(chat), [prompt(number) for number in range(9)]
     whole = generate(model, chat, rows, 9)
@@ -104,6 +105,7 @@ def test_text_depends_neither_on_batches_nor_on_other_rows(chat: Any) -> None:
         assert chat.decode(row["prompt_ids"]).endswith("<|im_start|>assistant\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("temperature", "top_k", "top_p"), [(1.0, 0, 1.0), (0.7, 0, 1.0), (1.0, 8, 1.0), (0.8, 0, 0.9)]
 )
@@ -134,6 +136,7 @@ def test_states_give_back_what_each_token_was_drawn_from(
     assert same == tokens
 
 
+@pytest.mark.slow
 def test_captured_states_are_those_of_a_teacher_forced_pass(chat: Any) -> None:
     model, rows = ending(chat), [prompt(number) for number in range(9)]
     made, captured = generate_both(model, chat, rows, 4)
@@ -154,6 +157,7 @@ def test_captured_states_are_those_of_a_teacher_forced_pass(chat: Any) -> None:
             torch.testing.assert_close(own, log_p.gather(1, drawn), rtol=0, atol=0.1)
 
 
+@pytest.mark.slow
 def test_magpie_keeps_turns_that_were_closed(chat: Any) -> None:
     model = ending(chat)
     kept, cost = synthesise_prompts(model, chat, MAGPIE)
@@ -246,6 +250,7 @@ def test_a_text_in_other_tokens_cannot_be_scored(tmp_path: Path, plain: Any, cha
             check_tokens(path, tmp_path / "model")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantisation", ["nf4", "int8"])
 @pytest.mark.parametrize(("kind", "precision"), [("llama-tied", "bf16"), ("gpt2", "fp32")])
 @pytest.mark.filterwarnings("ignore")

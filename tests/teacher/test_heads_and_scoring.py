@@ -36,6 +36,7 @@ HEADS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", HEADS)
 def test_a_saved_head_gives_the_models_own_logits(tmp_path: Path, kind: str) -> None:
     model = tiny.model(kind, **HEADS[kind])
@@ -78,6 +79,7 @@ def test_a_head_that_is_more_than_a_matrix_is_a_user_error(plain: Any) -> None:
         score_text(model, tiny.uneven_rows(plain, 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tokens", ["answer", "all"])
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_scores_are_the_states_of_each_row_by_itself(plain: Any, kind: str, tokens: str) -> None:
@@ -156,6 +158,7 @@ def test_longer_rows_are_fewer_to_a_batch(monkeypatch: pytest.MonkeyPatch) -> No
     assert batches(rows, 3, torch.device("cuda")) == [[0, 1, 2], [3, 4, 5]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "qwen2", "gemma2", "phi", "bloom"])
 @pytest.mark.parametrize("attention", ["eager", GROUPED])
 def test_what_all_rows_begin_with_is_run_once(

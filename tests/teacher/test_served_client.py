@@ -66,6 +66,7 @@ def failing(times: int, reply: Reply) -> Callable[[dict[str, Any], int], Reply]:
     return lambda body, number: reply if number < times else echo(body, number)
 
 
+@pytest.mark.slow
 def test_answers_come_in_the_order_of_the_prompts(tmp_path: Path) -> None:
     with serve(echo) as server:
         answers = ask(tmp_path, server, 8)
@@ -87,6 +88,7 @@ def test_requests_under_way_are_bounded(tmp_path: Path) -> None:
     assert server.most_under_way == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("times", "reply"),
     [
@@ -114,6 +116,7 @@ def test_a_wait_that_the_server_names_is_kept(
     assert [seconds for seconds in slept if seconds] == [17, 17]
 
 
+@pytest.mark.slow
 def test_a_server_that_hangs_is_given_up(tmp_path: Path) -> None:
     with (
         serve(echo, seconds=0.5) as server,
@@ -123,6 +126,7 @@ def test_a_server_that_hangs_is_given_up(tmp_path: Path) -> None:
     assert len(server.bodies) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("reply", "sentence"),
     [
@@ -179,6 +183,7 @@ def test_an_unset_or_broken_key_is_told_without_it(
     assert server.headers[0]["authorization"] == "Bearer none"
 
 
+@pytest.mark.slow
 def test_answered_rows_survive_a_failure_and_are_not_asked_again(tmp_path: Path) -> None:
     enough = threading.Event()
 
@@ -206,6 +211,7 @@ def test_answered_rows_survive_a_failure_and_are_not_asked_again(tmp_path: Path)
     assert len(server.bodies) == 12
 
 
+@pytest.mark.slow
 def test_a_server_that_says_nothing_is_one_sentence_and_asked_again(tmp_path: Path) -> None:
     with serve(lambda body, number: (200, {}, chat(None if number % 2 else " "))) as server:
         with pytest.raises(UserError, match=r"teachers.big: http.* of the 8 prompts .* no text"):
@@ -226,6 +232,7 @@ def test_a_reply_without_end_is_given_up(tmp_path: Path) -> None:
         ask(tmp_path, server, retries=0)
 
 
+@pytest.mark.slow
 def test_a_reply_that_trickles_is_given_up_in_time(tmp_path: Path) -> None:
     """Each byte comes in time. A client that waits for the last one raises another error."""
     sentence = r"gave no answer in time; raise server\.timeout"
@@ -233,6 +240,7 @@ def test_a_reply_that_trickles_is_given_up_in_time(tmp_path: Path) -> None:
         ask(tmp_path, url, rows=1, timeout=0.5, retries=1)
 
 
+@pytest.mark.slow
 def test_damaged_answers_of_a_killed_job_are_named(tmp_path: Path) -> None:
     resume = tmp_path / "train-00000.resume.jsonl"
     with serve(echo) as server:

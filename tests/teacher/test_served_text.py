@@ -176,6 +176,7 @@ def drawn_by(server: str) -> list[dict[str, Any]]:
     return [{"ids": drawn.tolist(), "top_ids": order.tolist(), "top_log_p": top.tolist()}]
 
 
+@pytest.mark.slow
 def test_draws_are_checked_against_the_log_probs_that_come_with_them() -> None:
     check_draws(drawn_by("honest"), 4)
     for server in ("greedy", "tempered", "cut"):

@@ -265,6 +265,7 @@ def test_micro_batches_add_up_to_the_mean_over_all_tokens() -> None:
 # What holds for every loss
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [1.0, 0.7, 2.0])
 @each_loss
 def test_a_loss_is_the_formula_and_its_gradient_autograds(name: str, temperature: float) -> None:
@@ -278,6 +279,7 @@ def test_a_loss_is_the_formula_and_its_gradient_autograds(name: str, temperature
     torch.testing.assert_close(gradient(ours, LOGITS), gradient(by_hand, LOGITS))
 
 
+@pytest.mark.slow
 @each_loss
 def test_a_gradient_is_the_slope_by_finite_differences(name: str) -> None:
     some = slice(0, 2)
@@ -301,6 +303,7 @@ def test_values_are_per_token_in_fp32_and_sum_to_the_loss(name: str) -> None:
     torch.testing.assert_close(values, wanted, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blocks", [1, 4, 6, 8])
 @each_loss
 def test_chunks_and_blocks_of_any_size_give_the_same(
@@ -746,6 +749,7 @@ def test_a_wider_teacher_s_further_words_are_dropped(name: str) -> None:
     torch.testing.assert_close(wide[1], plain(name, cut.exp(), LOGITS.softmax(-1)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
 @pytest.mark.parametrize("beta", [0.0, 0.1, 0.5, 1.0])
 def test_jsd_equals_trls(beta: float, temperature: float, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -949,6 +953,7 @@ def plain_nats(logits: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
     return torch.stack(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [1.0, 0.7, 2.0])
 def test_spans_of_many_tokens_equal_brute_force(temperature: float) -> None:
     def by_hand(logits: torch.Tensor) -> torch.Tensor:

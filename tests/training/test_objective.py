@@ -142,6 +142,7 @@ def check(made: Case) -> None:
     torch.testing.assert_close(gradient, expected_gradient, rtol=1e-4, atol=1e-5 * scale)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("loss", "scheme"), PAIRS)
 def test_every_loss_on_every_scheme_equals_brute_force(loss: str, scheme: str) -> None:
     seen = 0
@@ -271,6 +272,7 @@ def test_the_end_token_counts_although_it_is_the_pad_token() -> None:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["mse", "cosine"])
 @pytest.mark.parametrize("tokens", ["answer", "all"])
 @pytest.mark.parametrize("bits", [8, 16])
@@ -355,6 +357,7 @@ def test_a_projection_of_equal_width_begins_as_the_identity() -> None:
     assert made.objective.projections(5, 0)["embedding"].weight.shape == (WIDTH, 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["forward_kl", "reverse_kl", "jsd", "skew_kl", "total_variation"])
 @pytest.mark.parametrize("scheme", ["final_hidden", "dense", "top_k_tail"])
 @pytest.mark.parametrize("wider", [-3, 5])

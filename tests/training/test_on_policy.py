@@ -76,6 +76,7 @@ def distance(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> fl
 # Which updates are the student's.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.8, 1.0])
 def test_a_share_of_the_updates_is_evenly_spaced(share: float) -> None:
     for seed in range(20):
@@ -95,6 +96,7 @@ def test_every_update_is_the_students_as_often_as_its_share() -> None:
 # The text's answers: as from a cache.
 
 
+@pytest.mark.slow
 def test_without_own_answers_training_is_that_from_a_cache(
     tmp_path: Path, words: Any, teacher: Any
 ) -> None:
@@ -156,6 +158,7 @@ WEIGHTS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("tokens", "temperature", "q"), [("answer", 2.0, 0.7), ("all", 1.0, 1.0)])
 def test_the_losses_on_own_answers_equal_brute_force(
     tmp_path: Path, words: Any, teacher: Any, tokens: str, temperature: float, q: float
@@ -193,6 +196,7 @@ def test_the_losses_on_own_answers_equal_brute_force(
     assert float((found - reference).norm()) < 2e-3 * float(reference.norm())
 
 
+@pytest.mark.slow
 def test_own_answers_are_drawn_from_the_student_as_it_is(
     tmp_path: Path, words: Any, teacher: Any
 ) -> None:
@@ -231,6 +235,7 @@ class Gradients(TrainerCallback):
         self.found = self.found or {k: w.grad.clone() for k, w in model.named_parameters()}
 
 
+@pytest.mark.slow
 def test_accumulated_micro_batches_equal_one_batch(
     tmp_path: Path, words: Any, teacher: Any
 ) -> None:
@@ -257,6 +262,7 @@ def test_accumulated_micro_batches_equal_one_batch(
     assert [entries[0][key] for key in work] == [entries[1][key] for key in work]
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_to_the_same_weights(
     tmp_path: Path, words: Any, teacher: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -334,6 +340,7 @@ def test_mixed_precision_leaves_the_teacher_alone(tmp_path: Path, words: Any, te
     assert bool(gradient.any())
 
 
+@pytest.mark.slow
 def test_a_search_asks_the_teacher_too(tmp_path: Path, words: Any, teacher: Any) -> None:
     method = {"jsd": 1.0, "on_policy": {"share": 1.0, "max_tokens": MOST}}
     space = {"train.learning_rate": {"low": 1e-3, "high": 1e-2}}

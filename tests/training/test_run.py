@@ -86,6 +86,7 @@ def cross_entropy_of(model: Any, rows: Sequence[dict[str, Any]]) -> float:
     return nats / tokens
 
 
+@pytest.mark.slow
 def test_eos_is_learned_although_padding_is_eos_too(tmp_path: Path, words: Any) -> None:
     eos = words.eos_token_id
     assert words.pad_token_id == eos
@@ -189,6 +190,7 @@ def some_examples(words: Any) -> list[Example]:
     return encode_rows(rows, words, FORMATTING, tokenizer_sha256(words), 200)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attention", [GROUPED, "sdpa"])
 def test_the_loss_is_that_of_the_answers_tokens_alone(
     tmp_path: Path, words: Any, attention: str
@@ -268,6 +270,7 @@ def test_a_prompt_without_room_or_tokens_is_a_user_error(words: Any) -> None:
         encode_rows([row | {"prompt_ids": []}], words, FORMATTING, own, 9)
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_weights_again_and_another_seed_another_order(
     tmp_path: Path, words: Any
 ) -> None:
@@ -302,6 +305,7 @@ SOFT: dict[str, tuple[dict[str, Any], float, float]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tokens", ["answer", "all"])
 @pytest.mark.parametrize("name", SOFT)
 def test_what_is_read_from_files_is_the_teachers_distribution(
@@ -331,6 +335,7 @@ def test_what_is_read_from_files_is_the_teachers_distribution(
     assert terms["forward_kl"] == pytest.approx(expected, rel=relative, abs=absolute)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tokens", ["answer", "all"])
 def test_stored_layers_and_final_states_are_the_teachers(
     tmp_path: Path, words: Any, teacher: Any, tokens: str
@@ -361,6 +366,7 @@ def test_stored_layers_and_final_states_are_the_teachers(
     assert terms["embedding"] == pytest.approx(float(torch.cat(final).mean()), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_student_with_another_tokenizer_learns_by_uld_alone(
     tmp_path: Path, words: Any, teacher: Any
 ) -> None:
@@ -413,6 +419,7 @@ def common_ends(one: list[str], other: list[str]) -> list[tuple[int, int]]:
     ]
 
 
+@pytest.mark.slow
 def test_a_student_with_another_tokenizer_learns_by_aligned_spans(
     tmp_path: Path, words: Any, teacher: Any
 ) -> None:
@@ -458,6 +465,7 @@ def test_a_student_with_another_tokenizer_learns_by_aligned_spans(
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_spans_of_one_tokenizer_or_of_no_common_text_are_refused(
     tmp_path: Path, words: Any, teacher: Any
 ) -> None:
@@ -479,6 +487,7 @@ def test_spans_of_one_tokenizer_or_of_no_common_text_are_refused(
 # What is saved.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "wider", "lora"),
     [
@@ -526,6 +535,7 @@ def test_the_teachers_head_on_projected_states_becomes_the_students(
     assert cross_entropy_of(saved, held_out) == pytest.approx(best, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_adapters_are_merged_and_all_else_stays(
     tmp_path: Path, words: Any, teacher: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -563,6 +573,7 @@ def test_adapters_are_merged_and_all_else_stays(
     torch.testing.assert_close(again, adapted[0], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lora", [None, {"rank": 2}])
 def test_checkpointed_activations_change_nothing_but_the_work(
     tmp_path: Path, words: Any, teacher: Any, lora: dict[str, Any] | None
@@ -588,6 +599,7 @@ def test_checkpointed_activations_change_nothing_but_the_work(
     assert found[0] == pytest.approx(found[1], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_work_is_counted_by_passes(tmp_path: Path, words: Any, teacher: Any) -> None:
     rows = tiny.uneven_rows(words, 8)
     initial = student(tmp_path, words)
@@ -620,6 +632,7 @@ def test_work_is_counted_by_passes(tmp_path: Path, words: Any, teacher: Any) -> 
 # Stopping, going on, and what is told on the way.
 
 
+@pytest.mark.slow
 def test_early_stopping_keeps_the_best_weights(tmp_path: Path, words: Any, teacher: Any) -> None:
     held_out = tiny.uneven_rows(words, 7)
     for row in held_out:  # unlike the training rows, so that learning those too well does harm
@@ -647,6 +660,7 @@ def test_early_stopping_keeps_the_best_weights(tmp_path: Path, words: Any, teach
     assert record["tokens_seen"] == tokens * record["updates"]
 
 
+@pytest.mark.slow
 def test_a_training_stops_at_max_updates(tmp_path: Path, words: Any) -> None:
     rows = tiny.uneven_rows(words, 12)
     settings = spec(batch_size=4, epochs=9, max_updates=4)
@@ -657,6 +671,7 @@ def test_a_training_stops_at_max_updates(tmp_path: Path, words: Any) -> None:
     assert record["best_update"] is None
 
 
+@pytest.mark.slow
 def test_tensorboard_shows_every_term(tmp_path: Path, words: Any, teacher: Any) -> None:
     method = KD | {"jsd": 1.0, "embedding": {}, "hidden": {"layers": {1: 3}}}
     settings = soft_spec(
@@ -765,6 +780,7 @@ def test_dropout_and_order_go_on_in_the_middle_of_a_later_epoch(
     assert distance(expected, again) == 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["model.safetensors", "optimizer.pt", "trainer_state.json"])
 def test_a_damaged_checkpoint_is_named_and_mended_by_deleting_it(
     tmp_path: Path, words: Any, monkeypatch: pytest.MonkeyPatch, file: str
@@ -794,6 +810,7 @@ def test_a_damaged_checkpoint_is_named_and_mended_by_deleting_it(
     assert distance(expected, again) == 0.0
 
 
+@pytest.mark.slow
 def test_a_damaged_input_costs_no_earlier_student(tmp_path: Path, words: Any) -> None:
     settings = spec(batch_size=4)
     files = teaching.teach(tmp_path, settings["shard"], None, words, tiny.uneven_rows(words, 8))
@@ -831,6 +848,7 @@ def test_weights_that_are_no_numbers_are_never_saved(
     assert not (tmp_path / "out" / "model.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_a_training_whose_end_was_not_noted_is_not_done_again(
     tmp_path: Path, words: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -880,6 +898,7 @@ def test_seconds_and_energy_of_a_resumed_training_are_those_of_all_its_updates(
     assert (record["energy_from"], record["energy_watts_per_cpu"]) == ("measured", None)
 
 
+@pytest.mark.slow
 def test_energy_that_was_unknown_in_an_earlier_try_stays_unknown(
     tmp_path: Path, words: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -895,6 +914,7 @@ def test_energy_that_was_unknown_in_an_earlier_try_stays_unknown(
     assert record["train_seconds"] > 0
 
 
+@pytest.mark.slow
 def test_the_log_says_what_was_chosen_for_the_machine(
     tmp_path: Path, words: Any, teacher: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -908,6 +928,7 @@ def test_the_log_says_what_was_chosen_for_the_machine(
     assert "2 rows x 2 an update" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("every", "kept"), [(2, [2, 4, 6]), (5, [5, 6]), (6, []), (500, [])])
 def test_a_run_shorter_than_the_interval_has_no_checkpoint(
     tmp_path: Path, words: Any, teacher: Any, monkeypatch: pytest.MonkeyPatch,
@@ -967,6 +988,7 @@ def test_a_training_told_to_stop_saves_what_it_has_and_goes_on(
     assert distance(expected, again) == 0.0
 
 
+@pytest.mark.slow
 def test_another_spec_begins_anew(
     tmp_path: Path, words: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -997,6 +1019,7 @@ def stopped(words: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return settings, initial, files, *finish(folder / "whole", settings, initial, files)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["last update", "_load_best_model", "finished_model"])
 def test_early_stopping_survives_a_kill(
     tmp_path: Path, stopped: Any, monkeypatch: pytest.MonkeyPatch, place: str
@@ -1037,6 +1060,7 @@ def test_preparing_keeps_a_matching_checkpoint_only(tmp_path: Path) -> None:
         assert [path.name for path in tmp_path.iterdir()] == ["resume"]
 
 
+@pytest.mark.slow
 def test_a_students_folder_holds_model_card_and_record_and_nothing_stale(
     tmp_path: Path, words: Any
 ) -> None:
@@ -1116,6 +1140,7 @@ def test_half_precision_needs_a_gpu(tmp_path: Path, words: Any) -> None:
         train(tmp_path / "out", tiny.uneven_rows(words, 4), words, spec(precision="fp16"))
 
 
+@pytest.mark.slow
 def test_a_layer_that_the_student_lacks_is_a_user_error(
     tmp_path: Path, words: Any, teacher: Any
 ) -> None:
@@ -1126,6 +1151,7 @@ def test_a_layer_that_the_student_lacks_is_a_user_error(
         finish(tmp_path / "out", settings, student(tmp_path, words), files)
 
 
+@pytest.mark.slow
 def test_mixed_precision_gives_nearly_the_same_loss(
     tmp_path: Path, words: Any, teacher: Any
 ) -> None:
@@ -1142,6 +1168,7 @@ def test_mixed_precision_gives_nearly_the_same_loss(
         assert found[1]["terms"][name] == pytest.approx(found[0]["terms"][name], rel=2e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rule", "rate"), [(None, 1e-3), ({"at": 64, "power": -0.5}, 2e-3)])
 def test_the_learning_rate_follows_the_width(
     tmp_path: Path, words: Any, teacher: Any, rule: dict[str, float] | None, rate: float

@@ -131,6 +131,7 @@ def plain_cuts(one: list[str], other: list[str]) -> list[tuple[int, int]]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [text for text in NASTY if "<|" not in text])
 @pytest.mark.parametrize("sizes", [(300, 420), (420, 300), (259, 340), (340, 341)])
 def test_spans_equal_brute_force(text: str, sizes: tuple[int, int]) -> None:
@@ -326,6 +327,7 @@ def offsets(tokens: list[str]) -> list[tuple[int, int]]:
     return list(zip([0, *ends[:-1]], ends, strict=True))
 
 
+@pytest.mark.slow
 def test_spans_equal_trls(gold: Any) -> None:
     teacher, student = byte_level(340), byte_level(340, *OTHERS)
     aligner, seen = Aligner(teacher, student), 0

@@ -79,6 +79,7 @@ BY_NAME = SCRIPTS / "distill/figures/figure.py"
 BY_NAME = SCRIPTS / "distill/figures/figure.py"
 
 
+@pytest.mark.slow
 def test_every_script_reaches_the_modules_that_it_imports() -> None:
     closure = CodeDigests(SCRIPTS).closure(SCRIPTS / "distill" / "training" / "run.py")
     names = {path.name for path in closure}
@@ -86,6 +87,7 @@ def test_every_script_reaches_the_modules_that_it_imports() -> None:
     assert "held_out.py" not in names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "script",
     ["train_student", "search_settings", "generate_text", "score_text", "cache_targets",
@@ -134,6 +136,7 @@ RERUN = {
 """Jobs with a model or a teacher's data that an edit of a module reruns."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", RERUN)
 def test_an_edit_reruns_the_jobs_whose_results_it_may_change_alone(module: str) -> None:
     digests, file = CodeDigests(SCRIPTS), SCRIPTS / "distill" / f"{module}.py"

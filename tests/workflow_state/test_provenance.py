@@ -62,6 +62,7 @@ def _make_results(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_record_says_what_went_in_and_what_came_out(results: Path) -> None:
     record = read_json(results / FILE)
     assert record["config"] == {"study": "small"}
@@ -86,6 +87,7 @@ def test_the_record_says_what_went_in_and_what_came_out(results: Path) -> None:
     assert record["machine"]["cpus"] == os.cpu_count()
 
 
+@pytest.mark.slow
 def test_results_copied_elsewhere_are_as_written(results: Path, tmp_path: Path) -> None:
     assert verify(results) == Verdict(7, 2, [], [])
     moved = shutil.copytree(results, tmp_path / "elsewhere")
@@ -93,6 +95,7 @@ def test_results_copied_elsewhere_are_as_written(results: Path, tmp_path: Path) 
     assert verify(moved) == Verdict(7, 0, [], [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -110,6 +113,7 @@ def test_what_was_altered_or_lost_is_named(results: Path, name: str) -> None:
     assert verify(results).wrong == [f"{name}: is missing"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["data/rows.parquet", "models/big/model.safetensors"])
 def test_models_and_data_are_checked_where_they_are_at_hand(results: Path, name: str) -> None:
     Path(name).write_bytes(b"other")
@@ -118,11 +122,13 @@ def test_models_and_data_are_checked_where_they_are_at_hand(results: Path, name:
     assert verify(results) == Verdict(7, 1, [], [])
 
 
+@pytest.mark.slow
 def test_what_the_record_does_not_name_is_told(results: Path) -> None:
     (results / "students/s/n8/notes.txt").write_text("mine")
     assert verify(results).further == ["students/s/n8/notes.txt"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["../secret", "/etc/hostname"])
 def test_a_record_cannot_point_outside(results: Path, name: str) -> None:
     record = read_json(results / FILE)
@@ -131,12 +137,14 @@ def test_a_record_cannot_point_outside(results: Path, name: str) -> None:
     assert verify(results).wrong == [f"{name}: is outside the folder of results"]
 
 
+@pytest.mark.slow
 def test_results_whose_folder_is_a_link_are_as_written(results: Path, tmp_path: Path) -> None:
     (results / "students").rename(tmp_path / "large disk")
     (results / "students").symlink_to(tmp_path / "large disk")
     assert verify(results).wrong == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
@@ -154,6 +162,7 @@ def test_a_lost_or_damaged_record_is_one_sentence(
         verify(results)
 
 
+@pytest.mark.slow
 def test_the_program_says_how_many_and_fails_where_something_differs(results: Path) -> None:
     def run(*folders: Path) -> tuple[int, str]:
         done = program.distill("verify", *folders)

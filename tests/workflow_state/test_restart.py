@@ -116,6 +116,7 @@ def test_ctrl_c_while_a_job_imports_shows_no_traceback() -> None:
     assert failed.communicate(timeout=30)[1].endswith("ZeroDivisionError: division by zero\n")
 
 
+@pytest.mark.slow
 def test_a_lock_is_held_until_its_process_is_killed(tmp_path: Path) -> None:
     path = str(tmp_path / "deep" / "writer.lock")
     assert not is_locked(path)
@@ -201,6 +202,7 @@ def test_a_users_file_of_the_future_is_named(tmp_path: Path) -> None:
         check_file_times({"runs_table.path": [str(_dated(tmp_path / "runs.csv", 60))]})
 
 
+@pytest.mark.slow
 def test_what_a_finished_job_kept_goes_when_snakemake_has_noted_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from distill.answers.runs import at_equal_money
 from question_tables import TOKENS, ask, slow_kd
 
 
+@pytest.mark.slow
 def test_prices_decide_at_equal_money() -> None:
     dear_text = {"teacher_million_tokens": 1000.0, "hour": 0.001}
     dear_hours = {"teacher_million_tokens": 0.001, "hour": 1000.0}

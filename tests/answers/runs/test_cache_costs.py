@@ -37,6 +37,7 @@ def test_one_cache_is_no_comparison() -> None:
     assert ask(make_runs(), cache_costs, make_references()) == []
 
 
+@pytest.mark.slow
 def test_the_reference_is_the_most_exact_cache(lines: list[Line]) -> None:
     known = make_references()
 

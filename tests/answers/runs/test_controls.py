@@ -5,6 +5,7 @@ from distill.answers.runs import controls
 from question_tables import METHODS, ask, controlled, gap, runs_of
 
 
+@pytest.mark.slow
 def test_controls_show_what_the_data_alone_bought() -> None:
     answers = ask(controlled(0.4), controls, {"methods": METHODS})
     gain = gap(64) - gap(1024)

@@ -4,6 +4,7 @@ from distill.answers.runs import curation_effect
 from question_tables import ask, curated, gap, runs_of
 
 
+@pytest.mark.slow
 def test_curation_is_held_out_on_both_texts() -> None:
     answers = ask(curated(better=0.1), curation_effect)
     assert len(answers) == 5

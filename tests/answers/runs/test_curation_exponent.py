@@ -1,9 +1,11 @@
+import pytest
 from scipy import stats
 
 from distill.answers.runs import curation_exponent
 from question_tables import ask, curated
 
 
+@pytest.mark.slow
 def test_an_exponent_needs_sizes_and_draws() -> None:
     found = ask(curated(shift=0.15), curation_exponent)[0]
     assert (found.status, found.numbers["axis"]) == ("answered", "size")
@@ -24,6 +26,7 @@ def test_an_exponent_needs_sizes_and_draws() -> None:
     assert longer.numbers["draws"] == 0
 
 
+@pytest.mark.slow
 def test_an_exponent_that_does_not_shift_is_covered() -> None:
     inside = 0
     for seed in range(8):

@@ -19,6 +19,7 @@ def test_an_initialisation_is_worth_samples() -> None:
     assert numbers["params"] == [1e6, 1e6]
 
 
+@pytest.mark.slow
 def test_the_worth_of_an_initialisation_is_covered() -> None:
     inside = 0
     repeats = 12
@@ -29,6 +30,7 @@ def test_the_worth_of_an_initialisation_is_covered() -> None:
     assert inside >= stats.binom.ppf(0.001, repeats, 0.9)
 
 
+@pytest.mark.slow
 def test_the_worth_of_an_initialisation_may_be_open_or_unknown() -> None:
     (far,) = ask(starts(100.0), initialisation)
     assert (far.status, far.numbers["outcome"]) == ("answered", "above")

@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pandas as pd
+import pytest
 from scipy import stats
 
 from distill.answers.runs import pareto
@@ -9,6 +10,7 @@ from distill.answers.runs.energy_quality import KWH
 from question_tables import ask, gap, runs_of, shifted
 
 
+@pytest.mark.slow
 def test_pareto_front_agrees_with_brute_force() -> None:
     rng = np.random.default_rng(3)
     rows = []
@@ -74,6 +76,7 @@ def pooled_sd(table: pd.DataFrame, column: str) -> tuple[float, int]:
     return math.sqrt(float(((cells["count"] - 1) * cells["var"]).sum() / df)), df
 
 
+@pytest.mark.slow
 def test_a_front_over_energy_compares_beyond_the_noise_of_loss_and_energy() -> None:
     """Against brute force; all are one student, whose energy differs by method and size."""
     rng = np.random.default_rng(5)

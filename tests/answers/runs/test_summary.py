@@ -17,6 +17,7 @@ def compared(runs: pd.DataFrame) -> list[Answer]:
     return at_equal_samples.answer(Measured(runs))
 
 
+@pytest.mark.slow
 def test_soft_targets_are_counted() -> None:
     (answer,) = ask(make_runs(caches=tuple(CACHES)), summary, make_references())
     assert answer.numbers["soft_targets"]["comparisons"] == 8
@@ -30,6 +31,7 @@ def test_a_table_without_caches_has_no_soft_targets() -> None:
     assert answer.numbers["soft_targets"] is None
 
 
+@pytest.mark.slow
 def test_sweet_spots_are_listed() -> None:
     (answer,) = ask(make_runs(), summary, cost={"samples": 7e-4})
     assert answer.numbers["cost_stated"]

@@ -1,6 +1,7 @@
 import math
 
 import numpy as np
+import pytest
 
 from distill.answers.runs import task_metric
 from distill.answers.runs.task_metric import rank_correlation
@@ -18,6 +19,7 @@ def test_loss_moves_the_task_metric() -> None:
     assert worse[1].numbers["rank_correlation_low"] > 0
 
 
+@pytest.mark.slow
 def test_the_task_metric_at_its_floor_tells_nothing() -> None:
     floors = {"floor": {"fixed": 0.1, "large": 0.1}}
     # A slight trend below the sampling error of each rate: all within noise of the floor.
@@ -50,6 +52,7 @@ def test_more_items_would_clear_the_floor() -> None:
     assert enough.numbers["clear_of_floor"] >= 1
 
 
+@pytest.mark.slow
 def test_rank_correlation_covers() -> None:
     rng = np.random.default_rng(1)
     rho = 0.6
