@@ -195,8 +195,8 @@ def check_corpora(plan: Plan) -> None:
         if source.path is None or source.path.endswith(".parquet"):
             continue
         column = (source.fields or {})["text"]
-        assert reference is not None
-        rows = read_text_rows(Path(source.path))[reference.passages * (name == reference.source) :]
+        passages = reference.passages if reference and name == reference.source else 0
+        rows = read_text_rows(Path(source.path))[passages:]
         texts = [row.get(column) if isinstance(row, dict) else None for row in rows]
         most = sum(len(text.encode()) + 1 for text in texts if isinstance(text, str))
         if most < samples * tokens:
