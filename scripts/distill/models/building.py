@@ -25,6 +25,7 @@ from distill.models.vocabulary import (
     most_frequent,
     trim_model,
 )
+from distill.models.weights import open_weights
 
 _DEPTH_KEYS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 
@@ -156,10 +157,7 @@ def build_student(
                 "config or params"
             )
     else:
-        config = AutoConfig.from_pretrained(source_dir, **SAFE)
-        model = model_class(config).from_pretrained(
-            source_dir, dtype=torch.float32, use_safetensors=True, **SAFE
-        )
+        model = open_weights(source_dir, dtype=torch.float32)
         if spec["init"] == "cut":
             model = _cut(model, spec["layers"])
         if "vocabulary" in spec:
