@@ -118,7 +118,7 @@ def test_a_random_student_of_another_depth_has_its_own_lists_by_layer(
 ) -> None:
     made = tiny.model("smollm3", num_hidden_layers=8, **KINDS["smollm3"])
     tiny.save(tmp_path / "source", made, plain)
-    spec = {"init": "random", "source": {}, "layers": None, "seed": 0}
+    spec: dict[str, Any] = {"init": "random", "source": {}, "layers": None, "seed": 0}
     spec["config"] = {"num_hidden_layers": 4}
     build_student(spec, tmp_path / "source", tmp_path / "out" / "manifest.json")
     student = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
