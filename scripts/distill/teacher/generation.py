@@ -18,6 +18,7 @@ from distill.core.completeness import check_some_text, count_empty
 from distill.core.errors import UserError
 from distill.core.noise import row_uniforms
 from distill.core.parquet import read_rows, write_rows
+from distill.models.batch_mode import modes_of
 from distill.models.decoding import Decoding
 from distill.models.flops import FlopModel
 from distill.models.formatting import encoder, magpie_prefix, turn_end
@@ -247,7 +248,7 @@ def generate_part(
     what = f"answering {decoding['batch_size']} prompts at once"
     with memory_hint(what, smaller_batch(teacher)):
         rows, hidden = generate_text(opened, tokenizer, rows_to_answer, spec)
-    used = job_peak() | meter.total().energy.record()
+    used = job_peak() | meter.total().energy.record() | {"batching": modes_of(opened)}
     write_rows(states, hidden, STATES_SCHEMA, spec=spec, job=used)
     digest = tokenizer_sha256(tokenizer)
     write_rows(text, rows, TEXT_SCHEMA, spec=spec, tokenizer_sha256=digest)
