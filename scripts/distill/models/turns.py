@@ -40,14 +40,22 @@ def turns_of(tokenizer: Any, template: str = "chat") -> Turns:
     Raises:
         UserError: Nothing ends a turn.
     """
-    behind = _behind(tokenizer) if tokenizer.chat_template else {}
-    named = [tokenizer.eos_token_id, *facts_of(tokenizer).stops]
-    stops = {one for one in [*named, *behind.values()] if one is not None}
-    if not stops:
+    turns = find_turns(tokenizer, template)
+    if turns is None:
         raise UserError(
             f"the model {tokenizer.name_or_path} has no token that ends an answer; set eos_token "
             "in its tokenizer_config.json, or eos_token_id in its generation_config.json"
         )
+    return turns
+
+
+def find_turns(tokenizer: Any, template: str = "chat") -> Turns | None:
+    """As `turns_of`; None if nothing ends a turn, as of masked models."""
+    behind = _behind(tokenizer) if tokenizer.chat_template else {}
+    named = [tokenizer.eos_token_id, *facts_of(tokenizer).stops]
+    stops = {one for one in [*named, *behind.values()] if one is not None}
+    if not stops:
+        return None
     chat = behind.get("answer") if template == "chat" else None
     end = next(one for one in (chat, *named, *sorted(stops)) if one is not None)
     special = [one for one in sorted(stops) if one in special_ids(tokenizer)]
