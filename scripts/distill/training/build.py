@@ -13,7 +13,7 @@ from distill.models.encoding import collate
 from distill.models.flops import FlopModel
 from distill.models.forward import is_masked, model_class
 from distill.models.heads import load_head
-from distill.models.opening import attention_for, check_context, resolve_precision
+from distill.models.opening import check_context, choose_attention, resolve_precision
 from distill.models.tokenizers import load_tokenizer
 from distill.models.vocabulary import Vocabulary, add_spread
 from distill.runtime.device import device
@@ -166,10 +166,11 @@ def _open_student(
     """
     train = spec["train"]
     config = AutoConfig.from_pretrained(initial, **SAFE)
-    attention = None if train["gradient_checkpointing"] else attention_for(length)
     model = model_class(config).from_pretrained(
-        initial, dtype=torch.float32, use_safetensors=True, attn_implementation=attention, **SAFE
+        initial, dtype=torch.float32, use_safetensors=True, **SAFE
     )
+    if not train["gradient_checkpointing"]:
+        choose_attention(model, length)
     flop_model = FlopModel.from_model(model)
     if vocabulary is not None:
         add_spread(model, vocabulary)
