@@ -13,9 +13,10 @@ from distill.core.checksums import SAFE, check_files, tokenizer_sha256
 from distill.core.errors import UserError
 from distill.core.parquet import read_metadata, read_rows
 from distill.models.attention import GROUPED, use_grouped
-from distill.models.forward import is_masked, model_class
+from distill.models.forward import is_masked
 from distill.models.rows import read_ids
 from distill.models.tokenizers import load_tokenizer
+from distill.models.weights import open_weights
 from distill.runtime.device import device
 
 
@@ -102,12 +103,7 @@ def load_model(path: str | Path, *, precision: str, sequence: int) -> Any:
     config = AutoConfig.from_pretrained(path, **SAFE)
     check_context(config, sequence, str(path))
     check_files(path)
-    model = model_class(config).from_pretrained(
-        path,
-        dtype=dtype_of(precision),
-        use_safetensors=True,
-        **SAFE,
-    )
+    model = open_weights(path, dtype=dtype_of(precision))
     return _opened(choose_attention(model.to(device()), sequence))
 
 
@@ -145,13 +141,7 @@ def load_teacher(path: str | Path, spec: dict[str, Any], *, sequence: int) -> An
     check_files(path)
     settings = quantised(spec["quantisation"], dtype_of(precision))
     settings["device_map"] = spec["device_map"] or {"": device()}
-    model = model_class(config).from_pretrained(
-        path,
-        dtype=dtype_of(precision),
-        use_safetensors=True,
-        **settings,
-        **SAFE,
-    )
+    model = open_weights(path, dtype=dtype_of(precision), **settings)
     return _opened(choose_attention(model, sequence))
 
 

@@ -11,11 +11,12 @@ from distill.core.checksums import SAFE
 from distill.core.errors import UserError
 from distill.models.encoding import collate
 from distill.models.flops import FlopModel
-from distill.models.forward import is_masked, model_class
+from distill.models.forward import is_masked
 from distill.models.heads import load_head
 from distill.models.opening import check_context, choose_attention, resolve_precision
 from distill.models.tokenizers import load_tokenizer
 from distill.models.vocabulary import Vocabulary, add_spread
+from distill.models.weights import open_weights
 from distill.runtime.device import device
 from distill.training.batches import LAST, Item, TargetReader
 from distill.training.checkpoints import SkipShortCheckpoint
@@ -166,9 +167,7 @@ def _open_student(
     """
     train = spec["train"]
     config = AutoConfig.from_pretrained(initial, **SAFE)
-    model = model_class(config).from_pretrained(
-        initial, dtype=torch.float32, use_safetensors=True, **SAFE
-    )
+    model = open_weights(initial, dtype=torch.float32)
     if not train["gradient_checkpointing"]:
         choose_attention(model, length)
     flop_model = FlopModel.from_model(model)

@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig
 
 from distill.contracts.energy import Energy
 from distill.core.cards import render_card
-from distill.core.checksums import SAFE, check_files, list_files
+from distill.core.checksums import check_files, list_files
 from distill.core.errors import UserError
 from distill.core.files import read_json, write_json
 from distill.core.parquet import check_table
 from distill.models.flops import training_passes
-from distill.models.forward import is_masked, model_class
+from distill.models.forward import is_masked
 from distill.models.heads import OutputHead
 from distill.models.tokenizers import load_tokenizer
 from distill.models.vocabulary import FILE, Vocabulary, expand_model
+from distill.models.weights import open_weights
 from distill.runtime.device import device
 from distill.runtime.processes import is_first_process
 from distill.training.batches import Item
@@ -269,9 +269,7 @@ def train_student(
     record |= {"tokens_seen": 0, "tokens_unique": 0, "train_flops": 0, "train_seconds": 0.0}
     record |= {"peak_memory_mb": None, "peak_memory_of": None, **Energy().record()}
     if shard is None:
-        model = model_class(AutoConfig.from_pretrained(initial, **SAFE)).from_pretrained(
-            initial, dtype=torch.float32, use_safetensors=True, **SAFE
-        )
+        model = open_weights(initial, dtype=torch.float32)
     else:
         settings = read_json(best)["settings"] if best else {}
         used = with_settings(spec, settings | ({"train.micro_batch_size": micro} if micro else {}))
