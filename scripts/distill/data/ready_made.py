@@ -37,7 +37,10 @@ def ready_made_text(
     rows = []
     encode = turns = None
     if tokenizer is not None and formatting:
-        encode, turns = encoder(tokenizer, **formatting), turns_of(tokenizer, formatting["template"])
+        encode, turns = (
+            encoder(tokenizer, **formatting),
+            turns_of(tokenizer, formatting["template"]),
+        )
     for row in prompts:
         if not (row["reference"] or "").strip():
             raise UserError(

@@ -15,7 +15,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
 from distill.core.errors import UserError
-from distill.models.attention import GROUPED
+from distill.models.attention import GROUPED, close_logits
 from distill.models.positions import depends_on_length, windows
 
 _MASKED = ("ForMaskedLM", "ForPreTraining")
@@ -99,9 +99,7 @@ def packs(model: Any) -> bool:
                     mask == 1
                 ]
                 packed = _run_packed(base, mask == 1, ids, mask).logits.view_as(expected)
-            rounding = 1e-3 if expected.dtype == torch.float32 else 0.05
-            gap, scale = (packed - expected).float().abs().max(), expected.float().std()
-            _packs[base] = bool(gap <= rounding * scale)
+            _packs[base] = close_logits(packed, expected)
         except (TypeError, ValueError, RuntimeError):
             _packs[base] = False
         finally:

@@ -13,7 +13,7 @@ from distill.models.encoding import collate
 from distill.models.flops import FlopModel
 from distill.models.forward import is_masked
 from distill.models.heads import load_head
-from distill.models.opening import attention_for, check_context, resolve_precision
+from distill.models.opening import check_context, choose_attention, resolve_precision
 from distill.models.tokenizers import load_tokenizer
 from distill.models.vocabulary import Vocabulary, add_spread
 from distill.models.weights import open_weights
@@ -167,8 +167,9 @@ def _open_student(
     """
     train = spec["train"]
     config = AutoConfig.from_pretrained(initial, **SAFE)
-    attention = None if train["gradient_checkpointing"] else attention_for(length)
-    model = open_weights(initial, dtype=torch.float32, attn_implementation=attention)
+    model = open_weights(initial, dtype=torch.float32)
+    if not train["gradient_checkpointing"]:
+        choose_attention(model, length)
     flop_model = FlopModel.from_model(model)
     if vocabulary is not None:
         add_spread(model, vocabulary)
