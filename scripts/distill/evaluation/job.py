@@ -16,6 +16,7 @@ from distill.core.units import BYTES_PER_MB
 from distill.evaluation.answers import ask_model
 from distill.evaluation.corpus import evaluate_on_corpus
 from distill.evaluation.held_out import NO_REFERENCE, held_out, reference_metrics
+from distill.models.batch_mode import modes_of
 from distill.models.encoding import encode_rows
 from distill.models.flops import count_parameters
 from distill.models.heads import load_head
@@ -236,6 +237,7 @@ def evaluate_model(
             **sections,
             "responses": None if on_corpus else _responses(rows),
             "precision": subject.precision,
+            "batching": modes_of(subject.model),
             "hardware": hardware(),
             "versions": versions(),
             "git": git_revision(),

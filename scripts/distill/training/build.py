@@ -11,11 +11,12 @@ from distill.core.checksums import SAFE
 from distill.core.errors import UserError
 from distill.models.encoding import collate
 from distill.models.flops import FlopModel
-from distill.models.forward import is_masked, model_class
+from distill.models.forward import is_masked
 from distill.models.heads import load_head
-from distill.models.opening import attention_for, check_context, resolve_precision
+from distill.models.opening import check_context, choose_attention, resolve_precision
 from distill.models.tokenizers import load_tokenizer
 from distill.models.vocabulary import Vocabulary, add_spread
+from distill.models.weights import open_weights
 from distill.runtime.device import device
 from distill.training.batches import LAST, Item, TargetReader
 from distill.training.checkpoints import SkipShortCheckpoint
@@ -132,7 +133,7 @@ def _objective(
     if teacher is not None and "teacher" in spec:
         cache = live_targets(spec["method"], spec["teacher"])
     elif teacher is not None:
-        aligner = Aligner(load_tokenizer(teacher), tokenizer)
+        aligner = Aligner(load_tokenizer(teacher), tokenizer, spec["formatting"]["template"])
     head = load_head(heads[0], device()) if heads else None
     shared_ids = aligner.shared_ids if aligner else None
     return Objective(spec["method"], cache, head, vocabulary, shared_ids), aligner
@@ -166,10 +167,9 @@ def _open_student(
     """
     train = spec["train"]
     config = AutoConfig.from_pretrained(initial, **SAFE)
-    attention = None if train["gradient_checkpointing"] else attention_for(length)
-    model = model_class(config).from_pretrained(
-        initial, dtype=torch.float32, use_safetensors=True, attn_implementation=attention, **SAFE
-    )
+    model = open_weights(initial, dtype=torch.float32)
+    if not train["gradient_checkpointing"]:
+        choose_attention(model, length)
     flop_model = FlopModel.from_model(model)
     if vocabulary is not None:
         add_spread(model, vocabulary)
