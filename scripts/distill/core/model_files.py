@@ -52,10 +52,15 @@ def context_of(config: Config) -> int | None:
     padding 1 they read 512 tokens.
     """
     positions = _number(config, _CONTEXT_KEYS)
-    if positions is not None and config.get("model_type") in _PADDED_POSITIONS:
-        padding = config.get("pad_token_id", 1)
-        positions -= (padding if isinstance(padding, int) else 1) + 1
-    return positions
+    return None if positions is None else positions - unused_positions(config)
+
+
+def unused_positions(config: Config) -> int:
+    """Position embeddings of a model that no token of a text has."""
+    if config.get("model_type") not in _PADDED_POSITIONS:
+        return 0
+    padding = config.get("pad_token_id", 1)
+    return (padding if isinstance(padding, int) else 1) + 1
 
 
 def _number(config: Config, keys: tuple[str, ...]) -> int | None:
