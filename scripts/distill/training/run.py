@@ -218,9 +218,7 @@ def _save_student(
         expand_model(model, vocabulary, tokenizer)
         write_json(finished / FILE, vocabulary.record())
     corpus, masked = run.get("corpus"), is_masked(model.config)
-    save_model(
-        model, tokenizer, finished, find_turns(tokenizer, template), max_shard_size="1000GB"
-    )
+    save_model(model, tokenizer, finished, find_turns(tokenizer, template), max_shard_size="1000GB")
     card = {
         "learned": f"chunks of {corpus}" if corpus else f"responses of {run['teacher']}",
         "pipeline": "fill-mask" if masked else "text-generation",

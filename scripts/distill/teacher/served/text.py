@@ -81,9 +81,7 @@ def served_text(
     return rows
 
 
-def _own_tokens(
-    answer: dict[str, Any], tokenizer: Any, turns: Turns, name: str
-) -> dict[str, Any]:
+def _own_tokens(answer: dict[str, Any], tokenizer: Any, turns: Turns, name: str) -> dict[str, Any]:
     """Response, token ids with the one that ended it, and finish_reason of an answer."""
     text, finished = answer["response"], answer["finish_reason"] == "stop"
     if answer["ids"] is None:
