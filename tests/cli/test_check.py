@@ -79,7 +79,15 @@ def test_json_says_the_same_from_anywhere(
         "evaluated": 0, "students": ["gpt2"], "teachers": ["gpt2-xl"], "methods": ["sft"],
         "samples": [0, 8, 16, 32],
         "jobs": {"teacher text": 3, "search": 0, "training": 4, "evaluation": 5, "benchmark": 0},
+        "limits": records[0]["limits"],
     }  # fmt: skip
+    data, students = records[0]["limits"]
+    assert data.startswith(
+        "no law over data: a student and method have 3 training-set sizes at most"
+    )
+    assert students.startswith(
+        "no law over the student's size: a method has 1 student, a law needs"
+    )
 
 
 MISTAKES: dict[str, Any] = {

@@ -25,7 +25,8 @@ from distill.core.parquet import read_rows
 from distill.data.fetch import fetch_data, fetch_model
 from distill.evaluation.benchmarks import load_task
 from distill.models.building import build_student
-from distill.models.formatting import encoder, magpie_prefix, turn_end
+from distill.models.formatting import encoder, magpie_prefix
+from distill.models.turns import turns_of
 from distill.models.heads import load_head
 from distill.models.opening import load_model
 from distill.models.tokenizers import load_tokenizer

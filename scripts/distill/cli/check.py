@@ -63,7 +63,8 @@ def _table_facts(study: "TableStudy") -> dict[str, Any]:
 
 
 def _facts(plan: "Plan") -> dict[str, Any]:
-    """What a study is: names, numbers of runs and of the jobs that take longest."""
+    """What a study is: names, numbers of runs and of the jobs that take longest, and its limits."""
+    from distill.plan.limits import limits_of
     from distill.plan.needed import needed_runs, needed_searches, needed_texts
 
     trained = [run for run in needed_runs(plan) if run.samples]
@@ -82,6 +83,7 @@ def _facts(plan: "Plan") -> dict[str, Any]:
             "evaluation": len(plan.runs),
             "benchmark": len(plan.benchmarks.files),
         },
+        "limits": limits_of(plan),
     }
 
 
@@ -97,6 +99,8 @@ def _text(record: dict[str, Any]) -> str:
         lines += [f"  {key:<8}  {', '.join(record[key])}" for key in ("students", "teachers")]
         lines += [f"  methods   {', '.join(record['methods']) or 'none'}", f"  jobs      {jobs}"]
     lines.append(f"  results   {record['results']} (in {record['directory']})")
+    if limits := record.get("limits"):
+        lines += ["What it will not answer:", *(f"  - {line}" for line in limits)]
     return "\n".join(lines)
 
 

@@ -79,7 +79,7 @@ class Study(Section):
     methods: dict[Name, Method] = Field(min_length=1)
     searches: dict[Name, Search] = Field(default_factory=dict)
     train: Train = Train()
-    evaluate: Evaluate
+    evaluate: Evaluate = Evaluate()
     runs: list[Block] = Field(min_length=1)
 
     @checked(mode="before")
@@ -96,10 +96,6 @@ class Study(Section):
                 )
             if self.prompts is None:
                 raise ValueError("prompts is missing; it defines the prompts that teachers answer")
-            if self.evaluate.reference is None:
-                raise ValueError(
-                    "evaluate.reference is missing; it names the text that evaluates all models"
-                )
             return self
         if self.corpus is None:
             raise ValueError(f"corpus is missing; it defines the text that task {self.task} learns")

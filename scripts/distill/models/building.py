@@ -7,15 +7,17 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig
 
 from distill.core.checksums import SAFE, check_files, list_files, tokenizer_sha256
 from distill.core.errors import UserError
 from distill.core.files import write_json
 from distill.core.parquet import read_metadata, read_rows
 from distill.models.cutting import DEPTH_KEYS, check_saved, cut
+from distill.models.export import save_model
 from distill.models.flops import count_parameters
 from distill.models.forward import model_class
+from distill.models.tokenizers import open_tokenizer
 from distill.models.vocabulary import (
     FILE,
     TOKEN_IDS,
@@ -104,7 +106,7 @@ def build_student(
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     check_files(source_dir, weights=spec["init"] != "random")
-    tokenizer = AutoTokenizer.from_pretrained(source_dir, **SAFE)
+    tokenizer = open_tokenizer(source_dir)
     vocabulary: Vocabulary | None = None
     if spec["init"] == "random":
         config = AutoConfig.from_pretrained(source_dir, **SAFE)
@@ -131,8 +133,7 @@ def build_student(
             model = trim_model(model, vocabulary, tokenizer)
     if vocabulary is not None:
         write_json(folder / FILE, vocabulary.record())
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    save_model(model, tokenizer, folder)
     check_saved(model, folder, {"cut": "cut from"}.get(spec["init"], "made of"))
     record = {"schema": 1, "spec": spec, "layers": model.config.num_hidden_layers}
     write_json(manifest, record | {"files": list_files(folder)})
@@ -153,7 +154,7 @@ def empty_student(spec: dict[str, Any], source_dir: str | Path, saved: bool = Fa
         UserError: The student cannot be built.
     """
     config = AutoConfig.from_pretrained(source_dir, **SAFE)
-    tokenizer = AutoTokenizer.from_pretrained(source_dir, **SAFE)
+    tokenizer = open_tokenizer(source_dir)
     random, entries = spec["init"] == "random", dict[str, Any]()
     if trimmed := spec.get("vocabulary"):
         full = max(len(tokenizer) if random else 0, config.vocab_size)

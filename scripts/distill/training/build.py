@@ -133,7 +133,7 @@ def _objective(
     if teacher is not None and "teacher" in spec:
         cache = live_targets(spec["method"], spec["teacher"])
     elif teacher is not None:
-        aligner = Aligner(load_tokenizer(teacher), tokenizer)
+        aligner = Aligner(load_tokenizer(teacher), tokenizer, spec["formatting"]["template"])
     head = load_head(heads[0], device()) if heads else None
     shared_ids = aligner.shared_ids if aligner else None
     return Objective(spec["method"], cache, head, vocabulary, shared_ids), aligner

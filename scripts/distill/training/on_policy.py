@@ -21,11 +21,11 @@ from distill.core.noise import row_uniforms
 from distill.models.decoding import Decoding
 from distill.models.encoding import collate
 from distill.models.flops import FlopModel, training_passes
-from distill.models.formatting import turn_end
 from distill.models.head_extraction import final_hidden, head_of
 from distill.models.opening import load_teacher
 from distill.models.rows import Example, scored_positions
 from distill.models.sampling import sample_batch
+from distill.models.turns import turns_of
 from distill.training.batch_sharing import blank
 from distill.training.batches import Item
 from distill.training.objective import Objective
@@ -73,7 +73,7 @@ class LiveTeacher:
     ) -> None:
         self.settings, self.tokens = spec["method"]["on_policy"], spec["method"]["tokens"]
         self.seed, self.pad = spec["seed"], tokenizer.pad_token_id
-        self.stops, self.any_item = turn_end(tokenizer), items[0]
+        self.tokenizer, self.any_item = tokenizer, items[0]
         self.longest = longest_live(items, self.settings, spec["train"]["max_length"])
         self.model = load_teacher(folder, spec["teacher"], sequence=self.longest)
         objective.head = head_of(self.model)
@@ -122,7 +122,7 @@ class LiveTeacher:
         answers = sample_batch(
             model.eval(),
             [item.example.prompt for item in items],
-            stop_ids=self.stops,
+            stop_ids=turns_of(self.tokenizer).stops,
             max_new_tokens=steps,
             decoding=Decoding(self.settings["temperature"]),
             uniforms=np.stack(noise),

@@ -18,10 +18,12 @@ from distill.core.checksums import check_files, list_files
 from distill.core.errors import UserError
 from distill.core.files import read_json, write_json
 from distill.core.parquet import check_table
+from distill.models.export import save_model
 from distill.models.flops import training_passes
 from distill.models.forward import is_masked
 from distill.models.heads import OutputHead
 from distill.models.tokenizers import load_tokenizer
+from distill.models.turns import find_turns
 from distill.models.vocabulary import FILE, Vocabulary, expand_model
 from distill.models.weights import open_weights
 from distill.runtime.device import device
@@ -204,15 +206,19 @@ def _record_of(
 
 
 def _save_student(
-    model: Any, tokenizer: Any, vocabulary: Vocabulary | None, finished: Path, run: dict[str, Any]
+    model: Any,
+    tokenizer: Any,
+    vocabulary: Vocabulary | None,
+    finished: Path,
+    run: dict[str, Any],
+    template: str,
 ) -> None:
     """Write a student's weights, tokenizer and card."""
     if vocabulary is not None:
         expand_model(model, vocabulary, tokenizer)
         write_json(finished / FILE, vocabulary.record())
-    model.save_pretrained(finished, max_shard_size="1000GB")
-    tokenizer.save_pretrained(finished)
     corpus, masked = run.get("corpus"), is_masked(model.config)
+    save_model(model, tokenizer, finished, find_turns(tokenizer, template), max_shard_size="1000GB")
     card = {
         "learned": f"chunks of {corpus}" if corpus else f"responses of {run['teacher']}",
         "pipeline": "fill-mask" if masked else "text-generation",
@@ -289,7 +295,8 @@ def train_student(
         model = finished_model(trainer)
         if not all(bool(weights.isfinite().all()) for weights in model.parameters()):
             raise UserError(_not_a_number("a weight", run))
-    _save_student(model, tokenizer, vocabulary, finished, run)
+    template = spec["formatting"]["template"]
+    _save_student(model, tokenizer, vocabulary, finished, run, template)
     write_json(finished / RECORD, record | {"files": list_files(finished)})
     for checkpoint in resume.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
