@@ -129,6 +129,11 @@ class Teacher(Section):
         return self.source is not None or self.trained is not None
 
     @property
+    def cuts(self) -> bool:
+        """Whether top_k or top_p gives some tokens probability 0."""
+        return bool(self.top_k) or self.top_p < 1
+
+    @property
     def text_tokenizer(self) -> str | None:
         """Model source of the text's tokenizer, if it is not that of the teacher's model."""
         return self.server.tokenizer if self.server else None

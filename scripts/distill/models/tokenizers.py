@@ -61,8 +61,8 @@ def open_tokenizer(folder: str | Path) -> Any:
     if (Path(folder) / "tokenizer.model").is_file() and not _has(folder, "tokenizer.json"):
         raise UserError(
             f"the model {name} has a tokenizer.model but no tokenizer.json, which is read here; "
-            "convert it with AutoTokenizer.from_pretrained and save_pretrained, where sentencepiece "
-            "and protobuf are installed"
+            "convert it (AutoTokenizer.from_pretrained, save_pretrained) where sentencepiece and "
+            "protobuf are installed"
         )
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, **SAFE)
