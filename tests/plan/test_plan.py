@@ -424,3 +424,32 @@ def test_what_is_asked_for_first_changes_nothing() -> None:
     assert made.targets.spec("big", "own") == wanted
     made.pool.formatting["system"] = "changed"
     assert made.pool.formatting == Plan(study).pool.formatting
+
+
+def test_evaluate_may_be_left_out() -> None:
+    config = tiny.study() | {
+        "methods": {"sft": {"ce": 1.0}, "plain": {"ce": 1.0, "corpus": "prose"}}
+    }
+    config["runs"][0]["methods"] = ["sft", "plain"]
+    with_reference = Plan(parse_study(config))
+    del config["evaluate"]
+    made = Plan(parse_study(config))
+    assert made.evaluation.spec("big")["reference"] is None
+    assert made.evaluation.inputs("big")["reference"] == []
+    others = [{**one.evaluation.spec("big"), "reference": 0} for one in (made, with_reference)]
+    assert others[0] == others[1]
+    (key,) = {made.corpora.key("plain", name) for name in ("small", "fresh")}
+    assert made.corpora.inputs(key)["reference"] == []
+    assert (made.corpora.spec("plain", "small")["passages"]) == 0
+    assert key not in with_reference.corpora.by_key  # the reference text is no training text
+
+
+@pytest.mark.parametrize("number", [0, 1, 2769])
+def test_any_number_of_generated_instructions(number: int) -> None:
+    made = plan(evaluate={"generated_instructions": number})
+    assert made.evaluation.spec("big")["generated_instructions"] == number
+
+
+def test_more_instructions_than_the_templates_make_are_refused() -> None:
+    with pytest.raises(UserError, match=r"generated_instructions: .*less than or equal to 2769"):
+        plan(evaluate={"generated_instructions": 2770})

@@ -20,6 +20,7 @@ from distill.config.values import (
     Probability,
     Samples,
     Section,
+    Seed,
     StudentName,
     TeacherName,
     Threads,
@@ -40,7 +41,7 @@ class Trained(Section):
     curation: CurationName = Field("raw", description="Curation of its training rows; raw: all")
     samples: Samples = Field(description="Size of its training set")
     draw: NotNegative = Field(0, description="Draw of its training set")
-    seed: NotNegative = Field(0, description="Seed of training, for data order and dropout")
+    seed: Seed = Field(0, description="Seed of training, for data order and dropout")
 
 
 class Teacher(Section):

@@ -26,7 +26,7 @@ from distill.core.errors import UserError
 from distill.core.files import link, sha256_of, write_json
 from distill.core.parquet import write_rows
 from distill.core.text_files import join_lines, pick_fields, read_text_rows
-from distill.data.model_files import check_model_files
+from distill.data.model_files import check_model_files, check_weights
 
 
 @contextmanager
@@ -157,6 +157,7 @@ def fetch_model(spec: dict[str, Any], manifest: str | Path) -> None:
             if file.suffix in READ and file.name not in RECORDS:
                 link(file.resolve(), folder / file.name)
     check_model_files(folder, name)
+    check_weights(folder, name)
     write_json(manifest, {"schema": 1, "spec": spec, "files": list_files(folder)})
 
 

@@ -280,6 +280,10 @@ def held_out_metrics(
     return metrics
 
 
+NO_REFERENCE = {**dict.fromkeys(("loss", "loss_stderr", "bits_per_byte")), "passages": 0}
+"""Metrics on the reference text of a study without one."""
+
+
 def reference_metrics(
     model: Any, tokenizer: Any, passages: Sequence[str], max_tokens: int, batch_size: int
 ) -> dict[str, Any]:

@@ -18,14 +18,16 @@ from distill.core.completeness import check_some_text, count_empty
 from distill.core.errors import UserError
 from distill.core.noise import row_uniforms
 from distill.core.parquet import read_rows, write_rows
+from distill.models.batch_mode import modes_of
 from distill.models.decoding import Decoding, ids_without_token
 from distill.models.flops import FlopModel
-from distill.models.formatting import encoder, magpie_prefix, turn_end
+from distill.models.formatting import encoder, magpie_prefix
 from distill.models.head_extraction import model_head
 from distill.models.heads import state_bytes, state_dtype
 from distill.models.opening import load_teacher
 from distill.models.sampling import sample_batch
 from distill.models.tokenizers import load_tokenizer
+from distill.models.turns import controls_inside, turns_of
 from distill.runtime.memory import job_peak
 from distill.runtime.meter import Meter
 from distill.runtime.out_of_memory import memory_hint, smaller_batch
@@ -53,7 +55,7 @@ def synthesise_prompts(
         UserError: Hardly any turn is closed within max_tokens.
     """
     prefix = magpie_prefix(tokenizer, spec["system"])
-    stops = turn_end(tokenizer)
+    ends = turns_of(tokenizer)
     excluded = ids_without_token(tokenizer, len(model.get_output_embeddings().weight))
     decoding = Decoding(spec["temperature"], 0, spec["top_p"], tuple(excluded))
     flop_model = FlopModel.from_model(model)
@@ -78,7 +80,7 @@ def synthesise_prompts(
             turns = sample_batch(
                 model,
                 [prefix] * size,
-                stop_ids=stops,
+                stop_ids=ends.stops,
                 max_new_tokens=steps,
                 decoding=decoding,
                 uniforms=noise,
@@ -86,7 +88,7 @@ def synthesise_prompts(
             attempts += size
             flops += sum(flop_model.generation(len(prefix), len(new)) for new, _ in turns)
             for name, (new, reason) in zip(ids, turns, strict=True):
-                text = tokenizer.decode(new, skip_special_tokens=True).strip()
+                text = tokenizer.decode(ends.body(new), skip_special_tokens=True).strip()
                 if reason == "stop" and text:
                     row = {"id": name, "prompt": text, "context": None, "response": None}
                     prompts.append(row)
@@ -150,7 +152,8 @@ def generate_text(
     encode = encoder(tokenizer, **spec["formatting"])
     encoded = [encode(row["prompt"], row["context"]) for row in prompts]
     order = sorted(range(len(prompts)), key=lambda row: (len(encoded[row]), row))
-    stops, flop_model = turn_end(tokenizer), FlopModel.from_model(model)
+    ends = turns_of(tokenizer, spec["formatting"]["template"])
+    flop_model = FlopModel.from_model(model)
     steps, size = decoding["max_tokens"], decoding["batch_size"]
     cuts = decoding["top_k"], decoding["top_p"]
     distribution = Decoding(decoding["temperature"], *cuts, tuple(head.excluded))
@@ -168,7 +171,7 @@ def generate_text(
             answers = sample_batch(
                 model,
                 [encoded[row] for row in batch],
-                stop_ids=stops,
+                stop_ids=ends.stops,
                 max_new_tokens=steps,
                 decoding=distribution,
                 uniforms=noise,
@@ -179,8 +182,8 @@ def generate_text(
                 state_rows[row] = _states_row(prompts[row]["id"], new, state)
                 cost = Cost(flop_model.generation(len(encoded[row]), len(new))) + share
                 done[row] = _text_row(prompts[row], encoded[row], new, reason, cost)
-                body = new[:-1] if reason == "stop" else new
-                done[row]["response"] = tokenizer.decode(body, skip_special_tokens=True)
+                text = tokenizer.decode(ends.body(new), skip_special_tokens=True)
+                done[row]["response"] = text
             tokens += sum(len(new) for new, _ in answers)
             bar.update(len(batch))
             bar.set_postfix_str(f"{tokens / (time.perf_counter() - start):.0f} tokens/s")
@@ -256,7 +259,7 @@ def generate_part(
     what = f"answering {decoding['batch_size']} prompts at once"
     with memory_hint(what, smaller_batch(teacher)):
         rows, hidden = generate_text(opened, tokenizer, rows_to_answer, spec, exact)
-    used = job_peak() | meter.total().energy.record()
+    used = job_peak() | meter.total().energy.record() | {"batching": modes_of(opened)}
     write_rows(states, hidden, STATES_SCHEMA, spec=spec, job=used)
-    digest = tokenizer_sha256(tokenizer)
-    write_rows(text, rows, TEXT_SCHEMA, spec=spec, tokenizer_sha256=digest)
+    digest, controls = tokenizer_sha256(tokenizer), controls_inside(rows, tokenizer)
+    write_rows(text, rows, TEXT_SCHEMA, spec=spec, tokenizer_sha256=digest, controls=controls)

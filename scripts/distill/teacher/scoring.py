@@ -25,6 +25,7 @@ from distill.models.forward import fills_masks, head_inputs, not_finite
 from distill.models.head_extraction import head_of
 from distill.models.heads import state_bytes, state_dtype
 from distill.models.opening import open_scoring
+from distill.models.positions import length_limit
 from distill.models.rows import read_ids, scored_positions
 from distill.runtime.memory import job_peak
 from distill.runtime.meter import Meter
@@ -35,6 +36,8 @@ WORTH_SHARING = 8  # tokens that rows begin with: fewer save less than a second 
 
 def _cached(model: Any) -> DynamicCache | None:
     """A key-value cache, if it holds all that a model needs of earlier tokens."""
+    if length_limit(model.config) is not None:
+        return None
     takes = inspect.signature(model.base_model.forward).parameters
     if fills_masks(model) or not {"past_key_values", "position_ids"} <= takes.keys():
         return None

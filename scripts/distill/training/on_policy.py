@@ -21,13 +21,13 @@ from distill.core.noise import row_uniforms
 from distill.models.decoding import Decoding, ids_without_token
 from distill.models.encoding import collate
 from distill.models.flops import FlopModel, training_passes
-from distill.models.formatting import turn_end
 from distill.models.forward import bare
 from distill.models.head_extraction import final_hidden, model_head
 from distill.models.opening import load_teacher
 from distill.models.rows import Example, drawn_tokens, scored_positions
 from distill.models.sampling import sample_batch
 from distill.models.tokenizers import load_tokenizer
+from distill.models.turns import turns_of
 from distill.training.batch_sharing import blank
 from distill.training.batches import Item
 from distill.training.objective import Objective
@@ -75,7 +75,7 @@ class LiveTeacher:
     ) -> None:
         self.settings, self.tokens = spec["method"]["on_policy"], spec["method"]["tokens"]
         self.seed, self.pad = spec["seed"], tokenizer.pad_token_id
-        self.stops, self.any_item = turn_end(tokenizer), items[0]
+        self.tokenizer, self.any_item = tokenizer, items[0]
         self.longest = longest_live(items, self.settings, spec["train"]["max_length"])
         self.model = load_teacher(folder, spec["teacher"], sequence=self.longest)
         self.teacher_tokenizer = load_tokenizer(folder)
@@ -126,7 +126,7 @@ class LiveTeacher:
         answers = sample_batch(
             model.eval(),
             [item.example.prompt for item in items],
-            stop_ids=self.stops,
+            stop_ids=turns_of(self.tokenizer).stops,
             max_new_tokens=steps,
             decoding=Decoding(self.settings["temperature"], excluded=self._unread(model)),
             uniforms=np.stack(noise),

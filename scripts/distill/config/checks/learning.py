@@ -114,8 +114,7 @@ def corpus_method_problems(study: Study, name: str, method: Method) -> list[str]
         problems.append(
             f"sources.{corpus}.fields: name the text column, which methods.{name} learns"
         )
-    assert reference is not None
-    passages = reference.passages if corpus == reference.source else 0
+    passages = reference.passages if reference and corpus == reference.source else 0
     if source.rows and source.rows <= passages:
         problems.append(
             f"methods.{name}.corpus: all {source.rows} rows of {corpus} are reference text "
