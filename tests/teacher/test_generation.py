@@ -155,7 +155,8 @@ def test_exact_states_give_the_teachers_own_loss(
     made, exact = generate_text(model, chat, prompts, spec, exact=True)
     again, rounded = generate_text(model, chat, prompts, spec)
     assert [row["response_ids"] for row in again] == [row["response_ids"] for row in made]
-    head, decoding, plain = model_head(model, chat), Decoding(**cut), model.double()
+    decoding = Decoding(temperature, top_k, top_p)
+    head, plain = model_head(model, chat), model.double()
     for row, one, two in zip(made, exact, rounded, strict=True):
         assert max(row["response_ids"]) < tokens
         assert len(one["hidden"]) == 2 * len(two["hidden"]) == 4 * 32 * len(row["response_ids"])
