@@ -88,7 +88,7 @@ def test_several_rows_are_encoded_as_each_by_itself(
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_ids_without_a_token_get_no_mass(scheme: str) -> None:
     """A hole, and padding to more rows than tokens; a k above the tokens stores them all."""
-    more = {"k": 90} if scheme.startswith("top_k") else {}
+    more: dict[str, Any] = {"k": 90} if scheme.startswith("top_k") else {}
     given, states, padded = spec(scheme, 0.8, **more), states_of(1), head(0)
     padded.excluded = [3, *range(60, VOCABULARY)]
     tokens = [number for number in range(VOCABULARY) if number not in padded.excluded]
