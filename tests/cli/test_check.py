@@ -82,12 +82,8 @@ def test_json_says_the_same_from_anywhere(
         "limits": records[0]["limits"],
     }  # fmt: skip
     data, students = records[0]["limits"]
-    assert data.startswith(
-        "no law over data: a student and method have 3 training-set sizes at most"
-    )
-    assert students.startswith(
-        "no law over the student's size: a method has 1 student, a law needs"
-    )
+    assert data.startswith("no law over data: there are 3 training-set sizes of a student and")
+    assert students.startswith("no law over size: there is 1 student of a method")
 
 
 MISTAKES: dict[str, Any] = {

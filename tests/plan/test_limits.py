@@ -24,14 +24,10 @@ FULL = {"samples": [8, 16, 24, 48], "draws": [0, 1]}
 
 def test_sizes_students_and_repeats_are_counted() -> None:
     (students,) = limits(FULL)
-    assert students.startswith(
-        "no law over the student's size: a method has 2 students, a law needs 3"
-    )
+    assert students.startswith("no law over size: there are 2 students of a method, a law needs 3")
     data, students = limits(FULL | {"samples": [8, 16, 24], "students": ["small"]})
-    assert data.startswith(
-        "no law over data: a student and method have 3 training-set sizes at most"
-    )
-    assert "a method has 1 student, a law" in students
+    assert data.startswith("no law over data: there are 3 training-set sizes of a student and")
+    assert "there is 1 student of a method" in students
     (_, _, repeats) = limits({"samples": [8], "draws": [0]})
     assert repeats.startswith("no error bars: no run is repeated")
     assert limits(FULL | {"draws": [0], "seeds": [0, 1]}) == limits(FULL)
@@ -54,9 +50,15 @@ def test_sizes_of_different_methods_do_not_add_up() -> None:
     ("evaluate", "sentence"),
     [
         ({"reference": None}, "no loss on a text that no teacher wrote"),
-        ({"generated_instructions": 0}, "the pass rate is that of 50 fixed instructions"),
-        ({"generated_instructions": 24}, "24 instructions: its 95 % interval reaches 20 points"),
-        ({"generated_instructions": 1}, "1 instruction: its 95 % interval reaches 50 points"),
+        ({"generated_instructions": 0}, "50 fixed instructions distinguish only large"),
+        (
+            {"generated_instructions": 24},
+            "whose 95 % interval reaches 20 points",
+        ),
+        (
+            {"generated_instructions": 1},
+            "reaches 50 points to either side; raise evaluate.",
+        ),
     ],
 )
 def test_what_evaluate_leaves_out_is_told(evaluate: dict[str, Any], sentence: str) -> None:

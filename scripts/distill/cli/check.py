@@ -35,6 +35,7 @@ def parse_table(config: dict[str, Any]) -> "TableStudy":
 
 
 def _run(options: argparse.Namespace) -> Outcome:
+    from distill.cli.tokenizers import check_tokenizers
     from distill.config.own_table import TableStudy
     from distill.workflow.startup import check_folders, check_image, check_start, load_study
 
@@ -45,6 +46,8 @@ def _run(options: argparse.Namespace) -> Outcome:
         check_folders(study)
         check_start(study, options.deployment)
         own = isinstance(study, TableStudy)
+        if not isinstance(study, TableStudy):
+            check_tokenizers(study)
         facts = _table_facts(study) if isinstance(study, TableStudy) else _facts(study)
         record = {
             "schema": 1,
@@ -107,8 +110,9 @@ def _text(record: dict[str, Any]) -> str:
 COMMAND = Command(
     summary="check a study before its first job",
     details="Check all that a run checks before its first job: the YAML, every key and name, local "
-    "files and each of their rows, numbers of rows, finished results, packages, keys of servers, "
-    "and that folders can be written. Limits that only Snakemake's options set are not checked.",
+    "files and each of their rows, numbers of rows, local models and their tokenizers, finished "
+    "results, packages, keys of servers, and that folders can be written; and say what the study "
+    "will not answer. Limits that only Snakemake's options set are not checked.",
     examples=("distill check", "distill check my_study.yaml", "distill check my_study.yaml --json"),
     add_options=_add_options,
     run=_run,

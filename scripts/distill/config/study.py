@@ -29,6 +29,7 @@ from distill.config.values import (
     NotNegative,
     Samples,
     Section,
+    Seed,
     StudentName,
     TeacherName,
 )
@@ -52,9 +53,7 @@ class Block(Section):
     draws: list[NotNegative] = Field(
         [0], description="Orders of the pool; 0: its own, any other number permutes it"
     )
-    seeds: list[NotNegative] = Field(
-        [0], description="Seeds of training, for data order and dropout"
-    )
+    seeds: list[Seed] = Field([0], description="Seeds of training, for data order and dropout")
     benchmarks: list[BenchmarkName] | None = Field(
         None,
         description="Names from evaluate.benchmarks that evaluate the block's students, also before training, and its teachers (default: all)",

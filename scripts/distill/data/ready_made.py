@@ -37,10 +37,8 @@ def ready_made_text(
     rows = []
     encode = turns = None
     if tokenizer is not None and formatting:
-        encode, turns = (
-            encoder(tokenizer, **formatting),
-            turns_of(tokenizer, formatting["template"]),
-        )
+        encode = encoder(tokenizer, **formatting)
+        turns = turns_of(tokenizer, formatting["template"])
     for row in prompts:
         if not (row["reference"] or "").strip():
             raise UserError(

@@ -22,7 +22,7 @@ ALPACA_WITH_CONTEXT = (
     "{prompt}\n\n### Input:\n{context}\n\n### Response:\n"
 )
 DATE = "2024-07-26"
-"""Date of chat templates that ask for today's, if the study names none: a rerun is on another day."""
+"""Date of chat templates that ask for today's, if the study names none: reruns come later."""
 MARK = "\u2603prompt\u2603"
 """Stands for a turn's text where only the template around it matters."""
 _CLOCK = "strftime_now"
@@ -52,8 +52,9 @@ def _dated(template: str, day: str) -> str:
     codes = sorted({*"aAbBdmyYHIMSpjUwWuVGeDFTRhfcxXZzn", *(f"-{code}" for code in "dmHIMSjey")})
     moment = Date.fromisoformat(day)
     values = [(f"%{code}", moment.strftime(f"%{code}")) for code in codes]
-    replaced = "".join(f"|replace({code!r}, {value!r})" for code, value in values)
-    macro = f"{{% macro {_CLOCK}(format) %}}{{{{ format{replaced}|replace('%%', '%') }}}}"
+    steps = [("%%", "\0"), *values, ("\0", "%")]
+    replaced = "".join(f"|replace({code!r}, {value!r})" for code, value in steps)
+    macro = f"{{% macro {_CLOCK}(format) %}}{{{{ format{replaced} }}}}"
     return f"{macro}{{% endmacro %}}\n{template}"
 
 

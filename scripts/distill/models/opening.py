@@ -14,6 +14,7 @@ from distill.core.errors import UserError
 from distill.core.parquet import read_metadata, read_rows
 from distill.models.attention import GROUPED, use_grouped
 from distill.models.forward import is_masked
+from distill.models.positions import context_of
 from distill.models.rows import read_ids
 from distill.models.tokenizers import load_tokenizer
 from distill.models.weights import open_weights
@@ -202,7 +203,7 @@ def check_tokens(text: str | Path, folder: str | Path) -> None:
 
 def check_context(config: Any, sequence: int, name: str) -> None:
     """Raise UserError if `sequence` tokens exceed the context of a model's `config`."""
-    context = getattr(config, "max_position_embeddings", None)
+    context = context_of(config)
     if context is not None and sequence > context:
         raise UserError(
             f"{name} reads at most {context} tokens but up to {sequence} are needed; lower "

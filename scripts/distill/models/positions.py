@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from distill.core.model_files import unused_positions
+
 _WINDOWS = ("sliding_window", "window_size", "attention_window_size", "attention_chunk_size")
 """Entries of a config that limit attention to near tokens, by their distance in columns."""
 _BY_LENGTH = ("dynamic", "longrope")
@@ -45,4 +47,6 @@ def depends_on_length(config: Any, tokens: int) -> bool:
 
 def context_of(config: Any) -> int | None:
     """Most tokens that a model reads; None where its config does not say."""
-    return getattr(config.get_text_config(), "max_position_embeddings", None)
+    text = config.get_text_config()
+    positions = getattr(text, "max_position_embeddings", None)
+    return None if positions is None else positions - unused_positions(text.to_dict())

@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoTokenizer
 from distill.core.checksums import SAFE, check_files
 from distill.core.errors import UserError
 from distill.core.files import read_json
+from distill.models import positions
 
 VOCABULARY_FILE = "vocabulary.json"
 """File beside a trimmed student: its kept ids and the width of the full vocabulary."""
@@ -60,8 +61,8 @@ def open_tokenizer(folder: str | Path) -> Any:
     if (Path(folder) / "tokenizer.model").is_file() and not _has(folder, "tokenizer.json"):
         raise UserError(
             f"the model {name} has a tokenizer.model but no tokenizer.json, which is read here; "
-            "convert it with AutoTokenizer.from_pretrained and save_pretrained, where sentencepiece "
-            "and protobuf are installed"
+            "convert it (AutoTokenizer.from_pretrained, save_pretrained) where sentencepiece and "
+            "protobuf are installed"
         )
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, **SAFE)
@@ -164,7 +165,7 @@ def check_held(tokenizer: Any, ids: Sequence[int], where: str) -> None:
 
 def context_of(folder: str | Path) -> int | None:
     """Most tokens that the model in `folder` reads; None where its config does not say."""
-    return getattr(AutoConfig.from_pretrained(folder, **SAFE), "max_position_embeddings", None)
+    return positions.context_of(AutoConfig.from_pretrained(folder, **SAFE))
 
 
 def _source_of(folder: str | Path) -> str:

@@ -134,5 +134,6 @@ def answer_ids(
     while found := next((end for end in turns.spelled if text.rstrip().endswith(end)), None):
         text = text.rstrip().removesuffix(found)
     ids = encode_plain(tokenizer, text, turns.controls)
+    ids = [*ids, turns.end] if finished else ids
     check_held(tokenizer, ids, f"the answer {text[:60]!r}")
-    return ([*ids, turns.end] if finished else ids), text
+    return ids, text

@@ -23,19 +23,19 @@ def _grid_limits(runs: list[Run]) -> Iterator[str]:
     sizes = _most(runs, lambda run: run.samples, "samples", "draw", "seed")
     if sizes < SIZES_OF_A_LAW:
         yield (
-            f"no law over data: a student and method have {_count(sizes, 'training-set size')} at "
-            f"most, a law needs {SIZES_OF_A_LAW}; add sizes to runs[].samples"
+            f"no law over data: there {_are(sizes, 'training-set size')} of a student and method, "
+            f"a law needs {SIZES_OF_A_LAW}; add sizes to runs[].samples"
         )
     students = _most(runs, lambda run: run.student, "student", "samples", "draw", "seed")
     if students < STUDENTS_OF_A_LAW:
         yield (
-            f"no law over the student's size: a method has {_count(students, 'student')}, a law "
-            f"needs {STUDENTS_OF_A_LAW} of different size; add students"
+            f"no law over size: there {_are(students, 'student')} of a method, a law needs "
+            f"{STUDENTS_OF_A_LAW} of different size; add students"
         )
     if _most(runs, lambda run: (run.draw, run.seed), "draw", "seed") < 2:
         yield (
-            "no error bars: no run is repeated, so differences cannot be told from noise; add "
-            "draws: [0, 1] (or seeds) to a block of runs"
+            "no error bars: no run is repeated with another draw or seed; add draws: [0, 1] to a "
+            "block of runs"
         )
 
 
@@ -43,22 +43,23 @@ def _evaluation_limits(study: Study) -> Iterator[str]:
     entry = study.evaluate
     if entry.reference is None and study.corpus is None:
         yield (
-            "no loss on a text that no teacher wrote, so nothing on what students forget, and no "
-            "comparison of teachers, or with training from scratch; name one in evaluate.reference"
+            "no loss on a text that no teacher wrote: what students forget, and comparisons of "
+            "teachers or with training from scratch; name a text in evaluate.reference"
         )
     if study.corpus is not None:
         return
     number = entry.generated_instructions
     if number == 0:
         yield (
-            "the pass rate is that of 50 fixed instructions, which distinguish large differences "
-            "only; set evaluate.generated_instructions to add generated ones"
+            "no small differences of pass rates: 50 fixed instructions distinguish only large "
+            "ones; raise evaluate.generated_instructions"
         )
     elif number < INSTRUCTIONS_OF_A_CLAIM:
         margin = 196 * math.sqrt(0.25 / number)
         yield (
-            f"pass_rate_large has {_count(number, 'instruction')}: its 95 % interval reaches "
-            f"{min(margin, 50):.0f} points to either side; raise evaluate.generated_instructions"
+            "no small differences of pass_rate_large, whose 95 % interval reaches "
+            f"{min(margin, 50):.0f} points to either side; raise evaluate.generated_instructions, "
+            f"which is {number}"
         )
 
 
@@ -71,5 +72,5 @@ def _most(runs: list[Run], value: Callable[[Run], object], *varied: str) -> int:
     return max(map(len, values.values()), default=0)
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+def _are(number: int, noun: str) -> str:
+    return f"is 1 {noun}" if number == 1 else f"are {number} {noun}s"

@@ -21,6 +21,7 @@ from distill.core.text_files import pick_fields, read_text_rows
 from distill.plan.needed import needed_texts
 from distill.plan.study import Plan
 from distill.runtime.disk import check_writable
+from distill.workflow.local_models import check_models
 from distill.workflow.restart import check_file_times, source_files
 from distill.workflow.snakemake_state import has_metadata
 
@@ -64,6 +65,7 @@ def load_study(
         check_reference(plan)
         check_corpora(plan)
         check_benchmarks(plan)
+        check_models(plan)
         if resources is not None:
             check_device_limit(resources)
         check_stored_specs(plan)

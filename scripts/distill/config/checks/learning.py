@@ -32,7 +32,7 @@ def soft_problems(study: Study, teacher: str, method: Method, name: str, cache: 
 def cut_problems(study: Study, teachers: list[str], method: Method, name: str) -> list[str]:
     """Report a loss that the teachers' top_k or top_p makes infinite."""
     scorers = [study.teachers[teacher] for teacher in teachers]
-    cut = any(scorer.top_k or scorer.top_p < 1 for scorer in scorers)
+    cut = any(scorer.cuts for scorer in scorers)
     if cut and method.infinite_at_zero:
         return [
             f"methods.{name}: KL(student || teacher) is infinite where top_k or top_p cut the "

@@ -69,6 +69,11 @@ def teacher_problems(study: Study) -> Iterator[str]:
                     f"teachers.{name}.text: must equal prompts.source, {study.prompts.source!r}, "
                     "because the responses answer its prompts"
                 )
+            if teacher.cuts and teacher.has_model:
+                yield (
+                    f"teachers.{name}: remove top_k and top_p: on ready-made responses, which "
+                    "were not drawn from the model, they make the teacher's loss infinite"
+                )
         server = teacher.server
         if server is not None and server.top_logprobs and study.prompts.template != "chat":
             yield (
