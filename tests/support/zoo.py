@@ -34,6 +34,8 @@ _LATENT = {
 _MAMBA2 = {"mamba_d_state": 8, "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_n_groups": 1}
 _MAMBA2 |= {"mamba_chunk_size": 16}
 
+LIBRARY = ("falcon-alibi",)
+"""Families whose plain attention of the library adds its bias twice; its default does not."""
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama": _GROUPED,
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256},

@@ -15,6 +15,8 @@ from torch.utils.flop_counter import flop_registry
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
+from distill.models.stepping import accepted
+
 _STEPS = (2, 64, 128, 256)
 """Lengths to try: some layers work on chunks of 64 to 256 tokens and pad a shorter sequence."""
 _CHUNKS = ("chunk_size", "mamba_chunk_size", "block_size")
@@ -60,7 +62,7 @@ def attention_per_pair(model: Any) -> int:
     try:
         single_experts(model).set_attn_implementation(_SHAPES)
         one = torch.ones(1, 1, dtype=torch.long, device=model.device)
-        model(input_ids=one, attention_mask=one)
+        model(input_ids=one, attention_mask=one, **accepted(model, use_cache=False))
     finally:
         model.set_attn_implementation(before)
         model.train(training)
@@ -97,9 +99,8 @@ def counted_forward(model: Any, tokens: int) -> int:
         tokens: Length of the sequence.
     """
     ids = torch.zeros(1, tokens, dtype=torch.long, device="meta")
-    settings = {"use_cache": False} if hasattr(model.config, "use_cache") else {}
     with torch.no_grad(), _Counter() as counter:
-        model(input_ids=ids, **settings)
+        model(input_ids=ids, **accepted(model, use_cache=False))
     return counter.total
 
 

@@ -53,7 +53,7 @@ def active_parameters(model: Any) -> int:
     """Parameters that a token's forward pass uses: all but those of experts it is not routed to."""
     total = count_parameters(model)[0]
     for module in model.modules():
-        if (chosen := _chosen_experts(model, module)) is not None:
+        if (chosen := routed_experts(model, module)) is not None:
             stored = sum(tensor.numel() for tensor in _matrices(module))
             total -= stored - _active_elements(module, chosen)
     return total
@@ -205,7 +205,7 @@ def _multiplied(model: Any, module: Any) -> int | None:
         return _elements(module)
     if isinstance(module, nn.Embedding):
         return 0
-    if (chosen := _chosen_experts(model, module)) is not None:
+    if (chosen := routed_experts(model, module)) is not None:
         return _active_elements(module, chosen)
     shapes = {name: tensor.dim() for name, tensor in module.named_parameters(recurse=False)}
     shapes = {name: dim for name, dim in shapes.items() if dim > 1}
@@ -214,7 +214,7 @@ def _multiplied(model: Any, module: Any) -> int | None:
     return int(module.weight.numel()) if shapes == {"weight": 2} else None  # a router of experts
 
 
-def _chosen_experts(model: Any, module: Any) -> int | None:
+def routed_experts(model: Any, module: Any) -> int | None:
     """Experts a token is routed to, of a module that stacks the matrices of experts; else None."""
     stacked = any(tensor.dim() == 3 for tensor in _matrices(module))
     if not stacked or not (hasattr(module, "num_experts") or hasattr(module, "num_routed_experts")):

@@ -61,9 +61,11 @@ class CachedSteps:
     """
 
     def __init__(self, model: Any, prompts: Sequence[Sequence[int]], shared: bool) -> None:
-        if not accepted(model, past_key_values=None):
-            raise TypeError(f"{type(model).__name__} takes no past_key_values")
         self.model, self.cache = model, decoding_cache(model)
+        # State-space models have another name for it.
+        self.past = accepted(model, past_key_values=self.cache, cache_params=self.cache)
+        if not self.past:
+            raise TypeError(f"{type(model).__name__} takes no cache")
         rows, lengths = len(prompts), [len(prompt) for prompt in prompts]
         shortest, longest = min(lengths), max(lengths)
         prefix = 0
@@ -72,9 +74,8 @@ class CachedSteps:
                 prefix += 1
         if prefix:
             ids = torch.tensor([list(prompts[0][:prefix])], device=model.device)
-            arguments = accepted(model, past_key_values=self.cache, logits_to_keep=1)
-            model(input_ids=ids, use_cache=True, **arguments)
-            self.cache.batch_repeat_interleave(rows)
+            model(input_ids=ids, use_cache=True, **self.past, **accepted(model, logits_to_keep=1))
+            self.cache.reorder_cache(torch.zeros(rows, dtype=torch.long))
         width = longest - prefix
         ids = torch.zeros(rows, width, dtype=torch.long)
         mask = torch.zeros(rows, prefix + width, dtype=torch.long)
@@ -89,14 +90,11 @@ class CachedSteps:
 
     def logits(self) -> torch.Tensor:
         """Logits [rows, vocabulary] of each row's next token."""
-        arguments = accepted(
-            self.model,
-            position_ids=self.positions,
-            past_key_values=self.cache,
-            logits_to_keep=1,
-        )
+        arguments = accepted(self.model, position_ids=self.positions, logits_to_keep=1)
+        # Models without attention read no earlier columns.
+        mask = self.mask[:, -self.ids.shape[1] :] if "cache_params" in self.past else self.mask
         output = self.model(
-            input_ids=self.ids, attention_mask=self.mask, use_cache=True, **arguments
+            input_ids=self.ids, attention_mask=mask, use_cache=True, **self.past, **arguments
         )
         logits: torch.Tensor = output.logits[:, -1]
         return logits
@@ -109,7 +107,7 @@ class CachedSteps:
 
     def select(self, rows: torch.Tensor) -> None:
         """Keep some rows only, int64 [kept]; it copies the cache."""
-        self.cache.batch_select_indices(rows)
+        self.cache.reorder_cache(rows)
         self.ids, self.mask = self.ids[rows], self.mask[rows]
         self.positions = self.positions[rows]
 
