@@ -20,12 +20,12 @@ from distill.models.decoding import Decoding
 from distill.models.flops import count_parameters
 from distill.models.head_extraction import final_hidden, head_of
 from distill.models.rows import Example
+from distill.models.token_ids import full_width
 from distill.models.vocabulary import (
     Vocabulary,
     add_spread,
     count_tokens,
     expand_model,
-    full_width,
     most_frequent,
     trim_model,
 )

@@ -14,10 +14,10 @@ from distill.core.errors import UserError
 from distill.core.files import write_json
 from distill.core.parquet import read_metadata, read_rows
 from distill.models.cutting import DEPTH_KEYS, check_saved, cut
-from distill.models.decoding import ids_without_token
 from distill.models.export import save_model
 from distill.models.flops import count_parameters
 from distill.models.forward import model_class
+from distill.models.token_ids import full_width, ids_without_token
 from distill.models.tokenizers import open_tokenizer
 from distill.models.vocabulary import (
     FILE,
@@ -26,7 +26,6 @@ from distill.models.vocabulary import (
     check_head,
     check_size,
     count_tokens,
-    full_width,
     most_frequent,
     trim_model,
 )
