@@ -17,7 +17,9 @@ from distill.models.cutting import DEPTH_KEYS, check_saved, cut
 from distill.models.export import save_model
 from distill.models.flops import count_parameters
 from distill.models.forward import model_class
+from distill.models.shared_tokens import Reader
 from distill.models.tokenizers import open_tokenizer
+from distill.models.turns import find_turns
 from distill.models.vocabulary import (
     FILE,
     TOKEN_IDS,
@@ -69,20 +71,22 @@ def _random(config: Any, overrides: dict[str, Any], tokenizer: Any, seed: int) -
 
 
 def _vocabulary(
-    spec: dict[str, Any], texts: Sequence[str | Path], tokenizer: Any, full: int
+    spec: dict[str, Any], texts: Sequence[str | Path], tokens: Reader, full: int
 ) -> Vocabulary:
     """The ids that a student keeps.
 
     Raises:
         UserError: Text and student have different tokenizers, or the size is too large.
     """
-    if read_metadata(texts[0], "tokenizer_sha256") != tokenizer_sha256(tokenizer):
+    if read_metadata(texts[0], "tokenizer_sha256") != tokenizer_sha256(tokens.tokenizer):
         raise UserError(
-            "the student's tokenizer is not that of the teacher named in its vocabulary, so ids "
-            "cannot be counted there; name a teacher with the same tokenizer"
+            "the student's tokenizer is not that of the teacher named in its vocabulary "
+            f"({tokens.apart or 'their digests differ'}), so ids cannot be counted there; name a "
+            "teacher with the same tokenizer"
         )
-    counts = count_tokens(read_rows(texts))
-    return most_frequent(counts, tokenizer.all_special_ids, spec["vocabulary"]["size"], full)
+    counts, turns = count_tokens(read_rows(texts)), find_turns(tokens.tokenizer)
+    always = {*tokens.tokenizer.all_special_ids, *(turns.stops if turns else ())}
+    return most_frequent(counts, always, spec["vocabulary"]["size"], full)
 
 
 def build_student(
@@ -90,6 +94,7 @@ def build_student(
     source_dir: str | Path,
     manifest: str | Path,
     texts: Sequence[str | Path] = (),
+    tokens_of: str | Path | None = None,
 ) -> None:
     """Write a student's initial weights (fp32 safetensors) and tokenizer beside `manifest`.
 
@@ -98,6 +103,7 @@ def build_student(
         source_dir: Directory of the source model.
         manifest: Path of the manifest, written last; older files beside it are removed first.
         texts: Parts of teacher text whose ids a trimmed vocabulary counts.
+        tokens_of: Directory with the tokenizer of these texts, if it is not that of the source.
 
     Raises:
         UserError: The student cannot be built.
@@ -113,7 +119,7 @@ def build_student(
         full = max(len(tokenizer), getattr(config, "vocab_size", 0))
         overrides = dict(spec["config"])
         if "vocabulary" in spec:  # initialised with the small vocabulary only
-            vocabulary = _vocabulary(spec, texts, tokenizer, full)
+            vocabulary = _vocabulary(spec, texts, Reader.of(source_dir, tokens_of), full)
             overrides |= {"vocab_size": vocabulary.width} | vocabulary.token_ids(tokenizer)
         model = _random(config, overrides, tokenizer, spec["seed"])
         if vocabulary is not None:
@@ -129,7 +135,7 @@ def build_student(
             model = cut(model, spec["layers"])
         if "vocabulary" in spec:
             full = model.get_input_embeddings().num_embeddings
-            vocabulary = _vocabulary(spec, texts, tokenizer, full)
+            vocabulary = _vocabulary(spec, texts, Reader.of(source_dir, tokens_of), full)
             model = trim_model(model, vocabulary, tokenizer)
     if vocabulary is not None:
         write_json(folder / FILE, vocabulary.record())

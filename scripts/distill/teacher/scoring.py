@@ -115,7 +115,12 @@ def score_text(
 
 
 def score_part(
-    text: str | Path, model: str | Path, out: str | Path, spec: dict[str, Any], tokens: str
+    text: str | Path,
+    model: str | Path,
+    out: str | Path,
+    spec: dict[str, Any],
+    tokens: str,
+    tokenizer: str | Path | None = None,
 ) -> None:
     """Save a teacher's final hidden states on one part of an existing text.
 
@@ -125,12 +130,13 @@ def score_part(
         out: The part's states, rows of `STATES_SCHEMA`, with the job's memory and energy.
         spec: How the teacher is loaded; stored in the output.
         tokens: `answer` or `all`: which positions.
+        tokenizer: A file in the directory of the text's tokenizer, if it is not the teacher's.
 
     Raises:
         UserError: As `open_scoring` and `score_text`; memory ran out.
     """
     with memory_hint("scoring a text", SMALLER_TEACHER):
-        rows, opened = open_scoring(text, model, spec)
+        rows, opened = open_scoring(text, model, spec, tokenizer)
         meter = Meter()
         states = score_text(opened, rows, tokens)
         used = job_peak() | meter.total().energy.record()
