@@ -19,8 +19,9 @@ def slice_rows(
 
     Args:
         rows: All rows of the data set.
-        spec: Holds slice (number of the part over all splits), candidates, seed and max_tokens
-            (rows with more words, context included, are left out before ordering).
+        spec: Holds candidates, slice (number of the part over all splits) or else first (place of
+            the first candidate), seed and max_tokens (rows with more words, context included, are
+            left out before ordering).
         name: The data set's name, for messages.
 
     Raises:
@@ -32,7 +33,7 @@ def slice_rows(
         if len(_text(row).split()) <= spec["max_tokens"]
     ]
     order = [number for _, number in sorted(fitting)]
-    first = spec["slice"] * spec["candidates"]
+    first = spec["slice"] * spec["candidates"] if "slice" in spec else spec["first"]
     chosen = order[first : first + spec["candidates"]]
     if not chosen:
         raise UserError(

@@ -90,6 +90,8 @@ def build_shard(
     }
     if targets and "cache" in spec and spec["cache"]["scheme"] != "final_hidden":
         metadata["vocabulary"] = read_metadata(targets[0], "vocabulary")
+        if spec["cache"]["scheme"] == "dense":
+            metadata["excluded"] = read_metadata(targets[0], "excluded")
     write_rows(out, chosen, pa.schema(fields), **metadata)
     record = {
         "schema": 1,

@@ -14,6 +14,7 @@ from distill.core.errors import UserError
 from distill.core.files import write_json
 from distill.core.parquet import read_metadata, read_rows
 from distill.models.cutting import DEPTH_KEYS, check_saved, cut
+from distill.models.decoding import ids_without_token
 from distill.models.export import save_model
 from distill.models.flops import count_parameters
 from distill.models.forward import model_class
@@ -27,6 +28,7 @@ from distill.models.vocabulary import (
     check_head,
     check_size,
     count_tokens,
+    full_width,
     most_frequent,
     trim_model,
 )
@@ -84,9 +86,10 @@ def _vocabulary(
             f"({tokens.apart or 'their digests differ'}), so ids cannot be counted there; name a "
             "teacher with the same tokenizer"
         )
-    counts, turns = count_tokens(read_rows(texts)), find_turns(tokens.tokenizer)
+    counts, size = count_tokens(read_rows(texts)), spec["vocabulary"]["size"]
+    turns, excluded = find_turns(tokens.tokenizer), ids_without_token(tokens.tokenizer, full)
     always = {*tokens.tokenizer.all_special_ids, *(turns.stops if turns else ())}
-    return most_frequent(counts, always, spec["vocabulary"]["size"], full)
+    return most_frequent(counts, always, size, full, excluded)
 
 
 def build_student(
@@ -116,10 +119,10 @@ def build_student(
     vocabulary: Vocabulary | None = None
     if spec["init"] == "random":
         config = AutoConfig.from_pretrained(source_dir, **SAFE)
-        full = max(len(tokenizer), getattr(config, "vocab_size", 0))
         overrides = dict(spec["config"])
         if "vocabulary" in spec:  # initialised with the small vocabulary only
-            vocabulary = _vocabulary(spec, texts, Reader.of(source_dir, tokens_of), full)
+            tokens = Reader.of(source_dir, tokens_of)
+            vocabulary = _vocabulary(spec, texts, tokens, full_width(tokens.tokenizer))
             overrides |= {"vocab_size": vocabulary.width} | vocabulary.token_ids(tokenizer)
         model = _random(config, overrides, tokenizer, spec["seed"])
         if vocabulary is not None:
@@ -134,8 +137,9 @@ def build_student(
         if spec["init"] == "cut":
             model = cut(model, spec["layers"])
         if "vocabulary" in spec:
-            full = model.get_input_embeddings().num_embeddings
-            vocabulary = _vocabulary(spec, texts, Reader.of(source_dir, tokens_of), full)
+            tokens = Reader.of(source_dir, tokens_of)
+            full = full_width(tokens.tokenizer, model.get_input_embeddings().num_embeddings)
+            vocabulary = _vocabulary(spec, texts, tokens, full)
             model = trim_model(model, vocabulary, tokenizer)
     if vocabulary is not None:
         write_json(folder / FILE, vocabulary.record())
@@ -163,7 +167,7 @@ def empty_student(spec: dict[str, Any], source_dir: str | Path, saved: bool = Fa
     tokenizer = open_tokenizer(source_dir)
     random, entries = spec["init"] == "random", dict[str, Any]()
     if trimmed := spec.get("vocabulary"):
-        full = max(len(tokenizer) if random else 0, config.vocab_size)
+        full = full_width(tokenizer, None if random else config.vocab_size)
         check_size(trimmed["size"], full)
         entries = {"vocab_size": full if saved else trimmed["size"] + 1}
         # Ids of the full vocabulary need not exist in the small one.

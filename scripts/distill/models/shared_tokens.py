@@ -45,17 +45,20 @@ def _spelling(tokenizer: Any) -> str:
     return " ".join(sorted(kinds)) or type(tokenizer).__name__
 
 
-def difference(text: Any, model: Any, used: Iterable[int] = ()) -> str | None:
+def difference(
+    text: Any, model: Any, used: Iterable[int] = (), free_rows: bool = False
+) -> str | None:
     """Why a model does not read the ids of a text; None if they share tokens.
 
-    They share tokens if each id that the text may hold decodes to the same bytes in both, or is a
-    free row of the model's embeddings. Added special tokens count where every prompt has them (in
-    the chat template and at the ends of turns), and where they are used.
+    They share tokens if each id that the text may hold decodes to the same bytes in both. Added
+    special tokens count where every prompt has them (in the chat template and at the ends of
+    turns), and where they are used.
 
     Args:
         text: The text's tokenizer.
         model: The model's, from `load_tokenizer`.
         used: Ids that occur in the text, if they are known.
+        free_rows: Whether the model may learn a token at a row of its embeddings that has none.
     """
     if tokenizer_sha256(text) == tokenizer_sha256(model):
         return None
@@ -72,9 +75,11 @@ def difference(text: Any, model: Any, used: Iterable[int] = ()) -> str | None:
         mine = own.get(number)
         if rows is not None and number >= rows:
             return f"its embeddings hold {rows} ids but the text has {token!r}, id {number}"
-        if mine is None and rows is None:
+        if mine is None and (rows is None or not free_rows):
             return f"it has no id {number}, which is {token!r} in the text"
-        if mine is not None and mine != token and not (number in special and _UNUSED.search(mine)):
+        if mine is None or mine == token:
+            continue
+        if not (free_rows and number in special and _UNUSED.search(mine)):
             return f"id {number} is {mine!r} in it but {token!r} in the text"
     return None
 
@@ -121,7 +126,7 @@ class Reader:
         if text is None:
             return cls(own, digest)
         theirs = load_tokenizer(text)
-        if apart := difference(theirs, own):
+        if apart := difference(theirs, own, free_rows=True):
             return cls(own, digest, apart)
         facts = ModelFacts(facts_of(own).rows, facts_of(theirs).stops)
         return cls(for_model(theirs, facts), digest)

@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoTokenizer
 from distill.core.checksums import SAFE, check_files
 from distill.core.errors import UserError
 from distill.core.files import read_json
+from distill.models import positions
 
 VOCABULARY_FILE = "vocabulary.json"
 """File beside a trimmed student: its kept ids and the width of the full vocabulary."""
@@ -164,7 +165,7 @@ def check_held(tokenizer: Any, ids: Sequence[int], where: str) -> None:
 
 def context_of(folder: str | Path) -> int | None:
     """Most tokens that the model in `folder` reads; None where its config does not say."""
-    return getattr(AutoConfig.from_pretrained(folder, **SAFE), "max_position_embeddings", None)
+    return positions.context_of(AutoConfig.from_pretrained(folder, **SAFE))
 
 
 def _source_of(folder: str | Path) -> str:

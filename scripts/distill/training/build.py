@@ -8,12 +8,13 @@ import torch
 from transformers import AutoConfig, EarlyStoppingCallback, PrinterCallback, TrainingArguments
 
 from distill.core.checksums import SAFE
+from distill.core.display import listed
 from distill.core.errors import UserError
 from distill.models.encoding import collate
 from distill.models.flops import FlopModel
 from distill.models.forward import is_masked
 from distill.models.heads import load_head
-from distill.models.opening import attention_for, check_context, resolve_precision
+from distill.models.opening import check_context, choose_attention, resolve_precision
 from distill.models.shared_tokens import Reader
 from distill.models.tokenizers import load_tokenizer
 from distill.models.vocabulary import Vocabulary, add_spread
@@ -103,6 +104,7 @@ def _with_adapters(model: Any, lora: dict[str, Any]) -> Any:
     """The model with low-rank adapters (Hu 2021, LoRA), all else frozen."""
     from peft import LoraConfig, get_peft_model  # seconds of imports that other runs need not pay
 
+    _check_targets(model, lora["targets"])
     settings = LoraConfig(
         r=lora["rank"],
         lora_alpha=lora["alpha"],
@@ -111,6 +113,23 @@ def _with_adapters(model: Any, lora: dict[str, Any]) -> Any:
         task_type=None if is_masked(model.config) else "CAUSAL_LM",
     )
     return get_peft_model(model, settings)
+
+
+def _check_targets(model: Any, targets: list[str] | str) -> None:
+    """Check that each name of modules that get an adapter has one; peft ignores some without."""
+    names = [name for name, _ in model.named_modules()]
+    wrong = [
+        target
+        for target in ([] if isinstance(targets, str) else targets)
+        if not any(f".{name}".endswith(f".{target}") for name in names)
+    ]
+    if wrong:
+        linear = [name for name, one in model.named_modules() if hasattr(one, "in_features")]
+        last = dict.fromkeys(name.rpartition(".")[2] for name in linear)
+        raise UserError(
+            f"train.lora.targets: the student has no module named {' or '.join(map(repr, wrong))}; "
+            f"its linear modules are {listed(last)}"
+        )
 
 
 def _check_layers(config: Any, layers: Sequence[Any], name: str) -> None:
@@ -168,8 +187,9 @@ def _open_student(
     """
     train = spec["train"]
     config = AutoConfig.from_pretrained(initial, **SAFE)
-    attention = None if train["gradient_checkpointing"] else attention_for(length)
-    model = open_weights(initial, dtype=torch.float32, attn_implementation=attention)
+    model = open_weights(initial, dtype=torch.float32)
+    if not train["gradient_checkpointing"]:
+        choose_attention(model, length)
     flop_model = FlopModel.from_model(model)
     if vocabulary is not None:
         add_spread(model, vocabulary)

@@ -10,8 +10,10 @@ from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any
 
+from distill.config.checks.sections import too_few_rows
 from distill.config.checks.study import parse_study
 from distill.config.own_table import TableStudy
+from distill.config.row_counts import known_rows, least_rows
 from distill.config.study import raw_rows_needed
 from distill.config.text import Corpus
 from distill.core.errors import UserError
@@ -19,6 +21,7 @@ from distill.core.text_files import pick_fields, read_text_rows
 from distill.plan.needed import needed_texts
 from distill.plan.study import Plan
 from distill.runtime.disk import check_writable
+from distill.workflow.local_models import check_models
 from distill.workflow.restart import check_file_times, source_files
 from distill.workflow.snakemake_state import has_metadata
 
@@ -62,6 +65,7 @@ def load_study(
         check_reference(plan)
         check_corpora(plan)
         check_benchmarks(plan)
+        check_models(plan)
         if resources is not None:
             check_device_limit(resources)
         check_stored_specs(plan)
@@ -144,13 +148,23 @@ def check_row_counts(plan: Plan) -> None:
     source = plan.study.sources.get(prompts.source) if plan.pool.asks else None
     if source is None or source.path is None or source.path.endswith(".parquet"):
         return
-    rows, need = len(read_text_rows(Path(source.path))), raw_rows_needed(prompts)
-    if rows < need:
+    need, known = least_rows(prompts), known_rows(source, prompts.max_tokens)
+    if known is None:  # a large file, of which every part takes a whole slice
+        rows, need = len(read_text_rows(Path(source.path))), raw_rows_needed(prompts)
+        if rows < need:
+            raise UserError(
+                f"config: prompts.pool: {prompts.pool} training and "
+                f"{prompts.test + prompts.validation} held-out prompts with surplus "
+                f"{prompts.surplus:g} need {need} rows but {source.path} has {rows}; lower "
+                "prompts.pool, test, part_size or surplus"
+            )
+    elif known.total < need:
+        raise UserError(f"config: {too_few_rows(prompts, source.path, known.total)}")
+    elif known.fitting < need:
         raise UserError(
-            f"config: prompts.pool: {prompts.pool} training and "
-            f"{prompts.test + prompts.validation} held-out prompts with surplus "
-            f"{prompts.surplus:g} need {need} rows but {source.path} has {rows}; lower "
-            "prompts.pool, test or surplus"
+            f"config: prompts.max_tokens: {need} prompts are needed, but only {known.fitting} of "
+            f"{known.total} rows of {source.path} have at most {prompts.max_tokens} words; raise "
+            "max_tokens, or lower prompts.pool or test"
         )
 
 
@@ -195,8 +209,8 @@ def check_corpora(plan: Plan) -> None:
         if source.path is None or source.path.endswith(".parquet"):
             continue
         column = (source.fields or {})["text"]
-        assert reference is not None
-        rows = read_text_rows(Path(source.path))[reference.passages * (name == reference.source) :]
+        passages = reference.passages if reference and name == reference.source else 0
+        rows = read_text_rows(Path(source.path))[passages:]
         texts = [row.get(column) if isinstance(row, dict) else None for row in rows]
         most = sum(len(text.encode()) + 1 for text in texts if isinstance(text, str))
         if most < samples * tokens:
