@@ -256,7 +256,7 @@ def test_a_ready_made_answer_is_cut_where_its_teacher_reads_no_further(plain: An
 
 
 def test_ready_made_text_carries_the_tokens_of_the_model_that_scores_it(chat: Any) -> None:
-    formatting = {"template": "chat", "system": "Be brief."}
+    formatting: dict[str, Any] = {"template": "chat", "system": "Be brief."}
     sources = [prompt(number) | {"reference": f"Yes, {number} boats."} for number in range(3)]
     rows = ready_made_text(sources, "faq", chat, formatting)
     encode = encoder(chat, **formatting)
