@@ -65,6 +65,8 @@ def ready_made_text(
                 "context": row["context"],
                 "response": response,
                 "reference": row["reference"],
+                "system": row.get("system"),
+                "turns": row.get("turns"),
                 "prompt_ids": ids[0],
                 "response_ids": ids[1],
                 "finish_reason": reason,

@@ -111,6 +111,7 @@ def _text_row(
     """The row of `TEXT_SCHEMA` of an answer, but for its response; costs include the prompt's."""
     return {
         **{name: prompt[name] for name in ("id", "row", "prompt", "context", "reference")},
+        **{name: prompt.get(name) for name in ("system", "turns")},
         "prompt_ids": prompt_ids,
         "response_ids": new,
         "finish_reason": reason,
@@ -214,7 +215,7 @@ def synthesise_part(model: str | Path, out: str | Path, spec: dict[str, Any], te
     opened = load_teacher(folder, spec, sequence=4 * spec["max_tokens"])
     with memory_hint(f"writing {spec['batch_size']} prompts at once", smaller_batch(teacher)):
         rows, cost = synthesise_prompts(opened, load_tokenizer(folder), spec)
-    write_rows(out, rows, RAW_SCHEMA, spec=spec, cost=cost)
+    write_rows(out, rows, RAW_SCHEMA, spec=spec, cost=cost, data=None)
 
 
 def generate_part(

@@ -50,6 +50,8 @@ def served_text(
                 "context": row["context"],
                 "response": answer["response"],
                 "reference": row["reference"],
+                "system": row.get("system"),
+                "turns": row.get("turns"),
                 "prompt_ids": None,
                 "response_ids": None,
                 "finish_reason": answer["finish_reason"],
