@@ -79,7 +79,7 @@ def _parquet(path: Path, columns: Collection[str], header: Header) -> Iterator[p
 
 
 def _arrow(path: Path, columns: Collection[str], header: Header) -> Iterator[pa.RecordBatch]:
-    with _damaged(path, "Arrow"), pa.memory_map(str(path)) as source:
+    with _damaged(path, "Arrow"), pa.OSFile(str(path)) as source:
         try:
             file = pa.ipc.open_file(source)
             batches = (file.get_batch(place) for place in range(file.num_record_batches))

@@ -222,7 +222,7 @@ class Picker:
         if count <= self.max_left_out * self.read and count < self.read:
             return
         which = "; ".join(
-            f"{places.count} without {self.paths[field].text} ({places.text()})"
+            f"{places.count} without {self._name(field)} ({places.text()})"
             for field, places in lacking.items()
         )
         allowed = f"more than {100 * self.max_left_out:g}%"
@@ -234,10 +234,16 @@ class Picker:
             f"{remedy}"
         )
 
+    def _name(self, field: str) -> str:
+        """What a row without a field lacks."""
+        if field in self.paths:
+            return self.paths[field].text
+        return f"an answer in {self.paths['prompt'].text}"
+
     @property
     def record(self) -> dict[str, Any]:
         """Numbers of rows: `read`, and `left_out` by the column that they lack."""
-        counts = {self.paths[field].text: places.count for field, places in self.left_out.items()}
+        counts = {self._name(field): places.count for field, places in self.left_out.items()}
         return {
             "read": self.read,
             "left_out": {name: count for name, count in counts.items() if count},

@@ -68,7 +68,7 @@ def null_character(file: DataFile, line: int) -> UserError:
 
 def _not_text(file: DataFile, encoding: str) -> UserError:
     """The error for bytes that are not text: the first line that is none, and for CSV its row."""
-    place = "its end"
+    place, guess, example = "its end", "Windows-1252", "cp1252"
     before: list[str] = []
     with open_bytes(file) as stream:
         for number, line in enumerate(stream, 1):
@@ -76,6 +76,8 @@ def _not_text(file: DataFile, encoding: str) -> UserError:
                 before.append(line.decode("utf-8" if encoding == "utf-8-sig" else encoding))
             except UnicodeError:
                 place = f"line {number}"
+                if b"\0" in line:
+                    guess, example = "UTF-16", "utf-16-le"
                 break
     if file.form in ("csv", "tsv") and encoding.startswith("utf-8"):
         rows = 0
@@ -84,6 +86,6 @@ def _not_text(file: DataFile, encoding: str) -> UserError:
         place = f"row {rows - 1} ({place})" if rows > 1 else f"header ({place})"
     name = "UTF-8" if encoding.startswith("utf-8") else encoding
     return UserError(
-        f"{file.path}, {place}: not {name} text (perhaps Windows-1252); save the file as UTF-8 (in "
-        "Excel: CSV UTF-8), or set the source's encoding, such as cp1252"
+        f"{file.path}, {place}: not {name} text (perhaps {guess}); save the file as UTF-8 (in "
+        f"Excel: CSV UTF-8), or set the source's encoding, such as {example}"
     )
