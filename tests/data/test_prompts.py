@@ -10,8 +10,15 @@ from hypothesis import strategies as st
 
 from distill.contracts.schemas import DATA_SCHEMA
 from distill.core.errors import UserError
+from distill.core.files import read_json
 from distill.core.parquet import read_metadata, read_rows, write_rows
-from distill.data.near_duplicates import drop_near_duplicates, jaccard, nearest_pairs, shingles
+from distill.data.near_duplicates import (
+    check_near_duplicates,
+    drop_near_duplicates,
+    jaccard,
+    nearest_pairs,
+    shingles,
+)
 from distill.data.prompts import filter_part, keep_part, slice_part
 
 WORDS = ["river", "bread", "sky", "boat", "mill", "oven", "gull", "spring", "poem", "light", "why"]
@@ -163,6 +170,16 @@ def test_a_data_set_at_its_end_does_not_ask_for_a_surplus(tmp_path: Path) -> Non
     assert told(5).endswith("1 of 5 candidate prompts are not near-duplicates, but 2 are needed; "
                             "raise prompts.surplus")  # fmt: skip
     assert "the data set has no more: lower prompts.pool or test" in told(9)
+
+
+def test_the_report_on_near_duplicates_has_the_numbers_of_rows(tmp_path: Path) -> None:
+    sliced(tmp_path, [row("A prompt about the sea"), row("Something else, far away")])
+    keep_part(tmp_path / "raw.parquet", [], tmp_path / "part.parquet", spec(2))
+    parts = [tmp_path / "part.parquet"]
+    check_near_duplicates(parts, parts, 0.7, tmp_path / "report.json")
+    report = read_json(tmp_path / "report.json")
+    assert (report["test_prompts"], len(report["pairs"])) == (2, 2)
+    assert report["data"] == {"read": 2, "left_out": {}, "fitting": 2}
 
 
 def test_what_stands_before_a_prompt_goes_with_it(tmp_path: Path) -> None:

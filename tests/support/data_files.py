@@ -369,7 +369,7 @@ def _in_parts(turns: list[dict[str, str]]) -> list[dict[str, Any]]:
 
 
 SHAREGPT = "from", "value", "human", "gpt"
-for _name, _rows, _fields in [
+_CHATS: list[tuple[str, list[Any], dict[str, str]]] = [
     ("messages", [{"messages": chat(row)} for row in ROWS], {"prompt": "messages"}),
     (
         "messages_named_twice",
@@ -390,7 +390,8 @@ for _name, _rows, _fields in [
      {"prompt": "messages"}),
     ("parts_of_content", [{"messages": _in_parts(chat(row))} for row in ROWS],
      {"prompt": "messages"}),
-]:  # fmt: skip
+]  # fmt: skip
+for _name, _rows, _fields in _CHATS:
     FILES[_name] = _write("x.jsonl", lines(_rows), **_fields)
 
 

@@ -57,7 +57,7 @@ class Source(Section):
     )
     path: LocalPath | None = Field(
         None,
-        description="Local model directory; or data file, folder of data files, or pattern such as data/*.parquet",
+        description="Local model directory; or data file, folder of data files, or pattern such as `data/*.parquet`",
     )
     fields: dict[Literal["prompt", "context", "response", "text", "system"], str] | None = Field(
         None,

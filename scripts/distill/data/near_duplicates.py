@@ -9,7 +9,7 @@ from typing import Any
 from datasketch import MinHash, MinHashLSH
 
 from distill.core.files import write_json
-from distill.core.parquet import read_rows
+from distill.core.parquet import read_metadata, read_rows
 from distill.core.rows.lengths import whole_prompt
 
 PERMUTATIONS = 128
@@ -94,6 +94,8 @@ def check_near_duplicates(
 ) -> None:
     """Compare every test prompt with every training prompt, and write what `nearest_pairs` says.
 
+    The report also has the numbers of rows of the data set behind the prompts, if there is one.
+
     Args:
         test: Parts of the test prompts.
         train: Parts of the training prompts.
@@ -101,4 +103,4 @@ def check_near_duplicates(
         out: The report, JSON.
     """
     report = nearest_pairs(read_rows(test), read_rows(train), threshold)
-    write_json(out, {"schema": 1, **report})
+    write_json(out, {"schema": 1, **report, "data": read_metadata(test[0], "data")})

@@ -57,6 +57,11 @@ class PromptPool(Pool):
         return f"{RESOURCES}/prompts/{self.key}"
 
     @property
+    def files(self) -> list[str]:
+        """Rows of the data set that the prompts are taken from; none with Magpie."""
+        return [] if self.magpie else [self.sources.rows(self.settings.source)]
+
+    @property
     def near_duplicates(self) -> str:
         """The record of near-duplicates between test and training prompts."""
         return f"{results_folder(self.study)}/near_duplicates.json"

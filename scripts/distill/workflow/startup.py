@@ -140,6 +140,16 @@ def check_cells(plan: Plan) -> None:
             _survey(plan, name)
 
 
+def rows_left_out(plan: Plan) -> dict[str, dict[str, Any]]:
+    """Numbers of rows of local data sets that lack a field, by source: `read` and `left_out`."""
+    counts = {}
+    for name, source in plan.study.sources.items():
+        numbers = _survey(plan, name) if source.is_data else None
+        if numbers is not None and numbers.left_out:
+            counts[name] = {"read": numbers.read, "left_out": numbers.left_out}
+    return counts
+
+
 def check_row_counts(plan: Plan) -> None:
     """Check that a local data set of prompts is large enough for the pool and the held-out rows.
 
@@ -147,10 +157,11 @@ def check_row_counts(plan: Plan) -> None:
         UserError: It is too small, or too many of its prompts are equal.
     """
     prompts = plan.pool.settings
-    numbers = _survey(plan, prompts.source) if plan.pool.asks and not plan.pool.magpie else None
-    if numbers is None:
+    source = plan.study.sources.get(prompts.source) if plan.pool.asks else None
+    numbers = _survey(plan, prompts.source) if source else None
+    if source is None or numbers is None:
         return
-    path = plan.study.sources[prompts.source].path
+    path = source.path
     rows, need = numbers.fitting(prompts.max_tokens), raw_rows_needed(prompts)
     least = prompts.pool + prompts.test + prompts.validation
     if numbers.distinct < least <= rows:

@@ -13,7 +13,7 @@ import data_files
 from distill.core.errors import UserError
 from distill.core.rows import survey as module
 from distill.core.rows.lengths import prompt_tokens, text_tokens
-from distill.core.rows.survey import survey
+from distill.core.rows.survey import Survey, survey
 
 
 @pytest.mark.parametrize(
@@ -87,9 +87,13 @@ def test_a_survey_is_stored_and_made_again_for_a_changed_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    spec, reads = spec_of(tmp_path), []
-    count = module._count
-    monkeypatch.setattr(module, "_count", lambda *given: reads.append(1) or count(*given))
+    spec, reads, count = spec_of(tmp_path), list[Any](), module._count
+
+    def counted(*given: Any) -> Survey:
+        reads.append(given)
+        return count(*given)
+
+    monkeypatch.setattr(module, "_count", counted)
 
     def again(**more: Any) -> int:
         """Rows, as a new process reads them."""

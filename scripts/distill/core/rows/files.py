@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from distill.core.errors import UserError
 
@@ -144,7 +144,7 @@ def _folder_files(folder: Path, split: str) -> list[Path]:
     return files
 
 
-def _read_json(path: Path) -> dict[str, list]:  # type: ignore[type-arg]
+def _read_json(path: Path) -> dict[str, list[Any]]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:

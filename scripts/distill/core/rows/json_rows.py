@@ -162,8 +162,8 @@ def _rows_of_columns(document: dict[str, Any], names: list[str], file: DataFile)
         rows = zip(*alike.values(), strict=True)
         return (dict(zip(alike, cells, strict=True)) for cells in rows)
     if all(isinstance(value, dict) for value in values) and _same_keys(values):
-        alike = {name: value for name, value in document.items() if isinstance(value, dict)}
-        return ({name: alike[name].get(key) for name in alike} for key in values[0])  # pandas
+        indexed = {name: value for name, value in document.items() if isinstance(value, dict)}
+        return ({name: indexed[name].get(key) for name in indexed} for key in values[0])  # pandas
     return iter([document])
 
 
