@@ -5,6 +5,7 @@ from pathlib import Path
 
 from distill.config.reading import check_yaml
 from distill.core.errors import UserError
+from distill.plan.limits import limits_of
 from distill.plan.runs import run_of
 from distill.runtime.job import WORKFLOW
 from distill.workflow.restart import clear_resumes, is_locked, mend_files, take_lock
@@ -47,6 +48,9 @@ try:
         check_folders(PLAN, workflow.output_settings.dryrun)
 except UserError as error:
     sys.exit(f"Error: {error}")
+
+if workflow.is_main_process and workflow.output_settings.dryrun and not OWN_TABLE:
+    sys.stderr.writelines(f"Will not be answered: {line}\n" for line in limits_of(PLAN))
 
 RESULTS = PLAN.results
 OUTPUTS = PLAN if OWN_TABLE else PLAN.outputs

@@ -34,6 +34,9 @@ rule cache_targets:
             *cache_of(wildcards), wildcards.split, int(wildcards.part)
         ),
         heads=lambda wildcards: PLAN.targets.heads(*cache_of(wildcards)),
+        text=lambda wildcards: PLAN.targets.drawn(
+            *cache_of(wildcards), wildcards.split, int(wildcards.part)
+        ),
     output:
         part=f"{CACHE}/{{split}}-{{part}}.parquet",
     log:

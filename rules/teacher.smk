@@ -31,6 +31,7 @@ rule generate_text:
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         spec=lambda wildcards: PLAN.text.spec(text_teacher(wildcards)),
+        exact=lambda wildcards: wildcards.split == "test",
         code=code("generate_text"),
     script:
         "../scripts/generate_text.py"
@@ -138,6 +139,7 @@ rule score_text:
     params:
         spec=lambda wildcards: PLAN.scorers.spec(scorer_of(wildcards)),
         tokens=lambda wildcards: wildcards.tokens,
+        exact=lambda wildcards: wildcards.split == "test",
         code=code("score_text"),
     script:
         "../scripts/score_text.py"

@@ -7,7 +7,7 @@ with job(snakemake, without=("torch",)):
 
     build_shard_of_corpus(
         corpus=snakemake.input.corpus,
-        reference=snakemake.input.reference,
+        reference=snakemake.input.reference or None,
         model=snakemake.input.model,
         out=snakemake.output.shard,
         spec=snakemake.params.spec,

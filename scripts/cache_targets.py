@@ -9,6 +9,7 @@ with model_job(snakemake, threads=snakemake.params.spec["scorers"][0]["threads"]
         cache_part,
         states=list(snakemake.input.states),
         heads=list(snakemake.input.heads),
+        text=list(snakemake.input.text),
         out=snakemake.output.part,
         spec=snakemake.params.spec,
     )

@@ -13,4 +13,5 @@ with model_job(snakemake, threads=snakemake.params.spec["decoding"]["threads"]) 
         states=snakemake.output.states,
         spec=snakemake.params.spec,
         teacher=snakemake.resources.teacher,
+        exact=snakemake.params.exact,
     )

@@ -12,4 +12,5 @@ with model_job(snakemake, threads=snakemake.params.spec["threads"]) as run:
         out=snakemake.output.part,
         spec=snakemake.params.spec,
         tokens=snakemake.params.tokens,
+        exact=snakemake.params.exact,
     )

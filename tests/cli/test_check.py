@@ -80,7 +80,11 @@ def test_json_says_the_same_from_anywhere(
         "samples": [0, 8, 16, 32],
         "jobs": {"teacher text": 3, "search": 0, "training": 4, "evaluation": 5, "benchmark": 0},
         "left_out": {},
+        "limits": records[0]["limits"],
     }  # fmt: skip
+    data, students = records[0]["limits"]
+    assert data.startswith("no law over data: there are 3 training-set sizes of a student and")
+    assert students.startswith("no law over size: there is 1 student of a method")
 
 
 def test_rows_left_out_are_told(

@@ -127,6 +127,16 @@ def test_numbers_as_text_are_numbers(value: Any) -> None:
         ("sources.faq.rows", None, "downloaded data set needs rows"),
         ("sources.faq.fields", {"response": "a"}, "fields must name the prompt column"),
         ("teachers.big.text", "faq", "must equal prompts.source"),
+        (
+            "teachers.big",
+            {"source": "base", "text": "faq", "top_k": 9},
+            "remove top_k and top_p: on ready-made",
+        ),
+        (
+            "teachers.big",
+            {"source": "base", "text": "faq", "top_p": 0.9},
+            "remove top_k and top_p: on ready-made",
+        ),
         ("teachers.calm", {"text": "faq"}, "must equal prompts.source, 'magpie'"),
         ("evaluate.combined_weights", {"perplexity": 0.5}, "three weights must sum to 1"),
         ("evaluate.prices", {"hour": 2.0}, "evaluate.prices.teacher_million_tokens"),
@@ -190,7 +200,6 @@ def test_numbers_as_text_are_numbers(value: Any) -> None:
         ("study", "", "is not a valid name"),
         ("study", "x" * 65, "at most 64 letters"),
         ("students.a b", {}, "'a b' is not a valid name"),
-        ("evaluate", {}, "evaluate.reference is missing"),
         ("teachers", {}, "teachers: dictionary should have at least 1 item"),
     ],
 )
@@ -204,11 +213,10 @@ def test_a_data_set_too_small_for_the_pool_is_refused() -> None:
     config = tiny.study()
     config["prompts"] |= {"source": "faq", "template": "alpaca"}
     parse_study(config)
-    # Parts of 16 with surplus take 20 rows; 2 + 1 + 4 parts.
-    config["sources"]["faq"]["rows"] = 139
-    with pytest.raises(UserError, match=r"need 140 rows but faq has 139"):
+    config["sources"]["faq"]["rows"] = 91
+    with pytest.raises(UserError, match=r"need 92 rows but faq has 91"):
         parse_study(config)
-    config["sources"]["faq"]["rows"] = 140
+    config["sources"]["faq"]["rows"] = 92
     parse_study(config)
 
 

@@ -144,7 +144,7 @@ def test_parts_of_a_data_set_are_slices_of_one_order(tmp_path: Path) -> None:
     assert part(0) == part(0) != part(0, seed=1)
     digest = [hashlib.sha256(f"0:{number}".encode()).digest() for number in range(50)]
     assert order == [f"prompt {number}" for number in sorted(range(50), key=digest.__getitem__)]
-    with pytest.raises(UserError, match=r"faq has 50 prompts of at most .*; lower prompts\.part_s"):
+    with pytest.raises(UserError, match=r"faq has 50 prompts of at most .*; lower prompts\.pool"):
         part(3)
 
 

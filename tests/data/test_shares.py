@@ -36,6 +36,7 @@ def counts(config: dict[str, Any]) -> tuple[int, int, int, int]:
         (20, {}, (14, 3, 3, 1)),
         (1000, {"part_size": 100}, (600, 200, 200, 100)),  # 1.5 parts are 2
         (1000, {"part_size": 10}, (700, 150, 150, 10)),
+        (1000, {"part_size": 500}, (700, 150, 150, 500)),  # two parts are no three splits
         (1000, {"pool": "50%"}, (500, 150, 150, 50)),
         (1000, {"pool": "85 %", "validation": 0}, (850, 0, 150, 50)),
         (1000, {"pool": "70.0%", "test": "15 %"}, (700, 150, 150, 50)),
@@ -122,7 +123,6 @@ def test_a_local_files_short_prompts_are_counted(tmp_path: Path) -> None:
         ),
         ({"source": "nowhere"}, "there is no data set 'nowhere' under sources"),
         ({"source": "base"}, "there is no data set 'base' under sources"),
-        ({"part_size": 500}, "1000 rows of faq at surplus 1 are 2 parts of 500, too few for"),
         ({"poool": 1}, "did you mean pool"),
         ({"test": 1.5}, r"prompts\.test: input should be a valid integer, got"),
     ],

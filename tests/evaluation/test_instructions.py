@@ -9,6 +9,7 @@ import pytest
 from if_verifiable.common import evaluate_instructions
 from if_verifiable.ifeval.instructions_registry import INSTRUCTION_DICT
 
+from distill.config.evaluation import MOST_INSTRUCTIONS
 from distill.core.errors import UserError
 from distill.core.files import write_json
 from distill.evaluation import instructions
@@ -20,6 +21,7 @@ from distill.evaluation.instructions import (
     dummy_results,
     fixed_instructions,
     generated_instructions,
+    instruction_sets,
 )
 from instruction_witness import MOST_TOKENS, estimated_tokens, violation, witness
 
@@ -99,6 +101,17 @@ def test_seeds_differ() -> None:
 def test_more_items_than_the_templates_can_tell_apart_is_a_user_error() -> None:
     with pytest.raises(UserError, match="ask for at most"):
         generated_instructions(5000, SEED)
+
+
+@pytest.mark.slow
+def test_the_config_allows_as_many_items_as_the_templates_make() -> None:
+    assert len(instruction_sets(MOST_INSTRUCTIONS)["large"]) == MOST_INSTRUCTIONS
+    with pytest.raises(UserError, match=f"ask for at most {MOST_INSTRUCTIONS}"):
+        instruction_sets(MOST_INSTRUCTIONS + 1)
+
+
+def test_without_generated_items_there_is_one_set() -> None:
+    assert {name: len(items) for name, items in instruction_sets(0).items()} == {"fixed": 50}
 
 
 @pytest.mark.slow

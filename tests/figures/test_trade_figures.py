@@ -48,6 +48,15 @@ def test_pareto_compares_teachers_on_the_reference_text() -> None:
     assert set(table("pareto", make_study())["row"]) == {"loss"}
 
 
+def test_pareto_compares_no_teachers_on_their_own_texts() -> None:
+    missing = {"reference_loss": None, "reference_bits_per_byte": None}
+    one = make_study().assign(task="instruction", **missing)
+    two = pd.concat([one, one.assign(teacher="other")])
+    assert not table("pareto", one).empty
+    assert table("pareto", two).empty
+    assert not table("pareto", two.assign(task="causal-lm")).empty  # the corpus is one text
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("share", "kind"), [(0.1, "estimated"), (0.0, "measured")])
 def test_energy_has_a_panel_per_way_to_count_it(share: float, kind: str) -> None:

@@ -17,7 +17,6 @@ from transformers import (
     GPT2Config,
     GPTNeoXConfig,
     LlamaConfig,
-    MixtralConfig,
     Qwen2Config,
     Qwen3Config,
     T5Config,
@@ -25,7 +24,8 @@ from transformers import (
 )
 
 from distill.core.errors import UserError
-from distill.models.flops import FlopModel, count_parameters, model_size_mb
+from distill.models.flops import FlopModel, active_parameters, count_parameters, model_size_mb
+from zoo import zoo_model
 
 VOCABULARY = 97
 SMALL: dict[str, Any] = {
@@ -201,14 +201,76 @@ def test_no_new_tokens_cost_nothing_and_bad_counts_are_refused() -> None:
         flops.generation(0, 2)
 
 
-def test_other_architectures_are_refused() -> None:
+SHAPES = (
+    "opt", "phi3", "gemma2", "gemma3_text", "gemma4_text", "minicpm3", "mixtral", "qwen2_moe",
+    "gpt_oss", "jetmoe", "glm4_moe", "deepseek_v2", "deepseek_v3", "hunyuan_v1_moe", "diffllama",
+)  # fmt: skip
+COUNTED = ("gpt_neo", "gptj", "bloom", "mpt", "falcon", "falcon-alibi", "xglm", "rwkv")
+RECURRENT = {"mamba": 8, "recurrent_gemma": 8, "lfm2": 8, "jamba": 8, "mamba2": 16, "bamba": 16,
+             "minimax": 16, "qwen3_next": 64}  # fmt: skip
+"""Families with recurrent layers, and the tokens of a chunk of them (8 where there are none)."""
+
+
+def forward_flops(model: Any, length: int) -> int:
+    """By torch's counter, which sees each expert's own products alone."""
+    if model._can_set_experts_implementation():
+        model.set_experts_implementation("eager")
+    with torch.no_grad():
+        return counted(lambda: model(ids(1, length), use_cache=False))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*SHAPES, *COUNTED])
+def test_a_family_equals_torch_counter(name: str) -> None:
+    model = zoo_model(name)
+    flops = FlopModel.from_model(model)
+    assert flops.counted == (name in COUNTED)
+    for length in (3, 20):
+        assert flops.sequence_forward(length, length) == forward_flops(model, length)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "chunk"), RECURRENT.items())
+def test_recurrent_layers_equal_torch_counter_but_for_a_constant(name: str, chunk: int) -> None:
+    """The constant is what a convolution computes beyond the sequence, whatever its length."""
+    model = zoo_model(name)
+    flops = FlopModel.from_model(model)
+    assert flops.counted
+    totals = {length: forward_flops(model, length) for length in (chunk, 2 * chunk, 4 * chunk)}
+    beyond = {total - flops.sequence_forward(n, n) for n, total in totals.items()}
+    assert max(beyond) - min(beyond) <= 4 * chunk  # constants are whole numbers
+    assert 0 <= min(beyond) < 0.25 * flops.per_generated_token(0)
+
+
+def test_counting_leaves_a_model_as_it_is() -> None:
+    model = zoo_model("mixtral", attention="sdpa").train()
+    torch.manual_seed(1)
+    flops, noise = FlopModel.from_model(model), torch.rand(1)
+    torch.manual_seed(1)
+    assert torch.equal(noise, torch.rand(1))
+    assert model.training
+    assert model.config._attn_implementation == "sdpa"
     with torch.device("meta"):
-        experts = AutoModelForCausalLM.from_config(MixtralConfig(**SMALL, num_local_experts=2))
+        empty = AutoModelForCausalLM.from_config(model.config)
+    assert FlopModel.from_model(empty) == flops
+
+
+def test_experts_that_a_token_is_not_routed_to_are_not_active() -> None:
+    model = zoo_model("qwen2_moe")
+    total, _ = count_parameters(model)
+    idle = 2 * 2 * 3 * 24 * 32  # layers x experts beyond the two chosen x matrices
+    assert active_parameters(model) == total - idle
+    dense = zoo_model("llama")
+    assert active_parameters(dense) == count_parameters(dense)[0]
+
+
+def test_no_head_and_encoder_decoders_are_refused() -> None:
+    with torch.device("meta"):
         t5 = T5ForConditionalGeneration(
             T5Config(vocab_size=VOCABULARY, d_model=24, d_ff=40, num_layers=1, num_heads=2, d_kv=12)
         )
         headless = AutoModelForCausalLM.from_config(tiny_gpt2(True)).base_model
-    for model, reason in [(experts, "experts"), (t5, "encoder-decoder"), (headless, "no output")]:
+    for model, reason in [(t5, "encoder-decoder"), (headless, "no output")]:
         with pytest.raises(UserError, match=reason):
             FlopModel.from_model(model)
 

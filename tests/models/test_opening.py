@@ -5,8 +5,10 @@ import sys
 import time
 
 import pytest
+from transformers import AutoConfig
 
-from distill.models.opening import bf16_gains
+from distill.core.errors import UserError
+from distill.models.opening import bf16_gains, check_context
 
 pytestmark = pytest.mark.slow  # 30 choices beside a busy process
 
@@ -30,3 +32,11 @@ def test_precision_is_the_same_beside_a_busy_process() -> None:
             assert [bf16_gains() for _ in range(30)] == [alone] * 30
         finally:
             busy.kill()
+
+
+@pytest.mark.parametrize(("kind", "context"), [("roberta", 62), ("bert", 64), ("gpt2", 64)])
+def test_roberta_reads_two_tokens_fewer_than_it_has_positions(kind: str, context: int) -> None:
+    config = AutoConfig.for_model(kind, max_position_embeddings=64)
+    check_context(config, context, kind)
+    with pytest.raises(UserError, match=f"{kind} reads at most {context} tokens but up to "):
+        check_context(config, context + 1, kind)

@@ -8,10 +8,11 @@ from transformers.cache_utils import DynamicLayer
 
 import tiny
 from distill.core.noise import row_uniforms
-from distill.models import sampling
+from distill.models import stepping
 from distill.models.attention import GROUPED
 from distill.models.decoding import Decoding
-from distill.models.sampling import STEP, SteppedLayer, decoding_cache, sample_batch
+from distill.models.decoding_cache import STEP, SteppedLayer, decoding_cache
+from distill.models.sampling import sample_batch
 
 
 def test_a_layer_holds_what_the_librarys_holds_and_zeros() -> None:
@@ -73,7 +74,7 @@ def test_texts_and_states_are_those_of_the_librarys_cache(
     layers = decoding_cache(model).layers
     assert any(isinstance(layer, SteppedLayer) for layer in layers)
     ours = sample()
-    monkeypatch.setattr(sampling, "decoding_cache", lambda model: DynamicCache(config=model.config))
+    monkeypatch.setattr(stepping, "decoding_cache", lambda model: DynamicCache(config=model.config))
     plain = sample()
     assert ours[0] == plain[0]
     torch.testing.assert_close(ours[1], plain[1], rtol=1e-4, atol=1e-4)

@@ -241,6 +241,26 @@ def test_only_a_run_with_a_live_teacher_depends_on_its_model() -> None:
     assert other["teacher"]["model"]["trained"] == made.training.spec(trained)
 
 
+def test_only_targets_of_a_cut_teacher_depend_on_the_drawn_tokens() -> None:
+    """And its own text alone was drawn from its distribution."""
+    config = tiny.study() | {"caches": {"few": {"scheme": "top_k", "k": 9}}}
+    config["caches"]["both"] = {"scheme": "dense", "teachers": {"big": 1.0, "calm": 1.0}}
+    config["methods"] |= LIVE | {"kd": {"forward_kl": 1.0}}
+    config["runs"][0] |= {"methods": ["kd"], "caches": ["few", "both"]}
+    whole = Plan(parse_study(config))
+    config["teachers"]["big"]["top_k"] = 40
+    cut = Plan(parse_study(config))
+    for cache in ("few", "both"):
+        assert whole.targets.drawn("big", cache, "train", 1) == []
+        drawn = cut.targets.drawn("big", cache, "train", 1)
+        assert drawn == [cut.text.part("big", "train", 1)]
+        assert cut.targets.drawn("calm", cache, "train", 1) == []
+    scorers = cut.targets.spec("big", "both")["scorers"]
+    assert ["drawn" in scorer for scorer in scorers] == [True, False]
+    assert not any("drawn" in one for one in cut.targets.spec("calm", "both")["scorers"])
+    assert cut.scorers.on_text("big", "big")["top_k"] == 40
+
+
 def curated(**changes: Any) -> Plan:
     """The valid study with two curations, one block of runs each, and `raw`."""
     curations = {
@@ -404,3 +424,32 @@ def test_what_is_asked_for_first_changes_nothing() -> None:
     assert made.targets.spec("big", "own") == wanted
     made.pool.formatting["system"] = "changed"
     assert made.pool.formatting == Plan(study).pool.formatting
+
+
+def test_evaluate_may_be_left_out() -> None:
+    config = tiny.study() | {
+        "methods": {"sft": {"ce": 1.0}, "plain": {"ce": 1.0, "corpus": "prose"}}
+    }
+    config["runs"][0]["methods"] = ["sft", "plain"]
+    with_reference = Plan(parse_study(config))
+    del config["evaluate"]
+    made = Plan(parse_study(config))
+    assert made.evaluation.spec("big")["reference"] is None
+    assert made.evaluation.inputs("big")["reference"] == []
+    others = [{**one.evaluation.spec("big"), "reference": 0} for one in (made, with_reference)]
+    assert others[0] == others[1]
+    (key,) = {made.corpora.key("plain", name) for name in ("small", "fresh")}
+    assert made.corpora.inputs(key)["reference"] == []
+    assert (made.corpora.spec("plain", "small")["passages"]) == 0
+    assert key not in with_reference.corpora.by_key  # the reference text is no training text
+
+
+@pytest.mark.parametrize("number", [0, 1, 2769])
+def test_any_number_of_generated_instructions(number: int) -> None:
+    made = plan(evaluate={"generated_instructions": number})
+    assert made.evaluation.spec("big")["generated_instructions"] == number
+
+
+def test_more_instructions_than_the_templates_make_are_refused() -> None:
+    with pytest.raises(UserError, match=r"generated_instructions: .*less than or equal to 2769"):
+        plan(evaluate={"generated_instructions": 2770})

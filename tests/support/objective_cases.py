@@ -1,6 +1,6 @@
 """Shared makers of tests."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,15 +54,20 @@ def case(
     cache: dict[str, Any],
     student_vocabulary: int = VOCABULARY,
     layers: int = 0,
+    excluded: Sequence[int] = (),
 ) -> Case:
-    """Rows whose answers end with EOS, which is the pad token too."""
+    """Rows whose answers end with EOS, which is the pad token too. Ids that are `excluded` have no
+    token in the teacher's tokenizer, and none is in a row."""
     generator = torch.Generator().manual_seed(3)
     head = head_of_size(VOCABULARY)
+    head.excluded = list(excluded)
+    tokens = torch.tensor([number for number in range(VOCABULARY) if number not in excluded])
     scorer = cache["scorers"][0]
     decoding = Decoding(scorer["temperature"], scorer["top_k"], scorer["top_p"])
     items = []
     for number, (prompt, answer) in enumerate(LENGTHS):
-        ids = torch.randint(1, VOCABULARY, (prompt + answer,), generator=generator).tolist()
+        places = torch.randint(1, len(tokens), (prompt + answer,), generator=generator)
+        ids = tokens[places].tolist()
         ids[-1] = EOS
         scored = prompt + answer - 1 if cache["tokens"] == "all" else answer
         states = torch.randn(scored, WIDTH, generator=generator)
@@ -82,7 +87,9 @@ def case(
     shape = (*batch["input_ids"].shape, student_vocabulary)
     logits = 2 * torch.randn(shape, generator=generator, dtype=torch.float64)
     hidden = torch.randn((4, *shape[:2], 5), generator=generator, dtype=torch.float64)
-    return Case(Objective(method, cache, head), reader, items, batch, logits, list(hidden))
+    objective = Objective(method, cache, head)
+    objective.excluded = list(excluded)
+    return Case(objective, reader, items, batch, logits, list(hidden))
 
 
 def softmax(scores: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:

@@ -50,6 +50,11 @@ def _bpe(vocabulary: int, ascii_only: bool) -> str:
     return str(raw.to_str())
 
 
+def raw_bpe(vocabulary: int = 300, ascii_only: bool = False) -> str:
+    """A byte-level BPE as the library's JSON, with `SPECIAL` as its first ids."""
+    return _bpe(vocabulary, ascii_only)
+
+
 def tokenizer(
     chat: bool = True, vocabulary: int = 300, ascii_only: bool = False, **settings: Any
 ) -> Any:

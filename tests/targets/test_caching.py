@@ -15,7 +15,7 @@ from distill.core.files import read_json
 from distill.models.decoding import Decoding
 from distill.models.heads import OutputHead, hidden_states, state_bytes, teacher_log_q
 from distill.targets import caching
-from distill.targets.caching import cache_targets
+from distill.targets.caching import cache_targets, width_and_holes
 from distill.targets.encoding import encode_targets
 from distill.targets.format import decode_targets, scheme_of
 from distill.targets.manifest import write_manifest
@@ -85,6 +85,65 @@ def test_several_rows_are_encoded_as_each_by_itself(
         assert row["seconds"] > source["seconds"]
 
 
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_ids_without_a_token_get_no_mass(scheme: str) -> None:
+    """A hole, and padding to more rows than tokens; a k above the tokens stores them all."""
+    more: dict[str, Any] = {"k": 90} if scheme.startswith("top_k") else {}
+    given, states, padded = spec(scheme, 0.8, **more), states_of(1), head(0)
+    padded.excluded = [3, *range(60, VOCABULARY)]
+    tokens = [number for number in range(VOCABULARY) if number not in padded.excluded]
+    code = scheme_of(given)
+    assert width_and_holes([padded]) == (60, [3])
+    for row, source in zip(cache_targets([states], [padded], given), states, strict=True):
+        hidden = hidden_states(source["hidden"], WIDTH).double()
+        q = torch.softmax(hidden @ padded.weight.double()[tokens].T / 0.8, -1)
+        for temperature in (1.0, *code.temperatures):
+            made = decode_targets(row, code, 60, temperature)
+            dense = np.zeros((row["tokens"], 60))
+            np.put_along_axis(dense, made.ids, made.p, 1)
+            assert not dense[:, 3].any()
+            p = q ** (1 / temperature)
+            p /= p.sum(1, keepdim=True)
+            if scheme != "sampled":
+                np.testing.assert_allclose(dense[:, tokens], p.numpy(), rtol=0.06, atol=1e-4)
+                assert made.tail is None or float(made.tail.max()) < 5e-3  # of 8 bits
+            entropy = -(p * p.log()).sum(1)
+            np.testing.assert_allclose(made.entropy, entropy.numpy(), rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("tokens", ["answer", "all"])
+def test_a_token_that_was_drawn_is_among_the_targets(scheme: str, tokens: str) -> None:
+    """However unlikely: rounded states can put it outside the teacher's own top-k or top-p."""
+    given, states, teacher = spec(scheme, 1.0, tokens=tokens), states_of(1), head(0)
+    given["scorers"][0]["top_k"] = 3
+    text: list[dict[str, Any]] = []
+    for source in states:
+        logits = teacher.logits(hidden_states(source["hidden"], WIDTH).float())
+        drawn = logits.topk(5).indices[:, 4].tolist()
+        answer = drawn if tokens == "answer" else drawn[source["tokens"] // 2 :]
+        prompt = [1] * (1 + source["tokens"] - len(answer))
+        text.append({"id": source["id"], "prompt_ids": prompt, "response_ids": answer})
+    plain = cache_targets([states], [teacher], given, text)
+    given["scorers"][0]["drawn"] = True
+    code = scheme_of(given)
+    for row, cut, asked in zip(
+        cache_targets([states], [teacher], given, text), plain, text, strict=True
+    ):
+        one, two = (decode_targets(each, code, VOCABULARY) for each in (row, cut))
+        answer = asked["response_ids"]
+        first = row["tokens"] - len(answer)
+        np.testing.assert_array_equal(one.entropy[:first], two.entropy[:first])
+        assert (one.entropy[first:] > two.entropy[first:]).all()
+        if scheme == "sampled":
+            continue
+        kept = [set(ids[p > 0].tolist()) for ids, p in zip(one.ids, one.p, strict=True)]
+        assert [len(ids) for ids in kept] == [3] * first + [5] * len(answer)
+        assert all(token in ids for token, ids in zip(answer, kept[first:], strict=True))
+    with pytest.raises(UserError, match="scored different rows"):
+        cache_targets([states], [teacher], given, text[::-1])
+
+
 def test_a_mixture_of_teachers_is_the_plain_mixture_of_their_distributions() -> None:
     """Of unlike widths, heads padded to unlike vocabularies, temperatures and weights."""
     given = spec("dense", 0.7, 1.5, weights=(3.0, 1.0))
@@ -115,6 +174,15 @@ def test_one_teacher_twice_is_that_teacher() -> None:
         b = decode_targets(two, scheme_of(once), VOCABULARY)
         np.testing.assert_array_equal(a.ids, b.ids)
         np.testing.assert_allclose(a.p, b.p, rtol=0.05, atol=1e-4)
+
+
+def test_the_width_of_a_mixture_is_that_of_its_tokens() -> None:
+    one, two = head(0), head(1, VOCABULARY + 9)
+    assert width_and_holes([one, two]) == (VOCABULARY + 9, [])
+    one.excluded = [4, *range(60, VOCABULARY)]
+    two.excluded = [4, *range(60, VOCABULARY + 9)]
+    assert width_and_holes([one, two]) == (60, [4])
+    assert width_and_holes([one]) == (60, [4])
 
 
 def test_teachers_that_scored_different_rows_are_refused() -> None:

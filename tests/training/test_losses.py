@@ -740,6 +740,35 @@ def test_a_narrower_teacher_gives_the_further_words_nothing(name: str) -> None:
 
 
 @each_divergence
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_mass_outside_the_compared_classes_costs_its_logarithm(
+    name: str, temperature: float
+) -> None:
+    """D(p, s_c) - log S with the student's mass S on the classes, and its gradient."""
+    classes = torch.tensor([0, 2, 3])
+    log_p = torch.full((len(LOGITS), WORDS + 1), -math.inf, dtype=LOGITS.dtype)
+    log_p[:, classes] = LOG_P[:, classes].log_softmax(-1)
+
+    def ours(at: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return dense_divergence(
+            at, reads(log_p, ALL), bound(name), WEIGHTS, temperature, None, classes
+        )
+
+    def formula(at: torch.Tensor) -> torch.Tensor:
+        s = (at / temperature).softmax(-1)
+        mass = s[:, classes].sum(-1, keepdim=True)
+        divergence = plain(name, log_p[:, classes].exp(), s[:, classes] / mass)
+        return divergence - mass.squeeze(1).log()
+
+    torch.testing.assert_close(ours(LOGITS)[1], formula(LOGITS))
+    slope = gradient(lambda at: ours(at)[0], LOGITS)
+    torch.testing.assert_close(slope, gradient(lambda at: (WEIGHTS * formula(at)).sum(), LOGITS))
+    if name == "forward_kl":  # the same as over all classes
+        whole = dense_divergence(LOGITS, reads(log_p, ALL), bound(name), WEIGHTS, temperature)
+        torch.testing.assert_close(ours(LOGITS), whole)
+
+
+@each_divergence
 def test_a_wider_teacher_s_further_words_are_dropped(name: str) -> None:
     wide = dense_divergence(LOGITS, reads(LOG_P_MORE, ALL), bound(name), WEIGHTS)
     cut = LOG_P_MORE[:, :WORDS]

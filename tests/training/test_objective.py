@@ -238,6 +238,84 @@ def test_a_cut_teacher_is_cut_at_every_temperature() -> None:
     assert bool(gradient.isfinite().all())
 
 
+@pytest.mark.parametrize("k", [6, 60])
+def test_reverse_kl_is_finite_where_a_stored_mass_is_zero(k: int) -> None:
+    """A tail that half precision rounds to 0, and ids without a token among the k."""
+    method, cache = specs({"reverse_kl": 1.0}, "top_k_tail", k=k)
+    made = case(method, cache, VOCABULARY + 6, excluded=PADDED)
+    assert bool((made.batch["p"] == 0).any()) == (k == 60)
+    made.batch["tail"][:] = 0
+    loss, _, gradient = made.run()
+    assert 0 < float(loss) < 20
+    assert bool(gradient.isfinite().all())
+    assert float(gradient[..., VOCABULARY:].sum()) > 0
+
+
+PADDED = [7, *range(VOCABULARY - 6, VOCABULARY)]
+"""Ids without a token in the teacher's padded head: a hole, and all after the last token."""
+
+
+@pytest.mark.parametrize("width", [VOCABULARY - 4, VOCABULARY + 6])
+@pytest.mark.parametrize(("name", "scheme"), PAIRS)
+def test_heads_padded_to_other_widths(name: str, scheme: str, width: int) -> None:
+    """q is 0 at ids without a token, and the student's mass there is lost."""
+    q_temperature, temperature = 0.7, 2.0
+    method, cache = specs({name: 1.0, "temperature": temperature}, scheme, q=q_temperature)
+    made = case(method, cache, width, excluded=PADDED)
+    loss, terms, gradient = made.run()
+    assert bool(gradient.isfinite().all())
+    assert 0 < float(terms[name]) < 20
+    if scheme not in ("final_hidden", "dense"):
+        held = made.batch["ids"][made.batch["p"] > 0]
+        assert not set(held.tolist()) & set(PADDED)
+        assert name == "uld" or float(gradient[..., width - 1].sum()) > 0  # pushed down
+        return
+    values = []
+    tokens = [number for number in range(VOCABULARY) if number not in PADDED]
+    for number, position, row, place, _ in places(made):
+        if scheme == "dense":
+            decoded = decode_targets(row, scheme_of(cache), VOCABULARY, temperature)
+            p = torch.tensor(decoded.p[place]).double()
+        else:
+            assert made.objective.head is not None
+            state = hidden_states(row["hidden"], WIDTH)[place].double()
+            scores = made.objective.head.weight.double() @ state / q_temperature
+            p = torch.zeros(VOCABULARY, dtype=torch.float64)
+            p[tokens] = softmax(scores[tokens], temperature)
+        assert float(p[PADDED].abs().sum()) == 0
+        s = softmax(made.logits[number, position], temperature)
+        if name == "reverse_kl":
+            mass = s[tokens].sum()
+            values.append(divergence(name, p[tokens], s[tokens] / mass, method) - mass.log())
+            continue
+        wide = torch.zeros(max(width, VOCABULARY), dtype=torch.float64)
+        wide[:VOCABULARY] = p
+        student = torch.zeros_like(wide)
+        student[:width] = s
+        values.append(divergence(name, wide, student, method))
+    expected = torch.stack(values).mean()
+    close = 2e-3 if scheme == "dense" else 1e-5
+    torch.testing.assert_close(terms[name].double(), expected, rtol=close, atol=1e-5)
+    torch.testing.assert_close(loss.double(), expected * temperature**2, rtol=close, atol=1e-5)
+
+
+@pytest.mark.parametrize("tokens", ["answer", "all"])
+def test_a_drawn_token_is_never_cut_from_the_targets(tokens: str) -> None:
+    method, cache = specs({"forward_kl": 1.0, "tokens": tokens}, "final_hidden", tokens)
+    cache["scorers"][0] |= {"top_k": 2, "drawn": True}
+    made = case(method, cache)
+    drawn, labels = made.batch["drawn"], made.batch["shift_labels"][made.batch["soft_mask"]]
+    assert drawn.tolist() == labels.clamp_min(-1).tolist()
+    logs = made.objective._teacher(made.batch, slice(None))
+    answers = drawn >= 0
+    assert bool(logs.gather(1, drawn.clamp_min(0).unsqueeze(1))[answers].isfinite().all())
+    assert (logs.isfinite().sum(1) > 2).any()  # the random rows are not likely
+    assert bool((logs[~answers].isfinite().sum(1) == 2).all())
+    assert math.isfinite(made.run()[0].item())
+    cache["scorers"][0].pop("drawn")  # a text of others
+    assert "drawn" not in case(method, cache).batch
+
+
 @pytest.mark.parametrize("scheme", list(SCHEMES))
 @pytest.mark.parametrize("tokens", ["answer", "all"])
 def test_padding_never_counts(scheme: str, tokens: str) -> None:

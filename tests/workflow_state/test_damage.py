@@ -16,7 +16,7 @@ import torch
 
 import tiny
 from distill.core.checksums import list_files
-from distill.core.completeness import answer_warnings, check_some_text
+from distill.core.completeness import answer_warnings, check_some_text, count_controls
 from distill.core.errors import UserError
 from distill.core.files import read_json, write_json
 from distill.core.parquet import read_frame, read_metadata, read_rows, read_schema, write_rows
@@ -267,6 +267,23 @@ def test_empty_and_endless_answers_are_told_in_the_report() -> None:
     assert empty.startswith("6 of the 100 answers of big in its largest training set are empty")
     assert endless.startswith("60 of the 100 answers of big")
     assert "reach max_tokens: raise it" in endless
+
+
+def test_answers_that_go_on_behind_their_turn_are_told_so() -> None:
+    """A larger max_tokens only adds invented turns, so it is not the remedy."""
+    rows = [
+        {"response_ids": [7, 801, 5], "finish_reason": "length"},
+        {"response_ids": [7, 801, 803], "finish_reason": "length"},
+        {"response_ids": [7, 801, 5], "finish_reason": "stop"},
+        {"response_ids": [7, 8], "finish_reason": "length"},
+    ]
+    counts = count_controls(rows, {"801": "<|user|>", "803": "<|tool|>"})
+    assert counts == {"<|user|>": 2, "<|tool|>": 1}
+    record = {"rows": 4, "finished": 1, "empty": 0, "controls": counts}
+    (warning,) = answer_warnings("big", record)
+    assert "2 of them with the control token <|user|> inside" in warning
+    assert "eos_token_id of its generation_config.json" in warning
+    assert "raise" not in warning
 
 
 def test_a_question_beyond_the_context_is_a_user_error(plain: Any) -> None:

@@ -29,7 +29,7 @@ class Measured:
         references: references.json; empty where there is none.
         stated: What the user states, all optional: `cost`, `prices` {teacher_million_tokens, hour},
             `corpus_methods` (names of methods that train without a teacher), `methods` (the
-            settings of each; default those of `references`), `generated_instructions`.
+            settings of each; default those of `references`).
     """
 
     runs: pd.DataFrame

@@ -42,6 +42,11 @@ def need_repeats() -> Need:
     return Need("repeats", 2, 1, {"runs[].draws": [0, 1]})
 
 
+def need_reference() -> Need:
+    """A text that no teacher of the study wrote, on which all models are evaluated."""
+    return Need("reference_loss", change={"evaluate.reference": None})
+
+
 def need_precision(value: Estimate, runs: int) -> Need:
     """More runs of a size for a value whose interval contains 0; more repeats without an interval.
 

@@ -35,6 +35,7 @@ def parse_table(config: dict[str, Any]) -> "TableStudy":
 
 
 def _run(options: argparse.Namespace) -> Outcome:
+    from distill.cli.tokenizers import check_tokenizers
     from distill.config.own_table import TableStudy
     from distill.workflow.startup import check_folders, check_image, check_start, load_study
 
@@ -45,6 +46,8 @@ def _run(options: argparse.Namespace) -> Outcome:
         check_folders(study)
         check_start(study, options.deployment)
         own = isinstance(study, TableStudy)
+        if not isinstance(study, TableStudy):
+            check_tokenizers(study)
         facts = _table_facts(study) if isinstance(study, TableStudy) else _facts(study)
         record = {
             "schema": 1,
@@ -63,7 +66,8 @@ def _table_facts(study: "TableStudy") -> dict[str, Any]:
 
 
 def _facts(plan: "Plan") -> dict[str, Any]:
-    """What a study is: names, numbers of runs and of the jobs that take longest."""
+    """What a study is: names, numbers of runs and of the jobs that take longest, and its limits."""
+    from distill.plan.limits import limits_of
     from distill.plan.needed import needed_runs, needed_searches, needed_texts
     from distill.workflow.startup import rows_left_out
 
@@ -84,6 +88,7 @@ def _facts(plan: "Plan") -> dict[str, Any]:
             "benchmark": len(plan.benchmarks.files),
         },
         "left_out": rows_left_out(plan),
+        "limits": limits_of(plan),
     }
 
 
@@ -102,14 +107,17 @@ def _text(record: dict[str, Any]) -> str:
         lacking = ", ".join(f"{many} without {what}" for what, many in counts["left_out"].items())
         lines.append(f"  left out  {lacking} of {count(counts['read'], 'row')} of {name}")
     lines.append(f"  results   {record['results']} (in {record['directory']})")
+    if limits := record.get("limits"):
+        lines += ["What it will not answer:", *(f"  - {line}" for line in limits)]
     return "\n".join(lines)
 
 
 COMMAND = Command(
     summary="check a study before its first job",
     details="Check all that a run checks before its first job: the YAML, every key and name, local "
-    "files and each of their rows, numbers of rows, finished results, packages, keys of servers, "
-    "and that folders can be written. Limits that only Snakemake's options set are not checked.",
+    "files and each of their rows, numbers of rows, local models and their tokenizers, finished "
+    "results, packages, keys of servers, and that folders can be written; and say what the study "
+    "will not answer. Limits that only Snakemake's options set are not checked.",
     examples=("distill check", "distill check my_study.yaml", "distill check my_study.yaml --json"),
     add_options=_add_options,
     run=_run,

@@ -19,6 +19,9 @@ from distill.config.values import (
     Threads,
 )
 
+MOST_INSTRUCTIONS = 2769
+"""Instructions that the templates of `distill.evaluation.instructions` can make distinct."""
+
 
 class Reference(Section):
     """A fixed text that no teacher of the study generated, to evaluate all models on equal terms."""
@@ -106,10 +109,11 @@ class Evaluate(Section):
 
     reference: Reference | None = Field(
         None,
-        description="Reference text; optional with a corpus, whose held-out text takes its place",
+        description="Reference text (default: none; then there is no reference loss, and nothing that needs one)",
     )
-    generated_instructions: Annotated[int, Field(ge=200)] = Field(
-        200, description="Size of the second, generated set of verifiable instructions"
+    generated_instructions: Annotated[int, Field(ge=0, le=MOST_INSTRUCTIONS)] = Field(
+        200,
+        description="Size of the second, generated set of verifiable instructions; 0: none",
     )
     instruction_tokens: Positive = Field(
         96, description="Longest answer to a verifiable instruction (greedy decoding)"

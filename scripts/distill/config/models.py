@@ -20,6 +20,7 @@ from distill.config.values import (
     Probability,
     Samples,
     Section,
+    Seed,
     StudentName,
     TeacherName,
     Threads,
@@ -40,7 +41,7 @@ class Trained(Section):
     curation: CurationName = Field("raw", description="Curation of its training rows; raw: all")
     samples: Samples = Field(description="Size of its training set")
     draw: NotNegative = Field(0, description="Draw of its training set")
-    seed: NotNegative = Field(0, description="Seed of training, for data order and dropout")
+    seed: Seed = Field(0, description="Seed of training, for data order and dropout")
 
 
 class Teacher(Section):
@@ -126,6 +127,11 @@ class Teacher(Section):
     def has_model(self) -> bool:
         """Whether the teacher has a local model, which generates or scores its text."""
         return self.source is not None or self.trained is not None
+
+    @property
+    def cuts(self) -> bool:
+        """Whether top_k or top_p gives some tokens probability 0."""
+        return bool(self.top_k) or self.top_p < 1
 
     @property
     def text_tokenizer(self) -> str | None:

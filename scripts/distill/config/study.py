@@ -29,6 +29,7 @@ from distill.config.values import (
     NotNegative,
     Samples,
     Section,
+    Seed,
     StudentName,
     TeacherName,
 )
@@ -52,9 +53,7 @@ class Block(Section):
     draws: list[NotNegative] = Field(
         [0], description="Orders of the pool; 0: its own, any other number permutes it"
     )
-    seeds: list[NotNegative] = Field(
-        [0], description="Seeds of training, for data order and dropout"
-    )
+    seeds: list[Seed] = Field([0], description="Seeds of training, for data order and dropout")
     benchmarks: list[BenchmarkName] | None = Field(
         None,
         description="Names from evaluate.benchmarks that evaluate the block's students, also before training, and its teachers (default: all)",
@@ -79,7 +78,7 @@ class Study(Section):
     methods: dict[Name, Method] = Field(min_length=1)
     searches: dict[Name, Search] = Field(default_factory=dict)
     train: Train = Train()
-    evaluate: Evaluate
+    evaluate: Evaluate = Evaluate()
     runs: list[Block] = Field(min_length=1)
 
     @checked(mode="before")
@@ -96,10 +95,6 @@ class Study(Section):
                 )
             if self.prompts is None:
                 raise ValueError("prompts is missing; it defines the prompts that teachers answer")
-            if self.evaluate.reference is None:
-                raise ValueError(
-                    "evaluate.reference is missing; it names the text that evaluates all models"
-                )
             return self
         if self.corpus is None:
             raise ValueError(f"corpus is missing; it defines the text that task {self.task} learns")

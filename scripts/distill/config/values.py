@@ -56,6 +56,8 @@ MOST_SAMPLES = 10_000_000_000
 MOST_PARTS = 100_000
 Positive = Annotated[int, Field(gt=0, le=LARGEST)]
 NotNegative = Annotated[int, Field(ge=0, le=LARGEST)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""A seed of training, which numpy's generator takes too."""
 Rows = Annotated[int, Field(gt=0, le=MOST_ROWS)]
 Probability = Annotated[float, Field(gt=0, le=1)]
 Precision = Literal["auto", "bf16", "fp16", "fp32"]

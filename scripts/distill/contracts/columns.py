@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _CORPUS = ("causal-lm", "masked-lm")
-"""Tasks of a corpus, which have no prompts; the reference text is optional."""
+"""Tasks of a corpus, which have no prompts."""
 _UNMASKED = ("instruction", "causal-lm")
 
 
@@ -30,6 +30,7 @@ class Column:
             between identical runs.
         nullable: Whether it may be null in any task.
         null_in: Tasks to which it does not apply.
+        null_without: Key of `evaluate` without which (not set, or 0) it is null.
         groups: Titles of the report's tables that show it.
         digits: Significant digits in the report.
         teacher: Whether references.json has the same value for each teacher with a model.
@@ -43,6 +44,7 @@ class Column:
     measured: bool = False
     nullable: bool = False
     null_in: tuple[str, ...] = ()
+    null_without: str = ""
     groups: tuple[str, ...] = ()
     digits: int = 3
     teacher: bool = False
@@ -169,6 +171,7 @@ _QUALITY = (
         "reference.loss",
         "nats",
         null_in=_CORPUS,
+        null_without="reference",
         groups=("Quality",),
         digits=4,
         teacher=True,
@@ -278,6 +281,7 @@ _QUALITY = (
         "share of the generated instructions met",
         "instructions.large.rate",
         null_in=_CORPUS,
+        null_without="generated_instructions",
         teacher=True,
     ),
 )
@@ -457,6 +461,7 @@ _LATER = (
         "reference.bits_per_byte",
         "bits",
         null_in=_CORPUS,
+        null_without="reference",
         teacher=True,
     ),
     _energy("train_kwh", "energy of training, including a live teacher's"),
@@ -501,6 +506,16 @@ def nullable_in(task: str) -> list[str]:
     """Columns that may be null in a study of a task."""
     rows = COLUMNS.values()
     return [column.name for column in rows if column.nullable or task in column.null_in]
+
+
+def left_out_by(evaluation: Mapping[str, Any]) -> list[str]:
+    """Columns that are null because of what a study's `evaluate` leaves out.
+
+    Args:
+        evaluation: The spec of an evaluation.
+    """
+    rows = [column for column in COLUMNS.values() if column.null_without]
+    return [column.name for column in rows if not evaluation.get(column.null_without)]
 
 
 def benchmark_columns(task: str) -> dict[str, str]:

@@ -11,6 +11,20 @@ MANY_EMPTY, MANY_CUT = 0.05, 0.5
 """Shares of a training set's answers above which the report warns."""
 
 
+def count_controls(
+    rows: Sequence[Mapping[str, Any]], controls: Mapping[str, str]
+) -> dict[str, int]:
+    """Number of answers without an end that hold a control token, by that token.
+
+    Args:
+        rows: Of text.
+        controls: The text of each control token by id, as a string.
+    """
+    cut = [set(row["response_ids"] or []) for row in rows if row["finish_reason"] != "stop"]
+    counts = {text: sum(int(number) in ids for ids in cut) for number, text in controls.items()}
+    return {text: count for text, count in counts.items() if count}
+
+
 def count_empty(rows: Sequence[Mapping[str, Any]]) -> int:
     """Number of answers without text."""
     return sum(not (row["response"] or "").strip() for row in rows)
@@ -35,7 +49,8 @@ def answer_warnings(teacher: str, record: Mapping[str, Any]) -> list[str]:
 
     Args:
         teacher: Name of the teacher.
-        record: Numbers of the training set's answers: rows, finished and empty.
+        record: Numbers of the training set's answers: rows, finished and empty; and with controls,
+            of the cut ones by the control token that they hold.
     """
     rows, empty, cut = record["rows"], record["empty"], record["rows"] - record["finished"]
     warnings = []
@@ -44,9 +59,15 @@ def answer_warnings(teacher: str, record: Mapping[str, Any]) -> list[str]:
             f"{empty} of the {rows} answers of {teacher} in its largest training set are empty: "
             "check prompts.template, or drop them with a curation (length: min_tokens)"
         )
+    controls: Mapping[str, int] = record.get("controls") or {}
+    most = max(controls, key=lambda token: controls[token], default="")
     if cut > MANY_CUT * rows:
+        where = f"{cut} of the {rows} answers of {teacher} in its largest training set"
         warnings.append(
-            f"{cut} of the {rows} answers of {teacher} in its largest training set reach "
-            "max_tokens: raise it, or use a teacher that ends its answers"
+            f"{where} reach max_tokens, {controls[most]} of them with the control token {most} "
+            "inside: the teacher goes on behind its turn; name the token that ends its turns in "
+            "eos_token_id of its generation_config.json"
+            if controls.get(most, 0) > MANY_CUT * cut
+            else f"{where} reach max_tokens: raise it, or use a teacher that ends its answers"
         )
     return warnings

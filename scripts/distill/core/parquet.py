@@ -226,3 +226,15 @@ def read_metadata(path: str | Path, key: str) -> Any:
     if key.encode() not in metadata:
         raise altered(path)
     return json.loads(metadata[key.encode()])
+
+
+def merged_metadata(paths: Sequence[str | Path], key: str) -> dict[str, Any]:
+    """JSON objects from the metadata of several Parquet files as one; files may lack them.
+
+    Raises:
+        UserError: A file is missing or damaged.
+    """
+    merged: dict[str, Any] = {}
+    for path in paths:
+        merged |= json.loads((read_schema(path).metadata or {}).get(key.encode(), b"{}"))
+    return merged

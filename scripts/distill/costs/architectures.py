@@ -9,7 +9,7 @@ from distill.core.errors import UserError
 from distill.costs.pricing import Models
 from distill.costs.work import Architecture
 from distill.models.building import empty_student
-from distill.models.flops import FlopModel, count_parameters
+from distill.models.flops import FlopModel, count_parameters, routed_experts
 from distill.models.formatting import encoder, magpie_prefix
 from distill.models.tokenizers import load_tokenizer
 from distill.plan.needed import needed_runs, needed_students, needed_texts
@@ -36,16 +36,9 @@ def read_architecture(
     model = empty_student(student or _PRETRAINED, folder, saved)
     flops = FlopModel.from_model(model)
     total, body = count_parameters(model)
-    config, head = model.config, model.get_output_embeddings()
-    heads = int(config.num_attention_heads)
-    head_dim = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
-    kv_heads = int(getattr(config, "num_key_value_heads", None) or heads)
-    layers = int(config.num_hidden_layers)
-    tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]
-    skipped = {id(tensor) for table in (*tables, head) for tensor in table.parameters()}
-    matrices = [
-        tensor for tensor in model.parameters() if tensor.dim() == 2 and id(tensor) not in skipped
-    ]
+    config, head = model.config.get_text_config(), model.get_output_embeddings()
+    heads = int(getattr(config, "num_attention_heads", None) or 0)  # 0 in a state-space model
+    shared = int(getattr(config, "num_key_value_heads", None) or heads) / max(heads, 1)
     vocabulary, width = head.weight.shape
     return Architecture(
         params=total,
@@ -53,12 +46,27 @@ def read_architecture(
         flops=flops,
         width=int(width),
         vocabulary=int(vocabulary),
-        layers=layers,
+        layers=int(config.num_hidden_layers),
         heads=heads,
-        activations=sum(sum(tensor.shape) for tensor in matrices),
-        kv=2 * layers * kv_heads * head_dim,
+        activations=_activations(model),
+        # Products of a query with a key and a value are 2 FLOPs per element of these.
+        kv=round(flops.attention_per_token_per_context / 2 * shared),
         files=small_files(folder) + _kept_ids(student or {}),
     )
+
+
+def _activations(model: Any) -> int:
+    """Elements per token that enter or leave a weight matrix below the output head."""
+    tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]
+    tables.append(model.get_output_embeddings())
+    skipped = {id(tensor) for table in tables for tensor in table.parameters()}
+    elements = 0
+    for module in model.modules():
+        experts = routed_experts(model, module) or 1
+        for tensor in module.parameters(recurse=False):
+            if tensor.dim() > 1 and id(tensor) not in skipped:
+                elements += experts * sum(tensor.shape[-2:])
+    return elements
 
 
 def small_files(folder: str | Path) -> int:

@@ -50,7 +50,7 @@ def build_corpus_shard(
 
     Args:
         rows: Of the corpus, with `text`.
-        reference: Rows of the reference text's data set.
+        reference: Rows of the reference text's data set; none without one.
         tokenizer: Of the student's source.
         spec: corpus (with tokens and passages), draw, order_seed (for draws above 0) and samples.
         out: `….parquet`; the record is `….json`.
@@ -89,7 +89,7 @@ def build_corpus_shard(
 
 def build_shard_of_corpus(
     corpus: str | Path,
-    reference: str | Path,
+    reference: str | Path | None,
     model: str | Path,
     out: str | Path,
     spec: dict[str, Any],
@@ -98,10 +98,11 @@ def build_shard_of_corpus(
 
     Args:
         corpus: Rows of the corpus.
-        reference: Rows of the reference text's data set.
+        reference: Rows of the reference text's data set; None without one.
         model: A file in the directory of the student's source.
         out: `….parquet`; the record is `….json`.
         spec: As of `build_corpus_shard`.
     """
     tokenizer = load_tokenizer(Path(model).parent)
-    build_corpus_shard(read_rows(corpus), read_rows(reference), tokenizer, spec, out)
+    passages = read_rows(reference) if reference is not None else []
+    build_corpus_shard(read_rows(corpus), passages, tokenizer, spec, out)

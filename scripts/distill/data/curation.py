@@ -20,7 +20,13 @@ from distill.config.curation import FILTERS
 from distill.contracts.costs import FREE, cost_of
 from distill.contracts.schemas import DECISIONS_SCHEMA
 from distill.core.errors import UserError
-from distill.core.parquet import plain_schema, read_metadata, read_rows, write_rows
+from distill.core.parquet import (
+    merged_metadata,
+    plain_schema,
+    read_metadata,
+    read_rows,
+    write_rows,
+)
 from distill.data.near_duplicates import drop_near_duplicates
 
 Row = dict[str, Any]
@@ -287,4 +293,5 @@ def curate_files(
     digest = read_metadata(texts[0], "tokenizer_sha256")
     write_rows(decisions, decided, DECISIONS_SCHEMA, spec=dict(spec), record=record)
     schema = plain_schema(texts[0])
-    write_rows(text, chosen, schema, spec=dict(spec), tokenizer_sha256=digest)
+    controls = merged_metadata(texts, "controls")
+    write_rows(text, chosen, schema, spec=dict(spec), tokenizer_sha256=digest, controls=controls)

@@ -24,7 +24,7 @@ from distill.core.parquet import write_batches
 from distill.core.rows.faults import Faults, Header, Place
 from distill.core.rows.fields import Picker, Row, needed_columns
 from distill.core.rows.reading import DataSet, check_count, join_lines, picker_of
-from distill.data.model_files import check_model_files
+from distill.data.model_files import check_model_files, check_weights
 
 _BATCH = 1000
 """Rows of the hub that become Python objects together."""
@@ -160,6 +160,7 @@ def fetch_model(spec: dict[str, Any], manifest: str | Path) -> None:
             if file.suffix in READ and file.name not in RECORDS:
                 link(file.resolve(), folder / file.name)
     check_model_files(folder, name)
+    check_weights(folder, name)
     write_json(manifest, {"schema": 1, "spec": spec, "files": list_files(folder)})
 
 

@@ -42,6 +42,35 @@ def check_model_files(folder: str | Path, name: str) -> None:
     _check_code(where, name, settings)
 
 
+def check_weights(folder: str | Path, name: str) -> None:
+    """Check that the library opens a model, and that its weights are those that it needs.
+
+    Raises:
+        UserError: The architecture is no causal or masked language model of the library, or
+            weights are missing, unexpected or of other shapes.
+    """
+    from transformers import AutoConfig
+
+    from distill.core.checksums import SAFE
+    from distill.models import weights
+
+    try:
+        config = AutoConfig.from_pretrained(folder, **SAFE)
+        if getattr(config, "is_encoder_decoder", False):
+            raise UserError(
+                f"the model {name} is an encoder-decoder ({config.model_type}), which has no "
+                "distribution of a next token without its encoder's input; name a decoder or a "
+                "masked model"
+            )
+        weights.check_weights(folder, name)
+    except (ValueError, OSError, KeyError, TypeError, RuntimeError, ImportError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"the model {name} cannot be opened as a language model ({reason}); name one whose "
+            "architecture this version of transformers has"
+        ) from None
+
+
 def _read(file: Path) -> dict[str, Any]:
     """A model's JSON file; empty where there is none."""
     if not file.is_file():

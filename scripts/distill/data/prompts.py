@@ -33,24 +33,30 @@ def slice_order(lengths: Iterable[int], spec: dict[str, Any]) -> list[int]:
     return order
 
 
+def _first(spec: Mapping[str, Any]) -> int:
+    """Place of a raw part's first candidate in the order."""
+    return int(spec["slice"] * spec["candidates"] if "slice" in spec else spec["first"])
+
+
 def slice_of(order: Sequence[int], spec: dict[str, Any], name: str) -> list[int]:
     """Numbers of the rows of one raw part: the next `candidates` of the order.
 
     Args:
         order: Of `slice_order`.
-        spec: Holds slice (number of the part over all splits), candidates and max_tokens.
+        spec: Holds candidates, max_tokens, and slice (number of the part over all splits) or else
+            first (place of the first candidate).
         name: The data set's name, for errors.
 
     Raises:
         UserError: The data set is too small.
     """
-    first = spec["slice"] * spec["candidates"]
+    first = _first(spec)
     chosen = order[first : first + spec["candidates"]]
     if not chosen:
         raise UserError(
             f"{name} has {len(order)} prompts of at most prompts.max_tokens "
-            f"({spec['max_tokens']}) tokens, too few for the study; lower prompts.part_size, pool, "
-            "test or surplus, or raise max_tokens"
+            f"({spec['max_tokens']}) tokens, too few for the study; lower prompts.pool, test or "
+            "surplus, or raise max_tokens"
         )
     return list(chosen)
 
@@ -147,4 +153,4 @@ def _is_exhausted(raw: str | Path) -> bool:
     data, spec = read_metadata(raw, "data"), read_metadata(raw, "spec")
     if data is None:  # Magpie's prompts have no end
         return False
-    return bool((spec["slice"] + 1) * spec["candidates"] >= data["fitting"])
+    return bool(_first(spec) + spec["candidates"] >= data["fitting"])

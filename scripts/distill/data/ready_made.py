@@ -11,6 +11,7 @@ from distill.core.errors import UserError
 from distill.core.parquet import read_rows, write_rows
 from distill.models.formatting import encoder
 from distill.models.tokenizers import context_of, load_tokenizer
+from distill.models.turns import answer_ids, turns_of
 
 
 def ready_made_text(
@@ -26,15 +27,18 @@ def ready_made_text(
         prompts: Rows of a kept prompt part.
         name: The teacher's name, for errors.
         tokenizer: Of the teacher that is to score the text, whose tokens the rows then carry (each
-            response ends with EOS); None without such a teacher.
+            response ends as its turns end); None without such a teacher.
         formatting: template and system, with a tokenizer.
-        context: Most tokens that the teacher reads; a longer response is cut, and has no EOS then.
+        context: Most tokens that the teacher reads; a longer response is cut, and has no end then.
 
     Raises:
         UserError: A response is empty, or a prompt leaves no room for one.
     """
     rows = []
-    encode = encoder(tokenizer, **formatting) if tokenizer is not None and formatting else None
+    encode = turns = None
+    if tokenizer is not None and formatting:
+        encode = encoder(tokenizer, **formatting)
+        turns = turns_of(tokenizer, formatting["template"])
     for row in prompts:
         if not (row["reference"] or "").strip():
             raise UserError(
@@ -42,18 +46,16 @@ def ready_made_text(
             )
         ids: tuple[Any, Any] = (None, None)
         response, reason = row["reference"], "stop"
-        if encode is not None:
+        if encode is not None and turns is not None:
             prompt = encode(row["prompt"], row["context"])
-            answer = [*tokenizer(response, add_special_tokens=False).input_ids]
-            room = len(answer) + 1 if context is None else context - len(prompt)
+            answer, response = answer_ids(tokenizer, response, turns)
+            room = len(answer) if context is None else context - len(prompt)
             if room < 1:
                 raise UserError(
                     f"{name}: the prompt {row['prompt'][:60]!r} has {len(prompt)} tokens but the "
                     f"teacher reads at most {context}; lower prompts.max_tokens"
                 )
-            if len(answer) < room:
-                answer.append(tokenizer.eos_token_id)
-            else:
+            if len(answer) > room:
                 answer, reason = answer[:room], "length"
                 response = tokenizer.decode(answer)
             ids = prompt, answer

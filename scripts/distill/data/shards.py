@@ -8,10 +8,11 @@ from typing import Any
 import pyarrow as pa
 
 from distill.contracts.costs import UNITS
-from distill.core.completeness import count_empty
+from distill.core.completeness import count_controls, count_empty
 from distill.core.errors import UserError
 from distill.core.files import read_json, write_json
 from distill.core.parquet import (
+    merged_metadata,
     plain_schema,
     read_metadata,
     read_rows,
@@ -89,6 +90,8 @@ def build_shard(
     }
     if targets and "cache" in spec and spec["cache"]["scheme"] != "final_hidden":
         metadata["vocabulary"] = read_metadata(targets[0], "vocabulary")
+        if spec["cache"]["scheme"] == "dense":
+            metadata["excluded"] = read_metadata(targets[0], "excluded")
     write_rows(out, chosen, pa.schema(fields), **metadata)
     record = {
         "schema": 1,
@@ -96,6 +99,7 @@ def build_shard(
         "rows": len(chosen),
         "finished": sum(row["finish_reason"] == "stop" for row in chosen),
         "empty": count_empty(chosen),
+        "controls": count_controls(chosen, merged_metadata(texts, "controls")),
         "teacher_tokens": sum(len(row["response_ids"] or []) for row in chosen),
         "teacher_flops": sum(row["teacher_flops"] for row in chosen),
         "teacher_seconds": sum(row["teacher_seconds"] for row in chosen),

@@ -8,9 +8,10 @@ import numpy as np
 from distill.contracts.run import AT_ONCE
 from distill.core.noise import row_uniforms
 from distill.models.decoding import Decoding
-from distill.models.formatting import encoder, turn_end
+from distill.models.formatting import encoder
 from distill.models.opening import check_context
 from distill.models.sampling import sample_batch
+from distill.models.turns import turns_of
 
 GREEDY = Decoding(temperature=0.0)
 
@@ -42,6 +43,7 @@ def answer_prompts(
     """
     encode = encoder(tokenizer, **formatting)
     encoded = [encode(*prompt) for prompt in prompts]
+    ends = turns_of(tokenizer, formatting["template"])
     longest = max(map(len, encoded), default=0)
     check_context(model.config, longest + max_tokens, getattr(model, "name_or_path", "the model"))
     order = sorted(range(len(prompts)), key=lambda number: (len(encoded[number]), number))
@@ -51,13 +53,13 @@ def answer_prompts(
         sampled = sample_batch(
             model,
             [encoded[number] for number in batch],
-            stop_ids=turn_end(tokenizer),
+            stop_ids=ends.stops,
             max_new_tokens=max_tokens,
             decoding=decoding,
             uniforms=None if noise is None else np.stack([noise[number] for number in batch]),
         )
         for number, (new, reason) in zip(batch, sampled, strict=True):
-            text = tokenizer.decode(new, skip_special_tokens=True)
+            text = tokenizer.decode(ends.body(new), skip_special_tokens=True)
             answers[number] = {"text": text, "tokens": len(new), "finish_reason": reason}
     return answers
 

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from distill.evaluation.held_out import reference_metrics, score_examples
+from distill.evaluation.held_out import NO_REFERENCE, reference_metrics, score_examples
 from distill.models.masking import Special, mask_chunk, true_ids
 from distill.models.rows import Example
 from distill.stats.tokens import token_mean
@@ -30,8 +30,7 @@ def evaluate_on_corpus(
     Returns:
         reference, instructions and answers (none), and for a masked model pseudo.
     """
-    none = dict.fromkeys(("loss", "loss_stderr", "bits_per_byte"))
-    metrics: dict[str, Any] = {"reference": none | {"passages": 0}}
+    metrics: dict[str, Any] = {"reference": NO_REFERENCE}
     batch, mask = spec["batch_size"], spec.get("mask")
     if passages and mask:
         longest = spec["reference"]["max_tokens"]

@@ -1,4 +1,9 @@
-"""Evaluate a model on held-out teacher text and on a reference text."""
+"""Evaluate a model on held-out teacher text and on a reference text.
+
+The probabilities of an evaluated model are the softmax of all its logits, as any program that opens
+it computes. Probability on ids without a token is an error of the model, which its loss and
+KL(q || model) count: q gives these ids none (see `distill.models.decoding`).
+"""
 
 import logging
 import math
@@ -36,6 +41,7 @@ def _score_rows(
     decoding: Decoding | None,
     room: torch.Tensor,
     vocabulary: Vocabulary | None = None,
+    drawn: bool = False,
 ) -> dict[str, torch.Tensor]:
     """Score the distributions over a few tokens, in few passes over memory that stays in cache.
 
@@ -46,6 +52,7 @@ def _score_rows(
         decoding: The teacher's sampling distribution q, or None.
         room: float32 to work in, [3, at least rows, the larger vocabulary].
         vocabulary: The evaluated model's, where it is trimmed.
+        drawn: Whether the targets were drawn from q.
 
     Returns:
         [rows] each: nats, confidence, correct and, with a teacher, teacher_nats, kl and agree;
@@ -64,7 +71,7 @@ def _score_rows(
     if teacher is not None and decoding is not None:
         scaled = room[2, :rows, : teacher.shape[1]]
         if decoding.cuts:
-            scaled.copy_(log_q(teacher, decoding))
+            scaled.copy_(log_q(teacher, decoding, targets.squeeze(1) if drawn else None))
         else:
             scaled.copy_(teacher)
             if decoding.temperature != 1:
@@ -72,7 +79,7 @@ def _score_rows(
         q = torch.softmax(scaled, -1, out=room[1, :rows, : teacher.shape[1]])
         their_log_mass = scaled.amax(-1, keepdim=True) - q.amax(-1, keepdim=True).log()
         scores["teacher_nats"] = their_log_mass - scaled.gather(1, targets)
-        # Heads padded to different widths: ids beyond the tokenizer's are not text.
+        # Heads padded to different widths: q is 0 at the ids that only one has.
         shared = min(width, teacher.shape[1])
         q, scaled, student = q[:, :shared], scaled[:, :shared], student[:, :shared]
         mine = best if shared == width else likeliest(student).unsqueeze(1)
@@ -80,7 +87,7 @@ def _score_rows(
         if vocabulary is not None:
             scores["floor"] = vocabulary.floor(q, scaled - their_log_mass).unsqueeze(1)
         log_ratio = scaled.sub_(student).add_(log_mass - their_log_mass)
-        # Where q is 0 (a cut tail), log q is -inf and the term is 0.
+        # Where q is 0 (a cut tail, an id without a token), log q is -inf and the term is 0.
         scores["kl"] = q.mul_(log_ratio.clamp_min_(-1e9)).sum(-1, keepdim=True)
     return {name: column.squeeze(1) for name, column in scores.items()}
 
@@ -92,6 +99,7 @@ def _score_tokens(
     head: OutputHead | None,
     decoding: Decoding | None,
     vocabulary: Vocabulary | None,
+    drawn: bool,
 ) -> dict[str, torch.Tensor]:
     """The columns of `_score_rows` for all tokens of a batch, a block of them at a time.
 
@@ -99,7 +107,7 @@ def _score_tokens(
         logits: The evaluated model's, [tokens, vocabulary].
         targets: int64 [tokens].
         states: The teacher's final hidden states [tokens, width], or None.
-        head, decoding, vocabulary: As of `score_examples`.
+        head, decoding, vocabulary, drawn: As of `score_examples`.
     """
     names = ["nats", "confidence", "correct"]
     if states is not None and head is not None and decoding is not None:
@@ -117,7 +125,7 @@ def _score_tokens(
             part = slice(start, min(start + size, last))
             near = None if theirs is None else theirs[start - first : part.stop - first]
             scores = _score_rows(
-                logits[part], targets[part, None], near, decoding, room, vocabulary
+                logits[part], targets[part, None], near, decoding, room, vocabulary, drawn
             )
             for name, column in scores.items():
                 columns[name][part] = column
@@ -134,6 +142,7 @@ def score_examples(
     head: OutputHead | None = None,
     decoding: Decoding | None = None,
     vocabulary: Vocabulary | None = None,
+    drawn: bool = False,
 ) -> list[dict[str, Any]]:
     """Score each example's answer tokens.
 
@@ -147,6 +156,8 @@ def score_examples(
         head: The teacher's output head.
         decoding: The teacher's sampling distribution q.
         vocabulary: The model's, where it is trimmed (and saved with the full one).
+        drawn: Whether the answers were drawn from q, which rounding must then not put outside its
+            top-k or top-p set (see `distill.models.decoding.log_q`).
 
     Returns:
         Per example the sums tokens, nats (cross-entropy) and, with a teacher, teacher_nats (-log q
@@ -167,7 +178,7 @@ def score_examples(
         logits = run_model(model, keep, **arguments).logits
         targets = inputs["shift_labels"][keep]
         states = None if teacher is None else torch.cat([teacher[number] for number in batch])
-        columns = _score_tokens(logits, targets, states, head, decoding, vocabulary)
+        columns = _score_tokens(logits, targets, states, head, decoding, vocabulary, drawn)
         ends = torch.cumsum(keep.sum(1), 0).tolist()
         for place, number in enumerate(batch):
             part = slice(ends[place - 1] if place else 0, ends[place])
@@ -269,6 +280,10 @@ def held_out_metrics(
     return metrics
 
 
+NO_REFERENCE = {**dict.fromkeys(("loss", "loss_stderr", "bits_per_byte")), "passages": 0}
+"""Metrics on the reference text of a study without one."""
+
+
 def reference_metrics(
     model: Any, tokenizer: Any, passages: Sequence[str], max_tokens: int, batch_size: int
 ) -> dict[str, Any]:
@@ -336,7 +351,7 @@ def held_out(
     if shared and head is not None and states:
         decoding = Decoding(**spec["distribution"])
         width = head.weight.shape[1]
-        hidden = [hidden_states(row["hidden"], width) for row in states]
+        hidden = [hidden_states(row["hidden"], width, row["tokens"]) for row in states]
     logging.info("scoring %d held-out rows", len(examples))
     scored = score_examples(
         model,
@@ -347,6 +362,7 @@ def held_out(
         head,
         decoding,
         vocabulary,
+        spec.get("written", False),
     )
     masked = any(example.positions is not None for example in examples)
     covered = None if masked else sum(len(row["response"].encode()) for row in rows)

@@ -143,5 +143,9 @@ def dummy_results(count: int) -> dict[str, dict[str, bool]]:
 
 
 def instruction_sets(count: int) -> dict[str, list[Instruction]]:
-    """The 50 fixed instructions and `count` generated ones, by the names that records use."""
-    return {"fixed": fixed_instructions(), "large": generated_instructions(count, seed=0)}
+    """The 50 fixed instructions and `count` generated ones, by the names that records use.
+
+    Without generated ones there is only the fixed set.
+    """
+    sets = {"fixed": fixed_instructions()}
+    return sets | ({"large": generated_instructions(count, seed=0)} if count else {})

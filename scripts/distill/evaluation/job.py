@@ -15,7 +15,8 @@ from distill.core.parquet import read_metadata, read_rows, read_schema, read_tab
 from distill.core.units import BYTES_PER_MB
 from distill.evaluation.answers import ask_model
 from distill.evaluation.corpus import evaluate_on_corpus
-from distill.evaluation.held_out import held_out, reference_metrics
+from distill.evaluation.held_out import NO_REFERENCE, held_out, reference_metrics
+from distill.models.batch_mode import modes_of
 from distill.models.encoding import encode_rows
 from distill.models.flops import count_parameters
 from distill.models.heads import load_head
@@ -158,12 +159,14 @@ def _instructed(
     spec: dict[str, Any],
     validation: Sequence[str | Path],
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Metrics on answers to instructions and on the reference text, and the answers."""
+    """Metrics on answers to instructions and on the reference text (if any), and the answers."""
     model, tokenizer = subject.model, subject.tokenizer
     tuned = read_rows(validation)[: spec["reference_answers"]] if validation else []
     sections, answers = ask_model(model, tokenizer, rows, spec, tuned)
-    most, size = spec["reference"]["max_tokens"], spec["batch_size"]
-    sections["reference"] = reference_metrics(model, tokenizer, passages, most, size)
+    sections["reference"] = NO_REFERENCE
+    if passages:
+        most, size = spec["reference"]["max_tokens"], spec["batch_size"]
+        sections["reference"] = reference_metrics(model, tokenizer, passages, most, size)
     return sections, answers
 
 
@@ -234,6 +237,7 @@ def evaluate_model(
             **sections,
             "responses": None if on_corpus else _responses(rows),
             "precision": subject.precision,
+            "batching": modes_of(subject.model),
             "hardware": hardware(),
             "versions": versions(),
             "git": git_revision(),

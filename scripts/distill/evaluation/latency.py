@@ -20,8 +20,8 @@ from distill.core.errors import UserError
 from distill.core.files import write_json
 from distill.core.units import BYTES_PER_MB
 from distill.models.flops import FlopModel, count_parameters, model_size_mb
-from distill.models.forward import model_class
 from distill.models.opening import quantised, resolve_precision
+from distill.models.weights import open_weights
 from distill.runtime.device import device as machine_device
 from distill.runtime.device import hardware
 from distill.runtime.environment import versions
@@ -341,18 +341,7 @@ def _load(model_dir: str | Path, dtype: torch.dtype, device: str, quantisation: 
     check_files(model_dir)
     settings = quantised(quantisation, dtype)
     try:
-        config = AutoConfig.from_pretrained(
-            model_dir, trust_remote_code=False, local_files_only=True
-        )
-        model = model_class(config).from_pretrained(
-            model_dir,
-            dtype=dtype,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            device_map={"": device},
-            **settings,
-        )
+        model = open_weights(model_dir, dtype=dtype, device_map={"": device}, **settings)
     except (OSError, ValueError) as error:
         raise _unloadable(model_dir, error) from error
     return model.eval()

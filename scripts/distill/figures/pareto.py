@@ -5,6 +5,7 @@ import pandas as pd
 
 from distill.answers.runs.energy_quality import estimated_share
 from distill.figures.figure import GREY, Axis, Figure, Inputs, Layer, Rows
+from distill.laws.common_text import scored_on
 
 PROPERTIES = {
     "size_mb": "size (MB)",
@@ -24,12 +25,14 @@ def numbers(inputs: Inputs) -> Rows:
 
     Properties are those of use, then the energy of making it: their `column` is the text on the
     axis, which says whether any of it is estimated. With several teachers the loss is that on the
-    reference text: their own texts differ. `kind` is mean (over the runs of a student, line and
-    size), front or teacher; `mark` the samples.
+    reference text: their own texts differ, so without one there is nothing to show. `kind` is mean
+    (over the runs of a student, line and size), front or teacher; `mark` the samples.
     """
     rows = inputs.trained
-    several = rows["teacher"].nunique() > 1 and rows["reference_loss"].notna().any()
-    measure = "reference_loss" if several else "loss"
+    several = rows["teacher"].nunique() > 1
+    if several and scored_on(rows) is None:
+        return []
+    measure = "reference_loss" if several and rows["reference_loss"].notna().any() else "loss"
     table = rows.assign(ms_per_token=1000 / column_of(rows, "tokens_per_second"))
     out: Rows = []
     for name in PROPERTIES:
@@ -98,7 +101,8 @@ def _best(means: pd.DataFrame) -> pd.DataFrame:
 FIGURE = Figure(
     title="Loss against what a student costs",
     section="costs",
-    empty="No run has its size, FLOPs, speed, memory or energy.",
+    empty="No run has its size, FLOPs, speed, memory or energy; or there are several teachers, but "
+    "no loss on one text (evaluate.reference).",
     numbers=numbers,
     layers=(
         Layer("front", "steps", key="front", style={"color": "black", "lw": 0.9, "zorder": 2}),

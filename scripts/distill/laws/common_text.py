@@ -1,7 +1,8 @@
 """Laws of groups trained on different text, fitted to one score for all.
 
 A teacher's own text favours students trained on it, so distilled students and students from
-scratch, and curated and raw data, are compared on the fixed reference text where there is one.
+scratch, and curated and raw data, are compared on the fixed reference text. Without one they are
+compared on the held-out text only if no teacher wrote it: that of a corpus, or of a user's table.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,11 +25,19 @@ UNCURATED = ("raw", "none", "")
 """Names of no curation."""
 
 
-def scored_on(rows: pd.DataFrame) -> str:
-    """The column on which groups are compared: `reference` where every run has it, else `loss`."""
+NO_COMMON_TEXT = "its runs have no loss on a text that no teacher wrote (evaluate.reference)"
+"""Why a group of a study of prompts without a reference text has no law of a common score."""
+
+
+def scored_on(rows: pd.DataFrame) -> str | None:
+    """The column on which groups are compared.
+
+    `reference` where every run has it. Else `loss`; None if the held-out text is a teacher's.
+    """
     if "reference" in rows and np.isfinite(rows["reference"].to_numpy(dtype=float)).all():
         return "reference"
-    return "loss"
+    of_prompts = "task" in rows and (rows["task"] == "instruction").any()
+    return None if of_prompts else "loss"
 
 
 def group_keys(rows: pd.DataFrame) -> list[Key]:
@@ -81,8 +90,8 @@ def fit_on_common_text(
         fitter: Fits a law to points.
 
     Returns:
-        column (`scored_on`); laws: records with name, formula, selected, points, range,
-        coefficients and state; refused: selected and reason.
+        column (`scored_on`, null without one); laws: records with name, formula, selected, points,
+        range, coefficients and state; refused: selected and reason.
     """
     pairs = [*scratch_pairs(rows, corpus_methods), *curation_pairs(rows)]
     column, laws, refused = scored_on(rows), [], []
@@ -102,9 +111,11 @@ def _flat(pairs: Iterable[tuple[Key, Key]]) -> list[Key]:
 
 
 def _fit(
-    rows: pd.DataFrame, column: str, size: str, settings: Settings, fitter: Fitter
+    rows: pd.DataFrame, column: str | None, size: str, settings: Settings, fitter: Fitter
 ) -> dict[str, Any] | str:
     """A law of one group; the reason where its runs do not determine it."""
+    if column is None:
+        return NO_COMMON_TEXT
     law = simplest("loss", "joint")
     needed = rows[[size, "tokens", column]].to_numpy(dtype=float)
     scored = rows[(np.isfinite(needed) & (needed > 0)).all(axis=1)]

@@ -5,6 +5,7 @@ bf16 decoding step of SmolLM2-135M at batch 128, and plain products take a tenth
 materialised (batch x heads x queries x keys), so this is for sequences up to about 1,024 tokens.
 """
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,7 +35,7 @@ def grouped_attention(
         module: The attention layer (unused; part of the library's interface).
         query: [batch, heads, queries, width].
         key: [batch, key heads, keys, width].
-        value: [batch, key heads, keys, width].
+        value: [batch, key heads, keys, width of values].
         attention_mask: Additive, broadcastable to [batch, 1, queries, keys], or None.
         scaling: Factor of the scores; 1/sqrt(width) if None.
         dropout: Probability of dropping an attention weight.
@@ -43,7 +44,7 @@ def grouped_attention(
             tokens. Each text attends only to itself, and the mask is that of one text.
 
     Returns:
-        Output [batch, queries, heads, width], and None for the weights.
+        Output [batch, queries, heads, width of values], and None for the weights.
     """
     if row_lengths is not None:
         query, key, value = (_apart(states, row_lengths) for states in (query, key, value))
@@ -53,7 +54,7 @@ def grouped_attention(
         real = [rows[:length] for rows, length in zip(output, row_lengths, strict=True)]
         return torch.cat(real).unsqueeze(0), None
     batch, heads, queries, width = query.shape
-    key_heads, keys = key.shape[1], key.shape[2]
+    key_heads, keys = key.shape[1], key.shape[2]  # latent attention has values of another width
     grouped = query.reshape(batch, key_heads, heads // key_heads * queries, width)
     if torch.is_autocast_enabled(query.device.type):
         # Autocast would round scores to bf16, which doubles the error of gradients.
@@ -71,7 +72,7 @@ def grouped_attention(
     if dropout:
         weights = functional.dropout(weights, dropout)
     output = torch.matmul(weights.view(batch, key_heads, -1, keys), value)
-    return output.view(batch, heads, queries, width).transpose(1, 2).contiguous(), None
+    return output.view(batch, heads, queries, -1).transpose(1, 2).contiguous(), None
 
 
 def _apart(states: torch.Tensor, row_lengths: Sequence[int]) -> torch.Tensor:
@@ -81,6 +82,42 @@ def _apart(states: torch.Tensor, row_lengths: Sequence[int]) -> torch.Tensor:
 
 
 AttentionInterface.register(GROUPED, grouped_attention)
-
-
 AttentionMaskInterface.register(GROUPED, eager_mask)
+
+
+def close_logits(logits: torch.Tensor, expected: torch.Tensor) -> bool:
+    """Whether logits of one shape differ by rounding only: by 0.1 % of their spread in fp32."""
+    rounding = 1e-3 if expected.dtype == torch.float32 else 0.05
+    gap, scale = (logits - expected).float().abs().max(), expected.float().std()
+    return bool(gap <= rounding * scale)
+
+
+@torch.no_grad()
+def use_grouped(model: torch.nn.Module) -> bool:
+    """Give a model `grouped_attention` if a trial shows the logits of the library's attention.
+
+    Some architectures do not use the library's attention interface, or hand over arguments that
+    change the result and that `grouped_attention` ignores (attention sinks, relative positions).
+
+    Args:
+        model: A causal or masked model in eval mode; its attention is left as it was if the trial
+            fails.
+
+    Returns:
+        Whether the model has `grouped_attention` now.
+    """
+    if not model._can_set_attn_implementation():  # by its source, e.g. GPT-J, Falcon, MPT
+        return False
+    before = model.config._attn_implementation
+    ids = torch.tensor([[3, 4, 5, 6, 7, 3], [5, 3, 7, 4, 0, 0]], device=model.device)
+    mask = torch.tensor([[1] * 6, [1, 1, 1, 1, 0, 0]], device=model.device)
+    expected = model(input_ids=ids, attention_mask=mask).logits[mask == 1]
+    try:
+        model.set_attn_implementation(GROUPED)
+        logits = model(input_ids=ids, attention_mask=mask).logits[mask == 1]
+        if close_logits(logits, expected):
+            return True
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        logging.info("grouped attention is not for %s: %s", type(model).__name__, error)
+    model.set_attn_implementation(before)
+    return False

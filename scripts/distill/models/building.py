@@ -7,14 +7,18 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig
 
 from distill.core.checksums import SAFE, check_files, list_files, tokenizer_sha256
 from distill.core.errors import UserError
 from distill.core.files import write_json
 from distill.core.parquet import read_metadata, read_rows
+from distill.models.cutting import DEPTH_KEYS, check_saved, cut
+from distill.models.decoding import ids_without_token
+from distill.models.export import save_model
 from distill.models.flops import count_parameters
 from distill.models.forward import model_class
+from distill.models.tokenizers import open_tokenizer
 from distill.models.vocabulary import (
     FILE,
     TOKEN_IDS,
@@ -22,49 +26,11 @@ from distill.models.vocabulary import (
     check_head,
     check_size,
     count_tokens,
+    full_width,
     most_frequent,
     trim_model,
 )
-
-_DEPTH_KEYS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
-
-
-def evenly_spaced(count: int, layers: int) -> list[int]:
-    """Indices of `count` evenly spaced layers of `layers`, including the first and the last.
-
-    Raises:
-        UserError: `count` exceeds `layers`.
-    """
-    if count > layers:
-        raise UserError(
-            f"a student keeps {count} layers of a model that has {layers}; lower layers"
-        )
-    if count == 1:
-        return [0]
-    return [round(step * (layers - 1) / (count - 1)) for step in range(count)]
-
-
-def _cut(model: Any, count: int) -> Any:
-    stacks = [
-        (parent, name, module)
-        for parent in model.modules()
-        for name, module in parent.named_children()
-        if isinstance(module, torch.nn.ModuleList) and len(module) == model.config.num_hidden_layers
-    ]
-    if len(stacks) != 1:
-        raise UserError(
-            f"a {model.config.model_type} model has {len(stacks)} stacks of layers where one is "
-            "expected, so no student can be cut from it; use init: random or pretrained"
-        )
-    parent, name, stack = stacks[0]
-    chosen = evenly_spaced(count, len(stack))
-    setattr(parent, name, torch.nn.ModuleList([stack[number] for number in chosen]))
-    if getattr(model.config, "layer_types", None):
-        model.config.layer_types = [model.config.layer_types[number] for number in chosen]
-    for key in _DEPTH_KEYS:
-        if key in model.config.to_dict():
-            setattr(model.config, key, count)
-    return model
+from distill.models.weights import open_weights
 
 
 def _random(config: Any, overrides: dict[str, Any], tokenizer: Any, seed: int) -> Any:
@@ -77,8 +43,12 @@ def _random(config: Any, overrides: dict[str, Any], tokenizer: Any, seed: int) -
             raise UserError(f"the student's config: {kind} knows no {', '.join(unknown)}")
         if kind == config.model_type:
             base = config.to_dict()
-            # The library derives these entries from others that change here.
-            base.pop("layer_types", None)
+            # The library derives entries by layer from others that change here.
+            depth = getattr(config, "num_hidden_layers", None)
+            changed = bool(set(DEPTH_KEYS) & set(entries))
+            for key in [key for key, value in base.items() if isinstance(value, list)]:
+                if key == "layer_types" or (changed and len(base[key]) == depth):
+                    base.pop(key)
             if {"hidden_size", "num_attention_heads"} & set(entries):
                 base.pop("head_dim", None)
         else:
@@ -113,8 +83,9 @@ def _vocabulary(
             "the student's tokenizer is not that of the teacher named in its vocabulary, so ids "
             "cannot be counted there; name a teacher with the same tokenizer"
         )
-    counts = count_tokens(read_rows(texts))
-    return most_frequent(counts, tokenizer.all_special_ids, spec["vocabulary"]["size"], full)
+    counts, size = count_tokens(read_rows(texts)), spec["vocabulary"]["size"]
+    excluded = ids_without_token(tokenizer, full)
+    return most_frequent(counts, tokenizer.all_special_ids, size, full, excluded)
 
 
 def build_student(
@@ -138,14 +109,13 @@ def build_student(
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     check_files(source_dir, weights=spec["init"] != "random")
-    tokenizer = AutoTokenizer.from_pretrained(source_dir, **SAFE)
+    tokenizer = open_tokenizer(source_dir)
     vocabulary: Vocabulary | None = None
     if spec["init"] == "random":
         config = AutoConfig.from_pretrained(source_dir, **SAFE)
-        full = max(len(tokenizer), getattr(config, "vocab_size", 0))
         overrides = dict(spec["config"])
         if "vocabulary" in spec:  # initialised with the small vocabulary only
-            vocabulary = _vocabulary(spec, texts, tokenizer, full)
+            vocabulary = _vocabulary(spec, texts, tokenizer, full_width(tokenizer))
             overrides |= {"vocab_size": vocabulary.width} | vocabulary.token_ids(tokenizer)
         model = _random(config, overrides, tokenizer, spec["seed"])
         if vocabulary is not None:
@@ -156,20 +126,17 @@ def build_student(
                 "config or params"
             )
     else:
-        config = AutoConfig.from_pretrained(source_dir, **SAFE)
-        model = model_class(config).from_pretrained(
-            source_dir, dtype=torch.float32, use_safetensors=True, **SAFE
-        )
+        model = open_weights(source_dir, dtype=torch.float32)
         if spec["init"] == "cut":
-            model = _cut(model, spec["layers"])
+            model = cut(model, spec["layers"])
         if "vocabulary" in spec:
-            full = model.get_input_embeddings().num_embeddings
+            full = full_width(tokenizer, model.get_input_embeddings().num_embeddings)
             vocabulary = _vocabulary(spec, texts, tokenizer, full)
             model = trim_model(model, vocabulary, tokenizer)
     if vocabulary is not None:
         write_json(folder / FILE, vocabulary.record())
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    save_model(model, tokenizer, folder)
+    check_saved(model, folder, {"cut": "cut from"}.get(spec["init"], "made of"))
     record = {"schema": 1, "spec": spec, "layers": model.config.num_hidden_layers}
     write_json(manifest, record | {"files": list_files(folder)})
 
@@ -189,10 +156,10 @@ def empty_student(spec: dict[str, Any], source_dir: str | Path, saved: bool = Fa
         UserError: The student cannot be built.
     """
     config = AutoConfig.from_pretrained(source_dir, **SAFE)
-    tokenizer = AutoTokenizer.from_pretrained(source_dir, **SAFE)
+    tokenizer = open_tokenizer(source_dir)
     random, entries = spec["init"] == "random", dict[str, Any]()
     if trimmed := spec.get("vocabulary"):
-        full = max(len(tokenizer) if random else 0, config.vocab_size)
+        full = full_width(tokenizer, None if random else config.vocab_size)
         check_size(trimmed["size"], full)
         entries = {"vocab_size": full if saved else trimmed["size"] + 1}
         # Ids of the full vocabulary need not exist in the small one.
@@ -204,7 +171,7 @@ def empty_student(spec: dict[str, Any], source_dir: str | Path, saved: bool = Fa
             for key, value in entries.items():
                 setattr(config, key, value)
             model = model_class(config).from_config(config, trust_remote_code=False)
-            model = _cut(model, spec["layers"]) if spec["init"] == "cut" else model
+            model = cut(model, spec["layers"]) if spec["init"] == "cut" else model
     if trimmed:
         check_head(model)
     return model

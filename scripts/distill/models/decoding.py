@@ -1,6 +1,13 @@
-"""The sampling distribution: logits to log q."""
+"""The sampling distribution: logits to log q.
 
-from dataclasses import dataclass
+q is over the ids that have a token. An output matrix often has more rows, because embeddings are
+padded to a multiple (Qwen2.5: 151,936 rows, 151,665 tokens), and a tokenizer may skip ids. A model
+is not trained on such ids, so q gives them probability 0: the softmax of the other logits.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -8,13 +15,24 @@ _LIKELY = 512
 """Tokens sorted first for top-p: sorting all 49,152 takes longer than the teacher's step."""
 
 
+def ids_without_token(tokenizer: Any, rows: int) -> list[int]:
+    """Ids below `rows`, the rows of an output matrix, that have no token, ascending."""
+    return sorted(set(range(rows)).difference(tokenizer.get_vocab().values()))
+
+
 @dataclass(frozen=True)
 class Decoding:
-    """A sampling distribution: temperature 0 means greedy; top_k 0 and top_p 1 cut nothing."""
+    """A sampling distribution: temperature 0 means greedy; top_k 0 and top_p 1 cut nothing.
+
+    Attributes:
+        excluded: Ids without a token, which have probability 0. Not needed for logits of
+            `OutputHead`, which are -inf there.
+    """
 
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
+    excluded: tuple[int, ...] = ()
 
     @property
     def cuts(self) -> bool:
@@ -22,22 +40,40 @@ class Decoding:
         return bool(self.top_k) or self.top_p < 1
 
 
-def log_q(logits: torch.Tensor, decoding: Decoding) -> torch.Tensor:
+def log_q(
+    logits: torch.Tensor, decoding: Decoding, drawn: torch.Tensor | None = None
+) -> torch.Tensor:
     """Log-probabilities of the sampling distribution.
 
     Args:
         logits: [..., vocabulary].
         decoding: Its temperature must be above 0.
+        drawn: int64 [...], the token that was drawn from q at each position; -1 for none. Logits
+            that are computed again differ by rounding, so that a drawn token can be just outside
+            the top-k or top-p set; then the set is extended to the tokens at least as likely as it.
 
     Returns:
-        float32 [..., vocabulary]; -inf outside the top-k or top-p set.
+        float32 [..., vocabulary]; -inf outside the top-k or top-p set and at excluded ids.
     """
-    return torch.log_softmax(cut_scores(logits, decoding), dim=-1)
+    scores = cut_scores(logits, decoding)
+    if drawn is not None and decoding.cuts:
+        whole = cut_scores(logits, replace(decoding, top_k=0, top_p=1.0))
+        least = whole.gather(-1, drawn.clamp_min(0).unsqueeze(-1))
+        least = least.masked_fill(drawn.unsqueeze(-1) < 0, torch.inf)
+        scores = torch.where(whole >= least, whole, scores)
+    return torch.log_softmax(scores, dim=-1)
+
+
+def without(logits: torch.Tensor, excluded: Sequence[int]) -> torch.Tensor:
+    """Logits [..., vocabulary], -inf at excluded ids; the same tensor if there are none."""
+    if not excluded:
+        return logits
+    return logits.index_fill(-1, torch.tensor(excluded, device=logits.device), -torch.inf)
 
 
 def cut_scores(logits: torch.Tensor, decoding: Decoding) -> torch.Tensor:
-    """Scores at the temperature, -inf where top-k or top-p cut."""
-    scores = logits.float()
+    """Scores at the temperature, -inf at excluded ids and where top-k or top-p cut."""
+    scores = without(logits, decoding.excluded).float()
     if decoding.temperature != 1.0:
         scores = scores / decoding.temperature
     if decoding.top_k:

@@ -2,7 +2,7 @@
 
 import torch
 
-from distill.models.decoding import Decoding, cut_scores
+from distill.models.decoding import Decoding, cut_scores, without
 
 _ROWS = 16
 """Rows per draw on a CPU: 16 x 49,152 floats stay in its cache, a larger batch does not."""
@@ -56,7 +56,7 @@ def pick(logits: torch.Tensor, decoding: Decoding, uniform: torch.Tensor | None)
         int64 [rows].
     """
     if decoding.temperature == 0:
-        return likeliest(logits)
+        return likeliest(without(logits, decoding.excluded))
     assert uniform is not None
     size = _ROWS if logits.device.type == "cpu" else len(logits)
     drawn = [

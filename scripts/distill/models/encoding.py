@@ -9,6 +9,8 @@ from distill.core.checksums import tokenizer_sha256
 from distill.core.errors import UserError
 from distill.models.formatting import encoder
 from distill.models.rows import Example
+from distill.models.tokenizers import check_held
+from distill.models.turns import Turns, answer_ids, turns_of
 
 OTHER_TOKENS = (
     "the chunks of the corpus are in the tokens of corpus.tokenizer, but a model's tokenizer is "
@@ -28,22 +30,24 @@ def encode_rows(
 
     If the model has the teacher's tokenizer, the teacher's token ids are used, because encoding the
     decoded text can give others. Otherwise, and for a row without ids (corrupted by a curation),
-    the text is encoded, with EOS if the answer ended.
+    the text is encoded, with the end of a turn if the answer ended.
 
     Args:
         rows: Rows of a text part or shard.
         tokenizer: The model's tokenizer.
         formatting: template and system.
         text_tokenizer: `tokenizer_sha256` of the text, None for ready-made text.
-        max_length: Longest example in tokens; longer answers are truncated and have no EOS. Masked
+        max_length: Longest example in tokens; longer answers are truncated and have no end. Masked
             chunks are never truncated.
         limit: Key that sets `max_length`, for errors.
 
     Raises:
-        UserError: A prompt leaves no room for an answer, or chunks have another tokenizer.
+        UserError: A prompt leaves no room for an answer, a token is beyond the model's
+            embeddings, or chunks have another tokenizer.
     """
     same = text_tokenizer is not None and tokenizer_sha256(tokenizer) == text_tokenizer
     encode = encoder(tokenizer, **formatting)
+    turns: Turns | None = None
     examples = []
     for row in rows:
         if "positions" in row:
@@ -54,11 +58,12 @@ def encode_rows(
             continue
         if same and row["response_ids"] is not None:
             prompt, answer = list(row["prompt_ids"]), list(row["response_ids"])
+            check_held(tokenizer, [*prompt, *answer], f"the text of {row['id']}")
         else:
+            turns = turns or turns_of(tokenizer, formatting["template"])
             prompt = encode(row["prompt"], row["context"])
-            answer = tokenizer(row["response"], add_special_tokens=False).input_ids
-            if row["finish_reason"] == "stop":
-                answer = [*answer, tokenizer.eos_token_id]
+            finished = row["finish_reason"] == "stop"
+            answer, _ = answer_ids(tokenizer, row["response"], turns, finished)
         if len(prompt) >= max_length:
             raise UserError(
                 f"the prompt {row['id']} has {len(prompt)} tokens and leaves no room in {limit} "

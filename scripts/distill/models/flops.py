@@ -1,13 +1,14 @@
-"""Count a language model's parameters, bytes and floating-point operations in closed form.
+"""Count a language model's parameters, bytes and floating-point operations.
 
-One multiply-add is two operations. Only matrix products count (not biases, norms, activations, the
-softmax, rotary embeddings and embedding look-ups), as in Hoffmann et al. 2022,
+One multiply-add is two operations. Only matrix products and convolutions count (not biases, norms,
+activations, the softmax, rotary embeddings and embedding look-ups), as in Hoffmann et al. 2022,
 "Training Compute-Optimal Large Language Models", appendix F, and as in PyTorch's
 `torch.utils.flop_counter.FlopCounterMode`, with which these formulas agree to the last operation.
 Attention counts the full square of query and key positions, including masked pairs; a kernel that
-skips masked pairs does about half of that part.
+skips masked pairs does about half of that part. Of experts, those that a token is routed to count.
 """
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -48,22 +49,37 @@ def model_size_mb(model: Any) -> float:
     )
 
 
+def active_parameters(model: Any) -> int:
+    """Parameters that a token's forward pass uses: all but those of experts it is not routed to."""
+    total = count_parameters(model)[0]
+    for module in model.modules():
+        if (chosen := routed_experts(model, module)) is not None:
+            stored = sum(tensor.numel() for tensor in _matrices(module))
+            total -= stored - _active_elements(module, chosen)
+    return total
+
+
 @dataclass(frozen=True)
 class FlopModel:
-    """The three constants that fix the operations of a transformer language model.
+    """The three constants that fix the operations of a language model.
 
     Attributes:
-        body_per_token: FLOPs per token of the weight matrices below the head, 2 x their elements.
+        body_per_token: FLOPs per token of the weight matrices below the head, 2 x their elements,
+            and of recurrent layers; of experts those that a token is routed to.
         attention_per_token_per_context: FLOPs per pair of a query token and a key token of QK^T
-            and AV together, summed over layers: 4 x layers x query heads x head dimension.
-            Grouped-query attention does not lower it: each query head does its own products.
+            and AV together, summed over layers: 2 x layers x query heads x (width of queries +
+            width of values). Grouped-query attention does not lower it: each query head does its
+            own products.
         head_per_token: FLOPs per position at which logits are computed. 2 x hidden x vocabulary
             in a causal model; a masked model's prediction layer before the decoder is added.
+        counted: Whether the first two come from torch's counter on short sequences (see
+            `flop_counting.counted`) rather than from the shapes of weights.
     """
 
     body_per_token: int
     attention_per_token_per_context: int
     head_per_token: int
+    counted: bool = False
 
     @classmethod
     def from_model(cls, model: Any) -> "FlopModel":
@@ -73,24 +89,35 @@ class FlopModel:
             model: a `PreTrainedModel` with an output head, on any device ("meta" included).
 
         Raises:
-            UserError: the architecture's operations are not fixed by three constants
-                (encoder-decoder, several modalities, mixture of experts, state space or linear
-                attention, latent attention, shared layers), or the model has no output head.
+            UserError: the model has no output head or is an encoder-decoder, or its operations
+                depend on the tokens.
         """
         _refuse_unsupported(model)
-        config = model.config
         output = model.get_output_embeddings()
-        inside = {id(module) for module in model.base_model.modules() if module is not output}
+        inside = {id(module) for module in model.base_model.modules()} - {id(output)}
         body = head = 0
-        for module in _matrices(model):
-            if id(module) in inside and module is not output:
-                body += 2 * _elements(module)
+        known = _plain_attention(model)
+        for module in model.modules():
+            elements = _multiplied(model, module)
+            known = known and elements is not None
+            if id(module) in inside:
+                body += 2 * (elements or 0)
             else:
-                head += 2 * _elements(module)
-        heads = int(config.num_attention_heads)
-        head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
-        attention = 4 * int(config.num_hidden_layers) * heads * int(head_dim)
-        return cls(int(body), attention, int(head))
+                head += 2 * (elements or 0)
+        from distill.models.flop_counting import attention_per_pair, counted
+
+        try:
+            if known:
+                return cls(body, attention_per_pair(model), head)
+            per_token, per_pair = counted(model)
+        except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"the FLOPs of a {model.config.model_type} model cannot be counted ({reason}); "
+                "choose another architecture"
+            ) from error
+        logging.info("FLOPs of %s: by torch's counter on short sequences", type(model).__name__)
+        return cls(per_token - head, per_pair, head, counted=True)
 
     def forward(self, tokens: int, context_sum: int, head_tokens: int) -> int:
         """Return the FLOPs of a forward pass.
@@ -162,14 +189,46 @@ def training_passes(train: Mapping[str, Any]) -> int:
     return 3 - bool(train["lora"]) + bool(train["gradient_checkpointing"])
 
 
-def _matrices(model: Any) -> Iterator[Any]:
-    """Yield each distinct module that multiplies by a weight matrix."""
+def _matrices(module: Any) -> Iterator[Any]:
+    """Yield the parameters of a module itself that have two dimensions or more."""
+    for tensor in module.parameters(recurse=False):
+        if tensor.dim() > 1:
+            yield tensor
+
+
+def _multiplied(model: Any, module: Any) -> int | None:
+    """Elements of the weights that a module itself multiplies a token with; None if unknown."""
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
-    for module in model.modules():
-        if isinstance(module, nn.Linear | Conv1D):
-            yield module
+    if isinstance(module, nn.Linear | Conv1D):
+        return _elements(module)
+    if isinstance(module, nn.Embedding):
+        return 0
+    if (chosen := routed_experts(model, module)) is not None:
+        return _active_elements(module, chosen)
+    shapes = {name: tensor.dim() for name, tensor in module.named_parameters(recurse=False)}
+    shapes = {name: dim for name, dim in shapes.items() if dim > 1}
+    if not shapes:
+        return 0
+    return int(module.weight.numel()) if shapes == {"weight": 2} else None  # a router of experts
+
+
+def routed_experts(model: Any, module: Any) -> int | None:
+    """Experts a token is routed to, of a module that stacks the matrices of experts; else None."""
+    stacked = any(tensor.dim() == 3 for tensor in _matrices(module))
+    if not stacked or not (hasattr(module, "num_experts") or hasattr(module, "num_routed_experts")):
+        return None
+    config = model.config.get_text_config()
+    for key in ("num_experts_per_tok", "moe_topk", "moe_top_k", "top_k_experts"):
+        if isinstance(chosen := getattr(config, key, None), int):
+            return chosen
+    return None
+
+
+def _active_elements(module: Any, chosen: int) -> int:
+    """Elements of a stack [experts, ...] of matrices that a token is multiplied with."""
+    return sum(chosen * t[0].numel() for t in _matrices(module) if t.dim() == 3)
 
 
 def _elements(module: Any) -> int:
@@ -179,6 +238,18 @@ def _elements(module: Any) -> int:
     return int(module.weight.numel())
 
 
+def _plain_attention(model: Any) -> bool:
+    """Whether all layers are attention through the library's interface, with nothing recurrent."""
+    config = model.config.get_text_config()
+    kinds = {str(kind) for kind in getattr(config, "layer_types", None) or []}
+    return (
+        kinds <= _ATTENTION_LAYERS
+        and not model._is_stateful
+        and model._can_set_attn_implementation()
+        and not getattr(config, "num_hidden_groups", None)  # ALBERT shares its layers
+    )
+
+
 def _numel(tensor: Any) -> int:
     """Elements of a parameter; 4-bit ones are stored two to a byte."""
     state = getattr(tensor, "quant_state", None)
@@ -186,29 +257,15 @@ def _numel(tensor: Any) -> int:
 
 
 def _refuse_unsupported(model: Any) -> None:
-    config = model.config
-    text = config.get_text_config()
-    layer_types = getattr(text, "layer_types", None) or []
-    odd_layers = sorted({str(kind) for kind in layer_types} - _ATTENTION_LAYERS)
-    if getattr(config, "is_encoder_decoder", False):
+    if getattr(model.config, "is_encoder_decoder", False):
         reason = "is an encoder-decoder"
-    elif text is not config:
-        reason = "has more than one modality"
-    elif odd_layers:
-        reason = f"has {odd_layers[0]} layers"
-    elif getattr(config, "kv_lora_rank", None):
-        reason = "has latent attention"
-    elif getattr(config, "num_hidden_groups", None):
-        reason = "shares its layers"
     elif model.get_output_embeddings() is None:
         reason = "has no output head"
-    elif any(tensor.dim() > 2 for tensor in model.parameters()):
-        reason = "has experts or convolutions"
     else:
         return
     raise UserError(
-        f"FLOPs are counted for dense causal and masked transformers only, but this "
-        f"{config.model_type} model {reason}; choose another architecture"
+        f"FLOPs are counted for causal and masked language models only, but this "
+        f"{model.config.model_type} model {reason}; choose another architecture"
     )
 
 

@@ -1,11 +1,16 @@
 """Convert a prompt to a model's input: with a chat template, Alpaca's, or your own text."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
+from datetime import date as Date
+from functools import cache
 from typing import Any
 
 from jinja2 import TemplateError
+from transformers.utils.chat_template_utils import mark_control_tokens
 
 from distill.core.errors import UserError
+from distill.models.tokenizers import check_held, special_ids
 
 ALPACA = (
     "Below is an instruction that describes a task. Write a response that appropriately "
@@ -16,12 +21,15 @@ ALPACA_WITH_CONTEXT = (
     "context. Write a response that appropriately completes the request.\n\n### Instruction:\n"
     "{prompt}\n\n### Input:\n{context}\n\n### Response:\n"
 )
-_MARK = "\u2603prompt\u2603"
+DATE = "2024-07-26"
+"""Date of chat templates that ask for today's, if the study names none: reruns come later."""
+MARK = "\u2603prompt\u2603"
+"""Stands for a turn's text where only the template around it matters."""
+_CLOCK = "strftime_now"
 
 
-def _messages(prompt: str, system: str | None) -> list[dict[str, str]]:
-    turns = [{"role": "system", "content": system}] if system is not None else []
-    return [*turns, {"role": "user", "content": prompt}]
+def _system_turn(system: str | None) -> list[dict[str, str]]:
+    return [{"role": "system", "content": system}] if system is not None else []
 
 
 def _require_chat(tokenizer: Any) -> None:
@@ -32,14 +40,48 @@ def _require_chat(tokenizer: Any) -> None:
         )
 
 
-def _apply(tokenizer: Any, messages: list[dict[str, str]], **settings: Any) -> Any:
+@cache
+def _dated(template: str, day: str) -> str:
+    """A chat template whose clock stands at midnight of a day.
+
+    The library's clock cannot be set, so a macro of the same name hides it: each directive of the
+    format is replaced by its value. trim_blocks removes the line break behind the macro.
+    """
+    if _CLOCK not in template:
+        return template
+    codes = sorted({*"aAbBdmyYHIMSpjUwWuVGeDFTRhfcxXZzn", *(f"-{code}" for code in "dmHIMSjey")})
+    moment = Date.fromisoformat(day)
+    values = [(f"%{code}", moment.strftime(f"%{code}")) for code in codes]
+    steps = [("%%", "\0"), *values, ("\0", "%")]
+    replaced = "".join(f"|replace({code!r}, {value!r})" for code, value in steps)
+    macro = f"{{% macro {_CLOCK}(format) %}}{{{{ format{replaced} }}}}"
+    return f"{macro}{{% endmacro %}}\n{template}"
+
+
+def render(
+    tokenizer: Any,
+    messages: list[dict[str, str]],
+    date: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> Any:
     """Apply the tokenizer's chat template, which comes with the model and runs in a sandbox.
+
+    Args:
+        tokenizer: The model's.
+        messages: Turns with role and content.
+        date: What the template takes for today, ISO; `DATE` by default.
+        settings: Variables of the template, such as enable_thinking.
+        more: Of `apply_chat_template`.
 
     Raises:
         UserError: The template rejects the messages, is broken, or tries to leave the sandbox.
     """
     try:
-        return tokenizer.apply_chat_template(messages, **settings)
+        template = _dated(tokenizer.get_chat_template(), date or DATE)
+        return tokenizer.apply_chat_template(
+            messages, chat_template=template, **(settings or {}), **more
+        )
     except (TemplateError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
@@ -48,71 +90,161 @@ def _apply(tokenizer: Any, messages: list[dict[str, str]], **settings: Any) -> A
         ) from None
 
 
+def control_tokens(tokenizer: Any) -> re.Pattern[str]:
+    """Matches the text of a tokenizer's special tokens, which in data is text like any other."""
+    tokens = tokenizer.convert_ids_to_tokens(sorted(special_ids(tokenizer)))
+    return re.compile("|".join(map(re.escape, sorted(tokens, key=len, reverse=True))) or "(?!)")
+
+
+def encode_plain(tokenizer: Any, text: str, controls: re.Pattern[str] | None = None) -> list[int]:
+    """Token ids of a text, without special tokens around it or in it.
+
+    Args:
+        tokenizer: The model's.
+        text: Any text; where it spells a control token, it is encoded as those characters.
+        controls: `control_tokens` of the tokenizer, if many texts are encoded.
+
+    Raises:
+        UserError: See `_encode_marked`.
+    """
+    controls = controls or control_tokens(tokenizer)
+    if controls.search(text):
+        return _encode_marked(tokenizer, mark_control_tokens(text, controls))
+    ids: list[int] = tokenizer(text, add_special_tokens=False).input_ids
+    return ids
+
+
+def _encode_marked(tokenizer: Any, marked: str) -> list[int]:
+    """Token ids of a text in which the library's marks show what is no control token.
+
+    Raises:
+        UserError: The tokenizer reads a control token out of plain text.
+    """
+    try:
+        ids: list[int] = tokenizer(
+            marked, add_special_tokens=False, sanitize_control_tokens=True
+        ).input_ids
+    except ValueError as error:
+        raise UserError(
+            f"a text spells a control token of the model {tokenizer.name_or_path} ({error}); "
+            "remove that text from the data"
+        ) from None
+    return ids
+
+
+def added_around(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """Ids that a tokenizer adds before and behind a text."""
+    bare = tokenizer("a", add_special_tokens=False).input_ids
+    full = tokenizer("a").input_ids
+    for start in range(len(full) - len(bare) + 1):
+        if full[start : start + len(bare)] == bare:
+            return full[:start], full[start + len(bare) :]
+    return [], []
+
+
+def messages_of(prompt: str, context: str | None, system: str | None) -> list[dict[str, str]]:
+    """The turns of a chat up to where the response begins."""
+    text = f"{prompt}\n\n{context}" if context else prompt
+    return [*_system_turn(system), {"role": "user", "content": text}]
+
+
+def filled(template: str, with_context: str | None, prompt: str, context: str | None) -> str:
+    """The text of a prompt in a template other than `chat`; see `encoder`."""
+    text = template
+    if template == "alpaca":
+        text = ALPACA_WITH_CONTEXT if context else ALPACA
+    elif context and with_context:
+        text = with_context
+    elif context and "{context}" not in template:
+        prompt = f"{prompt}\n\n{context}"
+    # Cut at the fields first: a prompt that itself says {context} stays as it is.
+    head, _, tail = text.partition("{prompt}")
+    fill = [piece.replace("{context}", context or "") for piece in (head, tail)]
+    return fill[0] + prompt + fill[1]
+
+
 def encoder(
-    tokenizer: Any, template: str, system: str | None, with_context: str | None = None
+    tokenizer: Any,
+    template: str,
+    system: str | None,
+    with_context: str | None = None,
+    date: str | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Callable[[str, str | None], list[int]]:
     """A function from a prompt and its context to token ids, up to where the response begins.
+
+    Control tokens come from the template alone: a prompt that spells one is text. There is one BOS,
+    whether the template, the tokenizer or both write it, and no EOS that the tokenizer adds.
 
     Args:
         tokenizer: The model's.
         template: `chat`, `alpaca`, or a text with {prompt} and optionally {context}.
         system: System turn of the chat template.
         with_context: A text with both, in place of such a template where there is a context.
+        date: As of `render`.
+        settings: As of `render`.
 
     Raises:
         UserError: The template is `chat` and the tokenizer has none.
     """
+    controls = control_tokens(tokenizer)
     if template == "chat":
         _require_chat(tokenizer)
+    before, behind = added_around(tokenizer)
 
-        def chat(prompt: str, context: str | None = None) -> list[int]:
-            text = f"{prompt}\n\n{context}" if context else prompt
-            ids: list[int] = _apply(
-                tokenizer,
-                _messages(text, system),
-                add_generation_prompt=True,
-                tokenize=True,
-                return_dict=False,
+    def chat(prompt: str, context: str | None, spelled: bool) -> list[int]:
+        messages = messages_of(prompt, context, system)
+        if spelled:
+            text = render(
+                tokenizer, messages, date, settings, add_generation_prompt=True, tokenize=False
             )
-            return ids
+            return _encode_marked(tokenizer, text)
+        ids: list[int] = render(
+            tokenizer,
+            messages,
+            date,
+            settings,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=False,
+        )
+        return ids
 
-        return chat
+    def plain(prompt: str, context: str | None, spelled: bool) -> list[int]:
+        text = filled(template, with_context, prompt, context)
+        if spelled:
+            ids = [*before, *_encode_marked(tokenizer, text)]
+        else:
+            ids = tokenizer(text).input_ids
+            ids = ids[: len(ids) - len(behind)]
+        twice = before and ids[: 2 * len(before)] == 2 * before
+        return ids[len(before) :] if twice else ids
 
-    def plain(prompt: str, context: str | None = None) -> list[int]:
-        text = template
-        if template == "alpaca":
-            text = ALPACA_WITH_CONTEXT if context else ALPACA
-        elif context and with_context:
-            text = with_context
-        elif context and "{context}" not in template:
-            prompt = f"{prompt}\n\n{context}"
-        # Cut at the fields first: a prompt that itself says {context} stays as it is.
-        head, _, tail = text.partition("{prompt}")
-        fill = [piece.replace("{context}", context or "") for piece in (head, tail)]
-        ids: list[int] = tokenizer(fill[0] + prompt + fill[1]).input_ids
-        return ids[:-1] if len(ids) > 1 and ids[-1] == tokenizer.eos_token_id else ids
+    def encode(prompt: str, context: str | None = None) -> list[int]:
+        spelled = bool(controls.search(f"{prompt}\n{context or ''}"))
+        texts = prompt, context
+        if spelled:
+            marked = [mark_control_tokens(text, controls) for text in (prompt, context or "")]
+            texts = marked[0], marked[1] or None
+        ids = (chat if template == "chat" else plain)(*texts, spelled)
+        check_held(tokenizer, ids, f"the prompt {prompt[:60]!r}")
+        return ids
 
-    return plain
+    return encode
 
 
-def magpie_prefix(tokenizer: Any, system: str | None) -> list[int]:
+def magpie_prefix(
+    tokenizer: Any,
+    system: str | None,
+    date: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> list[int]:
     """Token ids up to where the user's turn begins (Magpie, Xu 2024).
 
     Raises:
         UserError: The tokenizer has no chat template.
     """
     _require_chat(tokenizer)
-    text = _apply(tokenizer, _messages(_MARK, system), tokenize=False)
-    ids: list[int] = tokenizer(text.split(_MARK)[0], add_special_tokens=False).input_ids
+    text = render(tokenizer, messages_of(MARK, None, system), date, settings, tokenize=False)
+    ids: list[int] = tokenizer(text.split(MARK)[0], add_special_tokens=False).input_ids
     return ids
-
-
-def turn_end(tokenizer: Any) -> list[int]:
-    """Tokens that end a turn: EOS, and what the chat template puts behind the user's text."""
-    ends = {tokenizer.eos_token_id}
-    if tokenizer.chat_template:
-        text = _apply(tokenizer, _messages(_MARK, None), tokenize=False)
-        after = tokenizer(text.split(_MARK)[1], add_special_tokens=False).input_ids
-        if after and after[0] in tokenizer.all_special_ids:
-            ends.add(after[0])
-    return sorted(ends)

@@ -5,8 +5,9 @@ needed. Causal models accept these positions as an argument. For masked models, 
 positions of the body's output before the head runs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -14,7 +15,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
 from distill.core.errors import UserError
-from distill.models.attention import GROUPED
+from distill.models.attention import GROUPED, close_logits
+from distill.models.positions import depends_on_length, windows
 
 _MASKED = ("ForMaskedLM", "ForPreTraining")
 
@@ -97,9 +99,7 @@ def packs(model: Any) -> bool:
                     mask == 1
                 ]
                 packed = _run_packed(base, mask == 1, ids, mask).logits.view_as(expected)
-            rounding = 1e-3 if expected.dtype == torch.float32 else 0.05
-            gap, scale = (packed - expected).float().abs().max(), expected.float().std()
-            _packs[base] = bool(gap <= rounding * scale)
+            _packs[base] = close_logits(packed, expected)
         except (TypeError, ValueError, RuntimeError):
             _packs[base] = False
         finally:
@@ -114,15 +114,54 @@ def _packing_pays(model: Any, inputs: dict[str, Any]) -> bool:
     if inputs.get("output_hidden_states"):  # their reader expects one row per text
         return False
     config, mask = getattr(bare(model), "config", None), inputs["attention_mask"]
-    window = getattr(config, "sliding_window", None) or mask.shape[1]
     return (
         getattr(config, "_attn_implementation", None) == GROUPED
-        and mask.shape[1] <= window
+        and mask.shape[1] <= min(windows(config), default=mask.shape[1])
         and float(mask.float().mean()) < 1 - _WORTH
         and bool((mask.diff(dim=1) <= 0).all())
         and bool(mask.any(1).all())
         and packs(model)
     )
+
+
+def _equal_lengths(model: Any, ids: torch.Tensor, mask: torch.Tensor | None) -> list[torch.Tensor]:
+    """Row numbers to be run apart, because a row's positions depend on its batch's length.
+
+    One group of all rows for other models.
+    """
+    everything = [torch.arange(len(ids), device=ids.device)]
+    config = getattr(bare(model), "config", None)
+    if mask is None or config is None or not depends_on_length(config, ids.shape[1]):
+        return everything
+    lengths = mask.sum(1)
+    return [(lengths == length).nonzero().squeeze(1) for length in lengths.unique()]
+
+
+def _run_apart(
+    model: Any, keep: torch.Tensor, groups: Sequence[torch.Tensor], inputs: dict[str, Any]
+) -> Any:
+    """Like `run_model`, for groups of rows [group] of equal length, without padding.
+
+    `hidden_states`, if asked for, are [batch, length, width] again, 0 behind a row's end.
+    """
+    ids, mask = inputs["input_ids"], inputs["attention_mask"]
+    others = {key: inputs[key] for key in inputs if key not in ("input_ids", "attention_mask")}
+    logits: dict[int, torch.Tensor] = {}
+    layers: list[Any] = []
+    for rows in groups:
+        length = int(mask[rows[0]].sum())
+        part = keep[rows, :length]
+        output = model(input_ids=ids[rows, :length], logits_to_keep=part, use_cache=False, **others)
+        pieces = output.logits.view(-1, output.logits.shape[-1]).split(part.sum(1).tolist())
+        logits |= dict(zip(rows.tolist(), pieces, strict=True))
+        for number, states in enumerate(getattr(output, "hidden_states", None) or ()):
+            if number == len(layers):
+                layers.append(states.new_zeros(*ids.shape, states.shape[-1]))
+            layers[number] = layers[number].index_put(
+                (rows,), torch.nn.functional.pad(states, (0, 0, 0, ids.shape[1] - length))
+            )
+    joined = torch.cat([logits[row] for row in range(len(ids))])
+    return SimpleNamespace(logits=joined, hidden_states=tuple(layers) or None)
 
 
 def run_model(model: Any, keep: torch.Tensor, **inputs: Any) -> Any:
@@ -136,6 +175,9 @@ def run_model(model: Any, keep: torch.Tensor, **inputs: Any) -> Any:
         inputs: input_ids, attention_mask and other arguments of the model.
     """
     if not fills_masks(model):
+        groups = _equal_lengths(model, inputs["input_ids"], inputs.get("attention_mask"))
+        if len(groups) > 1:
+            return _run_apart(model, keep, groups, inputs)
         if _packing_pays(model, inputs):
             return _run_packed(model, keep, inputs["input_ids"], inputs["attention_mask"])
         return model(**inputs, logits_to_keep=keep, use_cache=False)
@@ -151,6 +193,15 @@ def head_inputs(
     For a causal model these are the body's last states; a masked model's head has further layers
     between them.
     """
+    groups = _equal_lengths(model, ids, mask)
+    if len(groups) > 1 and mask is not None:
+        states_of: dict[int, torch.Tensor] = {}
+        for rows in groups:
+            length = int(mask[rows[0]].sum())
+            part = keep[rows, :length]
+            pieces = head_inputs(model, ids[rows, :length], None, part)
+            states_of |= dict(zip(rows.tolist(), pieces.split(part.sum(1).tolist()), strict=True))
+        return torch.cat([states_of[row] for row in range(len(ids))])
     if not fills_masks(model):
         output = model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
         states: torch.Tensor = output.last_hidden_state[keep]

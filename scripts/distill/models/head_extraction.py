@@ -6,9 +6,11 @@ from typing import Any
 import torch
 
 from distill.core.errors import UserError
+from distill.models.decoding import ids_without_token
 from distill.models.forward import head_inputs
 from distill.models.heads import OutputHead, save_head
 from distill.models.opening import load_teacher
+from distill.models.tokenizers import load_tokenizer
 from distill.runtime.out_of_memory import SMALLER_TEACHER, memory_hint
 
 
@@ -38,6 +40,17 @@ def head_of(model: Any) -> OutputHead:
     return head
 
 
+def model_head(model: Any, tokenizer: Any) -> OutputHead:
+    """`head_of` a model, without the ids that have no token.
+
+    Raises:
+        UserError: As `head_of`.
+    """
+    head = head_of(model)
+    head.excluded = ids_without_token(tokenizer, len(head.weight))
+    return head
+
+
 def final_hidden(model: Any, ids: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     """What a language model hands to its output matrix: [batch, tokens, width]."""
     return head_inputs(model, ids, mask, torch.ones_like(ids, dtype=torch.bool)).view(
@@ -56,5 +69,7 @@ def extract_head(model: str | Path, out: str | Path, spec: dict[str, Any]) -> No
     Raises:
         UserError: As `head_of`; memory ran out.
     """
+    folder = Path(model).parent
     with memory_hint("opening a teacher", SMALLER_TEACHER):
-        save_head(head_of(load_teacher(Path(model).parent, spec, sequence=16)), out)
+        opened = load_teacher(folder, spec, sequence=16)
+        save_head(model_head(opened, load_tokenizer(folder)), out)

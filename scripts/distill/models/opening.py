@@ -12,10 +12,12 @@ from transformers import AutoConfig, BitsAndBytesConfig
 from distill.core.checksums import SAFE, check_files, tokenizer_sha256
 from distill.core.errors import UserError
 from distill.core.parquet import read_metadata, read_rows
-from distill.models.attention import GROUPED
-from distill.models.forward import is_masked, model_class
+from distill.models.attention import GROUPED, use_grouped
+from distill.models.forward import is_masked
+from distill.models.positions import context_of
 from distill.models.rows import read_ids
 from distill.models.tokenizers import load_tokenizer
+from distill.models.weights import open_weights
 from distill.runtime.device import device
 
 
@@ -64,6 +66,17 @@ def attention_for(sequence: int) -> str | None:
     return GROUPED if device().type == "cpu" and sequence <= 1024 else None
 
 
+def choose_attention(model: Any, sequence: int) -> Any:
+    """The model with the attention implementation that suits sequences of up to `sequence` tokens.
+
+    On a CPU that is `grouped_attention` where the architecture gives the same logits with it, else
+    the library's choice: its fused kernel if the architecture supports it.
+    """
+    if attention_for(sequence) == GROUPED and not use_grouped(model):
+        logging.info("%s keeps its attention of the library", type(model).__name__)
+    return model
+
+
 def _opened(model: Any) -> Any:
     """Switch a model to evaluation mode and log the settings that were chosen."""
     logging.info(
@@ -91,14 +104,8 @@ def load_model(path: str | Path, *, precision: str, sequence: int) -> Any:
     config = AutoConfig.from_pretrained(path, **SAFE)
     check_context(config, sequence, str(path))
     check_files(path)
-    model = model_class(config).from_pretrained(
-        path,
-        dtype=dtype_of(precision),
-        use_safetensors=True,
-        attn_implementation=attention_for(sequence),
-        **SAFE,
-    )
-    return _opened(model.to(device()))
+    model = open_weights(path, dtype=dtype_of(precision))
+    return _opened(choose_attention(model.to(device()), sequence))
 
 
 def quantised(quantisation: str, dtype: torch.dtype) -> dict[str, Any]:
@@ -135,15 +142,8 @@ def load_teacher(path: str | Path, spec: dict[str, Any], *, sequence: int) -> An
     check_files(path)
     settings = quantised(spec["quantisation"], dtype_of(precision))
     settings["device_map"] = spec["device_map"] or {"": device()}
-    model = model_class(config).from_pretrained(
-        path,
-        dtype=dtype_of(precision),
-        use_safetensors=True,
-        attn_implementation=attention_for(sequence),
-        **settings,
-        **SAFE,
-    )
-    return _opened(model)
+    model = open_weights(path, dtype=dtype_of(precision), **settings)
+    return _opened(choose_attention(model, sequence))
 
 
 def open_scoring(
@@ -203,7 +203,7 @@ def check_tokens(text: str | Path, folder: str | Path) -> None:
 
 def check_context(config: Any, sequence: int, name: str) -> None:
     """Raise UserError if `sequence` tokens exceed the context of a model's `config`."""
-    context = getattr(config, "max_position_embeddings", None)
+    context = context_of(config)
     if context is not None and sequence > context:
         raise UserError(
             f"{name} reads at most {context} tokens but up to {sequence} are needed; lower "

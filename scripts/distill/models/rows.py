@@ -41,6 +41,12 @@ def scored_positions(row: Mapping[str, Any], tokens: str = "answer") -> Sequence
     return range(prompt - 1 if tokens == "answer" else 0, prompt + answer - 1)
 
 
+def drawn_tokens(row: Mapping[str, Any], tokens: str = "answer") -> list[int]:
+    """The token of a text row that follows each of its `scored_positions`; -1 in the prompt."""
+    answer = list(row["response_ids"])
+    return [-1] * (len(scored_positions(row, tokens)) - len(answer)) + answer
+
+
 def read_ids(row: Mapping[str, Any]) -> list[int]:
     """A model's input ids of a text row: prompt and answer, or a masked chunk."""
     ids = list(row["prompt_ids"] or [])

@@ -10,7 +10,8 @@ This is a proper likelihood of the teacher's tokens, so losses are comparable ac
 In training, the logit of *other* has the constant log m added. Therefore a model with one row per
 id of the full vocabulary, in which all dropped ids share the row of *other*, gives the same
 probabilities. A trimmed student is saved in that form, so any program opens it with the full
-tokenizer; it is trained, timed and counted with its small vocabulary.
+tokenizer; it is trained, timed and counted with its small vocabulary. The full vocabulary ends with
+the tokenizer's last id: rows that only pad a source's output matrix are neither kept nor dropped.
 """
 
 import math
@@ -130,6 +131,12 @@ def count_tokens(rows: Iterable[Mapping[str, Any]]) -> Counter[int]:
     return counts
 
 
+def full_width(tokenizer: Any, rows: int | None = None) -> int:
+    """Width of the full vocabulary: up to the last id that has a token, of a model's `rows`."""
+    last = max(tokenizer.get_vocab().values())
+    return last + 1 if rows is None else min(last + 1, rows)
+
+
 def check_size(size: int, full: int) -> None:
     """Check that a trimmed vocabulary is smaller than the full one.
 
@@ -144,18 +151,27 @@ def check_size(size: int, full: int) -> None:
 
 
 def most_frequent(
-    counts: Mapping[int, int], always: Iterable[int], size: int, full: int
+    counts: Mapping[int, int],
+    always: Iterable[int],
+    size: int,
+    full: int,
+    excluded: Iterable[int] = (),
 ) -> Vocabulary:
     """The `size` most frequent ids, including `always`; of equally frequent ones the lowest.
 
     Byte-pair ids are numbered in the order of their merges, so low unseen ids are the most likely.
+    `excluded` ids, which have no token, come last.
 
     Raises:
         UserError: `size` is not below the full vocabulary.
     """
     check_size(size, full)
-    first = set(always)
-    order = sorted(range(full), key=lambda number: (number not in first, -counts.get(number, 0)))
+    first, last = set(always), set(excluded)
+
+    def place(number: int) -> tuple[bool, bool, int]:
+        return number not in first, number in last, -counts.get(number, 0)
+
+    order = sorted(range(full), key=place)
     return Vocabulary(sorted(order[:size]), full)
 
 

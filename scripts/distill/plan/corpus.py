@@ -129,13 +129,12 @@ class Corpora(Part):
     def spec(self, method: str, student: str) -> Spec:
         """What the chunks depend on: text, tokenizer, and the excluded reference text."""
         entry, reference = self.study.method_of(method), self.study.evaluate.reference
-        assert reference is not None
         return {
             "corpus": self.sources.spec(entry.corpus or ""),
             "tokens": entry.corpus_tokens,
             "tokenizer": self.sources.spec(self.study.students[student].source),
-            "reference": self.sources.spec(reference.source),
-            "passages": reference.passages,
+            "reference": self.sources.spec(reference.source) if reference else None,
+            "passages": reference.passages if reference else 0,
         }
 
     @cached
@@ -160,12 +159,13 @@ class Corpora(Part):
             spec["order_seed"] = self.study.rows.seed
         return spec | {"samples": samples}
 
-    def inputs(self, key: str) -> dict[str, str]:
-        """Inputs of a training set: its text, the reference text, the tokenizer."""
+    def inputs(self, key: str) -> dict[str, str | list[str]]:
+        """Inputs of a training set: its text, the reference text (if any), the tokenizer."""
         method, student = self.by_key[key]
+        reference = self.sources.reference
         return {
             "corpus": self.sources.rows(self.study.method_of(method).corpus or ""),
-            "reference": self.sources.reference[0],
+            "reference": reference[0] if reference else [],
             "model": self.sources.manifest(self.study.students[student].source),
         }
 

@@ -3,6 +3,7 @@
 import math
 from functools import cached_property
 
+from distill.config.row_counts import is_scarce, known_rows
 from distill.config.study import Study, raw_part_size
 from distill.config.text import Prompts
 from distill.contracts.run import MAGPIE
@@ -11,6 +12,9 @@ from distill.plan.keys import RESOURCES, Spec, part_name
 from distill.plan.pool import Pool
 from distill.plan.runs import results_folder
 from distill.plan.sources import Sources
+
+SPARE = 1000
+"""Rows beyond a scarce part's own that it may take candidates from."""
 
 
 class PromptPool(Pool):
@@ -25,6 +29,15 @@ class PromptPool(Pool):
     def magpie(self) -> bool:
         """Whether a teacher generates the prompts; else they come from a data set."""
         return self.settings.source == MAGPIE
+
+    @cached_property
+    def scarce(self) -> bool:
+        """Whether the data set is too small for a slice of `surplus` times its size per part."""
+        prompts = self.settings
+        if self.magpie:
+            return False
+        rows = known_rows(self.study, prompts.source, prompts.max_tokens)
+        return rows is not None and is_scarce(prompts, rows)
 
     @cached_property
     def spec(self) -> Spec:
@@ -43,7 +56,7 @@ class PromptPool(Pool):
             spec["system"] = prompts.system
         else:
             spec["source"] = self.sources.spec(prompts.source)
-        return spec
+        return spec | ({"scarce": True} if self.scarce else {})
 
     @cached_property
     def key(self) -> str:
@@ -78,9 +91,11 @@ class PromptPool(Pool):
         return f"{self.folder}/{'raw/' if raw else ''}{part_name(split, part)}"
 
     def rows(self, split: str, part: int) -> int:
-        """Number of rows of a part: training parts all have the part size."""
+        """Number of rows of a part: training parts have the part size if there are enough rows."""
         prompts = self.settings
         left = {"test": prompts.test, "validation": prompts.validation}
+        if self.scarce:
+            left["train"] = prompts.pool
         size = prompts.part_size
         return min(size, left[split] - part * size) if split in left else size
 
@@ -108,16 +123,33 @@ class PromptPool(Pool):
 
     def raw_spec(self, split: str, part: int) -> Spec:
         """What a part of candidates depends on beyond its inputs."""
-        prompts = self.settings
+        prompts, spec = self.settings, {"split": split, "part": part}
+        if self.scarce:
+            return spec | self._scarce_slice(split, part) | self._sorted_spec
         # Parts of a data set are slices of one order: test first, then validation, then train.
         offset = {"test": 0, "validation": len(self.parts("test"))}
         offset["train"] = offset["validation"] + len(self.parts("validation"))
-        spec = {
-            "split": split,
-            "part": part,
-            "slice": offset[split] + part,
-            "candidates": raw_part_size(prompts),
-        }
+        spec |= {"slice": offset[split] + part, "candidates": raw_part_size(prompts)}
         if self.magpie:  # as many as asked for; a data set has slices of one size
             spec["candidates"] = math.ceil(self.rows(split, part) * prompts.surplus)
-        return spec | {key: self.spec[key] for key in sorted(self.spec)}
+        return spec | self._sorted_spec
+
+    @property
+    def _sorted_spec(self) -> Spec:
+        return {key: self.spec[key] for key in sorted(self.spec)}
+
+    def _scarce_slice(self, split: str, part: int) -> Spec:
+        """First row and number of a part's candidates in the order of a scarce data set.
+
+        Earlier parts hold at least as many rows of the order as they have prompts. Candidates that
+        they hold are dropped as their near-duplicates, so slices overlap.
+        """
+        prompts = self.settings
+        before = {"test": 0, "validation": prompts.test}
+        before["train"] = prompts.test + prompts.validation
+        first = before[split] + part * prompts.part_size
+        last = first + self.rows(split, part)
+        return {
+            "first": first,
+            "candidates": max(math.ceil(last * prompts.surplus), last + SPARE) - first,
+        }

@@ -44,6 +44,15 @@ class Scorers(Part):
         entry = self.study.teachers[teacher]
         return {name: getattr(entry, name) for name in ("temperature", "top_k", "top_p")}
 
+    def on_text(self, text: str, scorer: str) -> Spec:
+        """The teacher `scorer` and its q, on the text of the teacher `text`.
+
+        `drawn` is set where tokens of the text were drawn from a q with top_k or top_p.
+        """
+        spec = self.spec(scorer) | self.distribution(scorer)
+        drawn = text == scorer and self.text.origin(text).sampled
+        return spec | ({"drawn": True} if drawn and self.study.teachers[scorer].cuts else {})
+
     @cached
     def head(self, teacher: str) -> str:
         """The teacher's saved output head."""
@@ -175,7 +184,7 @@ class Targets(Part):
             "text": self.text.spec(teacher),
             **entry.model_dump(exclude={"teachers", "hidden"}),
             "scorers": [
-                {**self.scorers.spec(name), **self.scorers.distribution(name), "weight": weight}
+                {**self.scorers.on_text(teacher, name), "weight": weight}
                 for name, weight in self.teachers(teacher, cache).items()
             ],
         }
@@ -228,6 +237,12 @@ class Targets(Part):
             self.scorers.states(teacher, name, tokens, split, part)
             for name in self.teachers(teacher, cache)
         ]
+
+    def drawn(self, teacher: str, cache: str, split: str, part: int) -> list[str]:
+        """The part of the text, where the targets depend on its tokens: see `Scorers.on_text`."""
+        scorers = self.spec(teacher, cache)["scorers"]
+        drawn = any("drawn" in scorer for scorer in scorers)
+        return [self.text.part(teacher, split, part)] if drawn else []
 
     def heads(self, teacher: str, cache: str) -> list[str]:
         """Output head of each teacher of a cache."""

@@ -39,7 +39,7 @@ class Methods(Part):
         """The distribution of a live teacher; {} without one."""
         if run.cache != LIVE:
             return {}
-        spec = self.scorers.spec(run.teacher) | self.scorers.distribution(run.teacher)
+        spec = self.scorers.on_text(run.teacher, run.teacher)
         del spec["threads"]  # it runs in the student's job
         return {"teacher": spec}
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from distill.answers.runs import doubling, extrapolation
 from distill.contracts.columns import COLUMNS, columns_of
+from distill.stats.tokens import wilson_interval
 from distill.table.lines import Line, has_values
 
 RUN_TABLES = ("Quality", "Answers compared with the data set's own", "Training", "Scores")
@@ -146,8 +147,13 @@ def pass_rates(
     tests = [test for test in paired if test["samples"] == largest]
     if len(tests) > MOST_LISTED:
         tests = [test for test in tests if not (test["draw"] or test["seed"])]
+    items = (references.get("items") or {}).get("large")
+    low, high = wilson_interval(items // 2, items) if items else (0.0, 0.0)
     return {
         "rows": rows,
+        "large": has_values(table, "pass_rate_large"),
+        "items": items,
+        "margin": (high - low) / 2,
         "floor": {
             k: rate for k, rate in (references.get("floor") or {}).items() if rate is not None
         },

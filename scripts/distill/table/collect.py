@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from distill.contracts.columns import COLUMNS, keys_in, nullable_in
+from distill.contracts.columns import COLUMNS, keys_in, left_out_by, nullable_in
 from distill.contracts.energy import energy_of
 from distill.contracts.run import LIVE, Run
 from distill.core.completeness import answer_warnings
@@ -33,6 +33,7 @@ _NEEDED = {
     "reference": keys_in("reference"),
     "versions": [],
     "hardware": ["cpu", "cpus", "gpu"],
+    "spec": [],
 }
 """What each metrics.json holds, by section."""
 
@@ -159,6 +160,7 @@ def runs_table(
     spec: dict[str, Any],
     caches: Mapping[Run, dict[str, Any] | None],
     decisions: Mapping[Run, str | Path | None] | None = None,
+    left_out: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Build the runs table.
 
@@ -170,13 +172,14 @@ def runs_table(
         spec: study, task, init (per student) and weights (of the combined score).
         caches: The record of each run's soft targets, None without.
         decisions: Of the curation that chose each run's rows, if one did.
+        left_out: Columns that the study does not measure.
 
     Raises:
         UserError: A required metric is missing or not finite.
     """
     costs = teacher_costs(shards, decisions)
     rows = []
-    may_be_null = set(nullable_in(spec["task"]))
+    may_be_null = {*nullable_in(spec["task"]), *left_out}
     for run, record in records.items():
         held, training, speed = record["heldout"], record["training"], efficiency[run]
         cost, passed = _with_live(training, costs[run]), record["instructions"]
@@ -288,6 +291,7 @@ def collect(
         spec,
         caches,
         {run: None if place is None else decisions[place] for run, place in chosen.items()},
+        left_out_by(records[runs[0]]["spec"]),  # all runs are evaluated alike
     )
     duplicates, study = read_json(near_duplicates), spec["study"]
     record = references(records, teacher_records, speed_of, duplicates, table, study, dummy_results)

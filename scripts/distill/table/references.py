@@ -156,6 +156,7 @@ def references(
         "study": study,
         "teachers": teacher_entries,
         "floor": {name: sum(met.values()) / len(met) for name, met in dummy.items()},
+        "items": {name: len(met) for name, met in dummy.items()},
         "unigram_entropy": {
             run.teacher: record["heldout"]["unigram_entropy"] for run, record in records.items()
         },

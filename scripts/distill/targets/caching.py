@@ -12,6 +12,7 @@ from distill.core.errors import UserError
 from distill.core.parquet import read_rows, write_rows
 from distill.models.decoding import Decoding
 from distill.models.heads import OutputHead, hidden_states, load_head, teacher_log_q
+from distill.models.rows import drawn_tokens
 from distill.runtime.device import device
 from distill.runtime.meter import Meter
 from distill.targets.encoding import encode_targets, mix_log_q
@@ -39,9 +40,44 @@ def _blocks(counts: Sequence[int]) -> Iterator[range]:
         yield range(first, len(counts))
 
 
+def _drawn(text: Sequence[dict[str, Any]], spec: Mapping[str, Any]) -> list[torch.Tensor]:
+    """Per row the tokens drawn at its positions, int64 [tokens]."""
+    return [torch.tensor(drawn_tokens(row, spec["tokens"]), dtype=torch.long) for row in text]
+
+
+def width_and_holes(heads: Sequence[OutputHead]) -> tuple[int, list[int]]:
+    """Width of the stored distributions: up to the last id that has a token, whatever rows pad the
+    heads; and the ids below without a token."""
+    tokens = set[int]()
+    for head in heads:
+        tokens |= set(range(len(head.weight))).difference(head.excluded)
+    width = max(tokens) + 1
+    return width, sorted(set(range(width)) - tokens)
+
+
+def _mixed_log_q(
+    states: Sequence[torch.Tensor],
+    heads: Sequence[OutputHead],
+    spec: Mapping[str, Any],
+    drawn: torch.Tensor | None,
+) -> torch.Tensor:
+    """log q of the teachers' mixture, [tokens, widest vocabulary]."""
+    each = [
+        teacher_log_q(head, own, decoding, drawn if scorer.get("drawn") else None)
+        for own, head, decoding, scorer in zip(
+            states, heads, decodings(spec), spec["scorers"], strict=True
+        )
+    ]
+    weights = [scorer["weight"] for scorer in spec["scorers"]]
+    return each[0] if len(each) == 1 else mix_log_q(each, weights)
+
+
 @torch.inference_mode()
 def cache_targets(
-    states: Sequence[Sequence[dict[str, Any]]], heads: Sequence[OutputHead], spec: dict[str, Any]
+    states: Sequence[Sequence[dict[str, Any]]],
+    heads: Sequence[OutputHead],
+    spec: dict[str, Any],
+    text: Sequence[dict[str, Any]] = (),
 ) -> list[dict[str, Any]]:
     """Soft targets of one part of the text.
 
@@ -49,6 +85,8 @@ def cache_targets(
         states: Per teacher, rows of `STATES_SCHEMA`, all in the same order.
         heads: Per teacher its output head.
         spec: The cache's spec: scheme and settings, scorers with distributions and weights.
+        text: Rows of the text, where a scorer's `drawn` says that it drew their tokens: top-k and
+            top-p then never exclude these.
 
     Returns:
         Rows of `target_schema`; their costs are those of the heads and of scoring, if any.
@@ -56,24 +94,24 @@ def cache_targets(
     Raises:
         UserError: The teachers' states are of different rows.
     """
-    scheme, weights = scheme_of(spec), [entry["weight"] for entry in spec["scorers"]]
+    scheme = scheme_of(spec)
     names = [row["id"] for row in states[0]]
-    if any([row["id"] for row in other] != names for other in states):
+    if any([row["id"] for row in other] != names for other in [*states, text or states[0]]):
         raise UserError("the teachers of a cache scored different rows; delete their states")
     hidden = [
-        [hidden_states(row["hidden"], head.weight.shape[1]) for row in rows]
+        [hidden_states(row["hidden"], head.weight.shape[1], row["tokens"]) for row in rows]
         for rows, head in zip(states, heads, strict=True)
     ]
+    drawn = _drawn(text, spec)
     counts = [len(row_states) for row_states in hidden[0]]
+    width = width_and_holes(heads)[0]
     head_flops = sum(2 * head.weight.numel() for head in heads)
     encoded: list[dict[str, Any]] = []
     meter = Meter()
     for block in tqdm(list(_blocks(counts)), desc="soft targets", mininterval=5, leave=False):
-        each = [
-            teacher_log_q(head, torch.cat([of_rows[number] for number in block]), decoding)
-            for of_rows, head, decoding in zip(hidden, heads, decodings(spec), strict=True)
-        ]
-        logs = each[0] if len(each) == 1 else mix_log_q(each, weights)
+        states_of = [torch.cat([of_rows[number] for number in block]) for of_rows in hidden]
+        tokens = torch.cat([drawn[number] for number in block]) if text else None
+        logs = _mixed_log_q(states_of, heads, spec, tokens)[:, :width]
         start, first = 0, len(encoded)
         for number in block:
             row_logs = logs[start : start + counts[number]]
@@ -97,6 +135,7 @@ def cache_part(
     heads: Sequence[str | Path],
     out: str | Path,
     spec: dict[str, Any],
+    text: Sequence[str | Path] = (),
 ) -> None:
     """Compute the soft targets of one part of a text from its teachers' final hidden states.
 
@@ -105,11 +144,13 @@ def cache_part(
         heads: Per teacher its output head.
         out: The part of the cache, rows of `target_schema`.
         spec: See `cache_targets`; stored in the part.
+        text: The part of the text, if `cache_targets` needs it.
 
     Raises:
         UserError: See `cache_targets`.
     """
     opened = [load_head(path, device()) for path in heads]
-    rows = cache_targets([read_rows(path) for path in states], opened, spec)
-    vocabulary = max(len(head.weight) for head in opened)
-    write_rows(out, rows, target_schema(scheme_of(spec)), spec=spec, vocabulary=vocabulary)
+    rows = cache_targets([read_rows(path) for path in states], opened, spec, read_rows(text))
+    vocabulary, holes = width_and_holes(opened)
+    marks = {"vocabulary": vocabulary, "excluded": holes}
+    write_rows(out, rows, target_schema(scheme_of(spec)), spec=spec, **marks)

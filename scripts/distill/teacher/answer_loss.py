@@ -48,7 +48,7 @@ def answer_losses(
             raise UserError(
                 f"the hidden states lack the present answer {row['id']}; delete them and run again"
             )
-        hidden = hidden_states(state["hidden"], head.weight.shape[1])
+        hidden = hidden_states(state["hidden"], head.weight.shape[1], state["tokens"])
         logs = teacher_log_q(head, hidden, Decoding(temperature)).cpu()
         loss = -logs.gather(1, ids.unsqueeze(1)).double().mean()
         head_pass = Cost(float(2 * head.weight.numel() * len(ids)))

@@ -18,14 +18,16 @@ from distill.core.completeness import check_some_text, count_empty
 from distill.core.errors import UserError
 from distill.core.noise import row_uniforms
 from distill.core.parquet import read_rows, write_rows
-from distill.models.decoding import Decoding
+from distill.models.batch_mode import modes_of
+from distill.models.decoding import Decoding, ids_without_token
 from distill.models.flops import FlopModel
-from distill.models.formatting import encoder, magpie_prefix, turn_end
-from distill.models.head_extraction import head_of
-from distill.models.heads import state_bytes
+from distill.models.formatting import encoder, magpie_prefix
+from distill.models.head_extraction import model_head
+from distill.models.heads import state_bytes, state_dtype
 from distill.models.opening import load_teacher
 from distill.models.sampling import sample_batch
 from distill.models.tokenizers import load_tokenizer
+from distill.models.turns import controls_inside, turns_of
 from distill.runtime.memory import job_peak
 from distill.runtime.meter import Meter
 from distill.runtime.out_of_memory import memory_hint, smaller_batch
@@ -53,8 +55,9 @@ def synthesise_prompts(
         UserError: Hardly any turn is closed within max_tokens.
     """
     prefix = magpie_prefix(tokenizer, spec["system"])
-    stops = turn_end(tokenizer)
-    decoding = Decoding(spec["temperature"], 0, spec["top_p"])
+    ends = turns_of(tokenizer)
+    excluded = ids_without_token(tokenizer, len(model.get_output_embeddings().weight))
+    decoding = Decoding(spec["temperature"], 0, spec["top_p"], tuple(excluded))
     flop_model = FlopModel.from_model(model)
     steps = spec["max_tokens"]
     prompts: list[dict[str, Any]] = []
@@ -77,7 +80,7 @@ def synthesise_prompts(
             turns = sample_batch(
                 model,
                 [prefix] * size,
-                stop_ids=stops,
+                stop_ids=ends.stops,
                 max_new_tokens=steps,
                 decoding=decoding,
                 uniforms=noise,
@@ -85,7 +88,7 @@ def synthesise_prompts(
             attempts += size
             flops += sum(flop_model.generation(len(prefix), len(new)) for new, _ in turns)
             for name, (new, reason) in zip(ids, turns, strict=True):
-                text = tokenizer.decode(new, skip_special_tokens=True).strip()
+                text = tokenizer.decode(ends.body(new), skip_special_tokens=True).strip()
                 if reason == "stop" and text:
                     row = {"id": name, "prompt": text, "context": None, "response": None}
                     prompts.append(row)
@@ -97,7 +100,7 @@ def synthesise_prompts(
 
 def _states_row(name: str, new: list[int], states: torch.Tensor) -> dict[str, Any]:
     """The row of `STATES_SCHEMA` of an answer; generation gives its states at no extra cost."""
-    blob = state_bytes(states[: len(new)])
+    blob = state_bytes(states[: len(new)], states.dtype)
     return {"id": name, "tokens": len(new), "hidden": blob, **FREE.columns()}
 
 
@@ -120,7 +123,11 @@ def _text_row(
 
 
 def generate_text(
-    model: Any, tokenizer: Any, prompts: Sequence[dict[str, Any]], spec: dict[str, Any]
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[dict[str, Any]],
+    spec: dict[str, Any],
+    exact: bool = False,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Answer one part of the prompts from the teacher's sampling distribution.
 
@@ -133,6 +140,7 @@ def generate_text(
         tokenizer: Its tokenizer.
         prompts: Rows of a kept prompt part.
         spec: Holds formatting and decoding.
+        exact: Whether hidden states are stored as the model computes them, not rounded to bf16.
 
     Returns:
         Rows of `TEXT_SCHEMA` and rows of `STATES_SCHEMA`, in the order of `prompts`.
@@ -140,17 +148,19 @@ def generate_text(
     Raises:
         UserError: No answer has any text, or the model's outputs are NaN or infinite.
     """
-    head_of(model)  # refuses a head that hidden states do not suffice for
+    head = model_head(model, tokenizer)  # refuses one that hidden states do not suffice for
     decoding = spec["decoding"]
     encode = encoder(tokenizer, **spec["formatting"])
     encoded = [encode(row["prompt"], row["context"]) for row in prompts]
     order = sorted(range(len(prompts)), key=lambda row: (len(encoded[row]), row))
-    stops, flop_model = turn_end(tokenizer), FlopModel.from_model(model)
+    ends = turns_of(tokenizer, spec["formatting"]["template"])
+    flop_model = FlopModel.from_model(model)
     steps, size = decoding["max_tokens"], decoding["batch_size"]
-    distribution = Decoding(decoding["temperature"], decoding["top_k"], decoding["top_p"])
+    cuts = decoding["top_k"], decoding["top_p"]
+    distribution = Decoding(decoding["temperature"], *cuts, tuple(head.excluded))
     done: dict[int, dict[str, Any]] = {}
     state_rows: dict[int, dict[str, Any]] = {}
-    width = model.get_output_embeddings().weight.shape[1]
+    width, stored = head.weight.shape[1], state_dtype(model.dtype, exact)
     start, tokens, meter = time.perf_counter(), 0, Meter()
     with _bar("responses", len(prompts)) as bar:
         for first in range(0, len(order), size):
@@ -158,11 +168,11 @@ def generate_text(
             noise = np.stack(
                 [row_uniforms(prompts[row]["id"], decoding["seed"], steps) for row in batch]
             )
-            states = torch.empty(len(batch), steps, width, dtype=torch.bfloat16)
+            states = torch.empty(len(batch), steps, width, dtype=stored)
             answers = sample_batch(
                 model,
                 [encoded[row] for row in batch],
-                stop_ids=stops,
+                stop_ids=ends.stops,
                 max_new_tokens=steps,
                 decoding=distribution,
                 uniforms=noise,
@@ -173,8 +183,8 @@ def generate_text(
                 state_rows[row] = _states_row(prompts[row]["id"], new, state)
                 cost = Cost(flop_model.generation(len(encoded[row]), len(new))) + share
                 done[row] = _text_row(prompts[row], encoded[row], new, reason, cost)
-                body = new[:-1] if reason == "stop" else new
-                done[row]["response"] = tokenizer.decode(body, skip_special_tokens=True)
+                text = tokenizer.decode(ends.body(new), skip_special_tokens=True)
+                done[row]["response"] = text
             tokens += sum(len(new) for new, _ in answers)
             bar.update(len(batch))
             bar.set_postfix_str(f"{tokens / (time.perf_counter() - start):.0f} tokens/s")
@@ -225,6 +235,7 @@ def generate_part(
     states: str | Path,
     spec: dict[str, Any],
     teacher: str,
+    exact: bool = False,
 ) -> None:
     """Let a teacher answer one part of the prompts; keep the hidden states behind its answers.
 
@@ -235,6 +246,7 @@ def generate_part(
         states: Output, rows of `STATES_SCHEMA`, with the job's memory and energy.
         spec: As of `generate_text`, and how the teacher is loaded; stored in both outputs.
         teacher: Its name in the config, for errors.
+        exact: As of `generate_text`.
 
     Raises:
         UserError: As `generate_text`; memory ran out; a prompt and its answer do not fit the
@@ -247,8 +259,8 @@ def generate_part(
     meter = Meter()
     what = f"answering {decoding['batch_size']} prompts at once"
     with memory_hint(what, smaller_batch(teacher)):
-        rows, hidden = generate_text(opened, tokenizer, rows_to_answer, spec)
-    used = job_peak() | meter.total().energy.record()
+        rows, hidden = generate_text(opened, tokenizer, rows_to_answer, spec, exact)
+    used = job_peak() | meter.total().energy.record() | {"batching": modes_of(opened)}
     write_rows(states, hidden, STATES_SCHEMA, spec=spec, job=used)
-    digest = tokenizer_sha256(tokenizer)
-    write_rows(text, rows, TEXT_SCHEMA, spec=spec, tokenizer_sha256=digest)
+    digest, controls = tokenizer_sha256(tokenizer), controls_inside(rows, tokenizer)
+    write_rows(text, rows, TEXT_SCHEMA, spec=spec, tokenizer_sha256=digest, controls=controls)

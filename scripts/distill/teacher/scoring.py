@@ -3,7 +3,8 @@
 A hidden state in bf16 takes two bytes per unit of width and token, and with the saved output head
 it reproduces q over the whole vocabulary at any temperature, so that no student runs the teacher.
 States of a teacher run in bf16 are kept as they are. Those of one run in fp32 are rounded, which
-cost a KL of 2e-5 nats per token on SmolLM2-135M.
+cost a KL of 2e-5 nats per token on SmolLM2-135M; on test rows they are stored in fp32, so that no
+metric has this error.
 """
 
 import inspect
@@ -22,8 +23,9 @@ from distill.models.batching import batches, padded
 from distill.models.flops import FlopModel
 from distill.models.forward import fills_masks, head_inputs, not_finite
 from distill.models.head_extraction import head_of
-from distill.models.heads import state_bytes
+from distill.models.heads import state_bytes, state_dtype
 from distill.models.opening import open_scoring
+from distill.models.positions import length_limit
 from distill.models.rows import read_ids, scored_positions
 from distill.runtime.memory import job_peak
 from distill.runtime.meter import Meter
@@ -34,6 +36,8 @@ WORTH_SHARING = 8  # tokens that rows begin with: fewer save less than a second 
 
 def _cached(model: Any) -> DynamicCache | None:
     """A key-value cache, if it holds all that a model needs of earlier tokens."""
+    if length_limit(model.config) is not None:
+        return None
     takes = inspect.signature(model.base_model.forward).parameters
     if fills_masks(model) or not {"past_key_values", "position_ids"} <= takes.keys():
         return None
@@ -71,7 +75,11 @@ def _kept_states(
 
 @torch.inference_mode()
 def score_text(
-    model: Any, rows: Sequence[dict[str, Any]], tokens: str = "answer", batch_size: int = 16
+    model: Any,
+    rows: Sequence[dict[str, Any]],
+    tokens: str = "answer",
+    batch_size: int = 16,
+    exact: bool = False,
 ) -> list[dict[str, Any]]:
     """Final hidden states of a teacher on text, its own or another's.
 
@@ -80,6 +88,7 @@ def score_text(
         rows: Rows of a text part, with token ids.
         tokens: `answer` or `all`: which positions.
         batch_size: Rows per forward pass.
+        exact: Whether hidden states are stored as the model computes them, not rounded to bf16.
 
     Returns:
         Rows of `STATES_SCHEMA`, in the order of `rows`.
@@ -88,7 +97,7 @@ def score_text(
         UserError: A hidden state is NaN or infinite.
     """
     matrix = head_of(model).weight.numel()  # refuses a head that hidden states do not suffice for
-    flop_model = FlopModel.from_model(model)
+    flop_model, stored = FlopModel.from_model(model), state_dtype(model.dtype, exact)
     scored: dict[int, dict[str, Any]] = {}
     meter = Meter()
     for batch in batches(rows, batch_size, model.device):
@@ -108,14 +117,19 @@ def score_text(
             scored[number] = {
                 "id": rows[number]["id"],
                 "tokens": count,
-                "hidden": state_bytes(states),
+                "hidden": state_bytes(states, stored),
                 **(Cost(float(flops)) + share).columns(),
             }
     return [scored[number] for number in range(len(rows))]
 
 
 def score_part(
-    text: str | Path, model: str | Path, out: str | Path, spec: dict[str, Any], tokens: str
+    text: str | Path,
+    model: str | Path,
+    out: str | Path,
+    spec: dict[str, Any],
+    tokens: str,
+    exact: bool = False,
 ) -> None:
     """Save a teacher's final hidden states on one part of an existing text.
 
@@ -125,6 +139,7 @@ def score_part(
         out: The part's states, rows of `STATES_SCHEMA`, with the job's memory and energy.
         spec: How the teacher is loaded; stored in the output.
         tokens: `answer` or `all`: which positions.
+        exact: As of `score_text`.
 
     Raises:
         UserError: As `open_scoring` and `score_text`; memory ran out.
@@ -132,6 +147,6 @@ def score_part(
     with memory_hint("scoring a text", SMALLER_TEACHER):
         rows, opened = open_scoring(text, model, spec)
         meter = Meter()
-        states = score_text(opened, rows, tokens)
+        states = score_text(opened, rows, tokens, exact=exact)
         used = job_peak() | meter.total().energy.record()
     write_rows(out, states, STATES_SCHEMA, spec=spec, job=used)

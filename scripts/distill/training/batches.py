@@ -10,7 +10,7 @@ import torch
 from distill.contracts.divergences import DIVERGENCES
 from distill.models.encoding import collate
 from distill.models.heads import hidden_states
-from distill.models.rows import Example
+from distill.models.rows import Example, drawn_tokens
 from distill.targets.format import Targets, decode_targets, scheme_of
 from distill.targets.layers import decode_layers
 from distill.training.spans import Spans
@@ -72,7 +72,9 @@ class TargetReader:
     def collate(self, items: Sequence[Item], pad: int) -> dict[str, Any]:
         """A padded batch with `soft_mask` [batch, length] and the targets at its True positions.
 
-        Targets lie one after another, row by row: `states` bf16 [tokens, width] for final_hidden;
+        Targets lie one after another, row by row: `states` bf16 [tokens, width] for final_hidden,
+        with `drawn` [tokens] where the teacher drew the text from a cut distribution (see
+        `distill.models.decoding.log_q`);
         else `ids` and `p` [tokens, k], `entropy` [tokens] and for top_k_tail `tail` [tokens];
         `layers` [tokens, layers, width] where the method matches layers. By spans, targets are of
         the teacher's tokens: `own_spans` and `their_spans` number the span of each token on either
@@ -80,7 +82,7 @@ class TargetReader:
         """
         batch: dict[str, Any] = collate([item.example for item in items], pad)
         mask = torch.zeros_like(batch["input_ids"], dtype=torch.bool)
-        states, layers, decoded = [], [], []
+        states, layers, decoded, drawn = [], [], [], list[int]()
         for number, item in enumerate(items):
             assert item.row is not None
             where, targets_at = self.positions(item)
@@ -88,6 +90,8 @@ class TargetReader:
             part = slice(targets_at.start, targets_at.stop)
             if self.cache["scheme"] == "final_hidden":
                 states.append(hidden_states(item.row["hidden"], self.width)[part])
+                if self.cache["scorers"][0].get("drawn"):
+                    drawn += drawn_tokens(item.row, self.cache["tokens"])[part]
             elif soft_losses(self.method):
                 targets = decode_targets(
                     item.row, scheme_of(self.cache), self.vocabulary, self.method["temperature"]
@@ -105,6 +109,8 @@ class TargetReader:
             batch |= _numbered(items)
         if states:
             batch["states"] = torch.cat(states)
+        if drawn:
+            batch["drawn"] = torch.tensor(drawn)
         if decoded:
             batch |= _packed(decoded)
         if layers:

@@ -8,14 +8,16 @@ import torch
 from transformers import AutoConfig, EarlyStoppingCallback, PrinterCallback, TrainingArguments
 
 from distill.core.checksums import SAFE
+from distill.core.display import listed
 from distill.core.errors import UserError
 from distill.models.encoding import collate
 from distill.models.flops import FlopModel
-from distill.models.forward import is_masked, model_class
+from distill.models.forward import is_masked
 from distill.models.heads import load_head
-from distill.models.opening import attention_for, check_context, resolve_precision
+from distill.models.opening import check_context, choose_attention, resolve_precision
 from distill.models.tokenizers import load_tokenizer
 from distill.models.vocabulary import Vocabulary, add_spread
+from distill.models.weights import open_weights
 from distill.runtime.device import device
 from distill.training.batches import LAST, Item, TargetReader
 from distill.training.checkpoints import SkipShortCheckpoint
@@ -101,6 +103,7 @@ def _with_adapters(model: Any, lora: dict[str, Any]) -> Any:
     """The model with low-rank adapters (Hu 2021, LoRA), all else frozen."""
     from peft import LoraConfig, get_peft_model  # seconds of imports that other runs need not pay
 
+    _check_targets(model, lora["targets"])
     settings = LoraConfig(
         r=lora["rank"],
         lora_alpha=lora["alpha"],
@@ -109,6 +112,23 @@ def _with_adapters(model: Any, lora: dict[str, Any]) -> Any:
         task_type=None if is_masked(model.config) else "CAUSAL_LM",
     )
     return get_peft_model(model, settings)
+
+
+def _check_targets(model: Any, targets: list[str] | str) -> None:
+    """Check that each name of modules that get an adapter has one; peft ignores some without."""
+    names = [name for name, _ in model.named_modules()]
+    wrong = [
+        target
+        for target in ([] if isinstance(targets, str) else targets)
+        if not any(f".{name}".endswith(f".{target}") for name in names)
+    ]
+    if wrong:
+        linear = [name for name, one in model.named_modules() if hasattr(one, "in_features")]
+        last = dict.fromkeys(name.rpartition(".")[2] for name in linear)
+        raise UserError(
+            f"train.lora.targets: the student has no module named {' or '.join(map(repr, wrong))}; "
+            f"its linear modules are {listed(last)}"
+        )
 
 
 def _check_layers(config: Any, layers: Sequence[Any], name: str) -> None:
@@ -132,7 +152,7 @@ def _objective(
     if teacher is not None and "teacher" in spec:
         cache = live_targets(spec["method"], spec["teacher"])
     elif teacher is not None:
-        aligner = Aligner(load_tokenizer(teacher), tokenizer)
+        aligner = Aligner(load_tokenizer(teacher), tokenizer, spec["formatting"]["template"])
     head = load_head(heads[0], device()) if heads else None
     shared_ids = aligner.shared_ids if aligner else None
     return Objective(spec["method"], cache, head, vocabulary, shared_ids), aligner
@@ -166,10 +186,9 @@ def _open_student(
     """
     train = spec["train"]
     config = AutoConfig.from_pretrained(initial, **SAFE)
-    attention = None if train["gradient_checkpointing"] else attention_for(length)
-    model = model_class(config).from_pretrained(
-        initial, dtype=torch.float32, use_safetensors=True, attn_implementation=attention, **SAFE
-    )
+    model = open_weights(initial, dtype=torch.float32)
+    if not train["gradient_checkpointing"]:
+        choose_attention(model, length)
     flop_model = FlopModel.from_model(model)
     if vocabulary is not None:
         add_spread(model, vocabulary)

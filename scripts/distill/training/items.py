@@ -72,6 +72,8 @@ def load_items(
         width = head.weight.shape[1]
     else:
         vocabulary = read_metadata(shard, "vocabulary")
+        if cache["scheme"] == "dense":
+            objective.excluded = read_metadata(shard, "excluded")
     reader = TargetReader(method, cache, vocabulary, width)
     items = [Item(example, row) for example, row in zip(examples, rows, strict=True)]
     if aligner is None:

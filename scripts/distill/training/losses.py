@@ -177,7 +177,7 @@ def reverse_kl(log_p: torch.Tensor, log_s: torch.Tensor) -> tuple[torch.Tensor, 
 
     Source: MiniLLM (Gu 2024, arXiv 2306.08543), section 2; here per token, as in GKD (Agarwal
     2024, arXiv 2306.13649), section 2. A class with p = 0 makes value and slope +inf, and the
-    gradient NaN: not for teachers with cut tails or fewer classes than the student.
+    gradient NaN: not for teachers with cut tails. `dense_divergence` compares the teacher's tokens.
 
     Args and returns: as of `forward_kl`.
     """
@@ -269,6 +269,7 @@ def _aligned(log_p: torch.Tensor, width: int) -> torch.Tensor:
 def _dense_step(
     divergence: Divergence,
     theirs: float | None,
+    classes: torch.Tensor | None,
     scaled: torch.Tensor,
     weights: torch.Tensor,
     log_p: torch.Tensor,
@@ -276,8 +277,17 @@ def _dense_step(
     log_s, log_p = scaled.log_softmax(-1), log_p.to(scaled.dtype)
     if theirs is not None:
         log_p = log_p.div(theirs).log_softmax(-1)
-    value, slope = divergence(_aligned(log_p, log_s.shape[1]), log_s)
-    return value, logit_gradient(log_s.exp_(), slope, weights)
+    if classes is None:
+        value, slope = divergence(_aligned(log_p, log_s.shape[1]), log_s)
+        return value, logit_gradient(log_s.exp_(), slope, weights)
+    inside = log_s[:, classes]
+    log_mass = inside.logsumexp(-1, keepdim=True)
+    inside -= log_mass
+    value, slope = divergence(log_p[:, classes], inside)
+    s, change = inside.exp_(), log_s.exp_().mul_(weights.unsqueeze(1))
+    change[:, classes] -= s * weights.unsqueeze(1)  # of -log_mass
+    change[:, classes] += logit_gradient(s, slope, weights)
+    return value - log_mass.squeeze(1), change
 
 
 def dense_divergence(
@@ -287,14 +297,17 @@ def dense_divergence(
     weights: torch.Tensor,
     temperature: float = 1.0,
     teacher_temperature: float | None = None,
+    classes: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """sum_t weights_t D(p_t, softmax(logits_t / T)) over the whole vocabulary.
 
     The teacher is evaluated `BLOCK_ROWS` = 512 tokens at a time (the last block may be shorter), in
     order and without gradients, so that it can compute log p from hidden states on demand;
     only one block is held in memory. Heads padded to different widths over one
-    tokenizer are aligned on the student's: ids that the teacher lacks have p = 0 (reverse KL is
-    infinite then: narrow the logits first), and what it has beyond is dropped, not renormalised.
+    tokenizer are aligned on the student's: ids that the teacher lacks have p = 0, and what it has
+    beyond is dropped, not renormalised. Reverse KL is infinite at p = 0, so it compares `classes`
+    alone, D(p, s_c) - log S with s_c = s / S on the classes, whose mass is S: as in forward KL,
+    KL(p || s) = KL(p || s_c) - log S, mass outside the classes costs -log S.
 
     Args:
         logits: [tokens, vocabulary], of target positions only.
@@ -304,11 +317,12 @@ def dense_divergence(
         temperature: T, of the student's logits.
         teacher_temperature: If given, the teacher answers with logits of any dtype, which are
             divided by this and normalised a few rows at a time: no float32 tensor of a block.
+        classes: int64 ids of both vocabularies outside which p = 0; None for all of the student's.
 
     Returns:
         The loss, and D [tokens] detached, both float32, in the divergence's unit.
     """
-    step = partial(_dense_step, divergence, teacher_temperature)
+    step = partial(_dense_step, divergence, teacher_temperature, classes)
     return weighted_loss(logits, weights, temperature, step, lambda block: (teacher(block),))
 
 

@@ -7,6 +7,7 @@ counts are those of the whole batch, so that accumulation changes nothing. `span
 aligned spans of text and is averaged over the student's tokens in them.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -30,6 +31,8 @@ from distill.training.losses import (
     sparse_cross_entropy,
 )
 
+SMALLEST = -25 * math.log(2)
+"""log of half the smallest mass of a tail, which is stored in half precision."""
 MATCH = {"mse": hidden_mse, "cosine": hidden_cosine}
 
 
@@ -61,6 +64,8 @@ class Objective:
     ) -> None:
         self.method, self.cache, self.head = method, cache, head
         self.vocabulary = vocabulary
+        self.excluded = list[int]()
+        """Ids without a token in dense targets; those of hidden states are the head's."""
         pairs = sorted((shared_ids or {}).items())
         self.shared_ids = torch.tensor(pairs, dtype=torch.long).view(-1, 2)
         self.soft = soft_losses(method)
@@ -226,7 +231,8 @@ class Objective:
             assert self.head is not None
             states = batch["states"][rows]
             with torch.autocast(states.device.type, enabled=False):  # q in the teacher's precision
-                logs = teacher_log_q(self.head, states, self.decoding)
+                drawn = batch["drawn"][rows] if "drawn" in batch else None
+                logs = teacher_log_q(self.head, states, self.decoding, drawn)
             if temperature != 1:
                 logs = torch.log_softmax(logs / temperature, -1)
         else:
@@ -253,23 +259,26 @@ class Objective:
             teacher = partial(self._teacher, batch)
             if name == "uld":
                 return uld(logits, teacher, weights, temperature)
-            if DIVERGENCES[name].infinite_with(self.method):  # at ids that the teacher lacks
-                logits = logits[:, : self._width(batch)]
-            theirs = None
+            classes, theirs = None, None
+            if DIVERGENCES[name].infinite_with(self.method):
+                classes = self._tokens(batch, logits)
             if "states" in batch and self.vocabulary is None and not self.decoding.cuts:
                 teacher = partial(self._teacher_logits, batch)
                 theirs = self.decoding.temperature * temperature
             return dense_divergence(
-                logits, teacher, self._divergence(name), weights, temperature, theirs
+                logits, teacher, self._divergence(name), weights, temperature, theirs, classes
             )
         if scheme == "top_k_tail":
             if name == "uld":
                 return coarse_uld(logits, batch["p"], batch["tail"], weights, temperature)
+            least = -math.inf
+            if DIVERGENCES[name].infinite_with(self.method):
+                least = SMALLEST  # what a stored 0 may stand for
             return coarse_divergence(
                 logits,
                 batch["ids"],
-                batch["p"].log(),
-                batch["tail"].log(),
+                batch["p"].log().clamp_min(least),
+                batch["tail"].log().clamp_min(least),
                 self._divergence(name),
                 weights,
                 temperature,
@@ -340,6 +349,19 @@ class Objective:
             assert self.head is not None
             return len(self.head.weight)
         return int(batch["p"].shape[1])
+
+    def _tokens(self, batch: Mapping[str, Any], logits: torch.Tensor) -> torch.Tensor | None:
+        """Ids of the student that are tokens of the teacher; None if all are."""
+        if self.vocabulary is not None:  # the class of dropped tokens has all others
+            return None
+        width, theirs = logits.shape[1], self._width(batch)
+        excluded = self.head.excluded if self.head and "states" in batch else self.excluded
+        tokens = torch.ones(max(width, theirs), dtype=torch.bool)
+        tokens[excluded] = False
+        tokens[theirs:] = False
+        if bool(tokens[:width].all()):
+            return None
+        return tokens[:width].nonzero().squeeze(1).to(logits.device)
 
     def _divergence(self, name: str) -> Any:
         if parameter := DIVERGENCES[name].parameter:

@@ -18,14 +18,16 @@ import torch
 
 from distill.core.errors import UserError
 from distill.core.noise import row_uniforms
-from distill.models.decoding import Decoding
+from distill.models.decoding import Decoding, ids_without_token
 from distill.models.encoding import collate
 from distill.models.flops import FlopModel, training_passes
-from distill.models.formatting import turn_end
-from distill.models.head_extraction import final_hidden, head_of
+from distill.models.forward import bare
+from distill.models.head_extraction import final_hidden, model_head
 from distill.models.opening import load_teacher
-from distill.models.rows import Example, scored_positions
+from distill.models.rows import Example, drawn_tokens, scored_positions
 from distill.models.sampling import sample_batch
+from distill.models.tokenizers import load_tokenizer
+from distill.models.turns import turns_of
 from distill.training.batch_sharing import blank
 from distill.training.batches import Item
 from distill.training.objective import Objective
@@ -73,10 +75,12 @@ class LiveTeacher:
     ) -> None:
         self.settings, self.tokens = spec["method"]["on_policy"], spec["method"]["tokens"]
         self.seed, self.pad = spec["seed"], tokenizer.pad_token_id
-        self.stops, self.any_item = turn_end(tokenizer), items[0]
+        self.tokenizer, self.any_item = tokenizer, items[0]
         self.longest = longest_live(items, self.settings, spec["train"]["max_length"])
         self.model = load_teacher(folder, spec["teacher"], sequence=self.longest)
-        objective.head = head_of(self.model)
+        self.teacher_tokenizer = load_tokenizer(folder)
+        objective.head = model_head(self.model, self.teacher_tokenizer)
+        self.drawn = bool(spec["teacher"].get("drawn"))
         # Cross-entropy on the student's own samples teaches nothing.
         without_ce = Objective({**spec["method"], "ce": 0.0}, objective.cache, objective.head)
         self.objectives = {False: objective, True: without_ce}
@@ -103,7 +107,7 @@ class LiveTeacher:
         if sampled:
             with precision:
                 batches = self.written(model, batches, number)
-        micro_batches = [self.collate(items) for items in batches]
+        micro_batches = [self.collate(items, self.drawn and not sampled) for items in batches]
         return micro_batches, self.objectives[sampled], self.work(flops, batches, sampled)
 
     def written(
@@ -122,9 +126,9 @@ class LiveTeacher:
         answers = sample_batch(
             model.eval(),
             [item.example.prompt for item in items],
-            stop_ids=self.stops,
+            stop_ids=turns_of(self.tokenizer).stops,
             max_new_tokens=steps,
-            decoding=Decoding(self.settings["temperature"]),
+            decoding=Decoding(self.settings["temperature"], excluded=self._unread(model)),
             uniforms=np.stack(noise),
         )
         model.train(training)
@@ -134,10 +138,18 @@ class LiveTeacher:
             for batch in batches
         ]
 
-    def collate(self, items: Sequence[Item]) -> dict[str, Any]:
-        """A padded batch with `soft_mask` and the teacher's `states` there, as `TargetReader`'s."""
+    def _unread(self, model: Any) -> tuple[int, ...]:
+        """Ids of the student that the teacher has no token for."""
+        rows = len(bare(model).get_output_embeddings().weight)
+        teacher_rows = len(self.model.get_input_embeddings().weight)
+        excluded = ids_without_token(self.teacher_tokenizer, min(rows, teacher_rows))
+        return (*excluded, *range(teacher_rows, rows))
+
+    def collate(self, items: Sequence[Item], drawn: bool = False) -> dict[str, Any]:
+        """A padded batch with `soft_mask` and the teacher's `states` there, as `TargetReader`'s;
+        with `drawn` too, if the teacher drew the answers from a cut distribution."""
         if not items:
-            return blank(self.collate([self.any_item]))
+            return blank(self.collate([self.any_item], drawn))
         batch: dict[str, Any] = collate([item.example for item in items], self.pad)
         mask = torch.zeros_like(batch["input_ids"], dtype=torch.bool)
         for number, item in enumerate(items):
@@ -148,12 +160,26 @@ class LiveTeacher:
             names = ("input_ids", "attention_mask")
             hidden = final_hidden(self.model, *(batch[name].to(device) for name in names))
             states = hidden[mask.to(device)]
-        return batch | {"soft_mask": mask, "states": states.to(torch.bfloat16, copy=True)}
+        batch |= {"soft_mask": mask, "states": states.to(torch.bfloat16, copy=True)}
+        if drawn:
+            batch["drawn"] = torch.cat([self._drawn(item) for item in items])
+        return batch
 
     def positions(self, item: Item) -> Sequence[int]:
         """Positions of an item whose next token is compared with the teacher's."""
-        row = {"prompt_ids": item.example.prompt, "response_ids": item.example.answer}
-        return scored_positions(row, self.tokens)
+        return scored_positions(self._row(item), self.tokens)
+
+    def _drawn(self, item: Item) -> torch.Tensor:
+        """The text's token after each of an item's positions; -1 in prompts and where a curation
+        corrupted the answer, which then has no ids."""
+        assert item.row is not None
+        tokens = torch.tensor(drawn_tokens(self._row(item), self.tokens))
+        return tokens if item.row["response_ids"] is not None else torch.full_like(tokens, -1)
+
+    @staticmethod
+    def _row(item: Item) -> dict[str, Any]:
+        """Prompt and answer of an item, as a text row names them."""
+        return {"prompt_ids": item.example.prompt, "response_ids": item.example.answer}
 
     def work(
         self, flops: FlopModel, batches: Sequence[Sequence[Item]], sampled: bool

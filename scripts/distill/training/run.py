@@ -11,19 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig
 
 from distill.contracts.energy import Energy
 from distill.core.cards import render_card
-from distill.core.checksums import SAFE, check_files, list_files
+from distill.core.checksums import check_files, list_files
 from distill.core.errors import UserError
 from distill.core.files import read_json, write_json
 from distill.core.parquet import check_table
+from distill.models.export import save_model
 from distill.models.flops import training_passes
-from distill.models.forward import is_masked, model_class
+from distill.models.forward import is_masked
 from distill.models.heads import OutputHead
 from distill.models.tokenizers import load_tokenizer
+from distill.models.turns import find_turns
 from distill.models.vocabulary import FILE, Vocabulary, expand_model
+from distill.models.weights import open_weights
 from distill.runtime.device import device
 from distill.runtime.processes import is_first_process
 from distill.training.batches import Item
@@ -204,15 +206,19 @@ def _record_of(
 
 
 def _save_student(
-    model: Any, tokenizer: Any, vocabulary: Vocabulary | None, finished: Path, run: dict[str, Any]
+    model: Any,
+    tokenizer: Any,
+    vocabulary: Vocabulary | None,
+    finished: Path,
+    run: dict[str, Any],
+    template: str,
 ) -> None:
     """Write a student's weights, tokenizer and card."""
     if vocabulary is not None:
         expand_model(model, vocabulary, tokenizer)
         write_json(finished / FILE, vocabulary.record())
-    model.save_pretrained(finished, max_shard_size="1000GB")
-    tokenizer.save_pretrained(finished)
     corpus, masked = run.get("corpus"), is_masked(model.config)
+    save_model(model, tokenizer, finished, find_turns(tokenizer, template), max_shard_size="1000GB")
     card = {
         "learned": f"chunks of {corpus}" if corpus else f"responses of {run['teacher']}",
         "pipeline": "fill-mask" if masked else "text-generation",
@@ -269,9 +275,7 @@ def train_student(
     record |= {"tokens_seen": 0, "tokens_unique": 0, "train_flops": 0, "train_seconds": 0.0}
     record |= {"peak_memory_mb": None, "peak_memory_of": None, **Energy().record()}
     if shard is None:
-        model = model_class(AutoConfig.from_pretrained(initial, **SAFE)).from_pretrained(
-            initial, dtype=torch.float32, use_safetensors=True, **SAFE
-        )
+        model = open_weights(initial, dtype=torch.float32)
     else:
         settings = read_json(best)["settings"] if best else {}
         used = with_settings(spec, settings | ({"train.micro_batch_size": micro} if micro else {}))
@@ -291,7 +295,8 @@ def train_student(
         model = finished_model(trainer)
         if not all(bool(weights.isfinite().all()) for weights in model.parameters()):
             raise UserError(_not_a_number("a weight", run))
-    _save_student(model, tokenizer, vocabulary, finished, run)
+    template = spec["formatting"]["template"]
+    _save_student(model, tokenizer, vocabulary, finished, run, template)
     write_json(finished / RECORD, record | {"files": list_files(finished)})
     for checkpoint in resume.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)

@@ -18,6 +18,7 @@ from typing import Any
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from distill.core.errors import UserError
+from distill.models.turns import turns_of
 
 _BYTES = {letter: byte for byte, letter in bytes_to_unicode().items()}
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
@@ -92,14 +93,16 @@ class Aligner:
     Args:
         teacher: The teacher's tokenizer.
         student: The student's.
+        template: prompts.template of the study.
 
     Raises:
         UserError: The bytes of a tokenizer's tokens are not known.
     """
 
-    def __init__(self, teacher: Any, student: Any) -> None:
+    def __init__(self, teacher: Any, student: Any, template: str = "chat") -> None:
         self._teacher, self._student = token_bytes(teacher), token_bytes(student)
-        self._eos = teacher.eos_token_id, student.eos_token_id
+        turns = turns_of(teacher, template), turns_of(student, template)
+        self._ends = turns[0].stops, turns[1].stops
         # Of several ids with the same bytes the last: SentencePiece lists <0xNN> before its pieces.
         teacher_ids, student_ids = (
             {piece: number for number, piece in sorted(token_ids.items())}
@@ -110,7 +113,7 @@ class Aligner:
         }
         """The tokens of both vocabularies, and the end of an answer: student's id by the
         teacher's."""
-        self.shared_ids[self._eos[0]] = self._eos[1]
+        self.shared_ids[turns[0].end] = turns[1].end
 
     def spans(self, teacher: Sequence[int], student: Sequence[int], text: str) -> Spans:
         """The common spans of an answer, from its beginning as far as all tokens spell the text.
@@ -139,9 +142,9 @@ class Aligner:
         )
         if all(
             len(ends) == len(tokens) - 1
-            and tokens[-1] == eos
+            and tokens[-1] in stops
             and max(ends, default=0) == len(encoded)
-            for ends, tokens, eos in zip(each, (teacher, student), self._eos, strict=True)
+            for ends, tokens, stops in zip(each, (teacher, student), self._ends, strict=True)
         ):
             in_teacher, in_student = [*in_teacher, len(cuts)], [*in_student, len(cuts)]
         many = Counter(in_teacher), Counter(in_student)

@@ -160,6 +160,7 @@ def table_text() -> str:
     ]
     for row in COLUMNS.values():
         marks = ["MEASURED"] * row.measured + ["may be null"] * row.nullable
+        marks += [f"null without evaluate.{row.null_without}"] * bool(row.null_without)
         marks += [f"null in {' and '.join(row.null_in)}"] * (not row.nullable and row.null_in != ())
         lines.append(f"| `{row.name}` | {row.meaning} | {row.unit} | {', '.join(marks)} |")
     return "\n".join(lines) + "\n"

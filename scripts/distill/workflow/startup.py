@@ -10,9 +10,10 @@ from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any
 
+from distill.config.checks.sections import too_few_rows
 from distill.config.checks.study import parse_study
 from distill.config.own_table import TableStudy
-from distill.config.study import raw_rows_needed
+from distill.config.row_counts import known_rows, least_rows
 from distill.config.text import Corpus
 from distill.core.errors import UserError
 from distill.core.rows.files import data_files
@@ -20,6 +21,7 @@ from distill.core.rows.survey import Survey, named, survey
 from distill.plan.needed import needed_texts
 from distill.plan.study import Plan
 from distill.runtime.disk import check_writable
+from distill.workflow.local_models import check_models
 from distill.workflow.restart import check_file_times, source_files
 from distill.workflow.snakemake_state import has_metadata
 
@@ -63,6 +65,7 @@ def load_study(
         check_reference(plan)
         check_corpora(plan)
         check_benchmarks(plan)
+        check_models(plan)
         if resources is not None:
             check_device_limit(resources)
         check_stored_specs(plan)
@@ -154,31 +157,28 @@ def check_row_counts(plan: Plan) -> None:
     """Check that a local data set of prompts is large enough for the pool and the held-out rows.
 
     Raises:
-        UserError: It is too small, or too many of its prompts are equal.
+        UserError: It is too small, too few prompts are short enough, or too many are equal.
     """
     prompts = plan.pool.settings
     source = plan.study.sources.get(prompts.source) if plan.pool.asks else None
-    numbers = _survey(plan, prompts.source) if source else None
-    if source is None or numbers is None:
+    if source is None or source.path is None:
         return
-    path = source.path
-    rows, need = numbers.fitting(prompts.max_tokens), raw_rows_needed(prompts)
-    least = prompts.pool + prompts.test + prompts.validation
-    if numbers.distinct < least <= rows:
+    need, known = least_rows(prompts), known_rows(plan.study, prompts.source, prompts.max_tokens)
+    if known is None:  # the jobs have the packages that read the files
+        return
+    if known.total < need:
+        raise UserError(f"config: {too_few_rows(prompts, source.path, known.total)}")
+    if known.fitting < need:
         raise UserError(
-            f"config: prompts.pool: {prompts.pool} training and "
-            f"{prompts.test + prompts.validation} held-out prompts are needed, but only "
-            f"{numbers.distinct} of the {rows} prompts of {path} differ; lower prompts.pool or "
-            "test, or give more different prompts"
+            f"config: prompts.max_tokens: {need} prompts are needed, but only {known.fitting} of "
+            f"{known.total} rows of {source.path} have at most {prompts.max_tokens} tokens "
+            "(estimated); raise max_tokens, or lower prompts.pool or test"
         )
-    if rows < need:
-        long = numbers.usable - rows
-        without = f" (and {long} longer than prompts.max_tokens)" if long else ""
+    if known.distinct < need:
         raise UserError(
-            f"config: prompts.pool: {prompts.pool} training and "
-            f"{prompts.test + prompts.validation} held-out prompts in parts of "
-            f"{prompts.part_size} with surplus {prompts.surplus:g} need {need} rows but {path} has "
-            f"{rows}{without}; lower prompts.part_size, pool, test or surplus"
+            f"config: prompts.pool: {need} prompts are needed, but only {known.distinct} of the "
+            f"{known.total} prompts of {source.path} differ; lower prompts.pool or test, or give "
+            "more different prompts"
         )
 
 

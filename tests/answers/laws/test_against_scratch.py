@@ -47,6 +47,18 @@ def ask(rows: pd.DataFrame) -> list[Answer]:
     return scratch_answers(rows, ["corpus"], COSTS, text_of(rows))
 
 
+def test_a_teachers_own_text_does_not_decide_against_scratch() -> None:
+    rows = scratch_world(0.15).drop(columns="reference").assign(task="instruction")
+    text = text_of(rows)
+    assert text.column is None
+    for answer in (*ask(rows), *scratch_differences(rows, ["corpus"], text)):
+        assert answer.status == "cannot_tell"
+        assert [need.what for need in answer.needs] == ["reference_loss"]
+        assert "evaluate.reference" in answer.numbers["of"]["refused"]
+    corpus = scratch_world(0.15).drop(columns="reference").assign(task="causal-lm")
+    assert text_of(corpus).column == "loss"
+
+
 def test_data_and_compute_are_compared_on_the_reference_text() -> None:
     rows = scratch_world(0.15)
     answers = ask(rows)

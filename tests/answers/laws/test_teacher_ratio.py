@@ -33,6 +33,15 @@ def test_the_best_ratio_is_found_where_it_shows() -> None:
     assert ask(45.0)[1].numbers["verdict"] == claims.CONTRADICTED
 
 
+def test_teachers_are_not_compared_on_their_own_texts() -> None:
+    rows = ratio_world(15.0, TEACHERS).assign(task="instruction", reference=float("nan"))
+    answer = only(teacher_ratio_answers(rows), KEY)
+    assert answer.numbers["reason"] == "no_reference"
+    assert [need.what for need in answer.needs] == ["reference_loss"]
+    two = only(teacher_ratio_answers(rows[rows["teacher_params"] < 1e7]), KEY)
+    assert two.numbers["reason"] == "few_teachers"
+
+
 @pytest.mark.parametrize(
     ("best", "teachers", "reason", "need"),
     [

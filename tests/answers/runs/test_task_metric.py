@@ -48,8 +48,25 @@ def test_more_items_would_clear_the_floor() -> None:
     wanted = large.needs[0].wanted
     assert large.needs[0].change == {"evaluate.generated_instructions": wanted}
     assert wanted > large.numbers["items"]
-    (_, enough) = ask(rated(lambda n: 0.12), task_metric, floors, generated_instructions=wanted + 1)
+    more = floors | {"items": {"fixed": 50, "large": wanted + 1}}
+    (_, enough) = ask(rated(lambda n: 0.12), task_metric, more)
     assert enough.numbers["clear_of_floor"] >= 1
+
+
+def test_items_that_the_templates_cannot_make_are_not_proposed() -> None:
+    floors = {"floor": {"fixed": 0.1, "large": 0.1}}
+    rows = [row | {"pass_rate_large": 0.102} for row in rated(lambda n: 0.1)]
+    (_, large) = ask(rows, task_metric, floors)
+    assert large.needs[0].wanted > 2769
+    assert large.needs[0].change == {}
+
+
+def test_few_items_have_a_large_sampling_error() -> None:
+    floors = {"floor": {"fixed": 0.1, "large": 0.1}}
+    (_, many) = ask(rated(lambda n: 0.5), task_metric, floors)
+    (_, few) = ask(rated(lambda n: 0.5), task_metric, floors | {"items": {"large": 8}})
+    assert (many.numbers["items"], few.numbers["items"]) == (200, 8)
+    assert few.numbers["sampling_error"] == pytest.approx(5 * many.numbers["sampling_error"])
 
 
 @pytest.mark.slow

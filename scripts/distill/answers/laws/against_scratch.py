@@ -101,7 +101,7 @@ def _pair(rows: pd.DataFrame, first: Key, second: Key, text: CommonText) -> Pair
     for key, law in zip(keys, laws, strict=True):
         if law is None:
             of = {"group": label_of(selected_of(key)), "refused": text.refusal(key, "params")}
-            needs = (need_students(rows), need_amounts(rows))
+            needs = text.needs(need_students(rows), need_amounts(rows))
             return refused({"reason": "no_common_law", "of": of}, *needs)
     shared = set(groups[0]["params"]) & set(groups[1]["params"])
     if not shared:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from distill.answers.answer import Answer, about_group
+from distill.answers.answer import Answer, Need, about_group
 from distill.answers.laws.exponents import compare_exponents
 from distill.answers.laws.needs import (
     need_amounts,
@@ -15,6 +15,7 @@ from distill.answers.laws.needs import (
     need_draws,
     need_students,
 )
+from distill.answers.needs import need_reference
 from distill.contracts.points import MEASURES
 from distill.laws.common_text import Key, curation_pairs, scratch_pairs, selected_of
 from distill.laws.curves import label_of
@@ -35,11 +36,11 @@ class CommonText:
         record: `common_text` of laws.json.
 
     Attributes:
-        column: The score: `reference` or `loss`.
+        column: The score: `reference` or `loss`; None if the runs share none.
     """
 
     def __init__(self, record: Mapping[str, Any]) -> None:
-        self.column: str = record["column"]
+        self.column: str | None = record["column"]
         self._laws = [FittedLaw(law) for law in record["laws"]]
         self._refused = record["refused"]
 
@@ -47,6 +48,10 @@ class CommonText:
         """The law of a group in a measure of size; None where it was refused."""
         laws = find_laws(self._laws, size=size, **selected_of(key))
         return laws[0] if laws else None
+
+    def needs(self, *of_law: Need) -> tuple[Need, ...]:
+        """What would give a group its law: a common score, or else what the law itself needs."""
+        return (need_reference(),) if self.column is None else of_law
 
     def refusal(self, key: Key, size: str) -> str:
         """Why a group has no law."""
@@ -96,8 +101,9 @@ def _compared(
                 "refused": text.refusal(missing, "params"),
             },
         }
-        needs = (need_amounts(rows), need_students(rows))
-        return Answer(question, about_group(selected_of(first)), "cannot_tell", numbers, needs)
+        about = about_group(selected_of(first))
+        needs = text.needs(need_amounts(rows), need_students(rows))
+        return Answer(question, about, "cannot_tell", numbers, needs)
     return compare_exponents(question, rows, first, pairs, numbers, bounded=False)
 
 

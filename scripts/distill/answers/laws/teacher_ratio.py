@@ -14,6 +14,7 @@ from scipy.stats import t as student_t
 
 from distill.answers.answer import Answer, Need
 from distill.answers.laws.needs import need_draws, need_teachers
+from distill.answers.needs import need_reference
 from distill.contracts.points import MEASURES
 from distill.laws.common_text import scored_on
 from distill.laws.law import Array
@@ -96,20 +97,23 @@ def curvature(ratio: Array, score: Array, cell: np.ndarray) -> Curvature | None:
 def teacher_ratio_answers(rows: pd.DataFrame) -> list[Answer]:
     """The best ratio of teacher to student over all methods' cells, or why it is not determined."""
     column = scored_on(rows)
+    score = column or "loss"
     fits: dict[str, Curvature | None] = {}
     teachers: dict[str, int] = {}
     for size in MEASURES:
-        sizes = rows[[f"teacher_{size}", size, column]].to_numpy(dtype=float)
+        sizes = rows[[f"teacher_{size}", size, score]].to_numpy(dtype=float)
         known = rows[(np.isfinite(sizes) & (sizes > 0)).all(axis=1)]
         counts = known[f"teacher_{size}"].to_numpy(dtype=float)
         teachers[size] = int(levels(counts, "params").max()) + 1 if len(known) else 0
         if teachers[size] >= LEAST_TEACHERS:
-            fits[size] = _measured(known, size, column)
+            fits[size] = _measured(known, size, score)
     count = max(teachers.values())
     numbers: dict[str, Any] = {"teachers": count}
     more_teachers = need_teachers(max(LEAST_TEACHERS, count + 1), count)
     if count < LEAST_TEACHERS:
         return _refused("few_teachers", numbers, need_teachers(LEAST_TEACHERS, count))
+    if column is None:
+        return _refused("no_reference", numbers, need_reference())
     size = "params" if "params" in fits else next(iter(fits))
     fit = fits[size]
     numbers |= {"judged_on": column, "size": size}

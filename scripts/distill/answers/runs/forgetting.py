@@ -4,7 +4,7 @@ from typing import Any
 
 from distill.answers.answer import Answer, Need, about_line
 from distill.answers.measured import Measured
-from distill.answers.needs import need_precision
+from distill.answers.needs import need_precision, need_reference
 from distill.stats.intervals import Spread, estimate, read_estimate
 from distill.table.lines import Line, has_values, mean_of, pooled_over, trait
 
@@ -19,8 +19,8 @@ def answer(study: Measured) -> list[Answer]:
         before = mean_of(line.before, "reference_loss")
         numbers: dict[str, Any] = {"before": before, "steps": []}
         if not has_values(line.runs, "reference_loss"):
-            need = Need("reference_loss", change={"evaluate.reference": None})
-            answers.append(Answer(KEY, about_line(line), "cannot_tell", numbers, (need,)))
+            needs = (need_reference(),)
+            answers.append(Answer(KEY, about_line(line), "cannot_tell", numbers, needs))
         elif before is None:
             need = Need("untrained_student")
             answers.append(Answer(KEY, about_line(line), "cannot_tell", numbers, (need,)))

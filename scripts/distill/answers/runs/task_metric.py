@@ -10,12 +10,13 @@ from scipy import stats
 from distill.answers.answer import Answer, Need
 from distill.answers.measured import Measured
 from distill.answers.needs import need_sizes
+from distill.config.evaluation import MOST_INSTRUCTIONS
 from distill.stats.intervals import LEVEL, Estimate
 from distill.table.lines import Line, has_values, sort_out
 
 KEY = "task_metric"
 RATES = {"pass_rate": ("fixed", 50), "pass_rate_large": ("large", 200)}
-"""Columns of pass rates, their name among the floors of references.json, least number of items."""
+"""Columns of pass rates, their name in references.json, and their items if it does not say."""
 FEWEST = 6
 """Least number of cells for a correlation: below it the interval covers nearly everything."""
 
@@ -23,17 +24,15 @@ FEWEST = 6
 def answer(study: Measured) -> list[Answer]:
     """For each pass rate and teacher, whether runs of a lower loss have a higher rate.
 
-    The floors of references.json are the rates of a fixed dummy answer; `generated_instructions`
-    is the number of items of the larger set (default 200, the least there can be).
+    The floors of references.json are the rates of a fixed dummy answer, `items` its numbers of
+    prompts.
     """
-    floors = study.references.get("floor") or {}
-    answers = []
-    for group in sort_out(study.parts, "teacher", "group"):
-        for column, (name, items) in RATES.items():
-            if name == "large":
-                items = int(study.settings.get("generated_instructions") or items)
-            answers.append(_metric(group, column, floors.get(name), items))
-    return answers
+    floors, items = (study.references.get(key) or {} for key in ("floor", "items"))
+    return [
+        _metric(group, column, floors.get(name), items.get(name, default))
+        for group in sort_out(study.parts, "teacher", "group")
+        for column, (name, default) in RATES.items()
+    ]
 
 
 def _metric(group: list[Line], column: str, floor: float | None, items: int) -> Answer:
@@ -53,7 +52,8 @@ def _metric(group: list[Line], column: str, floor: float | None, items: int) -> 
 
     if len(table) < FEWEST:
         if not cells:
-            return unknown(Need("column", [column]))
+            ask = {"evaluate.generated_instructions": items} if column != "pass_rate" else {}
+            return unknown(Need("column", [column], change=ask))
         more = need_sizes(math.ceil(FEWEST / len(group)), group[0].sizes)
         return unknown(replace(more, what="cells", wanted=FEWEST, present=len(table)))
     best, worst = table.loc[table["loss"].idxmin()], table.loc[table["loss"].idxmax()]
@@ -94,7 +94,8 @@ def _items(column: str, items: int, ratio: float) -> Need:
         ratio: Least ratio of the margin to the distance from the floor; infinite at the floor.
     """
     needed = math.ceil(items * ratio**2) if math.isfinite(ratio) else None
-    free = needed is not None and RATES[column][0] == "large"
+    large = RATES[column][0] == "large"
+    free = large and needed is not None and needed <= MOST_INSTRUCTIONS
     change = {"evaluate.generated_instructions": needed} if free else {}
     return Need("clear_of_floor", needed, items, change)
 

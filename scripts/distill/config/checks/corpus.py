@@ -60,7 +60,7 @@ def _teacher_problems(study: Study) -> Iterator[str]:
             yield f"teachers.{name}.text: every teacher reads the corpus; remove text"
         if teacher.server is not None:
             yield f"teachers.{name}.server: a server cannot score a corpus; give it a source instead"
-        if teacher.top_k or teacher.top_p < 1:
+        if teacher.cuts:
             yield (
                 f"teachers.{name}: remove top_k and top_p: on a corpus they make the teacher's loss "
                 "infinite"

@@ -32,7 +32,7 @@ def soft_problems(study: Study, teacher: str, method: Method, name: str, cache: 
 def cut_problems(study: Study, teachers: list[str], method: Method, name: str) -> list[str]:
     """Report a loss that the teachers' top_k or top_p makes infinite."""
     scorers = [study.teachers[teacher] for teacher in teachers]
-    cut = any(scorer.top_k or scorer.top_p < 1 for scorer in scorers)
+    cut = any(scorer.cuts for scorer in scorers)
     if cut and method.infinite_at_zero:
         return [
             f"methods.{name}: KL(student || teacher) is infinite where top_k or top_p cut the "
@@ -114,8 +114,7 @@ def corpus_method_problems(study: Study, name: str, method: Method) -> list[str]
         problems.append(
             f"sources.{corpus}.fields: name the text column, which methods.{name} learns"
         )
-    assert reference is not None
-    passages = reference.passages if corpus == reference.source else 0
+    passages = reference.passages if reference and corpus == reference.source else 0
     if source.rows and source.rows <= passages:
         problems.append(
             f"methods.{name}.corpus: all {source.rows} rows of {corpus} are reference text "

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 
 from distill.config.checks.learning import corpus_method_problems, train_problems
 from distill.config.checks.names import unknown
-from distill.config.study import Study, raw_rows_needed
+from distill.config.row_counts import least_rows
+from distill.config.study import Study
+from distill.config.text import Prompts
 from distill.contracts.columns import COLUMNS
 from distill.contracts.run import LIVE, MAGPIE, NO_CACHE, RAW, UNTRAINED
 
@@ -18,12 +20,8 @@ def prompt_problems(study: Study) -> Iterator[str]:
         source = study.sources[prompts.source]
         if "prompt" not in (source.fields or {}):
             yield f"sources.{prompts.source}.fields: name the prompt column"
-        if source.rows and (need := raw_rows_needed(prompts)) > source.rows:
-            yield (
-                f"prompts.pool: {prompts.pool} training and {prompts.test + prompts.validation} "
-                f"held-out prompts with surplus {prompts.surplus:g} need {need} rows but "
-                f"{prompts.source} has {source.rows}; lower pool, test or surplus"
-            )
+        if source.rows and least_rows(prompts) > source.rows:
+            yield too_few_rows(prompts, prompts.source, source.rows)
         return
     if prompts.teacher is None:
         yield unknown("prompts.teacher", "", study.teachers, "teacher")
@@ -39,6 +37,16 @@ def prompt_problems(study: Study) -> Iterator[str]:
             f"prompts.teacher: this study trains {prompts.teacher} only after the prompts exist; "
             "name a teacher with a source"
         )
+
+
+def too_few_rows(prompts: Prompts, name: str, rows: int) -> str:
+    """The error on a data set with fewer rows than prompts."""
+    held_out = prompts.test + prompts.validation
+    which = "pool, test or validation" if prompts.validation else "pool or test"
+    return (
+        f"prompts.pool: {prompts.pool} training and {held_out} held-out prompts need "
+        f"{least_rows(prompts)} rows but {name} has {rows}; lower prompts.{which}"
+    )
 
 
 def teacher_problems(study: Study) -> Iterator[str]:
@@ -60,6 +68,11 @@ def teacher_problems(study: Study) -> Iterator[str]:
                 yield (
                     f"teachers.{name}.text: must equal prompts.source, {study.prompts.source!r}, "
                     "because the responses answer its prompts"
+                )
+            if teacher.cuts and teacher.has_model:
+                yield (
+                    f"teachers.{name}: remove top_k and top_p: on ready-made responses, which "
+                    "were not drawn from the model, they make the teacher's loss infinite"
                 )
         server = teacher.server
         if server is not None and server.top_logprobs and study.prompts.template != "chat":

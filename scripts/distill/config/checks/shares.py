@@ -101,12 +101,22 @@ def _counts(
     counts = {key: round(parts * share) for key, share in shares.items()}
     if total > 1 - 1e-9:  # the pool takes the difference that rounding leaves
         counts["pool"] += parts - sum(counts.values())
-    if min(counts.values()) < 1:
+    if min(counts.values()) >= 1:
+        return {"part_size": size} | {key: number * size for key, number in counts.items()}
+    if rows < len(shares):
         raise UserError(
-            f"config: prompts: {rows} rows of {prompts.source} at surplus {prompts.surplus:g} are "
-            f"{parts} parts of {size}, too few for {text}; lower part_size or give more rows"
+            f"config: prompts: {rows} rows of {prompts.source} are too few for {text}; give more rows"
         )
-    return {"part_size": size} | {key: number * size for key, number in counts.items()}
+    return {"part_size": size} | _small_counts(rows, prompts.surplus, shares)
+
+
+def _small_counts(rows: int, surplus: float, shares: dict[str, float]) -> dict[str, int]:
+    """Number of rows of each split where whole parts are too large: at least one each."""
+    more = max(0, int(rows / surplus) - len(shares))
+    counts = {key: 1 + int(more * share + 1e-9) for key, share in shares.items()}
+    if sum(shares.values()) > 1 - 1e-9:
+        counts["pool"] += more + len(shares) - sum(counts.values())
+    return counts
 
 
 def _rows(study: Study) -> int:

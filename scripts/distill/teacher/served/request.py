@@ -4,24 +4,10 @@ Differences between servers are in `distill.contracts.dialects`.
 """
 
 import hashlib
-from types import SimpleNamespace
 from typing import Any
 
 from distill.contracts.dialects.all import DIALECTS
-from distill.models.formatting import encoder
-
-
-class _AsAsked:
-    """Stands in for a tokenizer: a prompt comes out as messages or text instead of token ids."""
-
-    chat_template = True
-    eos_token_id = None
-
-    def apply_chat_template(self, messages: Any, **_: Any) -> Any:
-        return messages
-
-    def __call__(self, text: str) -> Any:
-        return SimpleNamespace(input_ids=text)
+from distill.models.formatting import filled, messages_of
 
 
 def row_seed(name: str, seed: int) -> int:
@@ -42,7 +28,13 @@ def request_of(row: dict[str, Any], spec: dict[str, Any]) -> tuple[str, dict[str
     """
     server, decoding, formatting = spec["server"], spec["decoding"], spec["formatting"]
     dialect, chat = DIALECTS[server["software"]], formatting["template"] == "chat"
-    prompt: Any = encoder(_AsAsked(), **formatting)(row["prompt"], row["context"])
+    prompt: Any = (
+        messages_of(row["prompt"], row["context"], formatting["system"])
+        if chat
+        else filled(
+            formatting["template"], formatting.get("with_context"), row["prompt"], row["context"]
+        )
+    )
     body: dict[str, Any] = {
         "model": server["model"],
         "messages" if chat else "prompt": prompt,

@@ -10,8 +10,9 @@ from distill.contracts.schemas import TEXT_SCHEMA
 from distill.core.checksums import tokenizer_sha256
 from distill.core.errors import UserError
 from distill.core.parquet import read_rows, write_rows
-from distill.models.formatting import encoder, turn_end
-from distill.models.tokenizers import load_tokenizer
+from distill.models.formatting import encoder
+from distill.models.tokenizers import load_tokenizer, special_ids
+from distill.models.turns import Turns, answer_ids, turns_of
 
 
 def served_text(
@@ -35,7 +36,10 @@ def served_text(
         UserError: The tokenizer is not the served model's.
     """
     answer_of = {answer["id"]: answer for answer in answers}
-    encode = encoder(tokenizer, **spec["formatting"]) if tokenizer is not None else None
+    encode = turns = None
+    if tokenizer is not None:
+        encode = encoder(tokenizer, **spec["formatting"])
+        turns = turns_of(tokenizer, spec["formatting"]["template"])
     rows: list[dict[str, Any]] = []
     cut = 0
     for row in prompts:
@@ -58,35 +62,40 @@ def served_text(
                 **(cost_of(row, "prompt_") + served).columns("teacher_"),
             }
         )
-        if encode is not None:
+        if encode is not None and turns is not None:
             ids = encode(row["prompt"], row["context"])
             if len(ids) != answer["prompt_tokens"]:
+                if turns.controls.search(f"{row['prompt']}\n{row['context'] or ''}"):
+                    raise UserError(
+                        f"{name}: the prompt {row['id']} spells a control token of the served "
+                        "model, which the server does not read as text; remove that row"
+                    )
                 raise UserError(
                     f"{name}: the server counts {answer['prompt_tokens']} tokens in the prompt "
                     f"{row['id']} but the configured tokenizer gives {len(ids)}: another "
                     "tokenizer, chat template or system prompt; name the served model's "
                     "tokenizer, or none"
                 )
-            rows[-1] |= {"prompt_ids": ids, **_own_tokens(answer, tokenizer, name)}
+            rows[-1] |= {"prompt_ids": ids, **_own_tokens(answer, tokenizer, turns, name)}
             cut += len(rows[-1]["response_ids"]) < len(answer["ids"] or [])
     if cut:
         logging.warning("%s: %d answers are cut at a token that the server leaves out", name, cut)
     return rows
 
 
-def _own_tokens(answer: dict[str, Any], tokenizer: Any, name: str) -> dict[str, Any]:
+def _own_tokens(answer: dict[str, Any], tokenizer: Any, turns: Turns, name: str) -> dict[str, Any]:
     """Response, token ids with the one that ended it, and finish_reason of an answer."""
     text, finished = answer["response"], answer["finish_reason"] == "stop"
     if answer["ids"] is None:
-        text_ids = tokenizer(text, add_special_tokens=False).input_ids
-        ids = [*text_ids, tokenizer.eos_token_id] if finished else text_ids
-        return {"response_ids": ids}
+        return {"response_ids": answer_ids(tokenizer, text, turns, finished)[0]}
     ids = list(answer["ids"])
     if max(ids, default=0) >= len(tokenizer):
         raise _other_words(answer, name)
+    # A server may know more ends than the model's files do.
+    ends = {*turns.stops, *special_ids(tokenizer)}
     if len(ids) < answer["tokens"]:
-        return _until_lost(ids, text, tokenizer)
-    if finished and (not ids or ids[-1] not in _ends(tokenizer)):
+        return _until_lost(ids, text, tokenizer, ends)
+    if finished and (not ids or ids[-1] not in ends):
         raise UserError(
             f"{name}: the answer {answer['id']} ended, but the server gives no log-probability of "
             "the token that ended it; set server.top_logprobs to 0 and learn from the text alone"
@@ -98,7 +107,7 @@ def _own_tokens(answer: dict[str, Any], tokenizer: Any, name: str) -> dict[str, 
     return {"response_ids": ids}
 
 
-def _until_lost(ids: list[int], text: str, tokenizer: Any) -> dict[str, Any]:
+def _until_lost(ids: list[int], text: str, tokenizer: Any, ends: set[int]) -> dict[str, Any]:
     """An answer up to the first token that the server leaves out.
 
     llama.cpp leaves out tokens that begin a letter without ending it (as in an emoji). The tokens
@@ -107,17 +116,11 @@ def _until_lost(ids: list[int], text: str, tokenizer: Any) -> dict[str, Any]:
     exact = 0
     for end in range(1, len(ids) + 1):
         read = tokenizer.decode(ids[:end], skip_special_tokens=True)
-        if ids[end - 1] in _ends(tokenizer) or not text.strip().startswith(read.strip()):
+        if ids[end - 1] in ends or not text.strip().startswith(read.strip()):
             break
         exact = end
     read = tokenizer.decode(ids[:exact], skip_special_tokens=True)
     return {"response_ids": ids[:exact], "response": read, "finish_reason": "length"}
-
-
-def _ends(tokenizer: Any) -> set[int]:
-    """Tokens that may end an answer: a server may know more of them than the tokenizer does."""
-    added = tokenizer.added_tokens_decoder.items()
-    return {*turn_end(tokenizer), *(number for number, token in added if token.special)}
 
 
 def _other_words(answer: dict[str, Any], name: str) -> UserError:

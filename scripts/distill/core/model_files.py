@@ -1,0 +1,120 @@
+"""What the files of a model directory say without the libraries that open it: JSON and headers."""
+
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from distill.core.errors import UserError
+
+Config = Mapping[str, Any]
+"""Entries of a config.json."""
+DEPTH_KEYS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+"""Names that architectures give to their number of layers."""
+_CONTEXT_KEYS = ("max_position_embeddings", "n_positions")
+_PADDED_POSITIONS = {
+    "camembert", "data2vec-text", "ibert", "longformer", "luke", "mpnet", "roberta",
+    "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod",
+}  # fmt: skip
+"""Architectures that count positions from pad_token_id + 1, as fairseq did."""
+_TOKENIZER_FILES = ("tokenizer*", "vocab*", "*.model", "spiece*", "*.tiktoken", "tekken.json")
+_MOST_HEADER = 100_000_000
+"""Bytes of the largest header that the safetensors library accepts."""
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object; empty if there is no such file.
+
+    Raises:
+        UserError: The file is not a JSON object.
+    """
+    try:
+        loaded = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is not readable JSON ({error}); get the model again") from None
+    if not isinstance(loaded, dict):
+        raise UserError(f"{path} does not hold a JSON object; get the model again")
+    return loaded
+
+
+def depth_of(config: Config) -> int | None:
+    """Number of layers of a model; None if its config does not say."""
+    return _number(config, DEPTH_KEYS)
+
+
+def context_of(config: Config) -> int | None:
+    """Most tokens that a model reads; None if its config does not say.
+
+    Models such as RoBERTa leave the positions up to that of padding unused: with 514 positions and
+    padding 1 they read 512 tokens.
+    """
+    positions = _number(config, _CONTEXT_KEYS)
+    return None if positions is None else positions - unused_positions(config)
+
+
+def unused_positions(config: Config) -> int:
+    """Position embeddings of a model that no token of a text has."""
+    if config.get("model_type") not in _PADDED_POSITIONS:
+        return 0
+    padding = config.get("pad_token_id", 1)
+    return (padding if isinstance(padding, int) else 1) + 1
+
+
+def _number(config: Config, keys: tuple[str, ...]) -> int | None:
+    """The first whole number under some keys, also in the text part of a multimodal model."""
+    text = config.get("text_config")
+    for place in (config, text if isinstance(text, dict) else {}):
+        for key in keys:
+            if isinstance(place.get(key), int):
+                return int(place[key])
+    return None
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a model directory holds a tokenizer."""
+    return any(next(folder.glob(pattern), None) for pattern in _TOKENIZER_FILES)
+
+
+def has_chat_template(folder: Path) -> bool:
+    """Whether the tokenizer of a model directory has a chat template."""
+    names = ("chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja")
+    if any(next(folder.glob(name), None) for name in names):
+        return True
+    return bool(read_object(folder / "tokenizer_config.json").get("chat_template"))
+
+
+def missing_weights(folder: Path) -> tuple[str, list[str]] | None:
+    """The index of a model's weights and the missing files that it names; None if all exist."""
+    for index in sorted(folder.glob("*.safetensors.index.json")):
+        shards = read_object(index).get("weight_map")
+        files = sorted({str(name) for name in shards.values()} if isinstance(shards, dict) else ())
+        if missing := [name for name in files if not (folder / name).is_file()]:
+            return index.name, missing
+    return None
+
+
+def weight_shapes(folder: Path) -> dict[str, list[int]]:
+    """Shape of each tensor of a model's safetensors files, by name; their headers suffice.
+
+    Raises:
+        UserError: A file is not a safetensors file.
+    """
+    shapes: dict[str, list[int]] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with file.open("rb") as stream:
+                (size,) = struct.unpack("<Q", stream.read(8))
+                header = json.loads(stream.read(size)) if size <= _MOST_HEADER else None
+        except (OSError, ValueError, struct.error):
+            header = None
+        if not isinstance(header, dict):
+            raise UserError(f"{file} is not a safetensors file; get the model again")
+        shapes |= {
+            name: list(entry["shape"])
+            for name, entry in header.items()
+            if name != "__metadata__" and isinstance(entry, dict) and "shape" in entry
+        }
+    return shapes
