@@ -1,5 +1,6 @@
 """Data sets that are too small for a whole slice of candidates per part."""
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,24 @@ def test_stated_rows_are_known_without_a_file() -> None:
     config["prompts"]["test"] = 101
     with pytest.raises(UserError, match=r"need 501 rows but faq has 500; lower "):
         parse_study(config)
+
+
+def test_chats_need_a_chat_template(tmp_path: Path) -> None:
+    config = study(tmp_path, 120, pool=64, test=16)
+    turns = [{"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "Hello."}]
+    system = [{"role": "system", "content": "Be brief."}]
+    for first, what in ((turns, "several turns"), (system, "a system text")):
+        chats = [
+            {"m": [*first, {"role": "user", "content": question(number)}]} for number in range(120)
+        ]
+        file = tmp_path / f"{len(what)}.jsonl"
+        file.write_text("".join(json.dumps(chat) + "\n" for chat in chats))
+        config["sources"]["own"] = {"path": str(file), "fields": {"prompt": "m"}}
+        config["prompts"]["template"] = "alpaca"
+        with pytest.raises(UserError, match=rf"120 rows of .* have {what}.*; set it to chat, or"):
+            check_row_counts(Plan(parse_study(config)))
+        config["prompts"]["template"] = "chat"
+        check_row_counts(Plan(parse_study(config)))
 
 
 def test_prompts_that_are_equal_are_counted_once(tmp_path: Path) -> None:

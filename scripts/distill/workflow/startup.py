@@ -157,12 +157,23 @@ def check_row_counts(plan: Plan) -> None:
     """Check that a local data set of prompts is large enough for the pool and the held-out rows.
 
     Raises:
-        UserError: It is too small, too few prompts are short enough, or too many are equal.
+        UserError: It is too small, too few prompts are short enough, too many are equal, or they
+            are chats and the template has no place for them.
     """
     prompts = plan.pool.settings
     source = plan.study.sources.get(prompts.source) if plan.pool.asks else None
     if source is None or source.path is None:
         return
+    numbers = _survey(plan, prompts.source)
+    if numbers is not None and numbers.systems + numbers.chats and prompts.template != "chat":
+        what, which = "several turns", numbers.chats
+        if not which:
+            what, which = "a system text", numbers.systems
+        raise UserError(
+            f"config: prompts.template: {which} rows of {source.path} have {what}, for which only "
+            "the chat template has a place; set it to chat, or name a column with a single prompt "
+            f"under sources.{prompts.source}.fields"
+        )
     need, known = least_rows(prompts), known_rows(plan.study, prompts.source, prompts.max_tokens)
     if known is None:  # the jobs have the packages that read the files
         return

@@ -163,6 +163,8 @@ class Picker:
             if field == "system" and picked["system"] and text not in (None, picked["system"]):
                 raise ValueError("two system texts, one of the chat; remove one of them")
             picked[field] = text if text is not None else picked[field]
+        if not (picked["system"] or "").strip():
+            picked["system"] = None
         return picked
 
     def _chat(self, values: dict[str, Any]) -> Chat | None:

@@ -37,6 +37,10 @@ class Survey:
     """Usable rows by the estimated tokens of their prompts; all at 0 without prompts."""
     distinct: int = 0
     """Different prompts among the usable rows."""
+    systems: int = 0
+    """Usable rows with their own system text."""
+    chats: int = 0
+    """Usable rows with earlier turns."""
     bytes: int = 0
     """Bytes of UTF-8 of the usable rows' texts, and one for the end of each."""
     bytes_before: int = 0
@@ -100,6 +104,8 @@ def _count(data: DataSet, before: int) -> Survey:
         if asks:
             prompts.add(hash(whole_prompt(row)))
         lengths[prompt_tokens(row) if asks else 0] += 1
+        result.systems += row["system"] is not None
+        result.chats += row["turns"] is not None
         size = len((row["text"] or "").encode()) + 1
         result.bytes += size
         result.bytes_before += size if number < before else 0

@@ -10,7 +10,7 @@ from distill.contracts.schemas import TEXT_SCHEMA
 from distill.core.checksums import tokenizer_sha256
 from distill.core.errors import UserError
 from distill.core.parquet import read_rows, write_rows
-from distill.models.formatting import encoder
+from distill.models.formatting import asked, encoder
 from distill.models.tokenizers import load_tokenizer, special_ids
 from distill.models.turns import Turns, answer_ids, turns_of
 
@@ -63,7 +63,7 @@ def served_text(
             }
         )
         if encode is not None and turns is not None:
-            ids = encode(row["prompt"], row["context"])
+            ids = encode(*asked(row))
             if len(ids) != answer["prompt_tokens"]:
                 if turns.controls.search(f"{row['prompt']}\n{row['context'] or ''}"):
                     raise UserError(
