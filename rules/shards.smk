@@ -106,6 +106,7 @@ rule write_card:
         records=lambda wildcards: PLAN.shards.card_records(
             wildcards.teacher, wildcards.curation, wildcards.cache
         ),
+        data=PLAN.pool.files,
     output:
         card=f"{SHARDS}/README.md",
     log:

@@ -8,4 +8,5 @@ with job(snakemake):
         **snakemake.params.spec,
         out=snakemake.output.card,
         records=list(snakemake.input.records),
+        data=list(snakemake.input.data),
     )

@@ -13,6 +13,7 @@ from distill.config.checks.study import parse_study
 from distill.config.own_table import TableStudy
 from distill.config.reading import check_yaml
 from distill.config.study import Study
+from distill.config.text import Source
 from distill.contracts.figures import FIGURES
 from distill.table.own_table import parse_table_study
 from distill.workflow.reference_pages import read_examples
@@ -42,6 +43,15 @@ def test_the_guide_shows_whole_studies() -> None:
     guide = {f"docs/guide/{page.name}" for page in ROOT.glob("docs/guide/*.md")}
     assert guide - named == {f"docs/guide/{name}.md" for name in without}
     assert "README.md" in named
+
+
+def test_the_sources_of_the_guide_are_valid() -> None:
+    text = (ROOT / "docs/guide/data.md").read_text(encoding="utf-8")
+    blocks = [yaml.safe_load(match[3]) for match in FENCED.finditer(text) if match[2] == "yaml"]
+    sources = [Source.model_validate(entry) for block in blocks if len(block) == 1
+               for entry in block["sources"].values()]  # fmt: skip
+    assert len(sources) > 5
+    assert all(source.is_data for source in sources)
 
 
 @pytest.mark.slow

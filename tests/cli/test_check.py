@@ -79,11 +79,28 @@ def test_json_says_the_same_from_anywhere(
         "evaluated": 0, "students": ["gpt2"], "teachers": ["gpt2-xl"], "methods": ["sft"],
         "samples": [0, 8, 16, 32],
         "jobs": {"teacher text": 3, "search": 0, "training": 4, "evaluation": 5, "benchmark": 0},
+        "left_out": {},
         "limits": records[0]["limits"],
     }  # fmt: skip
     data, students = records[0]["limits"]
     assert data.startswith("no law over data: there are 3 training-set sizes of a student and")
     assert students.startswith("no law over size: there is 1 student of a method")
+
+
+def test_rows_left_out_are_told(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(project)
+    rows = json.loads((project / "data/alpaca.json").read_text())
+    (project / "data/blank.json").write_text(json.dumps([*rows, {"instruction": " "}]))
+
+    def change(config: dict[str, Any]) -> None:
+        config["sources"]["alpaca"]["path"] = "data/blank.json"
+
+    miniature.edit(project, change)
+    assert main(["check", miniature.CONFIG]) == 0
+    wanted = f"  left out  1 without instruction of {len(rows) + 1:,} rows of alpaca"
+    assert wanted in capsys.readouterr().out.splitlines()
 
 
 MISTAKES: dict[str, Any] = {

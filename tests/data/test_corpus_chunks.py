@@ -11,7 +11,7 @@ from distill.config.text import Mask
 from distill.core.checksums import tokenizer_sha256
 from distill.core.errors import UserError
 from distill.core.parquet import read_metadata, read_rows
-from distill.core.text_files import join_lines
+from distill.core.rows.reading import join_lines
 from distill.data.chunks import document_end
 from distill.data.corpus_chunks import (
     chunk_corpus,
@@ -24,7 +24,7 @@ from distill.models.masking import true_ids
 from distill.models.rows import Example
 
 LINES = corpus_inputs.articles(150)
-TEXTS = join_lines(LINES, corpus_inputs.BEGINS)
+TEXTS = list(join_lines(LINES, corpus_inputs.BEGINS))
 FEW = TEXTS[:60]
 
 
@@ -49,10 +49,8 @@ def test_lines_become_articles() -> None:
     assert all(text.lstrip().startswith("= The ") for text in TEXTS)
     assert sum(text.count(" = = History = = ") for text in TEXTS) == 150
     assert "\n".join(TEXTS).replace("\n", "") == "".join(LINES)
-    assert join_lines(["", " = A = \n", "", None, " one \n", " = B = \n"], "^ = .* = $") == [
-        " = A = \n\n\n one ",
-        " = B = ",
-    ]
+    lines = ["", " = A = \n", "", None, " one \n", " = B = \n"]
+    assert list(join_lines(lines, "^ = .* = $")) == [" = A = \n\n\n one ", " = B = "]
 
 
 def test_splits_are_apart_whole_and_by_the_documents_own_hash() -> None:

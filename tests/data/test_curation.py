@@ -11,7 +11,7 @@ from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 import tiny
 from distill.config.curation import FILTERS, LANGUAGES, Curation
-from distill.contracts.schemas import TEXT_SCHEMA
+from distill.contracts.schemas import DATA_SCHEMA, TEXT_SCHEMA
 from distill.core.errors import UserError
 from distill.core.files import read_json
 from distill.core.keys import pool_order
@@ -294,7 +294,14 @@ def test_a_curated_shard_says_what_was_dropped(tmp_path: Path) -> None:
                records=[out.with_suffix(".json")])  # fmt: skip
     card = (tmp_path / "README.md").read_text()
     assert "| draw0/n3 | 4 | 3 | 0 | 1 near-duplicate |" in card
-    write_card("demo", "big", "raw", "none", tmp_path / "README.md")
-    assert "dropped" not in (tmp_path / "README.md").read_text()
+    write_rows(
+        tmp_path / "rows.parquet", [], DATA_SCHEMA, data={"read": 9, "left_out": {"output": 2}}
+    )
+    write_card(
+        "demo", "big", "raw", "none", tmp_path / "README.md", data=[tmp_path / "rows.parquet"]
+    )
+    card = (tmp_path / "README.md").read_text()
+    assert "Of 9 rows of the data set, these were left out: 2 without `output`." in card
+    assert "dropped" not in card
     with pytest.raises(UserError, match="lacks pool row 5"):
         curate_files(parts, [5], spec, "apart", text, decisions)

@@ -62,7 +62,7 @@ def test_local_files_are_read_as_they_are(tmp_path: Path, name: str, data: bytes
     rows = fetch(tmp_path / name, rows=2)
     assert rows == [
         {"prompt": row["question"], "context": row["notes"], "response": row["answer"],
-         "text": None}
+         "text": None, "system": None, "turns": None}
         for row in ROWS
     ]  # fmt: skip
 
@@ -77,8 +77,12 @@ def test_parquet_files_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "data", "sentence"),
     [
-        ("a.csv", b"question,answer\nx,y\n", r"row 1: no column 'notes'; there are question, ans"),
-        ("a.csv", b"question,notes,answer\nx,,y\n  ,,y\n", "row 2: question is empty; fill it or"),
+        ("a.csv", b"question,answer\nx,y\n", r"a.csv: no column 'notes'; there are question, ans"),
+        (
+            "a.csv",
+            b"question,notes,answer\nx,,y\n  ,,y\n,,z\n",
+            r"2 of 3 rows would be left out, more than 50%: 2 without question \(.*, rows 2, 3\)",
+        ),
         (
             "a.csv",
             b'question,notes,answer\nx,,y\n"y',
@@ -97,8 +101,8 @@ def test_parquet_files_are_read(tmp_path: Path) -> None:
         ("a.csv", "question,notes,réponse\n".encode("cp1252"), r"header \(line 1\): not UTF-8"),
         (
             "a.csv",
-            "question,answer\nx,y\n".encode("utf-16"),
-            r"header \(line 1\): not UTF-8.*UTF-16",
+            "question,answer\nx,y\n".encode("utf-16")[2:],
+            r"line 1: a null character, as in UTF-16.*encoding, such as utf-16-le",
         ),
         (
             "a.csv",
@@ -115,13 +119,13 @@ def test_parquet_files_are_read(tmp_path: Path) -> None:
             b"question,answer,notes,answer\nx,y,,z\n",
             "two columns have the name 'answer'; rename one of them",
         ),
-        ("a.csv", b"question;notes;answer\nx;;y\n", "separated by ';'; save the file with"),
-        ("a.json", b'{"question": 1}', "must hold a JSON list"),
+        ("a.csv", b"question|notes;answer\nx;;y\n", "a.csv: no column 'question'; there are ques"),
+        ("a.json", b'{"question": []}', "a.json has no rows"),
         ("a.json", b"[1", "is not valid JSON"),
         ("a.json", b"[1]", "row 1: not an object with named fields"),
-        ("a.json", b'[{"question": 1, "notes": "", "answer": ""}]', "row 1: question is not text"),
+        ("a.json", b'[{"question": 1.5, "notes": "", "answer": ""}]', "row 1: question is not te"),
         ("a.jsonl", b'{"question": "x"}\n{"que\n', "a.jsonl, line 2: "),
-        ("a.txt", b"x", "must end in .csv, .json, .jsonl or .parquet"),
+        ("a.docx", b"x", "must end in csv, tsv, json, jsonl, ndjson, parquet, arrow, xlsx or txt"),
         ("a.parquet", b"x", "is not a readable Parquet file"),
     ],
 )
@@ -133,7 +137,7 @@ def test_bad_data_is_refused_with_its_place(
 
 
 def test_data_of_another_length_or_none_are_refused(tmp_path: Path) -> None:
-    fails(tmp_path / "none.csv", "the data file .* does not exist")
+    fails(tmp_path / "none.csv", "the file .* does not exist")
     (tmp_path / "a.csv").write_bytes(CSV.encode())
     fails(tmp_path / "a.csv", "has 2 rows but the config's source says rows: 3", rows=3)
 

@@ -1,13 +1,25 @@
+import hashlib
+import json
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from distill.contracts.schemas import DATA_SCHEMA
 from distill.core.errors import UserError
-from distill.data.near_duplicates import drop_near_duplicates, jaccard, nearest_pairs, shingles
-from distill.data.prompts import filter_part, slice_rows
+from distill.core.files import read_json
+from distill.core.parquet import read_metadata, read_rows, write_rows
+from distill.data.near_duplicates import (
+    check_near_duplicates,
+    drop_near_duplicates,
+    jaccard,
+    nearest_pairs,
+    shingles,
+)
+from distill.data.prompts import filter_part, keep_part, slice_part
 
 WORDS = ["river", "bread", "sky", "boat", "mill", "oven", "gull", "spring", "poem", "light", "why"]
 
@@ -111,25 +123,78 @@ def test_nearest_pairs_equals_brute_force(seed: int) -> None:
     assert (found["test_prompts"], found["train_prompts"]) == (30, 60)
 
 
-def test_parts_of_a_data_set_are_slices_of_one_order() -> None:
+def sliced(folder: Path, rows: list[dict[str, Any]], **spec: Any) -> list[dict[str, Any]]:
+    """One raw part of a data set."""
+    data = [{name: entry.get(name) for name in DATA_SCHEMA.names} for entry in rows]
+    write_rows(folder / "rows.parquet", data, DATA_SCHEMA, data={"read": len(rows), "left_out": {}})
+    wanted = {"slice": 0, "candidates": 20, "seed": 0, "max_tokens": 12, **spec}
+    slice_part(folder / "rows.parquet", folder / "raw.parquet", wanted, "faq")
+    return read_rows(folder / "raw.parquet")
+
+
+def test_parts_of_a_data_set_are_slices_of_one_order(tmp_path: Path) -> None:
     rows = [row(f"prompt {number}") for number in range(50)] + [row("far too long " * 9)]
 
     def part(place: int, seed: int = 0) -> list[str]:
-        wanted = {"slice": place, "candidates": 20, "seed": seed, "max_tokens": 12}
-        return [one["prompt"] for one in slice_rows(rows, wanted, "faq")]
+        return [one["prompt"] for one in sliced(tmp_path, rows, slice=place, seed=seed)]
 
     order = part(0) + part(1) + part(2)
     assert [len(part(place)) for place in range(3)] == [20, 20, 10]
     assert sorted(order) == sorted(one["prompt"] for one in rows[:50])
-    assert order != sorted(order)
     assert part(0) == part(0) != part(0, seed=1)
+    digest = [hashlib.sha256(f"0:{number}".encode()).digest() for number in range(50)]
+    assert order == [f"prompt {number}" for number in sorted(range(50), key=digest.__getitem__)]
     with pytest.raises(UserError, match=r"faq has 50 prompts of at most .*; lower prompts\.pool"):
         part(3)
 
 
-def test_a_long_context_makes_a_long_prompt() -> None:
+def test_a_long_context_and_a_long_chat_make_a_long_prompt(tmp_path: Path) -> None:
     contexts = (None, "", "three more words", "four words are more")
     rows = [row("three word prompt") | {"context": context} for context in contexts]
-    wanted = {"slice": 0, "candidates": 9, "seed": 0, "max_tokens": 6}
-    kept = [one["context"] for one in slice_rows(rows, wanted, "faq")]
+    kept = [one["context"] for one in sliced(tmp_path, rows, max_tokens=6)]
     assert sorted(kept, key=str) == ["", None, "three more words"]
+    turns = json.dumps([{"role": "user", "content": "four words are more"}])
+    chats = [row("three word prompt") | entry for entry in ({}, {"turns": turns}, {"system": "Go"})]
+    assert [one["system"] for one in sliced(tmp_path, chats, max_tokens=4)] == ["Go", None]
+
+
+def test_a_data_set_at_its_end_does_not_ask_for_a_surplus(tmp_path: Path) -> None:
+    same = [row("The very same prompt, again and again." + "!" * number) for number in range(9)]
+
+    def told(candidates: int) -> str:
+        sliced(tmp_path, same, candidates=candidates)
+        with pytest.raises(UserError) as caught:
+            keep_part(tmp_path / "raw.parquet", [], tmp_path / "part.parquet", spec(2))
+        return str(caught.value)
+
+    assert told(5).endswith("1 of 5 candidate prompts are not near-duplicates, but 2 are needed; "
+                            "raise prompts.surplus")  # fmt: skip
+    assert "the data set has no more: lower prompts.pool or test" in told(9)
+
+
+def test_the_report_on_near_duplicates_has_the_numbers_of_rows(tmp_path: Path) -> None:
+    sliced(tmp_path, [row("A prompt about the sea"), row("Something else, far away")])
+    keep_part(tmp_path / "raw.parquet", [], tmp_path / "part.parquet", spec(2))
+    parts = [tmp_path / "part.parquet"]
+    check_near_duplicates(parts, parts, 0.7, tmp_path / "report.json")
+    report = read_json(tmp_path / "report.json")
+    assert (report["test_prompts"], len(report["pairs"])) == (2, 2)
+    assert report["data"] == {"read": 2, "left_out": {}, "fitting": 2}
+
+
+def test_what_stands_before_a_prompt_goes_with_it(tmp_path: Path) -> None:
+    turns = json.dumps([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}])
+    sliced(tmp_path, [row("A prompt of a chat") | {"system": "Be brief.", "turns": turns}])
+    keep_part(tmp_path / "raw.parquet", [], tmp_path / "part.parquet", spec(1))
+    (kept,) = read_rows(tmp_path / "part.parquet")
+    assert (kept["system"], kept["turns"], kept["reference"]) == ("Be brief.", turns, "r")
+    counts = {"read": 1, "left_out": {}, "fitting": 1}
+    assert read_metadata(tmp_path / "part.parquet", "data") == counts
+
+
+def test_prompts_that_differ_in_earlier_turns_are_not_near_duplicates() -> None:
+    chats = [
+        row("Go on, please.") | {"turns": json.dumps([{"role": "user", "content": words}])}
+        for words in ("Write a poem about the sea.", "How do I bake bread without an oven?")
+    ]
+    assert drop_near_duplicates(chats, [], 0.7) == chats

@@ -132,11 +132,16 @@ def test_shares_that_cannot_be_are_told(prompts: dict[str, Any], sentence: str) 
         parse_study(study(**prompts))
 
 
-def test_a_downloaded_data_set_states_its_rows() -> None:
+def test_a_data_set_that_only_a_job_can_read_states_its_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "faq.parquet").write_bytes(b"PAR1")
+    monkeypatch.setattr("distill.core.rows.reading.missing_packages", lambda files: ["pyarrow"])
     config = study()
     config["sources"]["faq"] = {
-        "path": "faq.parquet", "fields": {"prompt": "question", "response": "answer"}
-    }  # fmt: skip
+        "path": str(tmp_path / "faq.parquet"),
+        "fields": {"prompt": "question", "response": "answer"},
+    }
     with pytest.raises(UserError, match=r"sources\.faq\.rows is missing"):
         parse_study(config)
 

@@ -1,5 +1,6 @@
 """Data sets that are too small for a whole slice of candidates per part."""
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,10 @@ import pytest
 
 import tiny
 from distill.config.checks.study import parse_study
-from distill.config.row_counts import LARGEST_COUNTED, known_rows
 from distill.contracts.costs import FREE
 from distill.core.errors import UserError
 from distill.core.parquet import read_rows
-from distill.core.text_files import read_text_rows
+from distill.data.fetch import fetch_data
 from distill.data.prompts import filter_part, slice_part
 from distill.plan.prompts import PromptPool
 from distill.plan.study import Plan
@@ -47,15 +47,7 @@ def prompts_of(made: Plan, folder: Path) -> dict[str, list[str]]:
     pool, kept = made.pool, dict[str, list[dict[str, Any]]]()
     assert isinstance(pool, PromptPool)
     source = made.study.sources["own"]
-    rows = [
-        {"prompt": row["q"], "context": None, "response": row["a"], "text": None}
-        for row in read_text_rows(Path(source.path or ""))
-    ]
-    from distill.contracts.schemas import RAW_SCHEMA
-    from distill.core.parquet import write_rows
-
-    numbered = [{"id": str(number), **row} for number, row in enumerate(rows)]
-    write_rows(folder / "rows.parquet", numbered, RAW_SCHEMA)
+    fetch_data(source.model_dump(exclude_none=True), folder / "rows.parquet")
     train = range(-(-pool.settings.pool // pool.settings.part_size))
     for split, parts in (
         ("test", pool.parts("test")),
@@ -138,7 +130,7 @@ def test_a_larger_pool_keeps_the_first_parts(tmp_path: Path) -> None:
         ({"pool": 90, "test": 30, "validation": 1}, "121 rows .*lower prompts.pool, test or valid"),
         (
             {"pool": 80, "test": 40, "max_tokens": 6},
-            "120 prompts are needed, but only 0 of 120 rows of .* have at most 6 words; raise",
+            "120 prompts are needed, but only 0 of 120 rows of .* have at most 6 tokens .*; raise",
         ),
     ],
 )
@@ -159,11 +151,28 @@ def test_stated_rows_are_known_without_a_file() -> None:
         parse_study(config)
 
 
-def test_a_large_file_is_not_counted_by_every_job(tmp_path: Path) -> None:
-    config = study(tmp_path, 120, pool=100, test=20)
-    with (tmp_path / "own.csv").open("ab") as file:
-        file.truncate(LARGEST_COUNTED + 1)
-    assert known_rows(parse_study(config).sources["own"], 48) is None
+def test_chats_need_a_chat_template(tmp_path: Path) -> None:
+    config = study(tmp_path, 120, pool=64, test=16)
+    turns = [{"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "Hello."}]
+    system = [{"role": "system", "content": "Be brief."}]
+    for first, what in ((turns, "several turns"), (system, "a system text")):
+        chats = [
+            {"m": [*first, {"role": "user", "content": question(number)}]} for number in range(120)
+        ]
+        file = tmp_path / f"{len(what)}.jsonl"
+        file.write_text("".join(json.dumps(chat) + "\n" for chat in chats))
+        config["sources"]["own"] = {"path": str(file), "fields": {"prompt": "m"}}
+        config["prompts"]["template"] = "alpaca"
+        with pytest.raises(UserError, match=rf"120 rows of .* have {what}.*; set it to chat, or"):
+            check_row_counts(Plan(parse_study(config)))
+        config["prompts"]["template"] = "chat"
+        check_row_counts(Plan(parse_study(config)))
+
+
+def test_prompts_that_are_equal_are_counted_once(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"only 60 of the 120 prompts of .*own\.csv differ; lower"):
+        check_row_counts(plan(tmp_path, 60, twice=60, pool=41, test=20))
+    check_row_counts(plan(tmp_path, 60, twice=60, pool=40, test=20))
 
 
 @pytest.mark.parametrize(("rows", "counts"), [(120, (70, 30)), (3, (1, 1)), (2, (1, 1))])

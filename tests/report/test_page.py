@@ -156,6 +156,16 @@ def test_a_failed_check_is_told(tmp_path: Path, pictures: Path) -> None:
     assert "Perplexity does not fall everywhere for layers-2 · kd" in page
 
 
+def test_rows_left_out_are_told(tmp_path: Path, pictures: Path) -> None:
+    references = make_references()
+    counts = {"read": 1500, "left_out": {"output": 7, EVIL: 1}}
+    references["near_duplicates"]["data"] = counts
+    page = make_report(tmp_path, make_runs(), references, None, pictures=pictures).read_text()
+    wanted = "Of the 1,500 rows of the data set, 7 without <code>output</code> and 1 without <code>"
+    assert wanted in page
+    assert EVIL not in page
+
+
 def test_methods_and_soft_targets_are_shown(page: str) -> None:
     start, end = page.index("Methods and soft targets"), page.index("<h2>All runs")
     section = page[start:end]

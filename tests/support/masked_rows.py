@@ -4,7 +4,7 @@ from typing import Any
 
 import corpus_inputs
 from distill.config.text import Mask
-from distill.core.text_files import join_lines
+from distill.core.rows.reading import join_lines
 from distill.models.masking import Special, mask_chunk
 
 MASK = Mask(share=0.3).model_dump()
@@ -12,7 +12,7 @@ MASK = Mask(share=0.3).model_dump()
 
 def rows(words: Any, count: int, length: int = 12) -> list[dict[str, Any]]:
     """Rows as `take_chunks` writes them."""
-    texts = join_lines(corpus_inputs.articles(count), corpus_inputs.BEGINS)
+    texts = list(join_lines(corpus_inputs.articles(count), corpus_inputs.BEGINS))
     special, made = Special.of(words, "tests"), []
     for number, text in enumerate(texts[:count]):
         ids = words(text, add_special_tokens=False).input_ids[: length - number % 3]

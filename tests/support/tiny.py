@@ -136,6 +136,8 @@ def text_row(
         "context": None,
         "response": response,
         "reference": None,
+        "system": None,
+        "turns": None,
         "prompt_ids": words(prompt, add_special_tokens=False).input_ids,
         "response_ids": [*ids, words.eos_token_id] if finished else ids,
         "finish_reason": "stop" if finished else "length",

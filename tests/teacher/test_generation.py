@@ -1,3 +1,4 @@
+import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from distill.data.ready_made import ready_made_text
 from distill.data.shards import build_shard
 from distill.models.decoding import Decoding, log_q
 from distill.models.drawing import pick
+from distill.models.encoding import encode_rows
 from distill.models.flops import FlopModel, count_parameters, model_size_mb
 from distill.models.formatting import encoder
 from distill.models.head_extraction import final_hidden, head_of, model_head
@@ -270,6 +272,21 @@ def test_ready_made_text_carries_the_tokens_of_the_model_that_scores_it(chat: An
     model = tiny.model("llama")
     scored = score_text(model, rows)
     assert [row["tokens"] for row in scored] == [len(row["response_ids"]) for row in rows]
+
+
+def test_a_rows_own_chat_is_read_and_passed_on(chat: Any) -> None:
+    turns = json.dumps([{"role": "user", "content": "Hi?"}])
+    source = prompt(1) | {"reference": "Yes.", "system": "Be kind.", "turns": turns}
+    formatting: dict[str, Any] = {"template": "chat", "system": "Be brief."}
+    spec = {"formatting": formatting, "decoding": DECODING | {"batch_size": 1, "max_tokens": 2}}
+    ids = encoder(chat, **formatting)(source["prompt"], None, "Be kind.", turns)
+    (own,) = ready_made_text([source], "faq", chat, formatting)
+    ((drawn,), _) = generate_text(tiny.model("llama"), chat, [source], spec)
+    for row in (own, drawn):
+        assert row["prompt_ids"] == ids
+        assert (row["system"], row["turns"]) == ("Be kind.", turns)
+        (example,) = encode_rows([row | {"response_ids": None}], chat, formatting, None, 999, "n")
+        assert list(example.prompt) == ids
 
 
 def test_a_text_in_other_tokens_cannot_be_scored(tmp_path: Path, plain: Any, chat: Any) -> None:

@@ -14,7 +14,7 @@ from distill.contracts.dialects import all as all_dialects
 from distill.core.errors import UserError
 from distill.data.shards import _cache_record
 from distill.evaluation.held_out import held_out_metrics
-from distill.models.formatting import encoder
+from distill.models.formatting import asked, encoder
 from distill.models.rows import Example
 from distill.targets.encoding import encode_targets
 from distill.targets.format import decode_targets, scheme_of
@@ -55,6 +55,18 @@ def test_a_server_reads_the_prompt_that_a_model_here_would(chat: Any, template: 
         assert path == "/completions"
         served = chat(body["prompt"]).input_ids
     assert served == local
+
+
+def test_a_server_reads_a_rows_own_chat(chat: Any) -> None:
+    turns = [{"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "Hello."}]
+    row = PROMPT | {"system": "Be kind.", "turns": json.dumps(turns)}
+    formatting: dict[str, Any] = {"template": "chat", "system": "Be brief."}
+    _, body = request_of(row, spec() | {"formatting": formatting})
+    served = chat.apply_chat_template(body["messages"], add_generation_prompt=True)["input_ids"]
+    assert served == encoder(chat, **formatting)(*asked(row))
+    assert [turn["content"] for turn in body["messages"][:3]] == ["Be kind.", "Hi?", "Hello."]
+    with pytest.raises(UserError, match=r"set prompts\.template to chat"):
+        request_of(row, spec() | {"formatting": {"template": "alpaca", "system": None}})
 
 
 @pytest.mark.parametrize(

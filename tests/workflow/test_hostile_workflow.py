@@ -75,9 +75,7 @@ def test_a_row_that_is_odd_is_told(project: Path) -> None:
     config["sources"]["alpaca"]["path"] = "data/odd.jsonl"
     (project / "data/odd.jsonl").write_text('{"\\u001b[31mred": "a"}\n')
     told = refused(project, *written(project, config))
-    assert told == (
-        "Error: data/odd.jsonl, row 1: no column 'instruction'; there are '\\x1b[31mred'"
-    )
+    assert told == ("Error: data/odd.jsonl: no column 'instruction'; there are '\\x1b[31mred'")
     (project / "runs.csv").write_text("N,D,L\n1,2,3\n1,2\n")
     columns = {"params": "N", "tokens": "D", "loss": "L"}
     table = {"study": "mine", "runs_table": {"path": "runs.csv", "columns": columns}}

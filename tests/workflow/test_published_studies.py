@@ -19,7 +19,7 @@ from distill.contracts.run import Run
 from distill.core.checksums import tokenizer_sha256
 from distill.core.files import read_json
 from distill.core.parquet import read_rows
-from distill.core.text_files import read_text_rows
+from distill.core.text_files import read_csv_rows
 from distill.evaluation.text_metrics import text_similarity
 from distill.plan.study import Plan
 
@@ -71,7 +71,7 @@ def test_questions_are_split_by_shares_and_answered_by_the_csvs_own_answers(
     asked: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = _plan(asked, miniature.QA, monkeypatch)
-    given = read_text_rows(asked / "studies/data/accounting_qa.csv")
+    given = read_csv_rows(asked / "studies/data/accounting_qa.csv")
     answers = {row["question"]: row["answer"] for row in given}
     prompts = plan.pool.settings
     assert (prompts.pool, prompts.validation, prompts.test) == (54, 54, 54)
@@ -156,7 +156,7 @@ def test_bleu_is_of_sampled_answers_on_both_splits(
 
 def test_a_csv_of_ones_own_needs_its_path_and_columns_alone(asked: Path, tmp_path: Path) -> None:
     project = miniature.moved(asked, tmp_path / "moved")
-    rows = read_text_rows(project / "studies/data/accounting_qa.csv")
+    rows = read_csv_rows(project / "studies/data/accounting_qa.csv")
     own = pd.DataFrame(rows[:100]).rename(columns={"question": "Frage", "answer": "Antwort"})
     own.insert(0, "Nr.", range(100))
     own.to_csv(project / "data/own.csv", index=False, encoding="utf-8-sig")
@@ -170,10 +170,15 @@ def test_a_csv_of_ones_own_needs_its_path_and_columns_alone(asked: Path, tmp_pat
     miniature.edit(project, change, miniature.QA)
     counts = miniature.dry_run(project, miniature.QA)
     assert counts["slice_prompts"] == 20
-    own.loc[41, "Antwort"] = None
+    own.loc[41, "Antwort"] = None  # a row that is left out
+    own.to_csv(project / "data/own.csv", index=False)
+    assert miniature.dry_run(project, miniature.QA)["slice_prompts"] == 20
+    own.loc[:60, "Antwort"] = None
     own.to_csv(project / "data/own.csv", index=False)
     said = miniature.snakemake(project, "-n", "--configfile", miniature.QA, ok=False)
-    assert "data/own.csv, row 42: Antwort is empty; fill it or remove the row" in said
+    assert (
+        "data/own.csv: 61 of 100 rows would be left out, more than 50%: 61 without Antwort" in said
+    )
     assert "Traceback" not in said
 
 

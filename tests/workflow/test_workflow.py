@@ -739,7 +739,10 @@ def test_too_few_rows_of_a_local_file_are_noticed_before_the_first_job(moved: Pa
 
 
 def test_a_failing_job_leaves_no_output_and_one_sentence(moved: Path) -> None:
-    same = [{"instruction": "Say yes.", "input": "", "output": "Yes."}] * 150
+    same = [
+        {"instruction": "Say yes." + "!" * number, "input": "", "output": "Yes."}
+        for number in range(150)
+    ]
     (moved / "data/alpaca.json").write_text(json.dumps(same))
     output = miniature.snakemake(moved, "--configfile", miniature.CONFIG, ok=False)
     assert "raise prompts.surplus" in output

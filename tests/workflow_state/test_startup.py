@@ -48,23 +48,22 @@ def check(tmp_path: Path, text: str, name: str = "own.csv", answers: bool = True
 def test_rows_that_are_whole_pass(tmp_path: Path) -> None:
     check(tmp_path, HEAD + '"Was, bitte?","Ein ""Boot""\nund ein Meer"\nWo?,Dort.\n')
     check(tmp_path, HEAD + "Was?,\n", answers=False)
+    check(tmp_path, HEAD + "Was?,Das.\nWo?,\n")  # half of the rows may lack an answer
+    check(tmp_path, "Frage;Antwort\nWas, bitte?;Das.\n")
     check(tmp_path, json.dumps([{"Frage": "Was?", "Antwort": "Das.", "n": 1}]), name="own.json")
-    (tmp_path / "own.parquet").write_bytes(b"")
-    check(tmp_path, "", name="own.parquet")  # read by the job that fetches it
 
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
         (
-            HEAD + "Was?,Das.\nWo?, \n",
-            "own.csv, row 2: Antwort is empty; fill it or remove the row",
+            HEAD + "Was?,Das.\nWo?, \nWer?,\n",
+            r"own.csv: 2 of 3 rows would be left out, .* 2 without Antwort \(.*, rows 2, 3\)",
         ),
-        (HEAD + '"",Das.\n', "own.csv, row 1: Frage is empty; fill it or remove the row"),
-        ("Frage,Text\nWas?,Das.\n", "own.csv, row 1: no column 'Antwort'; there are Frage, Text"),
+        (HEAD + '"",Das.\n', "own.csv: 1 of 1 rows would be left out, all of them: 1 without Fra"),
+        ("Frage,Text\nWas?,Das.\n", "own.csv: no column 'Antwort'; there are Frage, Text"),
         (HEAD + "Was?\n", r"own.csv, row 1 \(line 2\): 1 cells but 2 columns"),
         (HEAD + "Was, bitte?,Das.\n", r"own.csv, row 1 \(line 2\): more cells than columns"),
-        ("Frage;Antwort\nWas?;Das.\n", "separated by ';'; save the file with commas"),
     ],
 )
 def test_a_row_that_is_not_is_named(tmp_path: Path, text: str, sentence: str) -> None:
@@ -73,9 +72,8 @@ def test_a_row_that_is_not_is_named(tmp_path: Path, text: str, sentence: str) ->
 
 
 def test_other_data_sets_are_checked_too(tmp_path: Path) -> None:
-    (tmp_path / "prose.csv").write_text("text\n")
     with pytest.raises(UserError, match=r"own.json, row 2: Frage is not text"):
-        check(tmp_path, '[{"Frage": "a", "Antwort": "b"}, {"Frage": 1}]', name="own.json")
+        check(tmp_path, '[{"Frage": "a", "Antwort": "b"}, {"Frage": 1.5}]', name="own.json")
 
 
 def test_limits_that_would_leave_jobs_out_of_an_array_are_told() -> None:

@@ -69,6 +69,7 @@ def _facts(plan: "Plan") -> dict[str, Any]:
     """What a study is: names, numbers of runs and of the jobs that take longest, and its limits."""
     from distill.plan.limits import limits_of
     from distill.plan.needed import needed_runs, needed_searches, needed_texts
+    from distill.workflow.startup import rows_left_out
 
     trained = [run for run in needed_runs(plan) if run.samples]
     measured = [Path(plan.training.file(run, "metrics.json")) for run in plan.runs]
@@ -86,6 +87,7 @@ def _facts(plan: "Plan") -> dict[str, Any]:
             "evaluation": len(plan.runs),
             "benchmark": len(plan.benchmarks.files),
         },
+        "left_out": rows_left_out(plan),
         "limits": limits_of(plan),
     }
 
@@ -101,6 +103,9 @@ def _text(record: dict[str, Any]) -> str:
         lines += [f"  runs      {runs}", f"  samples   {sizes}"]
         lines += [f"  {key:<8}  {', '.join(record[key])}" for key in ("students", "teachers")]
         lines += [f"  methods   {', '.join(record['methods']) or 'none'}", f"  jobs      {jobs}"]
+    for name, counts in record.get("left_out", {}).items():
+        lacking = ", ".join(f"{many} without {what}" for what, many in counts["left_out"].items())
+        lines.append(f"  left out  {lacking} of {count(counts['read'], 'row')} of {name}")
     lines.append(f"  results   {record['results']} (in {record['directory']})")
     if limits := record.get("limits"):
         lines += ["What it will not answer:", *(f"  - {line}" for line in limits)]

@@ -1,10 +1,12 @@
 """What `distill check` tries with the tokenizers of local models; the start of a run does not."""
 
 import importlib.util
+import json
 from pathlib import Path
 from typing import Any
 
 from distill.core.errors import UserError
+from distill.core.rows.survey import survey
 from distill.plan.study import Plan
 from distill.workflow.local_models import UsedModels
 
@@ -44,6 +46,17 @@ def _check(plan: Plan, name: str, folder: Path) -> None:
     encode = encoder(tokenizer, **formatting)
     for context in (None, "A boat."):
         encode("What is this?", context)
+    source = plan.study.sources.get(plan.study.rows.source)
+    if source is not None and source.path is not None:
+        numbers = survey(plan.study.source_spec(plan.study.rows.source))
+        if numbers is not None and numbers.systems + numbers.chats:
+            turns = [{"role": role, "content": "A boat."} for role in ("user", "assistant")]
+            encode(
+                "What is this?",
+                None,
+                "Be brief." if numbers.systems else None,
+                json.dumps(turns) if numbers.chats else None,
+            )
     writer: Any = plan.study.teachers.get(plan.study.rows.teacher or "")
     if writer is not None and writer.source == name:
         given = {key: value for key, value in formatting.items() if key in _PREFIX}

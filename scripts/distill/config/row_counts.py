@@ -5,54 +5,40 @@ dropped. A data set that is too small for whole slices is scarce: its parts cont
 one stopped, so that each distinct row can be used.
 """
 
-from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
 
-from distill.config.study import raw_part_size, raw_rows_needed
-from distill.config.text import Prompts, Source
-from distill.core.text_files import prompt_words, read_text_rows
-
-LARGEST_COUNTED = 32 * 1024**2
-"""Bytes of the largest local file that is read to count its rows, because every job plans anew."""
+from distill.config.study import Study, raw_part_size, raw_rows_needed
+from distill.config.text import Prompts
+from distill.core.rows.survey import survey
 
 
 class RowCount(NamedTuple):
     """Rows of a data set."""
 
     total: int
+    """Those that are not left out; all, where only the number of rows is stated."""
     fitting: int
-    """Those whose prompts are short enough; all, where only the number of rows is stated."""
+    """Those whose prompts are short enough."""
+    distinct: int
+    """Different prompts."""
 
 
-def known_rows(source: Source, max_tokens: int) -> RowCount | None:
-    """The rows of a data set of prompts: of a local file, or as stated; None if neither is known.
+def known_rows(study: Study, name: str, max_tokens: int) -> RowCount | None:
+    """The rows of a data set of prompts: of local files, or as stated; None if neither is known.
 
     Args:
-        source: The data set.
-        max_tokens: Words of the longest prompt, its context included.
+        study: The study.
+        name: Name of the data set's source.
+        max_tokens: Estimated tokens of the longest prompt, its context included.
 
     Raises:
-        UserError: The file is malformed.
+        UserError: The files are missing or malformed.
     """
-    path = Path(source.path) if source.path is not None else None
-    if path is not None and path.suffix != ".parquet" and path.is_file():
-        status = path.stat()
-        if status.st_size <= LARGEST_COUNTED:
-            fields = tuple(sorted((source.fields or {}).items()))
-            return _counted(
-                path.absolute(), (status.st_mtime_ns, status.st_size), fields, max_tokens
-            )
-    return RowCount(source.rows, source.rows) if source.rows is not None else None
-
-
-@lru_cache
-def _counted(
-    path: Path, version: tuple[int, int], fields: tuple[tuple[str, str], ...], max_tokens: int
-) -> RowCount:
-    """The rows of a file; `version` distinguishes what it held at different times."""
-    words = [prompt_words(row, dict(fields)) for row in read_text_rows(path)]
-    return RowCount(len(words), sum(number <= max_tokens for number in words))
+    source = study.sources[name]
+    numbers = survey(study.source_spec(name)) if source.path is not None else None
+    if numbers is not None:
+        return RowCount(numbers.usable, numbers.fitting(max_tokens), numbers.distinct)
+    return RowCount(*[source.rows] * 3) if source.rows is not None else None
 
 
 def least_rows(prompts: Prompts) -> int:

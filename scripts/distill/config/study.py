@@ -118,6 +118,13 @@ class Study(Section):
             return None
         return self.corpus.mask or Mask()
 
+    def source_spec(self, name: str) -> dict[str, Any]:
+        """What a source's files depend on: its settings, and whether every row needs an answer."""
+        spec = self.sources[name].model_dump(exclude_none=True, exclude_defaults=True)
+        if any(teacher.text == name for teacher in self.teachers.values()):
+            spec["answered"] = True
+        return spec
+
     def method_of(self, name: str) -> Method:
         """A method by name; for the result of a search, the method that the search starts from."""
         method = self.methods[name]

@@ -1,9 +1,9 @@
 """The config's sections on text: sources, prompts and a corpus."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, field_validator
 from pydantic import model_validator as checked
 
 from distill.config.values import (
@@ -26,6 +26,20 @@ from distill.config.values import (
     Tested,
 )
 from distill.contracts.run import MAGPIE
+from distill.core.rows.fields import MOST_LEFT_OUT
+
+
+def _known_encoding(name: str) -> str:
+    try:
+        "".encode(name)
+    except LookupError:
+        raise ValueError(
+            f"there is no text encoding {name!r}; examples are utf-8, utf-16, cp1252, latin-1, gb18030"
+        ) from None
+    return name
+
+
+Encoding = Annotated[str, AfterValidator(_known_encoding)]
 
 
 class Source(Section):
@@ -41,17 +55,45 @@ class Source(Section):
         None,
         description="Commit of the hub repository, all 40 hexadecimal digits, because branches and tags move",
     )
-    path: LocalPath | None = Field(None, description="Local model directory or data file")
-    fields: dict[Literal["prompt", "context", "response", "text"], str] | None = Field(
-        None, description="Column name of each field; makes the source a data set"
+    path: LocalPath | None = Field(
+        None,
+        description="Local model directory; or data file, folder of data files, or pattern such as `data/*.parquet`",
     )
-    rows: Positive | None = Field(None, description="Rows of the data set, checked on download")
-    split: str = Field("train", description="Split of a hub data set")
+    fields: dict[Literal["prompt", "context", "response", "text", "system"], str] | None = Field(
+        None,
+        description="Column of each field, or path to a value inside one, such as `answers.text[0]`; makes the source a data set. A prompt column may hold chats (`messages`, `conversations`)",
+    )
+    rows: Positive | None = Field(
+        None, description="Rows of the data set, those left out included; checked on download"
+    )
+    split: str = Field(
+        "train",
+        description="Split of a hub data set, a saved data set, or a folder whose file names contain splits",
+    )
+    encoding: Encoding | None = Field(
+        None,
+        description="Encoding of a text file, such as cp1252 (default: UTF-8, or as its byte-order mark says)",
+    )
+    max_left_out: Annotated[float, Field(ge=0, le=1)] = Field(
+        MOST_LEFT_OUT,
+        description="Largest share of rows that may be left out because they lack a prompt, a text, or the answer that a teacher takes; more is an error",
+    )
     subset: str | None = Field(None, description="Configuration name of a hub data set")
     begins: str | None = Field(
         None,
         description="Regular expression for rows that are lines: lines are joined to documents, and a matching line begins a document, e.g. '^ = [^=].* = $' for WikiText's titles",
     )
+
+    @field_validator("fields", mode="before")
+    @classmethod
+    def _names_each_field(cls, value: Any) -> Any:
+        if isinstance(value, (list, str)):
+            names = value if isinstance(value, list) else [value]
+            pairs = ", ".join(f"{name}: {name}" for name in names if isinstance(name, str))
+            raise ValueError(
+                f"name the column of each field, such as {{{pairs or 'prompt: question'}}}"
+            )
+        return value
 
     @checked(mode="after")
     def _one_origin(self) -> "Source":
@@ -140,7 +182,7 @@ class Prompts(Section):
     )
     max_tokens: Positive = Field(
         48,
-        description="Longest prompt in tokens, or, with a data set, in words including its context; longer prompts are dropped",
+        description="Longest prompt in tokens; longer prompts are dropped. With a data set, an estimate that includes context and earlier turns: words (in scripts without spaces, characters), but at least one token per 8 bytes of UTF-8",
     )
     near_duplicate: Probability = Field(
         0.7,

@@ -1,6 +1,7 @@
 """Types of values that all sections of the config share; unknown keys are errors."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
@@ -78,6 +79,8 @@ HeldOut = Annotated[int, Field(ge=0, le=MOST_ROWS), _count(0)]
 
 
 def _usable_path(path: str) -> str:
+    if path.startswith("~"):
+        path = str(Path(path).expanduser())
     if not path.strip() or any(len(name.encode()) > 255 for name in path.split("/")):
         raise ValueError("a path must not be empty, and none of its names may exceed 255 bytes")
     if "//" in path or not {*"{}\n\r\t"}.isdisjoint(path):

@@ -10,12 +10,17 @@ def cost_fields(prefix: str = "") -> list[tuple[str, pa.DataType]]:
     return [(name, pa.float64()) for name in FREE.columns(prefix)]
 
 
+CHAT_FIELDS = [("system", pa.large_string()), ("turns", pa.large_string())]
+"""What stands before a row's prompt in its chat: `system`, the row's own system text, in place of
+the study's; `turns`, the turns between it and the prompt, a JSON list of objects with role (user,
+assistant or system) and content. Null where there is none."""
 RAW_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
         ("prompt", pa.large_string()),
         ("context", pa.large_string()),
         ("response", pa.large_string()),
+        *CHAT_FIELDS,
     ]
 )
 """Candidate prompts; `response` is the data set's response, if any."""
@@ -26,6 +31,7 @@ PROMPT_SCHEMA = pa.schema(
         ("prompt", pa.large_string()),
         ("context", pa.large_string()),
         ("reference", pa.large_string()),
+        *CHAT_FIELDS,
         *cost_fields("prompt_"),
     ]
 )
@@ -39,6 +45,7 @@ TEXT_SCHEMA = pa.schema(
         ("context", pa.large_string()),
         ("response", pa.large_string()),
         ("reference", pa.large_string()),
+        *CHAT_FIELDS,
         ("prompt_ids", pa.list_(pa.int32())),
         ("response_ids", pa.list_(pa.int32())),
         ("finish_reason", pa.string()),
@@ -120,6 +127,9 @@ that loss."""
 CHUNK_SCHEMA = pa.schema([("ids", pa.list_(pa.int32()))])
 """The token ids of each complete chunk of a split, in order."""
 DATA_SCHEMA = pa.schema(
-    [(name, pa.large_string()) for name in ("prompt", "context", "response", "text")]
+    [
+        *((name, pa.large_string()) for name in ("prompt", "context", "response", "text")),
+        *CHAT_FIELDS,
+    ]
 )
 """The fields of a data set; null for a field that it does not have."""

@@ -6,7 +6,7 @@ other metadata and the number of rows, so every reader detects an altered file.
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,11 @@ import pyarrow.parquet as pq
 
 from distill.core.errors import UserError
 from distill.core.files import CHECKSUM, altered, replacing
+
+_ARROW = b"ARROW:schema"
+"""Entry of a Parquet file's metadata that has the columns' types."""
+_BATCH = 4096
+"""Rows that are read together."""
 
 
 def write_table(path: str | Path, table: pa.Table, **options: Any) -> None:
@@ -58,6 +63,33 @@ def write_rows(
     write_table(path, table, use_dictionary=plain, write_statistics=plain)
 
 
+def write_batches(
+    path: str | Path,
+    batches: Iterable[Sequence[dict[str, Any]]],
+    schema: pa.Schema,
+    metadata: Callable[[], dict[str, Any]],
+) -> None:
+    """Write rows atomically in batches, zstd-compressed and with checksums; see `write_rows`.
+
+    Args:
+        path: The file.
+        batches: The rows; each batch is in memory once, and is a row group of the file.
+        schema: Of the rows, without metadata.
+        metadata: Called when all rows are written: JSON values for the file's metadata.
+    """
+    rows = 0
+    with (
+        replacing(path) as temporary,
+        pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer,
+    ):
+        for batch in batches:
+            writer.write_table(pa.Table.from_pylist(list(batch), schema=schema))
+            rows += len(batch)
+        extra = {key: json.dumps(value) for key, value in metadata().items()}
+        seal = _seal(schema.with_metadata(extra), rows)
+        writer.add_key_value_metadata(extra | {CHECKSUM: seal})
+
+
 def _read(path: str | Path, reader: Callable[[str | Path], Any]) -> Any:
     """Call a reader of pyarrow, and turn its errors into a UserError."""
     try:
@@ -78,7 +110,10 @@ def _opened(path: str | Path) -> tuple[pa.Schema, int]:
     def footer(file: str | Path) -> tuple[pa.Schema, list[int]]:
         metadata = pq.read_metadata(file)
         groups = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
-        return metadata.schema.to_arrow_schema(), [metadata.num_rows, sum(groups)]
+        # Also what was added after the schema was written.
+        entries = {key: value for key, value in (metadata.metadata or {}).items() if key != _ARROW}
+        schema = metadata.schema.to_arrow_schema().with_metadata(entries or None)
+        return schema, [metadata.num_rows, sum(groups)]
 
     schema, (rows, in_groups) = _read(path, footer)
     written = (schema.metadata or {}).get(CHECKSUM.encode())
@@ -166,6 +201,19 @@ def read_rows(paths: Sequence[str | Path] | str | Path) -> list[dict[str, Any]]:
     """Read the rows of one or several Parquet files, in order."""
     several = [paths] if isinstance(paths, (str, Path)) else paths
     return [row for path in several for row in read_table(path).to_pylist()]
+
+
+def read_batches(path: str | Path, columns: list[str]) -> Iterator[list[dict[str, Any]]]:
+    """Read rows of a Parquet file in batches, so that they are not in memory together.
+
+    Raises:
+        UserError: The file is missing or damaged.
+    """
+    read_schema(path)
+    file = _read(path, lambda name: pq.ParquetFile(name, page_checksum_verification=True))
+    batches = file.iter_batches(batch_size=_BATCH, columns=columns)
+    while (batch := _read(path, lambda _: next(batches, None))) is not None:
+        yield batch.to_pylist()
 
 
 def read_metadata(path: str | Path, key: str) -> Any:

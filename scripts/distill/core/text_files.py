@@ -1,24 +1,16 @@
-"""Read rows of CSV and JSON files with the standard library, which suffices for planning.
+"""Read a table of one's own from a CSV file: UTF-8 with commas, every cell as it is.
 
-Errors count rows from 1, without a CSV's header, and lines of the file from 1.
+Errors count rows from 1, without the header, and lines of the file from 1. The rows of data sets,
+in all their formats, are read by `distill.core.rows`.
 """
 
 import csv
 import io
-import json
-import re
-from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
-from distill.core.display import listed, short_name
 from distill.core.errors import UserError
 
 csv.field_size_limit(2**31 - 1)  # a cell may contain a document
-
-
-FIELDS = ("prompt", "context", "response", "text")
-"""Fields that a config can assign to columns of a data set."""
 
 
 def _decode(path: Path) -> str:
@@ -79,126 +71,3 @@ def read_csv_rows(path: Path) -> list[dict[str, str]]:
             "entire cell and double the quotes inside it"
         ) from None
     return rows
-
-
-def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Build a JSON object.
-
-    Raises:
-        ValueError: A name occurs twice.
-    """
-    entries = dict(pairs)
-    if len(entries) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"an object has the name {twice!r} twice; rename one of them")
-    return entries
-
-
-def _parse_json(text: str) -> Any:
-    """Parse JSON.
-
-    Raises:
-        ValueError: The text is not JSON, is nested too deeply, or has a duplicate name.
-    """
-    try:
-        return json.loads(text, object_pairs_hook=_unique_names)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-
-
-def read_text_rows(path: Path) -> list[Any]:
-    """Rows of a CSV, JSON or JSONL file.
-
-    Raises:
-        UserError: The file is missing or malformed; the sentence names the row or line.
-    """
-    if not path.is_file():
-        raise UserError(f"the data file {path} does not exist")
-    if path.suffix == ".csv":
-        return read_csv_rows(path)
-    if path.suffix == ".json":
-        try:
-            rows = _parse_json(_decode(path))
-        except ValueError as error:
-            raise UserError(f"{path} is not valid JSON: {error}") from None
-        if not isinstance(rows, list):
-            raise UserError(f"{path} must hold a JSON list of objects, one per row")
-        return rows
-    if path.suffix == ".jsonl":
-        rows = []
-        for number, line in enumerate(_decode(path).split("\n"), 1):
-            if line.strip():
-                try:
-                    rows.append(_parse_json(line))
-                except ValueError as error:
-                    raise UserError(f"{path}, line {number}: {error}") from None
-        return rows
-    raise UserError(f"{path}: a data file must end in .csv, .json, .jsonl or .parquet")
-
-
-def join_lines(lines: Iterable[str | None], begins: str) -> list[str]:
-    """Join lines to documents: a line that fully matches `begins` starts a document.
-
-    Blank lines stay inside a document; documents without text are dropped.
-    """
-    pattern, documents = re.compile(begins), list[list[str]]()
-    for line in lines:
-        text = (line or "").rstrip("\n")
-        if not documents or pattern.fullmatch(text):
-            documents.append([])
-        documents[-1].append(text)
-    joined = ("\n".join(parts).strip("\n") for parts in documents)
-    return [text for text in joined if text.strip()]
-
-
-def pick_fields(
-    row: Any, number: int, fields: Mapping[Any, str], name: Any, filled: Container[str]
-) -> dict[str, str | None]:
-    """The configured fields of a row.
-
-    Args:
-        row: The row as read.
-        number: Number of the row, from 1.
-        fields: Column of each field.
-        name: Name of the data set, for errors.
-        filled: Fields that must not be empty.
-
-    Raises:
-        UserError: A field is missing, is not text, or is empty but must be filled.
-    """
-    if not isinstance(row, dict):
-        raise UserError(f"{name}, row {number}: not an object with named fields")
-    picked: dict[str, str | None] = dict.fromkeys(FIELDS)
-    for field, column in fields.items():
-        if column not in row:
-            raise UserError(f"{name}, row {number}: no column {column!r}; there are {listed(row)}")
-        value = row[column]
-        if value is not None and not isinstance(value, str):
-            raise UserError(f"{name}, row {number}: {short_name(column)} is not text")
-        if not _is_unicode(value or ""):
-            raise UserError(
-                f"{name}, row {number}: {short_name(column)} has an unpaired surrogate; correct it"
-            )
-        if field in filled and not (value or "").strip():
-            raise UserError(
-                f"{name}, row {number}: {short_name(column)} is empty; fill it or remove the row"
-            )
-        picked[field] = value
-    return picked
-
-
-def _is_unicode(text: str) -> bool:
-    """Whether a text can be encoded; JSON can contain unpaired surrogates."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def prompt_words(row: Any, fields: Mapping[Any, str]) -> int:
-    """Number of words in a row's prompt and context, to drop long prompts."""
-    columns = [fields[name] for name in ("prompt", "context") if name in fields]
-    values = [row.get(column) for column in columns] if isinstance(row, dict) else []
-    return sum(len(value.split()) for value in values if isinstance(value, str))

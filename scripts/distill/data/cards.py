@@ -5,6 +5,7 @@ from pathlib import Path
 
 from distill.core.cards import render_card
 from distill.core.files import read_json
+from distill.core.parquet import read_metadata
 
 
 def write_card(
@@ -15,6 +16,7 @@ def write_card(
     out: str | Path,
     records: Sequence[str | Path] = (),
     corpus: str | None = None,
+    data: Sequence[str | Path] = (),
 ) -> None:
     """Write the data-set card of a folder of shards.
 
@@ -26,6 +28,7 @@ def write_card(
         out: The card.
         records: Records of the folder's shards, where a curation chose their rows.
         corpus: What the text is where no teacher wrote it.
+        data: The data sets that the rows are from.
     """
     curated = []
     for path in map(Path, records):
@@ -38,7 +41,10 @@ def write_card(
         whose = f"Chunks of {corpus} for {teacher}"
         source = f"The text is that of {corpus}, whose licence it has."
     names = {"study": study, "curation": curation, "cache": cache}
-    render_card("shards", out, **names, curated=curated, whose=whose, source=source)
+    counts = [entry for path in data if (entry := read_metadata(path, "data"))["left_out"]]
+    render_card(
+        "shards", out, **names, curated=curated, whose=whose, source=source, left_out=counts
+    )
 
 
 def write_corpus_card(study: str, corpus: str, tokens: int, out: str | Path) -> None:

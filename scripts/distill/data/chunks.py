@@ -58,6 +58,8 @@ def chunk_row(name: str, row: int | None, ids: list[int], tokenizer: Any) -> dic
         "context": None,
         "response": tokenizer.decode(ids, skip_special_tokens=True),
         "reference": None,
+        "system": None,
+        "turns": None,
         "prompt_ids": [end if tokenizer.bos_token_id is None else tokenizer.bos_token_id],
         "response_ids": ids,
         "finish_reason": "stop" if ids[-1] == end else "length",

@@ -23,6 +23,7 @@ from distill.core.files import write_json
 from distill.core.parquet import (
     count_rows,
     read_groups,
+    read_metadata,
     read_rows,
     read_schema,
     write_rows,
@@ -108,6 +109,7 @@ def chunk_corpus(
     tokenizer: Any,
     spec: Mapping[str, Any],
     out: Mapping[str, str | Path],
+    data: Mapping[str, Any] | None = None,
 ) -> None:
     """Write all whole chunks of each split, and a record of the documents behind them.
 
@@ -116,6 +118,7 @@ def chunk_corpus(
         tokenizer: Of the study.
         spec: length, held_out, splits, near_duplicate and seed.
         out: Paths of test, validation, train (Parquet) and record (JSON).
+        data: Numbers of rows of the data set of `train`, for the record.
 
     Raises:
         UserError: The tokenizer cannot end a document.
@@ -141,6 +144,7 @@ def chunk_corpus(
         "left_out": before - len(documents["train"]),
         "documents": {name: len(split_texts) for name, split_texts in documents.items()},
         "chunks": {},
+        "data": dict(data) if data else None,
     }
     digest = tokenizer_sha256(tokenizer)
     for name in SPLITS:
@@ -232,7 +236,8 @@ def chunk_files(
         split: [row["text"] for row in read_rows(path)]
         for split, path in zip(spec["texts"], texts, strict=True)
     }
-    chunk_corpus(by_split, load_tokenizer(Path(model).parent), spec, out)
+    data = read_metadata(texts[list(spec["texts"]).index("train")], "data")
+    chunk_corpus(by_split, load_tokenizer(Path(model).parent), spec, out, data)
 
 
 def take_part(

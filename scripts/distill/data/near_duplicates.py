@@ -9,7 +9,8 @@ from typing import Any
 from datasketch import MinHash, MinHashLSH
 
 from distill.core.files import write_json
-from distill.core.parquet import read_rows
+from distill.core.parquet import read_metadata, read_rows
+from distill.core.rows.lengths import whole_prompt
 
 PERMUTATIONS = 128
 
@@ -26,10 +27,6 @@ def jaccard(first: frozenset[str], second: frozenset[str]) -> float:
     """Jaccard similarity |a and b| / |a or b| of two sets; 1 for two empty sets."""
     union = len(first | second)
     return len(first & second) / union if union else 1.0
-
-
-def _text(row: dict[str, Any]) -> str:
-    return f"{row['prompt']} {row.get('context') or ''}"
 
 
 def drop_near_duplicates(
@@ -54,8 +51,8 @@ def drop_near_duplicates(
         return True
 
     for row in earlier:
-        add(shingles(_text(row)))
-    return [row for row in rows if add(shingles(_text(row)))]
+        add(shingles(whole_prompt(row)))
+    return [row for row in rows if add(shingles(whole_prompt(row)))]
 
 
 def nearest_pairs(
@@ -66,14 +63,14 @@ def nearest_pairs(
     Returns:
         Counts, the threshold, the worst similarity found and the pairs at or above the threshold.
     """
-    grams = [shingles(_text(row)) for row in test]
+    grams = [shingles(whole_prompt(row)) for row in test]
     holders: dict[str, list[int]] = defaultdict(list)
     for number, prompt_grams in enumerate(grams):
         for gram in prompt_grams:
             holders[gram].append(number)
     worst, pairs = 0.0, []
     for row in train:
-        other = shingles(_text(row))
+        other = shingles(whole_prompt(row))
         shared: dict[int, int] = defaultdict(int)
         for gram in other:
             for number in holders.get(gram, ()):
@@ -97,6 +94,8 @@ def check_near_duplicates(
 ) -> None:
     """Compare every test prompt with every training prompt, and write what `nearest_pairs` says.
 
+    The report also has the numbers of rows of the data set behind the prompts, if there is one.
+
     Args:
         test: Parts of the test prompts.
         train: Parts of the training prompts.
@@ -104,4 +103,4 @@ def check_near_duplicates(
         out: The report, JSON.
     """
     report = nearest_pairs(read_rows(test), read_rows(train), threshold)
-    write_json(out, {"schema": 1, **report})
+    write_json(out, {"schema": 1, **report, "data": read_metadata(test[0], "data")})

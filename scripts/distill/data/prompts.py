@@ -1,50 +1,64 @@
 """Prompts: slices of a data set in a seeded order, and the filter against near-duplicates."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from distill.contracts.costs import FREE, cost_of
 from distill.contracts.schemas import PROMPT_SCHEMA, RAW_SCHEMA
 from distill.core.errors import UserError
-from distill.core.parquet import read_metadata, read_rows, write_rows
-from distill.data.near_duplicates import _text, drop_near_duplicates
+from distill.core.parquet import read_batches, read_metadata, read_rows, write_rows
+from distill.core.rows.lengths import prompt_tokens
+from distill.data.near_duplicates import drop_near_duplicates
 
 
-def slice_rows(
-    rows: Sequence[dict[str, Any]], spec: dict[str, Any], name: str
-) -> list[dict[str, Any]]:
-    """One raw part of a data set: the next `candidates` rows of a seeded order.
+def slice_order(lengths: Iterable[int], spec: dict[str, Any]) -> list[int]:
+    """Numbers of the rows whose prompts are short enough, in a seeded order.
 
     Args:
-        rows: All rows of the data set.
-        spec: Holds candidates, slice (number of the part over all splits) or else first (place of
-            the first candidate), seed and max_tokens (rows with more words, context included, are
-            left out before ordering).
-        name: The data set's name, for messages.
+        lengths: Estimated tokens of each row's prompt, see `prompt_tokens`.
+        spec: Holds seed and max_tokens.
+    """
+    hashes, numbers = bytearray(), array("q")
+    for number, length in enumerate(lengths):
+        if length <= spec["max_tokens"]:
+            hashes += hashlib.sha256(f"{spec['seed']}:{number}".encode()).digest()[:16]
+            numbers.append(number)
+    halves = np.frombuffer(hashes, dtype=">u8").reshape(-1, 2)
+    order: list[int] = np.asarray(numbers)[np.lexsort((halves[:, 1], halves[:, 0]))].tolist()
+    return order
+
+
+def _first(spec: Mapping[str, Any]) -> int:
+    """Place of a raw part's first candidate in the order."""
+    return int(spec["slice"] * spec["candidates"] if "slice" in spec else spec["first"])
+
+
+def slice_of(order: Sequence[int], spec: dict[str, Any], name: str) -> list[int]:
+    """Numbers of the rows of one raw part: the next `candidates` of the order.
+
+    Args:
+        order: Of `slice_order`.
+        spec: Holds candidates, max_tokens, and slice (number of the part over all splits) or else
+            first (place of the first candidate).
+        name: The data set's name, for errors.
 
     Raises:
         UserError: The data set is too small.
     """
-    fitting = [
-        (hashlib.sha256(f"{spec['seed']}:{number}".encode()).digest(), number)
-        for number, row in enumerate(rows)
-        if len(_text(row).split()) <= spec["max_tokens"]
-    ]
-    order = [number for _, number in sorted(fitting)]
-    first = spec["slice"] * spec["candidates"] if "slice" in spec else spec["first"]
+    first = _first(spec)
     chosen = order[first : first + spec["candidates"]]
     if not chosen:
         raise UserError(
             f"{name} has {len(order)} prompts of at most prompts.max_tokens "
-            f"({spec['max_tokens']}) words, too few for the study; lower prompts.pool, test or "
+            f"({spec['max_tokens']}) tokens, too few for the study; lower prompts.pool, test or "
             "surplus, or raise max_tokens"
         )
-    return [
-        {"id": f"row-{number:07d}", **{key: rows[number][key] for key in RAW_SCHEMA.names[1:]}}
-        for number in chosen
-    ]
+    return list(chosen)
 
 
 def filter_part(
@@ -52,6 +66,7 @@ def filter_part(
     earlier: Sequence[dict[str, Any]],
     spec: dict[str, Any],
     cost: Mapping[str, Any],
+    exhausted: bool = False,
 ) -> list[dict[str, Any]]:
     """Keep exactly a part's number of prompts, numbered within their split.
 
@@ -60,15 +75,22 @@ def filter_part(
         earlier: Kept prompts of all held-out and earlier parts.
         spec: Holds split, part, rows and near_duplicate.
         cost: Columns of the cost of writing all candidates, rejected ones included.
+        exhausted: Whether a larger surplus gives no other candidates.
 
     Raises:
         UserError: Too few candidates are left.
     """
     distinct = drop_near_duplicates(raw, earlier, spec["near_duplicate"])
     if len(distinct) < spec["rows"]:
+        remedy = "raise prompts.surplus"
+        if exhausted:
+            remedy = (
+                "the data set has no more: lower prompts.pool or test, raise near_duplicate, or "
+                "give more different prompts"
+            )
         raise UserError(
             f"{spec['split']} part {spec['part']}: {len(distinct)} of {len(raw)} candidate prompts "
-            f"are not near-duplicates, but {spec['rows']} are needed; raise prompts.surplus"
+            f"are not near-duplicates, but {spec['rows']} are needed; {remedy}"
         )
     first, share = spec["first"], cost_of(cost) / spec["rows"]
     return [
@@ -78,6 +100,8 @@ def filter_part(
             "prompt": row["prompt"],
             "context": row["context"],
             "reference": row["response"],
+            "system": row.get("system"),
+            "turns": row.get("turns"),
             **share.columns("prompt_"),
         }
         for number, row in enumerate(distinct[: spec["rows"]])
@@ -85,16 +109,27 @@ def filter_part(
 
 
 def slice_part(rows: str | Path, out: str | Path, spec: dict[str, Any], source: str) -> None:
-    """Take one raw part of a data set's prompts, at no cost; see `slice_rows`.
+    """Take one raw part of a data set's prompts, at no cost; see `slice_of`.
 
     Args:
-        rows: The data set.
+        rows: The data set; it is read in batches, twice.
         out: The part, rows of `RAW_SCHEMA`.
-        spec: As of `slice_rows`; stored in the part.
+        spec: As of `slice_order` and `slice_of`; stored in the part.
         source: The data set's name, for messages.
     """
-    candidates = slice_rows(read_rows(rows), spec, source)
-    write_rows(out, candidates, RAW_SCHEMA, spec=spec, cost=FREE.columns())
+    names = RAW_SCHEMA.names[1:]
+    lengths = (prompt_tokens(row) for batch in read_batches(rows, names) for row in batch)
+    order = slice_order(lengths, spec)
+    chosen = slice_of(order, spec, source)
+    wanted, taken, number = set(chosen), dict[int, dict[str, Any]](), 0
+    for batch in read_batches(rows, names):
+        for row in batch:
+            if number in wanted:
+                taken[number] = {"id": f"row-{number:07d}", **row}
+            number += 1
+    counts = read_metadata(rows, "data") | {"fitting": len(order)}
+    candidates = [taken[place] for place in chosen]
+    write_rows(out, candidates, RAW_SCHEMA, spec=spec, cost=FREE.columns(), data=counts)
 
 
 def keep_part(
@@ -108,6 +143,14 @@ def keep_part(
         out: The kept part, rows of `PROMPT_SCHEMA`.
         spec: As of `filter_part`; stored in the part.
     """
-    cost = read_metadata(raw, "cost")
-    prompts = filter_part(read_rows(raw), read_rows(earlier), spec, cost)
-    write_rows(out, prompts, PROMPT_SCHEMA, spec=spec)
+    cost, data = read_metadata(raw, "cost"), read_metadata(raw, "data")
+    prompts = filter_part(read_rows(raw), read_rows(earlier), spec, cost, _is_exhausted(raw))
+    write_rows(out, prompts, PROMPT_SCHEMA, spec=spec, data=data)
+
+
+def _is_exhausted(raw: str | Path) -> bool:
+    """Whether the candidates of a part reach the end of their data set."""
+    data, spec = read_metadata(raw, "data"), read_metadata(raw, "spec")
+    if data is None:  # Magpie's prompts have no end
+        return False
+    return bool(_first(spec) + spec["candidates"] >= data["fitting"])

@@ -9,7 +9,7 @@ from distill.contracts.schemas import TEXT_SCHEMA
 from distill.core.checksums import tokenizer_sha256
 from distill.core.errors import UserError
 from distill.core.parquet import read_rows, write_rows
-from distill.models.formatting import encoder
+from distill.models.formatting import asked, encoder
 from distill.models.tokenizers import context_of, load_tokenizer
 from distill.models.turns import answer_ids, turns_of
 
@@ -47,7 +47,7 @@ def ready_made_text(
         ids: tuple[Any, Any] = (None, None)
         response, reason = row["reference"], "stop"
         if encode is not None and turns is not None:
-            prompt = encode(row["prompt"], row["context"])
+            prompt = encode(*asked(row))
             answer, response = answer_ids(tokenizer, response, turns)
             room = len(answer) if context is None else context - len(prompt)
             if room < 1:
@@ -67,6 +67,8 @@ def ready_made_text(
                 "context": row["context"],
                 "response": response,
                 "reference": row["reference"],
+                "system": row.get("system"),
+                "turns": row.get("turns"),
                 "prompt_ids": ids[0],
                 "response_ids": ids[1],
                 "finish_reason": reason,

@@ -8,7 +8,7 @@ import numpy as np
 from distill.contracts.run import AT_ONCE
 from distill.core.noise import row_uniforms
 from distill.models.decoding import Decoding
-from distill.models.formatting import encoder
+from distill.models.formatting import asked, encoder
 from distill.models.opening import check_context
 from distill.models.sampling import sample_batch
 from distill.models.turns import turns_of
@@ -19,7 +19,7 @@ GREEDY = Decoding(temperature=0.0)
 def answer_prompts(
     model: Any,
     tokenizer: Any,
-    prompts: Sequence[tuple[str, str | None]],
+    prompts: Sequence[tuple[str | None, ...]],
     formatting: dict[str, Any],
     max_tokens: int,
     batch_size: int = AT_ONCE,
@@ -31,7 +31,7 @@ def answer_prompts(
     Args:
         model: The model in eval mode.
         tokenizer: Its tokenizer.
-        prompts: Prompts with their contexts.
+        prompts: What `asked` gives of rows; or prompts with their contexts.
         formatting: How a prompt becomes input.
         max_tokens: Of an answer.
         batch_size: Prompts answered at once, those of like length together.
@@ -76,7 +76,7 @@ def draw_answers(
     Args:
         model: The model in eval mode.
         tokenizer: Its tokenizer.
-        rows: With id, prompt and context.
+        rows: With id, prompt and context, and perhaps system and turns.
         formatting: How a prompt becomes input.
         settings: temperature, top_k, top_p, max_tokens, batch_size and seed.
     """
@@ -86,7 +86,7 @@ def draw_answers(
     return answer_prompts(
         model,
         tokenizer,
-        [(row["prompt"], row["context"]) for row in rows],
+        [asked(row) for row in rows],
         formatting,
         steps,
         settings["batch_size"],

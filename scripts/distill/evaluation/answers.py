@@ -7,6 +7,7 @@ from typing import Any
 from distill.contracts.run import AT_ONCE
 from distill.evaluation.answering import answer_prompts, draw_answers, likeness
 from distill.evaluation.instructions import Instruction, check_response, instruction_sets
+from distill.models.formatting import asked
 from distill.stats.tokens import wilson_interval
 
 
@@ -49,8 +50,10 @@ def ask_model(
     compared = [row for row in rows[: spec["reference_answers"]] if row["reference"]]
     settings = spec.get("answers")
     greedy = examples if settings else [*examples, *compared]
-    prompts = [(item.prompt, None) for items in sets.values() for item in items]
-    prompts += [(row["prompt"], row["context"]) for row in greedy]
+    prompts: list[tuple[str | None, ...]] = [
+        (item.prompt, None) for items in sets.values() for item in items
+    ]
+    prompts += [asked(row) for row in greedy]
     logging.info("answering %d prompts", len(prompts))
     at_once = settings["batch_size"] if settings else AT_ONCE
     formatting, most = spec["formatting"], spec["instruction_tokens"]

@@ -7,7 +7,7 @@ import torch
 
 from distill.core.checksums import tokenizer_sha256
 from distill.core.errors import UserError
-from distill.models.formatting import encoder
+from distill.models.formatting import asked, encoder
 from distill.models.rows import Example
 from distill.models.tokenizers import check_held
 from distill.models.turns import Turns, answer_ids, turns_of
@@ -61,7 +61,7 @@ def encode_rows(
             check_held(tokenizer, [*prompt, *answer], f"the text of {row['id']}")
         else:
             turns = turns or turns_of(tokenizer, formatting["template"])
-            prompt = encode(row["prompt"], row["context"])
+            prompt = encode(*asked(row))
             finished = row["finish_reason"] == "stop"
             answer, _ = answer_ids(tokenizer, row["response"], turns, finished)
         if len(prompt) >= max_length:

@@ -1,7 +1,8 @@
 """Convert a prompt to a model's input: with a chat template, Alpaca's, or your own text."""
 
+import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date as Date
 from functools import cache
 from typing import Any
@@ -142,10 +143,40 @@ def added_around(tokenizer: Any) -> tuple[list[int], list[int]]:
     return [], []
 
 
-def messages_of(prompt: str, context: str | None, system: str | None) -> list[dict[str, str]]:
-    """The turns of a chat up to where the response begins."""
+def asked(row: Mapping[str, Any]) -> tuple[str, str | None, str | None, str | None]:
+    """Prompt, context, system text and earlier turns (JSON) of a row, as an encoder takes them."""
+    return row["prompt"], row["context"], row.get("system"), row.get("turns")
+
+
+def messages_of(
+    prompt: str,
+    context: str | None,
+    system: str | None,
+    turns: Sequence[dict[str, str]] = (),
+) -> list[dict[str, str]]:
+    """The turns of a chat up to where the response begins.
+
+    Args:
+        prompt: The last user turn.
+        context: What is added to it.
+        system: The system turn.
+        turns: The turns between both.
+    """
     text = f"{prompt}\n\n{context}" if context else prompt
-    return [*_system_turn(system), {"role": "user", "content": text}]
+    return [*_system_turn(system), *turns, {"role": "user", "content": text}]
+
+
+def require_single(system: str | None, turns: str | None) -> None:
+    """Refuse the parts of a row's chat that only a chat template has a place for.
+
+    Raises:
+        UserError: The row has its own system text, or earlier turns.
+    """
+    if system is not None or turns is not None:
+        raise UserError(
+            "rows with a system text or several turns need the model's chat template; set "
+            "prompts.template to chat, or name a column with a single prompt under fields"
+        )
 
 
 def filled(template: str, with_context: str | None, prompt: str, context: str | None) -> str:
@@ -170,8 +201,8 @@ def encoder(
     with_context: str | None = None,
     date: str | None = None,
     settings: Mapping[str, Any] | None = None,
-) -> Callable[[str, str | None], list[int]]:
-    """A function from a prompt and its context to token ids, up to where the response begins.
+) -> Callable[..., list[int]]:
+    """A function from what `asked` gives to token ids, up to where the response begins.
 
     Control tokens come from the template alone: a prompt that spells one is text. There is one BOS,
     whether the template, the tokenizer or both write it, and no EOS that the tokenizer adds.
@@ -179,7 +210,7 @@ def encoder(
     Args:
         tokenizer: The model's.
         template: `chat`, `alpaca`, or a text with {prompt} and optionally {context}.
-        system: System turn of the chat template.
+        system: System turn of the chat template, for rows without their own.
         with_context: A text with both, in place of such a template where there is a context.
         date: As of `render`.
         settings: As of `render`.
@@ -192,8 +223,7 @@ def encoder(
         _require_chat(tokenizer)
     before, behind = added_around(tokenizer)
 
-    def chat(prompt: str, context: str | None, spelled: bool) -> list[int]:
-        messages = messages_of(prompt, context, system)
+    def chat(messages: list[dict[str, str]], spelled: bool) -> list[int]:
         if spelled:
             text = render(
                 tokenizer, messages, date, settings, add_generation_prompt=True, tokenize=False
@@ -220,13 +250,26 @@ def encoder(
         twice = before and ids[: 2 * len(before)] == 2 * before
         return ids[len(before) :] if twice else ids
 
-    def encode(prompt: str, context: str | None = None) -> list[int]:
-        spelled = bool(controls.search(f"{prompt}\n{context or ''}"))
-        texts = prompt, context
-        if spelled:
-            marked = [mark_control_tokens(text, controls) for text in (prompt, context or "")]
-            texts = marked[0], marked[1] or None
-        ids = (chat if template == "chat" else plain)(*texts, spelled)
+    def encode(
+        prompt: str, context: str | None = None, own: str | None = None, turns: str | None = None
+    ) -> list[int]:
+        earlier = json.loads(turns) if turns else []
+        spelled = any(
+            controls.search(text)
+            for text in (prompt, context or "", own or "", *(turn["content"] for turn in earlier))
+        )
+
+        def marked(text: str) -> str:
+            return mark_control_tokens(text, controls) if spelled else text
+
+        texts = marked(prompt), marked(context) if context else context
+        if template == "chat":
+            first = system if own is None else marked(own)
+            between = [turn | {"content": marked(turn["content"])} for turn in earlier]
+            ids = chat(messages_of(*texts, first, between), spelled)
+        else:
+            require_single(own, turns)
+            ids = plain(*texts, spelled)
         check_held(tokenizer, ids, f"the prompt {prompt[:60]!r}")
         return ids
 

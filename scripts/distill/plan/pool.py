@@ -43,6 +43,10 @@ class Pool(Protocol):
         """Folder of the rows."""
 
     @property
+    def files(self) -> list[str]:
+        """Rows of the data sets that the pool is taken from."""
+
+    @property
     def near_duplicates(self) -> str:
         """The record of near-duplicates of held-out text."""
 

@@ -36,7 +36,7 @@ class PromptPool(Pool):
         prompts = self.settings
         if self.magpie:
             return False
-        rows = known_rows(self.study.sources[prompts.source], prompts.max_tokens)
+        rows = known_rows(self.study, prompts.source, prompts.max_tokens)
         return rows is not None and is_scarce(prompts, rows)
 
     @cached_property
@@ -68,6 +68,11 @@ class PromptPool(Pool):
     def folder(self) -> str:
         """Folder of the prompts."""
         return f"{RESOURCES}/prompts/{self.key}"
+
+    @property
+    def files(self) -> list[str]:
+        """Rows of the data set that the prompts are taken from; none with Magpie."""
+        return [] if self.magpie else [self.sources.rows(self.settings.source)]
 
     @property
     def near_duplicates(self) -> str:

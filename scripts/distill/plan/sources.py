@@ -5,6 +5,7 @@ from pathlib import Path
 
 from distill.config.study import Study
 from distill.core.keys import digest, slug
+from distill.core.rows.files import data_files
 from distill.plan.keys import RESOURCES, Part, Spec, cached, plain
 
 MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
@@ -21,9 +22,8 @@ class Sources(Part):
     @cached
     def spec(self, name: str) -> Spec:
         """What a source's files depend on."""
-        source = self.study.sources[name]
-        dump: Spec = plain(source.model_dump(exclude_none=True, exclude_defaults=True))
-        return dump
+        spec: Spec = plain(self.study.source_spec(name))
+        return spec
 
     @cached
     def key(self, name: str) -> str:
@@ -64,12 +64,13 @@ class Sources(Part):
         entry = self.study.evaluate.reference
         return [self.rows(entry.source)] if entry else []
 
+    @cached
     def local_files(self, name: str) -> list[str]:
         """Local files that a source reads, so that a changed file is noticed."""
         source = self.study.sources[name]
         if source.path is None:
             return []
         if source.is_data:
-            return [source.path]
+            return [str(file) for file in data_files(source.path, source.split)]
         folder = Path(source.path)
         return sorted(str(file) for pattern in MODEL_FILES for file in folder.glob(pattern))

@@ -21,7 +21,7 @@ from distill.core.parquet import read_rows, write_rows
 from distill.models.batch_mode import modes_of
 from distill.models.decoding import Decoding
 from distill.models.flops import FlopModel
-from distill.models.formatting import encoder, magpie_prefix
+from distill.models.formatting import asked, encoder, magpie_prefix
 from distill.models.head_extraction import model_head
 from distill.models.heads import state_bytes, state_dtype
 from distill.models.opening import load_teacher
@@ -115,6 +115,7 @@ def _text_row(
     """The row of `TEXT_SCHEMA` of an answer, but for its response; costs include the prompt's."""
     return {
         **{name: prompt[name] for name in ("id", "row", "prompt", "context", "reference")},
+        **{name: prompt.get(name) for name in ("system", "turns")},
         "prompt_ids": prompt_ids,
         "response_ids": new,
         "finish_reason": reason,
@@ -151,7 +152,7 @@ def generate_text(
     head = model_head(model, tokenizer)  # refuses one that hidden states do not suffice for
     decoding = spec["decoding"]
     encode = encoder(tokenizer, **spec["formatting"])
-    encoded = [encode(row["prompt"], row["context"]) for row in prompts]
+    encoded = [encode(*asked(row)) for row in prompts]
     order = sorted(range(len(prompts)), key=lambda row: (len(encoded[row]), row))
     ends = turns_of(tokenizer, spec["formatting"]["template"])
     flop_model = FlopModel.from_model(model)
@@ -205,7 +206,7 @@ def longest_sequence(
 ) -> int:
     """Most tokens of a prompt and its response, for choosing kernels and checking the context."""
     encode = encoder(tokenizer, **spec["formatting"])
-    longest = max(len(encode(row["prompt"], row["context"])) for row in prompts)
+    longest = max(len(encode(*asked(row))) for row in prompts)
     return longest + int(spec["decoding"]["max_tokens"])
 
 
@@ -225,7 +226,7 @@ def synthesise_part(model: str | Path, out: str | Path, spec: dict[str, Any], te
     opened = load_teacher(folder, spec, sequence=4 * spec["max_tokens"])
     with memory_hint(f"writing {spec['batch_size']} prompts at once", smaller_batch(teacher)):
         rows, cost = synthesise_prompts(opened, load_tokenizer(folder), spec)
-    write_rows(out, rows, RAW_SCHEMA, spec=spec, cost=cost)
+    write_rows(out, rows, RAW_SCHEMA, spec=spec, cost=cost, data=None)
 
 
 def generate_part(

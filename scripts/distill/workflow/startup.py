@@ -14,10 +14,10 @@ from distill.config.checks.sections import too_few_rows
 from distill.config.checks.study import parse_study
 from distill.config.own_table import TableStudy
 from distill.config.row_counts import known_rows, least_rows
-from distill.config.study import raw_rows_needed
 from distill.config.text import Corpus
 from distill.core.errors import UserError
-from distill.core.text_files import pick_fields, read_text_rows
+from distill.core.rows.files import data_files
+from distill.core.rows.survey import Survey, named, survey
 from distill.plan.needed import needed_texts
 from distill.plan.study import Plan
 from distill.runtime.disk import check_writable
@@ -112,8 +112,9 @@ def check_local_files(plan: Plan) -> None:
         if source.path is None:
             continue
         path = Path(source.path)
-        if source.is_data and not path.is_file():
-            raise UserError(f"config: sources.{name}.path: the file {path} does not exist")
+        if source.is_data:
+            with named(name):
+                data_files(path, source.split)
         if not source.is_data and not (path / "config.json").is_file():
             raise UserError(
                 f"config: sources.{name}.path: {path} is not a model directory: it has "
@@ -121,50 +122,74 @@ def check_local_files(plan: Plan) -> None:
             )
 
 
+def _survey(plan: Plan, name: str) -> Survey | None:
+    """Numbers of a source's local data; None without any, or if a job alone can read them."""
+    study = plan.study
+    if study.sources[name].path is None:
+        return None
+    reference = study.evaluate.reference
+    passages = reference.passages if reference and reference.source == name else 0
+    return survey(study.source_spec(name), passages)
+
+
 def check_cells(plan: Plan) -> None:
-    """Check that every row of local data sets has its columns, and that required cells are filled.
+    """Read local data sets: every row has its fields, and enough rows are filled.
 
     Raises:
         UserError: A row has a mistake; the sentence names file and row.
     """
-    answered = {teacher.text for teacher in plan.study.teachers.values() if teacher.text}
     for name, source in plan.study.sources.items():
-        if source.fields is None or source.path is None or source.path.endswith(".parquet"):
-            continue
-        filled = {"prompt"} | ({"response"} if name in answered else set())
-        if source.begins is None:
-            filled.add("text")
-        for number, row in enumerate(read_text_rows(Path(source.path)), 1):
-            pick_fields(row, number, source.fields, source.path, filled)
+        if source.is_data:
+            _survey(plan, name)
+
+
+def rows_left_out(plan: Plan) -> dict[str, dict[str, Any]]:
+    """Numbers of rows of local data sets that lack a field, by source: `read` and `left_out`."""
+    counts = {}
+    for name, source in plan.study.sources.items():
+        numbers = _survey(plan, name) if source.is_data else None
+        if numbers is not None and numbers.left_out:
+            counts[name] = {"read": numbers.read, "left_out": numbers.left_out}
+    return counts
 
 
 def check_row_counts(plan: Plan) -> None:
     """Check that a local data set of prompts is large enough for the pool and the held-out rows.
 
     Raises:
-        UserError: It is too small, or malformed.
+        UserError: It is too small, too few prompts are short enough, too many are equal, or they
+            are chats and the template has no place for them.
     """
     prompts = plan.pool.settings
     source = plan.study.sources.get(prompts.source) if plan.pool.asks else None
-    if source is None or source.path is None or source.path.endswith(".parquet"):
+    if source is None or source.path is None:
         return
-    need, known = least_rows(prompts), known_rows(source, prompts.max_tokens)
-    if known is None:  # a large file, of which every part takes a whole slice
-        rows, need = len(read_text_rows(Path(source.path))), raw_rows_needed(prompts)
-        if rows < need:
-            raise UserError(
-                f"config: prompts.pool: {prompts.pool} training and "
-                f"{prompts.test + prompts.validation} held-out prompts with surplus "
-                f"{prompts.surplus:g} need {need} rows but {source.path} has {rows}; lower "
-                "prompts.pool, test, part_size or surplus"
-            )
-    elif known.total < need:
+    numbers = _survey(plan, prompts.source)
+    if numbers is not None and numbers.systems + numbers.chats and prompts.template != "chat":
+        what, which = "several turns", numbers.chats
+        if not which:
+            what, which = "a system text", numbers.systems
+        raise UserError(
+            f"config: prompts.template: {which} rows of {source.path} have {what}, for which only "
+            "the chat template has a place; set it to chat, or name a column with a single prompt "
+            f"under sources.{prompts.source}.fields"
+        )
+    need, known = least_rows(prompts), known_rows(plan.study, prompts.source, prompts.max_tokens)
+    if known is None:  # the jobs have the packages that read the files
+        return
+    if known.total < need:
         raise UserError(f"config: {too_few_rows(prompts, source.path, known.total)}")
-    elif known.fitting < need:
+    if known.fitting < need:
         raise UserError(
             f"config: prompts.max_tokens: {need} prompts are needed, but only {known.fitting} of "
-            f"{known.total} rows of {source.path} have at most {prompts.max_tokens} words; raise "
-            "max_tokens, or lower prompts.pool or test"
+            f"{known.total} rows of {source.path} have at most {prompts.max_tokens} tokens "
+            "(estimated); raise max_tokens, or lower prompts.pool or test"
+        )
+    if known.distinct < need:
+        raise UserError(
+            f"config: prompts.pool: {need} prompts are needed, but only {known.distinct} of the "
+            f"{known.total} prompts of {source.path} differ; lower prompts.pool or test, or give "
+            "more different prompts"
         )
 
 
@@ -176,14 +201,13 @@ def check_reference(plan: Plan) -> None:
     """
     reference = plan.study.evaluate.reference
     source = plan.study.sources[reference.source] if reference else None
-    if reference is None or source is None or source.path is None or source.begins is not None:
+    if reference is None or source is None or source.begins is not None:
         return
-    if source.path.endswith(".parquet"):
-        return
-    if (rows := len(read_text_rows(Path(source.path)))) < reference.passages:
+    numbers = _survey(plan, reference.source)
+    if numbers is not None and numbers.usable < reference.passages:
         raise UserError(
             f"config: evaluate.reference.passages is {reference.passages}, but {source.path} has "
-            f"{rows} rows; lower passages or give more text"
+            f"{numbers.usable} rows; lower passages or give more text"
         )
 
 
@@ -196,7 +220,6 @@ def check_corpora(plan: Plan) -> None:
     Raises:
         UserError: A corpus is too small, or malformed.
     """
-    reference = plan.study.evaluate.reference
     if plan.study.corpus is not None:
         _check_corpus(plan, plan.study.corpus)
     largest: dict[tuple[str, int], int] = {}
@@ -205,19 +228,14 @@ def check_corpora(plan: Plan) -> None:
             key = name, plan.study.method_of(run.method).corpus_tokens
             largest[key] = max(run.samples, largest.get(key, 0))
     for (name, tokens), samples in largest.items():
-        source = plan.study.sources[name]
-        if source.path is None or source.path.endswith(".parquet"):
+        if (numbers := _survey(plan, name)) is None:
             continue
-        column = (source.fields or {})["text"]
-        passages = reference.passages if reference and name == reference.source else 0
-        rows = read_text_rows(Path(source.path))[passages:]
-        texts = [row.get(column) if isinstance(row, dict) else None for row in rows]
-        most = sum(len(text.encode()) + 1 for text in texts if isinstance(text, str))
+        most = numbers.bytes - numbers.bytes_before
         if most < samples * tokens:
             raise UserError(
                 f"config: methods with corpus: {samples} samples of {tokens} tokens are needed, "
-                f"but the {len(rows)} rows of {source.path} after the reference text have at most "
-                f"{most} tokens; lower samples or corpus_tokens, or name a larger corpus"
+                f"but the rows of {plan.study.sources[name].path} after the reference text have at "
+                f"most {most} tokens; lower samples or corpus_tokens, or name a larger corpus"
             )
 
 
@@ -335,18 +353,12 @@ def _check_corpus(plan: Plan, corpus: Corpus) -> None:
     ):
         need[name] = need.get(name, 0) + chunks
     for name, chunks in need.items():
-        source = plan.study.sources[name]
-        if source.path is None or source.path.endswith(".parquet"):
-            continue
-        column = (source.fields or {})["text"]
-        rows = read_text_rows(Path(source.path))
-        texts = [row.get(column) if isinstance(row, dict) else None for row in rows]
-        most = sum(len(text.encode()) + 1 for text in texts if isinstance(text, str))
-        if most < chunks * corpus.length:
+        numbers = _survey(plan, name)
+        if numbers is not None and numbers.bytes < chunks * corpus.length:
             raise UserError(
                 f"config: corpus: {chunks} chunks of {corpus.length} tokens are needed (pool, test "
-                f"and validation), but the text of {source.path} has at most {most} tokens; "
-                "lower pool or length, or name a larger corpus"
+                f"and validation), but the text of {plan.study.sources[name].path} has at most "
+                f"{numbers.bytes} tokens; lower pool or length, or name a larger corpus"
             )
 
 

@@ -7,7 +7,6 @@ rows that the source states, or to the rows of its local file whose prompts are 
 import math
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from distill.config.reading import validate
@@ -15,7 +14,8 @@ from distill.config.study import Study
 from distill.config.values import SHARE
 from distill.contracts.run import MAGPIE
 from distill.core.errors import UserError
-from distill.core.text_files import prompt_words, read_text_rows
+from distill.core.rows.files import data_files
+from distill.core.rows.survey import named, survey
 
 SPLITS = ("test", "validation", "pool")
 PARTS = 20
@@ -124,11 +124,11 @@ def _rows(study: Study) -> int:
     name, source = study.rows.source, study.sources.get(study.rows.source)
     if source is None or not source.is_data:
         raise UserError(f"config: prompts.source: there is no data set {name!r} under sources")
-    if source.path is None or source.path.endswith(".parquet"):
-        if source.rows is None:
-            raise UserError(f"config: sources.{name}.rows is missing; shares in prompts need it")
-        return source.rows
-    if not Path(source.path).is_file():
-        raise UserError(f"config: sources.{name}.path: the file {source.path} does not exist")
-    words = (prompt_words(row, source.fields or {}) for row in read_text_rows(Path(source.path)))
-    return sum(number <= study.rows.max_tokens for number in words)
+    if source.path is not None:
+        with named(name):
+            data_files(source.path, source.split)
+        if (numbers := survey(study.source_spec(name))) is not None:
+            return numbers.fitting(study.rows.max_tokens)
+    if source.rows is None:
+        raise UserError(f"config: sources.{name}.rows is missing; shares in prompts need it")
+    return source.rows

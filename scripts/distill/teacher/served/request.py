@@ -4,10 +4,11 @@ Differences between servers are in `distill.contracts.dialects`.
 """
 
 import hashlib
+import json
 from typing import Any
 
 from distill.contracts.dialects.all import DIALECTS
-from distill.models.formatting import filled, messages_of
+from distill.models.formatting import asked, filled, messages_of, require_single
 
 
 def row_seed(name: str, seed: int) -> int:
@@ -28,13 +29,14 @@ def request_of(row: dict[str, Any], spec: dict[str, Any]) -> tuple[str, dict[str
     """
     server, decoding, formatting = spec["server"], spec["decoding"], spec["formatting"]
     dialect, chat = DIALECTS[server["software"]], formatting["template"] == "chat"
-    prompt: Any = (
-        messages_of(row["prompt"], row["context"], formatting["system"])
-        if chat
-        else filled(
-            formatting["template"], formatting.get("with_context"), row["prompt"], row["context"]
-        )
-    )
+    text, context, system, turns = asked(row)
+    prompt: Any
+    if chat:
+        first = formatting["system"] if system is None else system
+        prompt = messages_of(text, context, first, json.loads(turns) if turns else ())
+    else:
+        require_single(system, turns)
+        prompt = filled(formatting["template"], formatting.get("with_context"), text, context)
     body: dict[str, Any] = {
         "model": server["model"],
         "messages" if chat else "prompt": prompt,

@@ -10,7 +10,7 @@ from distill.contracts.schemas import TEXT_SCHEMA
 from distill.core.checksums import tokenizer_sha256
 from distill.core.errors import UserError
 from distill.core.parquet import read_rows, write_rows
-from distill.models.formatting import encoder
+from distill.models.formatting import asked, encoder
 from distill.models.token_ids import full_width
 from distill.models.tokenizers import load_tokenizer, special_ids
 from distill.models.turns import Turns, answer_ids, turns_of
@@ -55,6 +55,8 @@ def served_text(
                 "context": row["context"],
                 "response": answer["response"],
                 "reference": row["reference"],
+                "system": row.get("system"),
+                "turns": row.get("turns"),
                 "prompt_ids": None,
                 "response_ids": None,
                 "finish_reason": answer["finish_reason"],
@@ -62,7 +64,7 @@ def served_text(
             }
         )
         if encode is not None and turns is not None:
-            ids = encode(row["prompt"], row["context"])
+            ids = encode(*asked(row))
             if len(ids) != answer["prompt_tokens"]:
                 if turns.controls.search(f"{row['prompt']}\n{row['context'] or ''}"):
                     raise UserError(
