@@ -14,11 +14,12 @@ from transformers import AutoModelForCausalLM
 from alternate import Once, Side, alternate, median, ratios
 from distill.models.decoding import Decoding
 from distill.models.flops import FlopModel
-from distill.models.formatting import encoder, turn_end
+from distill.models.formatting import encoder
 from distill.models.head_extraction import head_of
 from distill.models.heads import hidden_states, teacher_log_q
 from distill.models.opening import dtype_of, load_model, resolve_precision
 from distill.models.tokenizers import load_tokenizer
+from distill.models.turns import turns_of
 from distill.runtime.cpu import set_up_cpu
 from distill.teacher.generation import generate_text
 from distill.teacher.scoring import score_text
@@ -73,7 +74,7 @@ def setup_library(path: str) -> Once:
     torch.set_num_threads(CPUS)
     words, spec = load_tokenizer(teacher()), text_spec(0, MAX_TOKENS)
     model = AutoModelForCausalLM.from_pretrained(teacher(), dtype=dtype_of(_precision())).eval()
-    encode, ends = encoder(words, **spec["formatting"]), turn_end(words)
+    encode, ends = encoder(words, **spec["formatting"]), turns_of(words).stops
     encoded = sorted((encode(row["prompt"], None) for row in prompts(NUMBER)), key=len)
     words.padding_side = "left"
 
@@ -114,7 +115,7 @@ def setup_llama(path: str) -> Once:
     settings.verbosity = 0
     server = xllamacpp.Server(settings)
     words, spec = load_tokenizer(teacher()), text_spec(0, MAX_TOKENS)
-    encode, ends = encoder(words, **spec["formatting"]), turn_end(words)
+    encode, ends = encoder(words, **spec["formatting"]), turns_of(words).stops
     # Every second prompt, as all would take this side a minute a turn.
     encoded = [encode(row["prompt"], None) for row in prompts(NUMBER)[:: NUMBER // SLOW_NUMBER]]
     asked = {

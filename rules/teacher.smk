@@ -121,6 +121,9 @@ rule score_text:
     input:
         text="resources/text/{text}/{split}-{part}.parquet",
         model=lambda wildcards: PLAN.teachers.file(scorer_of(wildcards)),
+        tokenizer=lambda wildcards: PLAN.scorers.tokenizer(
+            text_teacher(wildcards), scorer_of(wildcards)
+        ),
     output:
         part="resources/states/{text}/{scorer}-{tokens}/{split}-{part}.parquet",
     log:

@@ -15,6 +15,9 @@ rule build_student:
         vocabulary=lambda wildcards: PLAN.students.vocabulary_text(
             PLAN.students.by_key[wildcards.initial]
         ),
+        tokenizer=lambda wildcards: PLAN.students.tokenizer(
+            PLAN.students.by_key[wildcards.initial]
+        ),
     output:
         manifest="resources/students/{initial}/manifest.json",
     log:
@@ -42,6 +45,9 @@ rule search_settings:
         shard=lambda wildcards: PLAN.shards.file(PLAN.searches.run(wildcards.search)),
         heads=lambda wildcards: PLAN.training.heads(PLAN.searches.run(wildcards.search)),
         teacher=lambda wildcards: PLAN.training.teacher(
+            PLAN.searches.run(wildcards.search)
+        ),
+        tokenizer=lambda wildcards: PLAN.training.tokenizer(
             PLAN.searches.run(wildcards.search)
         ),
         validation=lambda wildcards: PLAN.text.held_out(
@@ -78,6 +84,7 @@ rule train_student:
         shard=lambda wildcards: PLAN.shards.input(run_of(wildcards)),
         heads=lambda wildcards: PLAN.training.heads(run_of(wildcards)),
         teacher=lambda wildcards: PLAN.training.teacher(run_of(wildcards)),
+        tokenizer=lambda wildcards: PLAN.training.tokenizer(run_of(wildcards)),
         validation=lambda wildcards: PLAN.training.validation(run_of(wildcards)),
         best=lambda wildcards: PLAN.training.best_settings(run_of(wildcards)),
     output:

@@ -13,4 +13,5 @@ with model_job(snakemake, threads=None) as run:
         source_dir=Path(snakemake.input.model).parent,
         manifest=snakemake.output.manifest,
         texts=list(snakemake.input.vocabulary),
+        tokens_of=Path(files[0]).parent if (files := snakemake.input.tokenizer) else None,
     )

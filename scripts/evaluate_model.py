@@ -1,5 +1,7 @@
 """Measure a student or a teacher on held-out text, reference text and instructions."""
 
+from pathlib import Path
+
 from distill.runtime.model_job import model_job
 
 with model_job(snakemake, threads=snakemake.params.spec["threads"]) as run:
@@ -20,4 +22,5 @@ with model_job(snakemake, threads=snakemake.params.spec["threads"]) as run:
         responses=snakemake.output.responses,
         served=list(files.served),
         validation=list(files.validation),
+        tokens_of=Path(files.tokenizer[0]).parent if files.tokenizer else None,
     )

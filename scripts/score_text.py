@@ -12,5 +12,6 @@ with model_job(snakemake, threads=snakemake.params.spec["threads"]) as run:
         out=snakemake.output.part,
         spec=snakemake.params.spec,
         tokens=snakemake.params.tokens,
+        tokenizer=snakemake.input.tokenizer[0] if snakemake.input.tokenizer else None,
         exact=snakemake.params.exact,
     )

@@ -22,4 +22,5 @@ with model_job(
         validation=list(files.validation),
         teacher=files.teacher[0] if files.teacher else None,
         attempt=snakemake.resources.attempt,
+        tokenizer=files.tokenizer[0] if files.tokenizer else None,
     )

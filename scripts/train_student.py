@@ -23,4 +23,5 @@ with model_job(
         best=files.best[0] if files.best else None,
         teacher=files.teacher[0] if files.teacher else None,
         attempt=snakemake.resources.attempt,
+        tokenizer=files.tokenizer[0] if files.tokenizer else None,
     )

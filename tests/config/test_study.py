@@ -127,6 +127,16 @@ def test_numbers_as_text_are_numbers(value: Any) -> None:
         ("sources.faq.rows", None, "downloaded data set needs rows"),
         ("sources.faq.fields", {"response": "a"}, "fields must name the prompt column"),
         ("teachers.big.text", "faq", "must equal prompts.source"),
+        (
+            "teachers.big",
+            {"source": "base", "text": "faq", "top_k": 9},
+            "remove top_k and top_p: on ready-made",
+        ),
+        (
+            "teachers.big",
+            {"source": "base", "text": "faq", "top_p": 0.9},
+            "remove top_k and top_p: on ready-made",
+        ),
         ("teachers.calm", {"text": "faq"}, "must equal prompts.source, 'magpie'"),
         ("evaluate.combined_weights", {"perplexity": 0.5}, "three weights must sum to 1"),
         ("evaluate.prices", {"hour": 2.0}, "evaluate.prices.teacher_million_tokens"),

@@ -167,6 +167,57 @@ def test_losses_and_divergence_equal_brute_force(temperature: float) -> None:
     assert metrics["identity"]["z"] == pytest.approx(z)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("teacher_rows", "student_rows"), [(340, 380), (380, 340), (300, 320)])
+@pytest.mark.parametrize("settings", [q_settings(0.7), q_settings(top_k=30)])
+def test_heads_padded_to_different_widths_equal_brute_force(
+    teacher_rows: int, student_rows: int, settings: dict[str, Any]
+) -> None:
+    """q is over the 300 tokens; the student's probabilities are the softmax of all its rows."""
+    teacher = tiny.model("llama", vocabulary=teacher_rows, seed=1)
+    student = tiny.model("gpt2", vocabulary=student_rows, seed=2)
+    head, decoding = head_of(teacher), Decoding(**settings)
+    head.excluded = list(range(300, teacher_rows))
+    noise = torch.Generator().manual_seed(0)
+    examples, states, expected = [], [], []
+    for number in range(7):
+        prompt = torch.randint(300, (2 + number,), generator=noise).tolist()
+        ids = torch.tensor([prompt + torch.randint(300, (5,), generator=noise).tolist()])
+        first = len(prompt) - 1
+        with torch.inference_mode():
+            logits = teacher(ids).logits[0, first:-1, :300].double()
+            p = student(ids).logits[0, first:-1].double().log_softmax(-1)
+            states.append(final_hidden(teacher, ids, None)[0, first:-1])
+        scores = logits / settings["temperature"]
+        if settings["top_k"]:
+            scores[scores < scores.topk(30).values[:, -1:]] = -math.inf
+        q = scores.log_softmax(-1)
+        answer = ids[0, first + 1 :].unsqueeze(1)
+        examples.append(Example(prompt, answer.squeeze(1).tolist()))
+        inside = q.gather(1, answer).isfinite()
+        terms = q.exp() * (q.clamp_min(-1e9) - p[:, :300])
+        expected.append(
+            {
+                "nats": float(-p.gather(1, answer).sum()),
+                "teacher_nats": float(-q.gather(1, answer)[inside].sum()),
+                "kl": float(terms.sum()),
+                "cut": int((~inside).sum()),
+            }
+        )
+    scored = score_examples(student, examples, 0, 3, states, head, decoding)
+    for ours, wanted in zip(scored, expected, strict=True):
+        assert ours["nats"] == pytest.approx(wanted["nats"], rel=1e-5)
+        assert ours["kl"] == pytest.approx(wanted["kl"], rel=1e-4)
+        if wanted["cut"] == 0:
+            assert ours["teacher_nats"] == pytest.approx(wanted["teacher_nats"], rel=1e-5)
+        else:  # a text of others
+            assert math.isinf(ours["teacher_nats"])
+    if settings["top_k"]:
+        drawn = score_examples(student, examples, 0, 3, states, head, decoding, drawn=True)
+        assert all(math.isfinite(item["teacher_nats"]) for item in drawn)
+        assert [item["nats"] for item in drawn] == [item["nats"] for item in scored]
+
+
 class Lookup(OutputHead):
     """Logits from a table, by the last token or by a state that is a number.
 

@@ -11,10 +11,8 @@ import torch
 import plain_model
 import teaching
 import tiny
-from distill.contracts.run import RAW
 from distill.core.files import read_json
 from distill.core.noise import row_uniforms
-from distill.core.errors import UserError
 from distill.evaluation.held_out import score_examples
 from distill.evaluation.latency import measure_efficiency
 from distill.models.building import build_student

@@ -10,7 +10,7 @@ from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
 import tiny
-from distill.models.decoding import Decoding, cut_scores, ids_without_token, log_q
+from distill.models.decoding import Decoding, cut_scores, log_q
 from distill.models.drawing import pick
 from distill.models.heads import (
     OutputHead,
@@ -22,6 +22,7 @@ from distill.models.heads import (
     teacher_log_q,
 )
 from distill.models.sampling import sample_batch
+from distill.models.token_ids import full_width, ids_without_token
 
 NOISE = torch.Generator().manual_seed(0)
 HOLES = (2, 5, 8, 9)
@@ -37,6 +38,7 @@ def test_ids_beyond_the_tokenizer_and_holes_in_it_have_no_token(chat: Any) -> No
     assert len(words) == 6  # fewer than its last id
     assert ids_without_token(words, 10) == list(HOLES)
     assert ids_without_token(words, 7) == [2, 5]
+    assert (full_width(words), full_width(words, 10), full_width(words, 5)) == (8, 8, 5)
     assert ids_without_token(chat, len(chat)) == []
     assert ids_without_token(chat, len(chat) + 2) == [len(chat), len(chat) + 1]
 

@@ -15,11 +15,12 @@ from distill.core.errors import UserError
 from distill.core.files import read_json
 from distill.core.parquet import read_rows
 from distill.evaluation.held_out import score_examples
-from distill.models.building import build_student
+from distill.models.building import build_student, empty_student
 from distill.models.decoding import Decoding
 from distill.models.flops import count_parameters
 from distill.models.head_extraction import final_hidden, head_of
 from distill.models.rows import Example
+from distill.models.token_ids import full_width
 from distill.models.vocabulary import (
     Vocabulary,
     add_spread,
@@ -64,6 +65,44 @@ def test_frequent_ids_are_kept_then_special_ones_then_low_ones() -> None:
     assert most_frequent(counts, [11], 6, 12).kept == [0, 1, 5, 7, 9, 11]
     with pytest.raises(UserError, match="12 ids is not smaller than the full one"):
         most_frequent(counts, [], 12, 12)
+    assert most_frequent(counts, [11], 6, 12, excluded=[0, 2]).kept == [1, 3, 5, 7, 9, 11]
+
+
+def test_the_full_vocabulary_ends_with_the_last_token(plain: Any) -> None:
+    """Rows that pad a head get no share of the mass of dropped tokens."""
+    assert len(plain) == 300
+    assert full_width(plain) == full_width(plain, 340) == full_width(plain, 300) == 300
+    assert full_width(plain, 290) == 290  # tokens were added, and the model was not resized
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("init", ["random", "pretrained"])
+def test_a_student_trimmed_from_a_padded_model_has_no_row_beyond_the_tokenizer(
+    tmp_path: Path, plain: Any, init: str
+) -> None:
+    tiny.save(tmp_path / "source", tiny.model("llama", vocabulary=340), plain)
+    rows = tiny.uneven_rows(plain, 8)
+    text = teaching.write_text(tmp_path / "counted.parquet", rows, plain)
+    config = {"hidden_size": 16, "num_hidden_layers": 2} if init == "random" else None
+    settings = {
+        "init": init, "source": {}, "layers": None, "seed": 0, "config": config,
+        "vocabulary": {"size": 60},
+    }  # fmt: skip
+    build_student(settings, tmp_path / "source", tmp_path / "initial" / "manifest.json", [text])
+    vocabulary = Vocabulary.load(tmp_path / "initial")
+    assert vocabulary is not None
+    assert (vocabulary.full, vocabulary.dropped) == (300, 240)
+    empty = empty_student(settings, tmp_path / "source", saved=True)
+    assert empty.config.vocab_size == 300
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "initial")
+    add_spread(model, vocabulary)
+    ids = torch.randint(0, 300, (2, 9), generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        small = spread_out(vocabulary, model(vocabulary.ids[ids]).logits.flatten(0, 1).double())
+        expand_model(model, vocabulary, plain)
+        full = torch.log_softmax(model(ids).logits.flatten(0, 1).double(), -1)
+    assert full.shape[1] == 300
+    torch.testing.assert_close(small, full, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["llama", "llama-tied", "gpt2", "qwen2"])

@@ -241,6 +241,26 @@ def test_only_a_run_with_a_live_teacher_depends_on_its_model() -> None:
     assert other["teacher"]["model"]["trained"] == made.training.spec(trained)
 
 
+def test_only_targets_of_a_cut_teacher_depend_on_the_drawn_tokens() -> None:
+    """And its own text alone was drawn from its distribution."""
+    config = tiny.study() | {"caches": {"few": {"scheme": "top_k", "k": 9}}}
+    config["caches"]["both"] = {"scheme": "dense", "teachers": {"big": 1.0, "calm": 1.0}}
+    config["methods"] |= LIVE | {"kd": {"forward_kl": 1.0}}
+    config["runs"][0] |= {"methods": ["kd"], "caches": ["few", "both"]}
+    whole = Plan(parse_study(config))
+    config["teachers"]["big"]["top_k"] = 40
+    cut = Plan(parse_study(config))
+    for cache in ("few", "both"):
+        assert whole.targets.drawn("big", cache, "train", 1) == []
+        drawn = cut.targets.drawn("big", cache, "train", 1)
+        assert drawn == [cut.text.part("big", "train", 1)]
+        assert cut.targets.drawn("calm", cache, "train", 1) == []
+    scorers = cut.targets.spec("big", "both")["scorers"]
+    assert ["drawn" in scorer for scorer in scorers] == [True, False]
+    assert not any("drawn" in one for one in cut.targets.spec("calm", "both")["scorers"])
+    assert cut.scorers.on_text("big", "big")["top_k"] == 40
+
+
 def curated(**changes: Any) -> Plan:
     """The valid study with two curations, one block of runs each, and `raw`."""
     curations = {

@@ -100,8 +100,10 @@ def sentence_pieces(template: str | None = None, adds_bos: bool = True) -> Any:
 def phi(named: bool = False) -> Any:
     """As Phi-3: <|end|> ends a turn, special in the tokenizer's file, in no role unless `named`."""
     control = ("<|user|>", "<|end|>", "<|assistant|>", "<|system|>")
-    roles = {"extra_special_tokens": ["<|end|>"]} if named else {}
-    return byte_level(*control, eos="<|endoftext|>", template=PHI, **roles)
+    made = byte_level(*control, eos="<|endoftext|>", template=PHI)
+    if named:
+        made.add_special_tokens({"extra_special_tokens": ["<|end|>"]})
+    return made
 
 
 def saved(

@@ -88,7 +88,7 @@ def test_several_rows_are_encoded_as_each_by_itself(
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_ids_without_a_token_get_no_mass(scheme: str) -> None:
     """A hole, and padding to more rows than tokens; a k above the tokens stores them all."""
-    more = {"k": 90} if scheme.startswith("top_k") else {}
+    more: dict[str, Any] = {"k": 90} if scheme.startswith("top_k") else {}
     given, states, padded = spec(scheme, 0.8, **more), states_of(1), head(0)
     padded.excluded = [3, *range(60, VOCABULARY)]
     tokens = [number for number in range(VOCABULARY) if number not in padded.excluded]
@@ -222,11 +222,14 @@ def test_teachers_with_different_tokenizers_cannot_be_mixed(
     tmp_path: Path, chat: Any, plain: Any
 ) -> None:
     given, out = spec("dense", 1.0, 1.0, weights=(1.0, 1.0)), tmp_path / "manifest.json"
-    models = [saved(tmp_path / "chat", chat), saved(tmp_path / "plain", plain)]
+    smaller = tiny.tokenizer(vocabulary=280)
+    models = [saved(tmp_path / "chat", chat), saved(tmp_path / "small", smaller)]
     with pytest.raises(UserError, match=r"big, other .* different tokenizers.* mix teachers with"):
         write_manifest(models, ["big", "other"], given, out)
     assert not out.exists()
+    models = [models[0], saved(tmp_path / "plain", plain)]
     assert tokenizer_sha256(chat) != tokenizer_sha256(plain)
+    write_manifest(models, ["big", "other"], given, out)  # of one family
     write_manifest(models[1:], ["big"], spec("dense", 1.0), out)
     empty = hashlib.sha256(b"").hexdigest()
     assert read_json(out)["teachers"][0]["chat_template_sha256"] == empty

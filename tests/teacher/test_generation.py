@@ -14,11 +14,11 @@ from distill.core.noise import row_uniforms
 from distill.core.parquet import read_metadata, read_rows, write_rows
 from distill.data.ready_made import ready_made_text
 from distill.data.shards import build_shard
-from distill.models.decoding import Decoding
+from distill.models.decoding import Decoding, log_q
 from distill.models.drawing import pick
 from distill.models.flops import FlopModel, count_parameters, model_size_mb
 from distill.models.formatting import encoder
-from distill.models.head_extraction import final_hidden, head_of
+from distill.models.head_extraction import final_hidden, head_of, model_head
 from distill.models.heads import hidden_states, teacher_log_q
 from distill.models.opening import check_tokens, load_model, load_teacher
 from distill.models.tokenizers import load_tokenizer
@@ -137,6 +137,41 @@ def test_states_give_back_what_each_token_was_drawn_from(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("rows", [300, 345])
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "top_p"), [(1.0, 0, 1.0), (0.7, 0, 1.0), (1.0, 20, 1.0), (0.8, 0, 0.8)]
+)
+def test_exact_states_give_the_teachers_own_loss(
+    chat: Any, rows: int, temperature: float, top_k: int, top_p: float
+) -> None:
+    """That of plain float64, one row at a time; rows of a padded head are never drawn."""
+    model = tiny.model("llama", vocabulary=rows, tie_word_embeddings=False)
+    prompts, tokens = [prompt(number) for number in range(12)], len(chat)
+    cut = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    spec = {
+        "formatting": {"template": "chat", "system": None},
+        "decoding": DECODING | {"batch_size": 5, "max_tokens": 20} | cut,
+    }
+    made, exact = generate_text(model, chat, prompts, spec, exact=True)
+    again, rounded = generate_text(model, chat, prompts, spec)
+    assert [row["response_ids"] for row in again] == [row["response_ids"] for row in made]
+    decoding = Decoding(temperature, top_k, top_p)
+    head, plain = model_head(model, chat), model.double()
+    for row, one, two in zip(made, exact, rounded, strict=True):
+        assert max(row["response_ids"]) < tokens
+        assert len(one["hidden"]) == 2 * len(two["hidden"]) == 4 * 32 * len(row["response_ids"])
+        drawn = torch.tensor(row["response_ids"])
+        whole = torch.tensor([[*row["prompt_ids"], *row["response_ids"]]])
+        with torch.inference_mode():
+            logits = plain(whole).logits[0, len(row["prompt_ids"]) - 1 : -1, :tokens]
+        expected = log_q(logits, decoding, drawn).gather(1, drawn.unsqueeze(1))
+        for states, error in ((one, 1e-4), (two, 0.1)):
+            hidden = hidden_states(states["hidden"], 32, states["tokens"])
+            logs = teacher_log_q(head, hidden, decoding, drawn).gather(1, drawn.unsqueeze(1))
+            torch.testing.assert_close(logs, expected, rtol=0, atol=error)
+
+
+@pytest.mark.slow
 def test_captured_states_are_those_of_a_teacher_forced_pass(chat: Any) -> None:
     model, rows = ending(chat), [prompt(number) for number in range(9)]
     made, captured = generate_both(model, chat, rows, 4)
@@ -221,7 +256,7 @@ def test_a_ready_made_answer_is_cut_where_its_teacher_reads_no_further(plain: An
 
 
 def test_ready_made_text_carries_the_tokens_of_the_model_that_scores_it(chat: Any) -> None:
-    formatting = {"template": "chat", "system": "Be brief."}
+    formatting: dict[str, Any] = {"template": "chat", "system": "Be brief."}
     sources = [prompt(number) | {"reference": f"Yes, {number} boats."} for number in range(3)]
     rows = ready_made_text(sources, "faq", chat, formatting)
     encode = encoder(chat, **formatting)

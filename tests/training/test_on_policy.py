@@ -224,6 +224,64 @@ def test_own_answers_are_drawn_from_the_student_as_it_is(
     assert answers_of(first_update(one, 3, 5)) != found[5]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("teacher_rows", "student_rows"), [(330, 360), (360, 330)])
+def test_own_answers_have_tokens_alone(
+    tmp_path: Path, words: Any, teacher_rows: int, student_rows: int
+) -> None:
+    """Heads padded to different widths: ids without a token are not sampled, and reverse KL pushes
+    the student's mass there down."""
+    teacher = teaching.big(vocabulary=teacher_rows)
+    spec = live_spec({"reverse_kl": 1.0, "jsd": 1.0}, 1.0, learning_rate=1e-2, batch_size=6)
+    rows = tiny.uneven_rows(words, 12)
+    initial = teaching.small(tmp_path, words, vocabulary=student_rows)
+    files = teaching.ask(tmp_path, spec, teacher, words, rows)
+    one = build_trainer(initial, files.shard, spec, "s", tmp_path, teacher=files.teacher)
+    with torch.no_grad():  # likely, but for the rows of tokens
+        one.model.lm_head.weight[300:] += 3
+    for number in range(4):
+        answers = answers_of(first_update(one, 6, number))
+        assert max(token for _, answer in answers for token in answer) < 300
+    before = one.model.lm_head.weight.detach().clone()
+    prompt = torch.tensor([list(rows[0]["prompt_ids"])])
+
+    def lost() -> float:
+        with torch.no_grad():
+            return float(one.model.eval()(prompt).logits.softmax(-1)[..., 300:].sum())
+
+    first = lost()
+    one.train()
+    assert not torch.equal(before, one.model.lm_head.weight)
+    assert lost() < first
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_cut_teacher_gives_its_own_answers_some_probability(
+    tmp_path: Path, words: Any, teacher: Any, share: float
+) -> None:
+    """And those of the student what it gives them."""
+    asked = {"share": share, "max_tokens": MOST, "temperature": 0.8}
+    cut = {"precision": "fp32", "top_k": 2}
+    study = teaching.plan({"forward_kl": 1.0, "on_policy": asked}, teacher=cut)
+    spec = teaching.spec_of(study)
+    assert spec["teacher"]["drawn"] is True
+    rows, initial = tiny.uneven_rows(words, 5), teaching.small(tmp_path, words)
+    rows[3]["response_ids"] = None  # a curation corrupted it
+    files = teaching.ask(tmp_path, spec, teacher, words, rows)
+    one = build_trainer(initial, files.shard, spec, "s", tmp_path, teacher=files.teacher)
+    batch = first_update(one, 5)[0]
+    assert ("drawn" in batch) == (share == 0)
+    logs = one.objective._teacher(batch, slice(None))
+    labels = batch["shift_labels"][batch["soft_mask"]]
+    inside = logs.gather(1, labels.unsqueeze(1)).squeeze(1).isfinite()
+    corrupted = torch.zeros_like(batch["soft_mask"])
+    corrupted[3] = share == 0
+    ours = ~corrupted[batch["soft_mask"]]
+    assert bool(inside[ours].all()) == (share == 0)
+    assert not bool(inside.all())
+
+
 class Gradients(TrainerCallback):
     """Keeps the gradients of the first update."""
 
@@ -275,9 +333,9 @@ def test_a_killed_training_goes_on_to_the_same_weights(
     learned: list[Any] = []
     collate = LiveTeacher.collate
 
-    def watched(live: LiveTeacher, items: Any) -> Any:
+    def watched(live: LiveTeacher, items: Any, drawn: bool) -> Any:
         learned.extend(items)
-        return collate(live, items)
+        return collate(live, items, drawn)
 
     with monkeypatch.context() as patch:
         patch.setattr(LiveTeacher, "collate", watched)

@@ -184,10 +184,11 @@ def test_a_merge_worked_by_hand() -> None:
             SimpleNamespace(
                 backend_tokenizer=SimpleNamespace(to_str=lambda state=state: json.dumps(state)),
                 get_vocab=lambda vocabulary=vocabulary: vocabulary,
-                eos_token_id=9,
+                eos_token_id=9, chat_template=None, all_special_ids=[9], added_tokens_decoder={},
+                convert_ids_to_tokens=lambda ids: ["</s>" for _ in ids],
             )
-        )
-    aligner = Aligner(*stubs)
+        )  # fmt: skip
+    aligner = Aligner(stubs[0], stubs[1])
     assert aligner.shared_ids == {3: 4, 9: 9}
     spans = aligner.spans([0, 1, 2, 3, 9], [0, 1, 2, 3, 4, 9], "she counted!")
     assert spans == Spans(

@@ -57,7 +57,7 @@ def check(change: dict[str, Any]) -> None:
     check_models(Plan(parse_study(config)))
 
 
-HIDDEN = {"caches.deep": {"scheme": "final_hidden", "hidden": {"layers": [31]}}}
+HIDDEN: dict[str, Any] = {"caches.deep": {"scheme": "final_hidden", "hidden": {"layers": [31]}}}
 HIDDEN |= {
     "methods.layers": {"hidden": {"layers": {"last": 31}}},
     "runs.0.methods": ["layers"],

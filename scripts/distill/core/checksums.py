@@ -55,8 +55,21 @@ SAFE: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
 
 
 def tokenizer_sha256(tokenizer: Any) -> str:
-    """A digest of a tokenizer's vocabulary, merges and EOS; equal digests mean equal token ids."""
-    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    """A digest of a tokenizer's vocabulary, merges and EOS: the identity of a text's token ids.
+
+    Equal digests mean equal ids; unequal ones say nothing (`distill.models.shared_tokens`).
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:  # written in Python, as of ByT5
+        state: dict[str, Any] = {
+            "model": [type(tokenizer).__name__, tokenizer.get_vocab()],
+            "added_tokens": {
+                number: [token.content, token.special]
+                for number, token in tokenizer.added_tokens_decoder.items()
+            },
+        }
+    else:
+        state = json.loads(backend.to_str())
     names = ("model", "normalizer", "pre_tokenizer", "added_tokens")
     text = json.dumps(
         [{key: state.get(key) for key in names}, tokenizer.eos_token_id], sort_keys=True

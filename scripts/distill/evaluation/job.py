@@ -10,6 +10,7 @@ from typing import Any
 
 from distill.contracts.energy import Energy, energy_of, sum_energy
 from distill.contracts.schemas import MASKED_SCHEMA
+from distill.core.checksums import tokenizer_sha256
 from distill.core.files import read_json, sha256_of, write_json, write_text
 from distill.core.parquet import read_metadata, read_rows, read_schema, read_table
 from distill.core.units import BYTES_PER_MB
@@ -22,7 +23,7 @@ from distill.models.flops import count_parameters
 from distill.models.heads import load_head
 from distill.models.opening import check_kind, load_model, load_teacher, resolve_precision
 from distill.models.rows import read_ids
-from distill.models.tokenizers import load_tokenizer
+from distill.models.shared_tokens import Reader
 from distill.models.vocabulary import Vocabulary
 from distill.runtime.device import hardware
 from distill.runtime.environment import git_revision, versions
@@ -75,10 +76,11 @@ class _Subject:
         rows: Sequence[dict[str, Any]],
         spec: dict[str, Any],
         is_teacher: bool,
+        tokens_of: str | Path | None,
     ) -> "_Subject":
         """Load the model for the longest of the held-out rows and reference passages."""
         folder = Path(model_file).parent
-        tokenizer = load_tokenizer(folder)
+        tokenizer = Reader.of(folder, tokens_of).tokenizer
         precision = resolve_precision(spec["precision"])
         longest = max(len(read_ids(row)) for row in rows)
         if spec["reference"] is not None:
@@ -114,6 +116,8 @@ def _trained_types(
     """Token ids that were targets in training."""
     limit = training["spec"]["train"]["max_length"]
     digest = read_metadata(shard, "tokenizer_sha256")
+    if "corpus" in training["spec"]["shard"]:
+        digest = tokenizer_sha256(tokenizer)  # of the student's source, with the same ids
     names = [name for name in read_schema(shard).names if name in MASKED_SCHEMA.names]
     rows = read_table(shard, names).to_pylist()  # without the soft targets, which are large
     examples = encode_rows(rows, tokenizer, formatting, digest, limit)
@@ -183,6 +187,7 @@ def evaluate_model(
     responses: str | Path,
     served: Sequence[str | Path] = (),
     validation: Sequence[str | Path] = (),
+    tokens_of: str | Path | None = None,
 ) -> None:
     """Measure a model and write its record.
 
@@ -199,13 +204,16 @@ def evaluate_model(
         responses: Output, JSON lines.
         served: The server's answers that the text was taken from, where they give its loss.
         validation: Text for the validation prompts, if the study answers them.
+        tokens_of: Directory with the text's tokenizer, if it is not the model's.
 
     Raises:
         UserError: The text does not fit the model; a loss has no finite perplexity; memory ran out.
     """
     with memory_hint(f"evaluating {spec['batch_size']} rows at once", _REMEDY):
         start, rows = time.perf_counter(), read_rows(texts)
-        subject = _Subject.opened(model, rows, spec, is_teacher=training is None)
+        subject = _Subject.opened(
+            model, rows, spec, is_teacher=training is None, tokens_of=tokens_of
+        )
         opened, tokenizer = subject.model, subject.tokenizer
         training_record = read_json(training) if training is not None else None
         trained: set[int] = set()

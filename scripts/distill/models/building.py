@@ -14,11 +14,13 @@ from distill.core.errors import UserError
 from distill.core.files import write_json
 from distill.core.parquet import read_metadata, read_rows
 from distill.models.cutting import DEPTH_KEYS, check_saved, cut
-from distill.models.decoding import ids_without_token
 from distill.models.export import save_model
 from distill.models.flops import count_parameters
 from distill.models.forward import model_class
+from distill.models.shared_tokens import Reader
+from distill.models.token_ids import full_width, ids_without_token
 from distill.models.tokenizers import open_tokenizer
+from distill.models.turns import find_turns
 from distill.models.vocabulary import (
     FILE,
     TOKEN_IDS,
@@ -26,7 +28,6 @@ from distill.models.vocabulary import (
     check_head,
     check_size,
     count_tokens,
-    full_width,
     most_frequent,
     trim_model,
 )
@@ -71,21 +72,23 @@ def _random(config: Any, overrides: dict[str, Any], tokenizer: Any, seed: int) -
 
 
 def _vocabulary(
-    spec: dict[str, Any], texts: Sequence[str | Path], tokenizer: Any, full: int
+    spec: dict[str, Any], texts: Sequence[str | Path], tokens: Reader, full: int
 ) -> Vocabulary:
     """The ids that a student keeps.
 
     Raises:
         UserError: Text and student have different tokenizers, or the size is too large.
     """
-    if read_metadata(texts[0], "tokenizer_sha256") != tokenizer_sha256(tokenizer):
+    if read_metadata(texts[0], "tokenizer_sha256") != tokenizer_sha256(tokens.tokenizer):
         raise UserError(
-            "the student's tokenizer is not that of the teacher named in its vocabulary, so ids "
-            "cannot be counted there; name a teacher with the same tokenizer"
+            "the student's tokenizer is not that of the teacher named in its vocabulary "
+            f"({tokens.apart or 'their digests differ'}), so ids cannot be counted there; name a "
+            "teacher with the same tokenizer"
         )
     counts, size = count_tokens(read_rows(texts)), spec["vocabulary"]["size"]
-    excluded = ids_without_token(tokenizer, full)
-    return most_frequent(counts, tokenizer.all_special_ids, size, full, excluded)
+    turns, excluded = find_turns(tokens.tokenizer), ids_without_token(tokens.tokenizer, full)
+    always = {*tokens.tokenizer.all_special_ids, *(turns.stops if turns else ())}
+    return most_frequent(counts, always, size, full, excluded)
 
 
 def build_student(
@@ -93,6 +96,7 @@ def build_student(
     source_dir: str | Path,
     manifest: str | Path,
     texts: Sequence[str | Path] = (),
+    tokens_of: str | Path | None = None,
 ) -> None:
     """Write a student's initial weights (fp32 safetensors) and tokenizer beside `manifest`.
 
@@ -101,6 +105,7 @@ def build_student(
         source_dir: Directory of the source model.
         manifest: Path of the manifest, written last; older files beside it are removed first.
         texts: Parts of teacher text whose ids a trimmed vocabulary counts.
+        tokens_of: Directory with the tokenizer of these texts, if it is not that of the source.
 
     Raises:
         UserError: The student cannot be built.
@@ -115,7 +120,8 @@ def build_student(
         config = AutoConfig.from_pretrained(source_dir, **SAFE)
         overrides = dict(spec["config"])
         if "vocabulary" in spec:  # initialised with the small vocabulary only
-            vocabulary = _vocabulary(spec, texts, tokenizer, full_width(tokenizer))
+            tokens = Reader.of(source_dir, tokens_of)
+            vocabulary = _vocabulary(spec, texts, tokens, full_width(tokens.tokenizer))
             overrides |= {"vocab_size": vocabulary.width} | vocabulary.token_ids(tokenizer)
         model = _random(config, overrides, tokenizer, spec["seed"])
         if vocabulary is not None:
@@ -130,8 +136,9 @@ def build_student(
         if spec["init"] == "cut":
             model = cut(model, spec["layers"])
         if "vocabulary" in spec:
-            full = full_width(tokenizer, model.get_input_embeddings().num_embeddings)
-            vocabulary = _vocabulary(spec, texts, tokenizer, full)
+            tokens = Reader.of(source_dir, tokens_of)
+            full = full_width(tokens.tokenizer, model.get_input_embeddings().num_embeddings)
+            vocabulary = _vocabulary(spec, texts, tokens, full)
             model = trim_model(model, vocabulary, tokenizer)
     if vocabulary is not None:
         write_json(folder / FILE, vocabulary.record())

@@ -1,23 +1,16 @@
 """The sampling distribution: logits to log q.
 
-q is over the ids that have a token. An output matrix often has more rows, because embeddings are
-padded to a multiple (Qwen2.5: 151,936 rows, 151,665 tokens), and a tokenizer may skip ids. A model
-is not trained on such ids, so q gives them probability 0: the softmax of the other logits.
+q is over the ids that have a token (see `distill.models.token_ids`). A model is not trained on the
+other rows of its output matrix, so q gives them probability 0: it is the softmax of the rest.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 
 _LIKELY = 512
 """Tokens sorted first for top-p: sorting all 49,152 takes longer than the teacher's step."""
-
-
-def ids_without_token(tokenizer: Any, rows: int) -> list[int]:
-    """Ids below `rows`, the rows of an output matrix, that have no token, ascending."""
-    return sorted(set(range(rows)).difference(tokenizer.get_vocab().values()))
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from typing import Any
 import torch
 
 from distill.core.errors import UserError
-from distill.models.decoding import ids_without_token
 from distill.models.forward import head_inputs
 from distill.models.heads import OutputHead, save_head
 from distill.models.opening import load_teacher
+from distill.models.token_ids import ids_without_token
 from distill.models.tokenizers import load_tokenizer
 from distill.runtime.out_of_memory import SMALLER_TEACHER, memory_hint
 

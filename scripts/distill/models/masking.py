@@ -16,6 +16,7 @@ from distill.core.errors import UserError
 from distill.core.keys import chosen
 from distill.core.noise import row_uniforms
 from distill.models.rows import Example
+from distill.models.token_ids import full_width, ids_without_token
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,9 @@ class Special:
                 f"has no {' and no '.join(lacking)} token; name a masked model such as BERT under "
                 "corpus.tokenizer, or set task: causal-lm"
             )
-        ordinary = np.ones(len(tokenizer), dtype=bool)
+        width = full_width(tokenizer)
+        ordinary = np.ones(width, dtype=bool)
+        ordinary[ids_without_token(tokenizer, width)] = False
         ordinary[tokenizer.all_special_ids] = False
         return cls(ids["cls"], ids["sep"], ids["mask"], ordinary)
 

@@ -15,6 +15,7 @@ from distill.core.checksums import SAFE, check_files
 from distill.core.errors import UserError
 from distill.core.files import read_json
 from distill.models import positions
+from distill.models.token_ids import full_width
 
 VOCABULARY_FILE = "vocabulary.json"
 """File beside a trimmed student: its kept ids and the width of the full vocabulary."""
@@ -123,7 +124,7 @@ def _stops(folder: str | Path, config: Any, tokenizer: Any) -> tuple[int, ...]:
         both = (getattr(one, "eos_token_id", None) for one in (config, config.get_text_config()))
         named = next((ids for ids in both if ids is not None), None)
     ids = named if isinstance(named, list) else [named]
-    known = len(tokenizer)
+    known = full_width(tokenizer)
     special = special_ids(tokenizer) - {tokenizer.unk_token_id, tokenizer.mask_token_id}
     return tuple(
         sorted(

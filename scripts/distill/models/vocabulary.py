@@ -131,12 +131,6 @@ def count_tokens(rows: Iterable[Mapping[str, Any]]) -> Counter[int]:
     return counts
 
 
-def full_width(tokenizer: Any, rows: int | None = None) -> int:
-    """Width of the full vocabulary: up to the last id that has a token, of a model's `rows`."""
-    last = max(tokenizer.get_vocab().values())
-    return last + 1 if rows is None else min(last + 1, rows)
-
-
 def check_size(size: int, full: int) -> None:
     """Check that a trimmed vocabulary is smaller than the full one.
 

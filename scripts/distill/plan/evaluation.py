@@ -99,7 +99,17 @@ class Evaluation(Part):
             "served": self.text.served_test(teacher),
             "reference": self.sources.reference,
             "validation": self.text.answered_validation(teacher),
+            "tokenizer": self._tokenizer(teacher),
         }
+
+    def _tokenizer(self, teacher: str) -> list[str]:
+        """A file beside the tokenizer of a corpus, which a teacher's may differ from.
+
+        Students are saved with it, and text of a teacher has the teacher's tokenizer.
+        """
+        if self.pool.asks or not self.teachers.has_model(teacher):
+            return []
+        return self.text.other_tokenizer(teacher, self.teachers.spec(teacher))
 
 
 class Efficiency(Part):

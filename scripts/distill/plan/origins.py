@@ -134,6 +134,7 @@ class FromCorpus(Origin):
 
     def __init__(self, pool: CorpusPool) -> None:
         self.pool = pool
+        self.tokenizer = pool.entry.tokenizer
 
     @property
     def spec(self) -> Spec:

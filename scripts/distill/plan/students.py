@@ -43,6 +43,15 @@ class Students(Part):
         vocabulary = self.study.students[name].vocabulary
         return self.text.held_out(vocabulary.teacher, "validation") if vocabulary else []
 
+    def tokenizer(self, name: str) -> list[str]:
+        """A file beside the tokenizer of that text, if it is not that of the student's source."""
+        student = self.study.students[name]
+        if student.vocabulary is None:
+            return []
+        return self.text.other_tokenizer(
+            student.vocabulary.teacher, self.sources.spec(student.source)
+        )
+
     @cached
     def key(self, name: str) -> str:
         """Folder name of a student before training."""

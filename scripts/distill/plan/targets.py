@@ -58,6 +58,10 @@ class Scorers(Part):
         """The teacher's saved output head."""
         return f"{RESOURCES}/heads/{self.key(teacher)}.safetensors"
 
+    def tokenizer(self, text: str, scorer: str) -> list[str]:
+        """A file beside the tokenizer of a teacher's text, if it is not that of the scorer."""
+        return self.text.other_tokenizer(text, self.teachers.spec(scorer))
+
     def states(self, text: str, scorer: str, tokens: str, split: str, part: int) -> str:
         """Final hidden states of the teacher `scorer` on a part of the text of the teacher `text`.
 

@@ -80,6 +80,22 @@ class Text(Part):
             return []
         return [self.served.part(teacher, "test", part) for part in self.pool.parts("test")]
 
+    @cached
+    def tokens(self, teacher: str) -> Spec | None:
+        """What the tokenizer of a teacher's text depends on; None if the text has no tokens."""
+        if source := self.origin(teacher).tokenizer:
+            return self.sources.spec(source)
+        return self.teachers.spec(teacher) if self.teachers.has_model(teacher) else None
+
+    def other_tokenizer(self, teacher: str, model: Spec) -> list[str]:
+        """A file beside the tokenizer of a teacher's text, unless it is that of a given model.
+
+        Args:
+            teacher: The teacher.
+            model: What the model depends on, as of `Sources.spec`.
+        """
+        return [] if self.tokens(teacher) in (None, model) else self.tokenizer(teacher)
+
     def tokenizer(self, teacher: str) -> list[str]:
         """A file beside the tokenizer of a teacher's text; none if the text has no tokens."""
         if source := self.origin(teacher).tokenizer:

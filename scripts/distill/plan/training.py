@@ -5,6 +5,7 @@ from functools import cached_property
 
 from distill.config.study import Study
 from distill.contracts.run import LIVE, NO_CACHE, Run
+from distill.core.keys import digest
 from distill.plan.corpus import Corpora
 from distill.plan.keys import Part, Spec, cached, plain
 from distill.plan.pool import Pool
@@ -125,6 +126,8 @@ class Training(Part):
             "student": self.students.spec(run.student),
             "formatting": self.pool.formatting,
         }
+        if self.tokenizer(run):  # it is saved with it
+            spec["tokens"] = digest(self.text.tokens(run.teacher))
         if run.samples == 0:
             return spec
         spec |= {"shard": self.shards.spec(run), **self.methods.spec(run.method), "seed": run.seed}
@@ -161,6 +164,11 @@ class Training(Part):
         """A file beside the teacher's model, only for spans and live teachers."""
         aligns = run.samples and self.study.method_of(run.method).spans
         return [self.teachers.file(run.teacher)] if aligns or run.cache == LIVE else []
+
+    def tokenizer(self, run: Run) -> list[str]:
+        """A file beside the text's tokenizer, if it is not that of the student's source."""
+        source = self.study.students[run.student].source
+        return self.text.other_tokenizer(run.teacher, self.students.sources.spec(source))
 
     def validation(self, run: Run) -> list[str]:
         """Validation text, if the run's method uses early stopping; else none."""

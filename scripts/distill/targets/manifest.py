@@ -8,6 +8,7 @@ from typing import Any
 from distill.core.checksums import tokenizer_sha256
 from distill.core.errors import UserError
 from distill.core.files import write_json
+from distill.models.shared_tokens import difference
 from distill.models.tokenizers import load_tokenizer
 
 
@@ -41,11 +42,12 @@ def write_manifest(
         }
         for name, scorer, tokenizer in zip(names, spec["scorers"], tokenizers, strict=True)
     ]
-    if len({entry["tokenizer_sha256"] for entry in entries}) > 1:
-        raise UserError(
-            f"the teachers {', '.join(names)} of a cache have different tokenizers, so their "
-            "distributions cannot be mixed; mix teachers with the same tokenizer"
-        )
+    for tokenizer in tokenizers[1:]:
+        if apart := difference(tokenizers[0], tokenizer):
+            raise UserError(
+                f"the teachers {', '.join(names)} of a cache have different tokenizers ({apart}), "
+                "so their distributions cannot be mixed; mix teachers with the same tokenizer"
+            )
     settings = (
         "scheme",
         "k",

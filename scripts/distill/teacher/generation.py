@@ -19,13 +19,14 @@ from distill.core.errors import UserError
 from distill.core.noise import row_uniforms
 from distill.core.parquet import read_rows, write_rows
 from distill.models.batch_mode import modes_of
-from distill.models.decoding import Decoding, ids_without_token
+from distill.models.decoding import Decoding
 from distill.models.flops import FlopModel
 from distill.models.formatting import encoder, magpie_prefix
 from distill.models.head_extraction import model_head
 from distill.models.heads import state_bytes, state_dtype
 from distill.models.opening import load_teacher
 from distill.models.sampling import sample_batch
+from distill.models.token_ids import ids_without_token
 from distill.models.tokenizers import load_tokenizer
 from distill.models.turns import controls_inside, turns_of
 from distill.runtime.memory import job_peak

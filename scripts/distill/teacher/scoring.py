@@ -129,6 +129,7 @@ def score_part(
     out: str | Path,
     spec: dict[str, Any],
     tokens: str,
+    tokenizer: str | Path | None = None,
     exact: bool = False,
 ) -> None:
     """Save a teacher's final hidden states on one part of an existing text.
@@ -139,13 +140,14 @@ def score_part(
         out: The part's states, rows of `STATES_SCHEMA`, with the job's memory and energy.
         spec: How the teacher is loaded; stored in the output.
         tokens: `answer` or `all`: which positions.
+        tokenizer: A file in the directory of the text's tokenizer, if it is not the teacher's.
         exact: As of `score_text`.
 
     Raises:
         UserError: As `open_scoring` and `score_text`; memory ran out.
     """
     with memory_hint("scoring a text", SMALLER_TEACHER):
-        rows, opened = open_scoring(text, model, spec)
+        rows, opened = open_scoring(text, model, spec, tokenizer)
         meter = Meter()
         states = score_text(opened, rows, tokens, exact=exact)
         used = job_peak() | meter.total().energy.record()

@@ -15,6 +15,7 @@ from distill.models.flops import FlopModel
 from distill.models.forward import is_masked
 from distill.models.heads import load_head
 from distill.models.opening import check_context, choose_attention, resolve_precision
+from distill.models.shared_tokens import Reader
 from distill.models.tokenizers import load_tokenizer
 from distill.models.vocabulary import Vocabulary, add_spread
 from distill.models.weights import open_weights
@@ -234,6 +235,7 @@ def build_trainer(
     callbacks: Sequence[Any] = (),
     keep: bool = True,
     teacher: str | Path | None = None,
+    tokens_of: str | Path | None = None,
 ) -> DistillationTrainer:
     """A trainer of one student on one shard, with a device, precision and loss of its spec.
 
@@ -248,14 +250,16 @@ def build_trainer(
         callbacks: Further callbacks of the library.
         keep: False for a trial: evaluated on the validation text, but nothing is saved.
         teacher: Directory of the teacher's model, for spans or for live targets.
+        tokens_of: Directory with the text's tokenizer, if it is not that of the student's source.
 
     Raises:
         UserError: The shard does not fit the student.
     """
-    tokenizer, vocabulary = load_tokenizer(initial), Vocabulary.load(initial)
+    tokens = Reader.of(initial, tokens_of)
+    tokenizer, vocabulary = tokens.tokenizer, Vocabulary.load(initial)
     objective, aligner = _objective(spec, tokenizer, vocabulary, heads, teacher)
     config = AutoConfig.from_pretrained(initial, **SAFE)
-    items, reader = load_items(shard, tokenizer, spec, objective, config, aligner)
+    items, reader = load_items(shard, tokens, spec, objective, config, aligner)
     live = None
     if teacher is not None and "teacher" in spec:
         live = LiveTeacher(teacher, spec, tokenizer, items, objective)

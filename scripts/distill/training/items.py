@@ -9,6 +9,7 @@ from distill.core.errors import UserError
 from distill.core.parquet import read_metadata, read_rows
 from distill.models.encoding import OTHER_TOKENS, encode_rows
 from distill.models.opening import check_kind
+from distill.models.shared_tokens import Reader
 from distill.training.batches import Item, TargetReader
 from distill.training.objective import Objective
 from distill.training.spans import Aligner
@@ -16,7 +17,7 @@ from distill.training.spans import Aligner
 
 def load_items(
     shard: str | Path,
-    tokenizer: Any,
+    reader: Reader,
     spec: dict[str, Any],
     objective: Objective,
     config: Any,
@@ -26,7 +27,7 @@ def load_items(
 
     Args:
         shard: Parquet file of the training set.
-        tokenizer: The student's.
+        reader: The tokenizer with which the student reads the shard.
         spec: shard, formatting, method and train.
         objective: The method's loss.
         config: The student's model config.
@@ -38,12 +39,16 @@ def load_items(
             the reverse.
     """
     rows, digest = read_rows(shard), read_metadata(shard, "tokenizer_sha256")
+    tokenizer, other = reader.tokenizer, reader.apart or "their digests differ"
     check_kind(config, rows, "the student")
-    if "corpus" in spec.get("shard", {}) and tokenizer_sha256(tokenizer) != digest:
-        raise UserError(
-            "the chunks of a corpus use the tokenizer of the student's source, but the student's "
-            "tokenizer is different; a method with corpus needs the source's tokenizer"
-        )
+    if "corpus" in spec.get("shard", {}):
+        if reader.own_sha256 != digest:
+            raise UserError(
+                "the chunks of a corpus use the tokenizer of the student's source, but the "
+                "student's tokenizer is different; a method with corpus needs the source's "
+                "tokenizer"
+            )
+        digest = tokenizer_sha256(tokenizer)  # which has the same ids
     if "corpus" in spec.get("shard", {}).get("text", {}) and tokenizer_sha256(tokenizer) != digest:
         raise UserError(OTHER_TOKENS)
     length = spec["train"]["max_length"]
@@ -55,8 +60,9 @@ def load_items(
     same = tokenizer_sha256(tokenizer) == digest
     if not same and (len(across) < len(objective.soft) or objective.needs_states):
         raise UserError(
-            "the student's tokenizer is not the teacher's, so their distributions over tokens "
-            "cannot be compared; use a cross-tokenizer method (spans, uld), or ce on the text alone"
+            f"the student's tokenizer is not the teacher's ({other}), so their distributions over "
+            "tokens cannot be compared; use a cross-tokenizer method (spans, uld), or ce on the "
+            "text alone"
         )
     if same and "spans" in across:
         raise UserError(
@@ -74,10 +80,10 @@ def load_items(
         vocabulary = read_metadata(shard, "vocabulary")
         if cache["scheme"] == "dense":
             objective.excluded = read_metadata(shard, "excluded")
-    reader = TargetReader(method, cache, vocabulary, width)
+    targets = TargetReader(method, cache, vocabulary, width)
     items = [Item(example, row) for example, row in zip(examples, rows, strict=True)]
     if aligner is None:
-        return items, reader
+        return items, targets
     for number, (example, row) in enumerate(zip(examples, rows, strict=True)):
         spans = aligner.spans(row["response_ids"], example.answer, row["response"])
         items[number] = Item(example, row, spans)
@@ -86,7 +92,7 @@ def load_items(
             "the student's tokenizer and the teacher's have no span of any answer in common, so "
             "spans has nothing to compare; use uld, or ce on the text alone"
         )
-    return items, reader
+    return items, targets
 
 
 def held_out_items(

@@ -27,6 +27,7 @@ def train_from_files(
     best: str | Path | None = None,
     teacher: str | Path | None = None,
     attempt: int = 1,
+    tokenizer: str | Path | None = None,
 ) -> None:
     """Train one student on one shard; the n = 0 student is saved as it is.
 
@@ -35,12 +36,14 @@ def train_from_files(
         code: Digest of the code: a checkpoint of other code, spec or data is cleared.
         teacher: A file in the directory of the teacher's model, for spans or for live targets.
         attempt: As of `launch_training`.
+        tokenizer: A file in the directory of the text's tokenizer, if it is not that of the
+            student's source.
         shard, out, spec, run, heads, validation, best: As of `train_student`.
 
     Raises:
         UserError: As `launch_training`.
     """
-    read = [path for path in (shard, *validation, best, teacher) if path is not None]
+    read = [path for path in (shard, *validation, best, teacher, tokenizer) if path is not None]
     launch_training(
         attempt,
         initial=Path(initial).parent,
@@ -53,6 +56,7 @@ def train_from_files(
         validation=list(validation),
         best=best,
         teacher=Path(teacher).parent if teacher else None,
+        tokens_of=Path(tokenizer).parent if tokenizer else None,
     )
 
 

@@ -18,7 +18,7 @@ import torch
 
 from distill.core.errors import UserError
 from distill.core.noise import row_uniforms
-from distill.models.decoding import Decoding, ids_without_token
+from distill.models.decoding import Decoding
 from distill.models.encoding import collate
 from distill.models.flops import FlopModel, training_passes
 from distill.models.forward import bare
@@ -26,6 +26,7 @@ from distill.models.head_extraction import final_hidden, model_head
 from distill.models.opening import load_teacher
 from distill.models.rows import Example, drawn_tokens, scored_positions
 from distill.models.sampling import sample_batch
+from distill.models.token_ids import ids_without_token
 from distill.models.tokenizers import load_tokenizer
 from distill.models.turns import turns_of
 from distill.training.batch_sharing import blank

@@ -22,7 +22,7 @@ from distill.models.export import save_model
 from distill.models.flops import training_passes
 from distill.models.forward import is_masked
 from distill.models.heads import OutputHead
-from distill.models.tokenizers import load_tokenizer
+from distill.models.shared_tokens import Reader
 from distill.models.turns import find_turns
 from distill.models.vocabulary import FILE, Vocabulary, expand_model
 from distill.models.weights import open_weights
@@ -239,6 +239,7 @@ def train_student(
     best: str | Path | None = None,
     teacher: str | Path | None = None,
     micro: int | None = None,
+    tokens_of: str | Path | None = None,
 ) -> None:
     """Train a student and write its directory; `out` is its training record, written last.
 
@@ -255,6 +256,8 @@ def train_student(
         best: best.json of the search that the method names.
         teacher: Directory of the teacher's model, for spans or for live targets.
         micro: Rows per forward pass, if other than the config's.
+        tokens_of: Directory with the text's tokenizer, if it is not that of the student's source.
+            If they share tokens, the student is saved with it.
 
     Raises:
         UserError: The shard does not fit the student, or the loss is not a number.
@@ -270,7 +273,8 @@ def train_student(
     if first:  # which is for one to do
         prepare_folder(folder, tag)
         shutil.rmtree(finished, ignore_errors=True)
-    tokenizer, vocabulary = load_tokenizer(initial), Vocabulary.load(initial)
+    tokens = Reader.of(initial, tokens_of)
+    tokenizer, vocabulary = tokens.tokenizer, Vocabulary.load(initial)
     record: dict[str, Any] = {"schema": 1, "spec": spec, "run": run, "updates": 0}
     record |= {"tokens_seen": 0, "tokens_unique": 0, "train_flops": 0, "train_seconds": 0.0}
     record |= {"peak_memory_mb": None, "peak_memory_of": None, **Energy().record()}
@@ -281,7 +285,15 @@ def train_student(
         used = with_settings(spec, settings | ({"train.micro_batch_size": micro} if micro else {}))
         os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder / "tensorboard")
         trainer = build_trainer(
-            initial, shard, used, run["student"], resume, heads, validation, teacher=teacher
+            initial,
+            shard,
+            used,
+            run["student"],
+            resume,
+            heads,
+            validation,
+            teacher=teacher,
+            tokens_of=tokens_of,
         )
         if first:  # what a kill left is cleared up
             last_checkpoint(resume)

@@ -176,6 +176,7 @@ def search_settings(
     validation: Sequence[str | Path],
     teacher: str | Path | None = None,
     attempt: int = 1,
+    tokens_of: str | Path | None = None,
 ) -> None:
     """Run the trials of a search and write its best settings.
 
@@ -190,6 +191,7 @@ def search_settings(
         validation: Held-out text that trials are evaluated on.
         teacher: Directory of the teacher's model, for spans or for live targets.
         attempt: Which of the workflow's tries this is; see `distill.training.micro_batch`.
+        tokens_of: Directory with the text's tokenizer, if it is not that of the student's source.
 
     Raises:
         UserError: Memory ran out, no trial ended with a finite loss, or a file is damaged.
@@ -215,6 +217,7 @@ def search_settings(
                 callbacks=[report],
                 keep=False,
                 teacher=teacher,
+                tokens_of=tokens_of,
             )
             mark_running(resume)
             trainer.train()
@@ -236,6 +239,7 @@ def search_from_files(
     validation: Sequence[str | Path],
     teacher: str | Path | None = None,
     attempt: int = 1,
+    tokenizer: str | Path | None = None,
 ) -> None:
     """Search the best settings of a method for one student and shard; see `search_settings`.
 
@@ -243,9 +247,11 @@ def search_from_files(
         initial: A file in the directory of the student before training.
         code: Digest of the code: a journal of other code, spec or data is cleared.
         teacher: A file in the directory of the teacher's model, for spans or for live targets.
+        tokenizer: A file in the directory of the text's tokenizer, if it is not that of the
+            student's source.
         shard, out, spec, student, heads, validation, attempt: As of `search_settings`.
     """
-    read = [path for path in (shard, *validation, teacher) if path is not None]
+    read = [path for path in (shard, *validation, teacher, tokenizer) if path is not None]
     search_settings(
         Path(initial).parent,
         shard,
@@ -257,4 +263,5 @@ def search_from_files(
         validation=validation,
         teacher=Path(teacher).parent if teacher else None,
         attempt=attempt,
+        tokens_of=Path(tokenizer).parent if tokenizer else None,
     )

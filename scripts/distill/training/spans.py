@@ -11,13 +11,14 @@ import json
 import re
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from distill.core.errors import UserError
+from distill.models.shared_tokens import decoder_kinds
 from distill.models.turns import turns_of
 
 _BYTES = {letter: byte for byte, letter in bytes_to_unicode().items()}
@@ -36,13 +37,6 @@ class Spans:
     """Per span: whether it is one token on both sides, in both vocabularies."""
 
 
-def _decoders(state: Mapping[str, Any] | None) -> set[str]:
-    """Kinds of the steps of a tokenizer's decoder."""
-    if state is None:
-        return set()
-    return {state["type"]}.union(*(_decoders(step) for step in state.get("decoders", ())))
-
-
 def token_bytes(tokenizer: Any) -> dict[int, bytes]:
     """The text of each token, by id; special tokens have none and are left out.
 
@@ -52,14 +46,16 @@ def token_bytes(tokenizer: Any) -> dict[int, bytes]:
     Raises:
         UserError: The tokenizer is of neither kind.
     """
-    state = json.loads(tokenizer.backend_tokenizer.to_str())
-    kinds = _decoders(state["decoder"])
+    kinds = decoder_kinds(tokenizer)
     if not kinds & {"ByteLevel", "ByteFallback", "Metaspace"}:
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        state = json.loads(backend.to_str()) if backend is not None else {"model": {}}
         raise UserError(
             "spans aligns tokens by their bytes, which are known for byte-level and SentencePiece "
-            f"tokenizers, but a {state['model']['type']} tokenizer is of neither kind; use uld, or "
-            "ce on the text alone"
+            f"tokenizers, but a {state['model'].get('type', type(tokenizer).__name__)} tokenizer "
+            "is of neither kind; use uld, or ce on the text alone"
         )
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
     added = {entry["id"]: entry for entry in state["added_tokens"]}
     bytes_of = {}
     for text, number in tokenizer.get_vocab().items():

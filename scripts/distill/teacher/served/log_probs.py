@@ -10,6 +10,7 @@ import numpy as np
 from distill.contracts.costs import FREE
 from distill.core.errors import UserError
 from distill.core.parquet import read_rows, write_rows
+from distill.models.token_ids import full_width
 from distill.models.tokenizers import load_tokenizer
 from distill.targets.encoding import quantised
 from distill.targets.format import id_type, scheme_of, target_schema
@@ -87,6 +88,6 @@ def take_log_probs(
         out: The part of the cache, rows of `target_schema`.
         spec: Of the cache; stored in the part.
     """
-    vocabulary = len(load_tokenizer(Path(model).parent))
+    vocabulary = full_width(load_tokenizer(Path(model).parent))
     rows = served_targets(read_rows(text), read_rows(answers), spec, vocabulary)
     write_rows(out, rows, target_schema(scheme_of(spec)), spec=spec, vocabulary=vocabulary)

@@ -11,6 +11,7 @@ from distill.core.checksums import tokenizer_sha256
 from distill.core.errors import UserError
 from distill.core.parquet import read_rows, write_rows
 from distill.models.formatting import encoder
+from distill.models.token_ids import full_width
 from distill.models.tokenizers import load_tokenizer, special_ids
 from distill.models.turns import Turns, answer_ids, turns_of
 
@@ -87,7 +88,7 @@ def _own_tokens(answer: dict[str, Any], tokenizer: Any, turns: Turns, name: str)
     if answer["ids"] is None:
         return {"response_ids": answer_ids(tokenizer, text, turns, finished)[0]}
     ids = list(answer["ids"])
-    if max(ids, default=0) >= len(tokenizer):
+    if max(ids, default=0) >= full_width(tokenizer):
         raise _other_words(answer, name)
     # A server may know more ends than the model's files do.
     ends = {*turns.stops, *special_ids(tokenizer)}
