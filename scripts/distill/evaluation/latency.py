@@ -1,7 +1,6 @@
 """Time and memory of greedy generation at batch 1, or of an encoder's forward pass."""
 
 import gc
-import inspect
 import platform
 import statistics
 import time
@@ -13,14 +12,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoConfig, DynamicCache
+from transformers import AutoConfig
 
 from distill.core.checksums import check_files
 from distill.core.errors import UserError
 from distill.core.files import write_json
 from distill.core.units import BYTES_PER_MB
-from distill.models.flops import FlopModel, count_parameters, model_size_mb
+from distill.models.flops import FlopModel, active_parameters, count_parameters, model_size_mb
 from distill.models.opening import quantised, resolve_precision
+from distill.models.stepping import accepted
 from distill.models.weights import open_weights
 from distill.runtime.device import device as machine_device
 from distill.runtime.device import hardware
@@ -91,8 +91,10 @@ def measure_efficiency(
         - peak_memory_span: "generation" where the peak covers the warm-up and timed runs with the
           model resident; "process" where the system cannot reset its high-water mark, so that
           loading, and whatever the process did earlier, count too.
-        - params, params_non_embedding: see `count_parameters`.
-        - flops_per_token: one cached step at a context of 128 tokens.
+        - params, params_non_embedding: see `count_parameters`; params_active: those that a token
+          uses, see `active_parameters`.
+        - flops_per_token: one cached step at a context of 128 tokens; flops_counted: whether
+          torch's counter gives them, see `FlopModel`.
         - new_tokens, prompt_tokens, repeats, warmup, threads, precision, device, device_name.
 
     Raises:
@@ -211,7 +213,6 @@ def _measured(
         gc.collect()
         baseline = memory_now(device)
         model = _load(model_dir, PRECISIONS[precision], device, quantisation)
-        flops = FlopModel.from_model(model)
         gc.collect()
         span = "generation" if reset_peak(device) else "process"
         for _ in range(warmup):
@@ -221,6 +222,7 @@ def _measured(
     finally:
         torch.set_num_threads(threads_before)
     params, params_non_embedding = count_parameters(model)
+    flops = FlopModel.from_model(model)
     record = {
         "size_mb": model_size_mb(model),
         "peak_memory_mb": peak / BYTES_PER_MB,
@@ -228,6 +230,8 @@ def _measured(
         "peak_memory_span": span,
         "params": params,
         "params_non_embedding": params_non_embedding,
+        "params_active": active_parameters(model),
+        "flops_counted": flops.counted,
         "repeats": repeats,
         "warmup": warmup,
         "threads": threads,
@@ -267,36 +271,36 @@ def _latencies(seconds: list[float], tokens: int) -> dict[str, float]:
 
 @torch.inference_mode()
 def time_generation(model: Any, prompt: torch.Tensor, new_tokens: int) -> Timing:
-    """Time one greedy generation of exactly `new_tokens` tokens with a fresh cache.
+    """Time one greedy generation of exactly `new_tokens` tokens with the model's own cache.
+
+    A model without a cache (GPT-1) runs its whole text at every step.
 
     Args:
         model: a Hugging Face causal model in evaluation mode.
         prompt: token ids, [1, prompt length], on the model's device.
         new_tokens: tokens to generate, at least 1; the end-of-text token does not stop it.
     """
-    last_only = _last_only(model)
-    cache = DynamicCache(config=model.config)
+    settings = accepted(model, use_cache=True, logits_to_keep=1)
     _synchronise(prompt.device)
     start = time.perf_counter()
-    token = _next_token(model, prompt, cache, last_only)
+    token, past = _next_token(model, prompt, settings)
     _synchronise(prompt.device)
-    first = time.perf_counter()
+    first, text = time.perf_counter(), prompt
     for _ in range(new_tokens - 1):
-        token = _next_token(model, token, cache, last_only)
+        text = token if past else torch.cat([text, token], dim=1)
+        token, past = _next_token(model, text, settings | past)
     _synchronise(prompt.device)
     return Timing(first - start, time.perf_counter() - first)
 
 
-def _next_token(model: Any, ids: torch.Tensor, cache: Any, last_only: dict[str, int]) -> Any:
-    output = model(input_ids=ids, past_key_values=cache, use_cache=True, **last_only)
-    return output.logits[:, -1:].argmax(-1)
-
-
-def _last_only(model: Any) -> dict[str, int]:
-    """Return the argument that restricts logits to the last position, where the model has it."""
-    if "logits_to_keep" in inspect.signature(model.forward).parameters:
-        return {"logits_to_keep": 1}
-    return {}
+def _next_token(
+    model: Any, ids: torch.Tensor, settings: dict[str, Any]
+) -> tuple[torch.Tensor, dict[str, Any]]:
+    """The likeliest next token, [1, 1], and the cache by the model's name for it, if it has one."""
+    output = model(input_ids=ids, **settings)
+    caches = {name: output.get(name) for name in ("past_key_values", "cache_params", "state")}
+    past = {name: cache for name, cache in caches.items() if cache is not None}
+    return output.logits[:, -1:].argmax(-1), accepted(model, **past)
 
 
 def _prompt(vocabulary: int, shape: tuple[int, int], device: str) -> torch.Tensor:
