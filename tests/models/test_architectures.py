@@ -52,7 +52,7 @@ def case(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Case]:
     words = tiny.tokenizer(chat=False)
-    yield Case(request.param, tmp_path_factory.mktemp("family"), words)
+    return Case(request.param, tmp_path_factory.mktemp("family"), words)
 
 
 def test_its_text_is_that_of_one_row_at_a_time(case: Case) -> None:
