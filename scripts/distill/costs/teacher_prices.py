@@ -12,6 +12,7 @@ from distill.costs.pricing import (
     work_of,
 )
 from distill.costs.work import (
+    HALF,
     SINGLE,
     Work,
     cache_bytes_per_token,
@@ -67,7 +68,8 @@ def written_text(pricing: Pricing, teacher: str, split: str, part: int) -> Price
     size, longest = min(entry.batch_size, rows.total()), pricing.lengths[teacher].prompt + entry.max_tokens  # fmt: skip  # noqa: E501
     return Price(
         work, machine.start + seconds, at["threads"],
-        disk=TEXT_BYTES * tokens_of(rows) + 2 * model.width * scored_tokens(rows, "answer"),
+        disk=TEXT_BYTES * tokens_of(rows)
+        + _number_bytes(split, at["precision"]) * model.width * scored_tokens(rows, "answer"),
         memory=decoding_memory(model, size, longest, at["precision"], machine.runtime),
     )  # fmt: skip
 
@@ -83,7 +85,13 @@ def states(pricing: Pricing, text: str, scorer: str, tokens: str, split: str, pa
     work = work_of(rows, lambda p, a: forward_work(model.flops, p + a, 0)) + Work(before * kept)
     seconds = pricing.machine.start + pricing.seconds("score", model, work, **at)
     memory = pricing.weights_memory(scorer)
-    return Price(work, seconds, at["threads"], 2 * model.width * kept, memory)
+    disk = _number_bytes(split, at["precision"]) * model.width * kept
+    return Price(work, seconds, at["threads"], disk, memory)
+
+
+def _number_bytes(split: str, precision: str) -> int:
+    """Bytes of a number of a hidden state: test rows keep the teacher's precision."""
+    return SINGLE if split == "test" and precision == "fp32" else HALF
 
 
 def head(pricing: Pricing, teacher: str) -> Price:
