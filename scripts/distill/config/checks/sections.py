@@ -39,20 +39,13 @@ def prompt_problems(study: Study) -> Iterator[str]:
         )
 
 
-def too_few_rows(prompts: Prompts, name: str, rows: int, without: str = "") -> str:
-    """The error on a data set with fewer rows than prompts.
-
-    Args:
-        prompts: The settings.
-        name: The data set.
-        rows: Its rows that may become prompts.
-        without: A note on its other rows.
-    """
+def too_few_rows(prompts: Prompts, name: str, rows: int) -> str:
+    """The error on a data set with fewer rows than prompts."""
     held_out = prompts.test + prompts.validation
     which = "pool, test or validation" if prompts.validation else "pool or test"
     return (
         f"prompts.pool: {prompts.pool} training and {held_out} held-out prompts need "
-        f"{least_rows(prompts)} rows but {name} has {rows}{without}; lower prompts.{which}"
+        f"{least_rows(prompts)} rows but {name} has {rows}; lower prompts.{which}"
     )
 
 
