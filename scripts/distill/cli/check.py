@@ -35,6 +35,7 @@ def parse_table(config: dict[str, Any]) -> "TableStudy":
 
 
 def _run(options: argparse.Namespace) -> Outcome:
+    from distill.cli.prompt_lengths import prompt_length_notes
     from distill.cli.tokenizers import check_tokenizers
     from distill.config.own_table import TableStudy
     from distill.workflow.startup import check_folders, check_image, check_start, load_study
@@ -45,9 +46,10 @@ def _run(options: argparse.Namespace) -> Outcome:
         study = load_study(read_config(path), parse_table)
         check_folders(study)
         check_start(study, options.deployment)
-        own = isinstance(study, TableStudy)
+        own, notes = isinstance(study, TableStudy), list[str]()
         if not isinstance(study, TableStudy):
             check_tokenizers(study)
+            notes = prompt_length_notes(study)
         facts = _table_facts(study) if isinstance(study, TableStudy) else _facts(study)
         record = {
             "schema": 1,
@@ -57,6 +59,7 @@ def _run(options: argparse.Namespace) -> Outcome:
             "task": "table" if own else study.study.task,  # type: ignore[union-attr]
             "results": study.results,
             **facts,
+            **({"warnings": notes} if notes else {}),
         }
     return Outcome(record, _text(record))
 
@@ -107,6 +110,8 @@ def _text(record: dict[str, Any]) -> str:
         lacking = ", ".join(f"{many} without {what}" for what, many in counts["left_out"].items())
         lines.append(f"  left out  {lacking} of {count(counts['read'], 'row')} of {name}")
     lines.append(f"  results   {record['results']} (in {record['directory']})")
+    if warnings := record.get("warnings"):
+        lines += ["What may stop it:", *(f"  - {line}" for line in warnings)]
     if limits := record.get("limits"):
         lines += ["What it will not answer:", *(f"  - {line}" for line in limits)]
     return "\n".join(lines)

@@ -1,9 +1,10 @@
 """The sub-commands: one line each, in the order of `distill --help`."""
 
-from distill.cli import ask, check, container, plan, reference, unused, verify
+from distill.cli import ask, check, container, init, plan, reference, unused, verify
 from distill.cli.command import Command
 
 COMMANDS: dict[str, Command] = {
+    "init": init.COMMAND,
     "check": check.COMMAND,
     "plan": plan.COMMAND,
     "ask": ask.COMMAND,

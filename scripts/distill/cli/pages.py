@@ -24,6 +24,7 @@ SNAKEMAKE = {
 
 
 GUIDES = {
+    "init": "[Your own data](../guide/data.md)",
     "plan": "[Cost and prices](../guide/cost.md)",
     "ask": "[Ask a finished study](../guide/ask.md)",
     "verify": "[Verify, copy and clean up](../guide/results.md)",

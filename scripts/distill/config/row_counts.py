@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from distill.config.study import Study, raw_part_size, raw_rows_needed
 from distill.config.text import Prompts
+from distill.core.errors import UserError
+from distill.core.rows.files import data_files
 from distill.core.rows.survey import survey
 
 
@@ -32,13 +34,22 @@ def known_rows(study: Study, name: str, max_tokens: int) -> RowCount | None:
         max_tokens: Estimated tokens of the longest prompt, its context included.
 
     Raises:
-        UserError: The files are missing or malformed.
+        UserError: The files are malformed.
     """
     source = study.sources[name]
-    numbers = survey(study.source_spec(name)) if source.path is not None else None
+    there = source.path is not None and _exists(source.path, source.split)
+    numbers = survey(study.source_spec(name)) if there else None
     if numbers is not None:
         return RowCount(numbers.usable, numbers.fitting(max_tokens), numbers.distinct)
     return RowCount(*[source.rows] * 3) if source.rows is not None else None
+
+
+def _exists(path: str, split: str) -> bool:
+    """Whether local files are there; a plan without its data, as of copied results, has them not."""
+    try:
+        return bool(data_files(path, split))
+    except UserError:
+        return False
 
 
 def least_rows(prompts: Prompts) -> int:
