@@ -51,24 +51,24 @@ def load_items(
         digest = tokenizer_sha256(tokenizer)  # which has the same ids
     if "corpus" in spec.get("shard", {}).get("text", {}) and tokenizer_sha256(tokenizer) != digest:
         raise UserError(OTHER_TOKENS)
-    length = spec["train"]["max_length"]
-    examples = encode_rows(rows, tokenizer, spec["formatting"], digest, length)
-    if not objective.reads_targets:
-        return [Item(example) for example in examples], None
     method, cache = spec["method"], spec["shard"].get("cache")
     across = [name for name in objective.soft if name in ("uld", "spans")]
     same = tokenizer_sha256(tokenizer) == digest
-    if not same and (len(across) < len(objective.soft) or objective.needs_states):
+    if objective.reads_targets and not same and (len(across) < len(objective.soft) or objective.needs_states):
         raise UserError(
             f"the student's tokenizer is not the teacher's ({other}), so their distributions over "
             "tokens cannot be compared; use a cross-tokenizer method (spans, uld), or ce on the "
             "text alone"
         )
-    if same and "spans" in across:
+    if objective.reads_targets and same and "spans" in across:
         raise UserError(
             "the student's tokenizer is the teacher's, so spans has nothing to align; use "
             "forward_kl instead"
         )
+    length = spec["train"]["max_length"]
+    examples = encode_rows(rows, tokenizer, spec["formatting"], digest, length)
+    if not objective.reads_targets:
+        return [Item(example) for example in examples], None
     if cache is None:  # a live teacher's
         return [Item(example, row) for example, row in zip(examples, rows, strict=True)], None
     head = objective.head
