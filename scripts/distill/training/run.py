@@ -274,7 +274,7 @@ def train_student(
     if first:  # which is for one to do
         prepare_folder(folder, tag)
         shutil.rmtree(finished, ignore_errors=True)
-    tokens = Reader.of(initial, tokens_of)
+    tokens = Reader.of(initial, tokens_of, spec["formatting"]["template"])
     tokenizer, vocabulary = tokens.tokenizer, Vocabulary.load(initial)
     record: dict[str, Any] = {"schema": 1, "spec": spec, "run": run, "updates": 0}
     record |= {"tokens_seen": 0, "tokens_unique": 0, "train_flops": 0, "train_seconds": 0.0}
