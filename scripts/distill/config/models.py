@@ -119,6 +119,10 @@ class Teacher(Section):
         if self.text is not None and (self.stop or self.thinking):
             key = "stop" if self.stop else "thinking"
             raise ValueError(f"{key} has no effect on the responses of a data set; remove it")
+        if self.thinking == "drop" and self.cuts and self.has_model:
+            raise ValueError(
+                "thinking: drop needs the whole distribution: without its thinking, a response may hold tokens outside top_k and top_p; remove these cuts"
+            )
         if self.gpus > 1 and self.device_map is None and self.trained is None:
             raise ValueError(
                 "gpus needs device_map: auto (a teacher split over several GPUs) or trained (a teacher that the study trains); remove it: parts of a teacher's text are parallel jobs with one GPU each"

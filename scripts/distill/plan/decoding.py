@@ -23,7 +23,5 @@ def decoding_of(entry: Teacher, names: Iterable[str] | None = None) -> Spec:
     if not entry.stop:
         del spec["stop"]
     if entry.thinking is None:
-        del spec["thinking"]
-    if entry.thinking in (None, "train"):
-        del spec["thinking_end"]
+        del spec["thinking"], spec["thinking_end"]
     return spec
