@@ -201,3 +201,27 @@ def test_a_missing_key_is_told_before_the_first_job(
         (tmp_path / part).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / part).touch()
     check_server_keys(made)  # nothing is left to be asked
+
+
+def test_settings_of_a_request_are_given_once() -> None:
+    served = {"tokenizer": None, "top_logprobs": 0}
+    for key, value in (("stop", ["\n"]), ("chat_template_kwargs", {"enable_thinking": False})):
+        with pytest.raises(UserError, match=f"{key} is set here and in server.extra; keep one"):
+            parse_study(config({key: value}, extra={key: value}))
+    with pytest.raises(UserError, match="thinking: keep needs a local model"):
+        parse_study(config({"thinking": "keep"}))
+    study = config({"stop": ["\n"], "thinking": "drop"}, **served)
+    study["runs"][0] |= {"methods": ["sft"], "caches": []}
+    spec = Plan(parse_study(study)).served.spec("far")
+    assert spec["decoding"]["stop"] == ["\n"]
+    assert (spec["decoding"]["thinking"], spec["decoding"]["thinking_end"]) == ("drop", "</think>")
+
+
+def test_variables_of_the_template_in_extra_format_prompts_here_too() -> None:
+    extra = {"chat_template_kwargs": {"enable_thinking": False}}
+    made = plan(extra=extra)
+    assert made.text.spec("far")["formatting"]["settings"] == extra["chat_template_kwargs"]
+    assert "settings" not in made.served.spec("far")["formatting"]
+    own = plan(extra)
+    assert own.served.spec("far")["formatting"]["settings"] == extra["chat_template_kwargs"]
+    assert own.text.spec("far")["formatting"] == made.text.spec("far")["formatting"]

@@ -20,7 +20,8 @@ def check_tokenizers(plan: Plan) -> None:
         UserError: A tokenizer is missing or damaged, a chat template fails, or no token ends an
             answer.
     """
-    folders = UsedModels(plan).folders
+    models = UsedModels(plan)
+    folders = models.folders
     if not folders or importlib.util.find_spec("transformers") is None:
         return
     import transformers
@@ -28,40 +29,48 @@ def check_tokenizers(plan: Plan) -> None:
     transformers.logging.set_verbosity_error()
     for name, folder in folders.items():
         try:
-            _check(plan, name, folder)
+            _check(models, name, folder)
         except UserError as error:
             raise UserError(f"config: sources.{name}: {error}") from None
 
 
-def _check(plan: Plan, name: str, folder: Path) -> None:
-    """Open one tokenizer and format a prompt, if models answer prompts."""
+def _check(models: UsedModels, name: str, folder: Path) -> None:
+    """Open one tokenizer and format a prompt, if it formats the study's."""
     from distill.models.formatting import encoder, magpie_prefix
     from distill.models.tokenizers import load_tokenizer
     from distill.models.turns import turns_of
 
-    tokenizer = load_tokenizer(folder)
-    if not plan.pool.asks:
+    plan, tokenizer = models.plan, load_tokenizer(folder)
+    if not plan.pool.asks or name not in models.formatting:
         return
-    formatting = plan.pool.formatting
-    encode = encoder(tokenizer, **formatting)
-    for context in (None, "A boat."):
-        encode("What is this?", context)
+    teachers = [teacher for teacher, source in models.teachers.items() if source == name]
+    each = [plan.teachers.formatting(teacher) for teacher in teachers] or [plan.pool.formatting]
+    for formatting in each:
+        encode = encoder(tokenizer, **formatting)
+        for context in (None, "A boat."):
+            encode("What is this?", context)
+        _try_chats(plan, encode)
+        turns_of(tokenizer, formatting["template"])
+    writer = plan.study.rows.teacher
+    if writer is not None and models.teachers.get(writer) == name:
+        given = plan.teachers.formatting(writer).items()
+        magpie_prefix(tokenizer, **{key: value for key, value in given if key in _PREFIX})
+
+
+def _try_chats(plan: Plan, encode: Any) -> None:
+    """Format a prompt with its own system text and earlier turns, if the study's rows have any."""
     source = plan.study.sources.get(plan.study.rows.source)
-    if source is not None and source.path is not None:
-        numbers = survey(plan.study.source_spec(plan.study.rows.source))
-        if numbers is not None and numbers.systems + numbers.chats:
-            turns = [{"role": role, "content": "A boat."} for role in ("user", "assistant")]
-            encode(
-                "What is this?",
-                None,
-                "Be brief." if numbers.systems else None,
-                json.dumps(turns) if numbers.chats else None,
-            )
-    writer: Any = plan.study.teachers.get(plan.study.rows.teacher or "")
-    if writer is not None and writer.source == name:
-        given = {key: value for key, value in formatting.items() if key in _PREFIX}
-        magpie_prefix(tokenizer, **given)
-    turns_of(tokenizer, formatting["template"])
+    if source is None or source.path is None:
+        return
+    numbers = survey(plan.study.source_spec(plan.study.rows.source))
+    if numbers is not None and numbers.systems + numbers.chats:
+        turns = [{"role": role, "content": "A boat."} for role in ("user", "assistant")]
+        encode(
+            "What is this?",
+            None,
+            "Be brief." if numbers.systems else None,
+            json.dumps(turns) if numbers.chats else None,
+        )
 
 
 _PREFIX = ("system", "date", "settings")

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, StringConstraints
 from pydantic import model_validator as checked
 
 from distill.config.families import closed_form
@@ -68,6 +68,22 @@ class Teacher(Section):
     top_k: NotNegative = Field(0, description="0: no cut (a cut is for published studies only)")
     top_p: Probability = Field(1.0, description="1: no cut (a cut is for published studies only)")
     max_tokens: Positive = Field(128, description="Longest response in tokens")
+    stop: list[Annotated[str, StringConstraints(min_length=1)]] = Field(
+        default_factory=list,
+        max_length=16,
+        description='Texts that end a response, beside the model\'s own ends of turn, e.g. ["\\nQuestion:"]; the response is what comes before',
+    )
+    chat_template_kwargs: dict[str, JsonValue] = Field(
+        default_factory=dict,
+        description="Variables of the chat template, e.g. {enable_thinking: false}; its students are trained and evaluated with them too",
+    )
+    thinking: Literal["train", "keep", "drop"] | None = Field(
+        None,
+        description="What becomes of a reasoning model's thinking: `train`: part of the response; `keep`: before the response, but not learned; `drop`: removed (default: train; of a server that reports it apart, drop)",
+    )
+    thinking_end: Annotated[str, StringConstraints(min_length=1)] = Field(
+        "</think>", description="Text that ends the thinking"
+    )
     batch_size: Positive = Field(128, description="Responses decoded per batch")
     precision: Precision = Field("auto", description=PRECISION)
     quantisation: Literal["none", "int8", "nf4"] = Field(
@@ -100,6 +116,13 @@ class Teacher(Section):
             )
         if self.server is not None:
             self._check_served(self.server)
+        if self.text is not None and (self.stop or self.thinking):
+            key = "stop" if self.stop else "thinking"
+            raise ValueError(f"{key} has no effect on the responses of a data set; remove it")
+        if self.thinking == "drop" and self.cuts and self.has_model:
+            raise ValueError(
+                "thinking: drop needs the whole distribution: without its thinking, a response may hold tokens outside top_k and top_p; remove these cuts"
+            )
         if self.gpus > 1 and self.device_map is None and self.trained is None:
             raise ValueError(
                 "gpus needs device_map: auto (a teacher split over several GPUs) or trained (a teacher that the study trains); remove it: parts of a teacher's text are parallel jobs with one GPU each"
@@ -114,6 +137,12 @@ class Teacher(Section):
         local = {"batch_size", "precision", "quantisation", "device_map", "gpus", "threads"}
         if not self.has_model and (keys := sorted(local & self.model_fields_set)):
             raise ValueError(f"{keys[0]} has no effect on a served model; remove it")
+        for key in {"stop", "chat_template_kwargs"} & {*self.model_fields_set} & {*server.extra}:
+            raise ValueError(f"{key} is set here and in server.extra; keep one of them")
+        if self.thinking == "keep":
+            raise ValueError(
+                "thinking: keep needs a local model, whose tokens are known; use drop or train"
+            )
         if self.top_k and not DIALECTS[server.software].takes_top_k:
             raise ValueError(
                 "top_k is not a field of OpenAI's protocol; remove it, or set server.software to one that has it"
@@ -137,6 +166,12 @@ class Teacher(Section):
     def text_tokenizer(self) -> str | None:
         """Model source of the text's tokenizer, if it is not that of the teacher's model."""
         return self.server.tokenizer if self.server else None
+
+    @property
+    def template_settings(self) -> dict[str, JsonValue]:
+        """Variables of the chat template, those that a server gets included."""
+        served: JsonValue = self.server.extra.get("chat_template_kwargs") if self.server else None
+        return self.chat_template_kwargs or (served if isinstance(served, dict) else {})
 
     @property
     def has_tokens(self) -> bool:

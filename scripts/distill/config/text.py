@@ -1,6 +1,7 @@
 """The config's sections on text: sources, prompts and a corpus."""
 
 import re
+from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, field_validator
@@ -40,6 +41,17 @@ def _known_encoding(name: str) -> str:
 
 
 Encoding = Annotated[str, AfterValidator(_known_encoding)]
+
+
+def _day(text: str) -> str:
+    """Raise ValueError if a text is not an ISO date."""
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        raise ValueError(f'{text!r} is not a date; write it as "2026-01-31"') from None
+
+
+Day = Annotated[str, AfterValidator(_day)]
 
 
 class Source(Section):
@@ -161,6 +173,10 @@ class Prompts(Section):
         None, description="Template with {prompt} and {context} for prompts that have a context"
     )
     system: str | None = Field(None, description="System message of the chat template")
+    date: Day | None = Field(
+        None,
+        description='Date, as "2026-01-31", that a chat template takes for today, where it asks (default: 2024-07-26, so that reruns agree)',
+    )
     test: Tested = Field(
         300,
         description="Held-out prompts that evaluate every run, or a share of a data set such as 15%",

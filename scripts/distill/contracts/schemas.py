@@ -101,6 +101,7 @@ ANSWERS_SCHEMA = pa.schema(
         ("log_p", pa.list_(pa.float32())),
         ("top_ids", pa.list_(pa.list_(pa.int32()))),
         ("top_log_p", pa.list_(pa.list_(pa.float32()))),
+        ("thinking", pa.large_string()),
         ("seconds", pa.float64()),
     ]
 )
@@ -108,7 +109,8 @@ ANSWERS_SCHEMA = pa.schema(
 its reply. With log-probabilities: `ids` are the sampled tokens (llama.cpp omits tokens with only a
 part of a character), `log_p` their log-probabilities in nats, and `top_ids` the most likely tokens
 by falling probability (of n requested ones only n - 1 are certain, because vLLM counts the sampled
-token among them). `seconds` is the time to the answer divided by the number of concurrent
+token among them). `thinking` is what the server reports apart from the answer, empty if it reports
+only that there was some. `seconds` is the time to the answer divided by the number of concurrent
 requests."""
 DECISIONS_SCHEMA = pa.schema(
     [

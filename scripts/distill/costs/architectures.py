@@ -127,12 +127,12 @@ def read_models(plan: Plan, root: str | Path = ".") -> Models:
         if source is None:
             for words in plan.text.tokenizer(name) if name in names else []:
                 place = Path(root, words).parent
-                template[name] = template_tokens(place, plan.pool.formatting)
+                template[name] = template_tokens(place, plan.teachers.formatting(name))
             continue
         given = saved[trained[name]] if name in trained else read_architecture(folder(source))
         teachers[name] = given
         if name in names:
-            template[name] = template_tokens(folder(source), plan.pool.formatting)
+            template[name] = template_tokens(folder(source), plan.teachers.formatting(name))
         if prompts.template == "chat" or (prompts.source == "magpie" and name == prompts.teacher):
             prefix[name] = prefix_tokens(folder(source), prompts.system)
     return Models(teachers, students, saved, template, prefix)

@@ -10,8 +10,8 @@ from distill.core.noise import row_uniforms
 from distill.models.decoding import Decoding
 from distill.models.formatting import asked, encoder
 from distill.models.opening import check_context
+from distill.models.responses import Responses
 from distill.models.sampling import sample_batch
-from distill.models.turns import turns_of
 
 GREEDY = Decoding(temperature=0.0)
 
@@ -25,6 +25,7 @@ def answer_prompts(
     batch_size: int = AT_ONCE,
     decoding: Decoding = GREEDY,
     noise: Sequence[np.ndarray] | None = None,
+    stop: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """Answers to prompts (with context): text, tokens and finish_reason of each.
 
@@ -37,13 +38,14 @@ def answer_prompts(
         batch_size: Prompts answered at once, those of like length together.
         decoding: The distribution answered from; greedy at temperature 0.
         noise: Per prompt its uniforms [max_tokens], for a temperature above 0.
+        stop: Texts that end an answer, beside the model's ends of turn.
 
     Raises:
         UserError: A prompt and its answer exceed the model's context.
     """
     encode = encoder(tokenizer, **formatting)
     encoded = [encode(*prompt) for prompt in prompts]
-    ends = turns_of(tokenizer, formatting["template"])
+    responses = Responses(tokenizer, formatting["template"], {"stop": stop})
     longest = max(map(len, encoded), default=0)
     check_context(model.config, longest + max_tokens, getattr(model, "name_or_path", "the model"))
     order = sorted(range(len(prompts)), key=lambda number: (len(encoded[number]), number))
@@ -53,14 +55,18 @@ def answer_prompts(
         sampled = sample_batch(
             model,
             [encoded[number] for number in batch],
-            stop_ids=ends.stops,
+            stop_ids=responses.turns.stops,
             max_new_tokens=max_tokens,
             decoding=decoding,
             uniforms=None if noise is None else np.stack([noise[number] for number in batch]),
+            stopped=responses.stopped,
         )
         for number, (new, reason) in zip(batch, sampled, strict=True):
-            text = tokenizer.decode(ends.body(new), skip_special_tokens=True)
-            answers[number] = {"text": text, "tokens": len(new), "finish_reason": reason}
+            answers[number] = {
+                "text": responses.text(new),
+                "tokens": len(new),
+                "finish_reason": reason,
+            }
     return answers
 
 
@@ -70,6 +76,7 @@ def draw_answers(
     rows: Sequence[dict[str, Any]],
     formatting: dict[str, Any],
     settings: dict[str, Any],
+    stop: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """Sampled answers to rows of text; each row's noise depends on its id and the seed alone.
 
@@ -79,6 +86,7 @@ def draw_answers(
         rows: With id, prompt and context, and perhaps system and turns.
         formatting: How a prompt becomes input.
         settings: temperature, top_k, top_p, max_tokens, batch_size and seed.
+        stop: As of `answer_prompts`.
     """
     steps = settings["max_tokens"]
     decoding = Decoding(settings["temperature"], settings["top_k"], settings["top_p"])
@@ -92,6 +100,7 @@ def draw_answers(
         settings["batch_size"],
         decoding,
         noise if decoding.temperature else None,
+        stop,
     )
 
 

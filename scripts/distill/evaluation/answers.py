@@ -37,7 +37,8 @@ def ask_model(
         tokenizer: Its tokenizer.
         rows: The teacher's held-out text.
         spec: formatting, generated_instructions, instruction_tokens, reference_answers and
-            qualitative; and answers, where those compared with references are drawn.
+            qualitative; answers, where those compared with references are drawn; and stop, texts
+            that end an answer.
         validation: Text for the validation prompts, whose answers are compared apart.
 
     Returns:
@@ -57,7 +58,8 @@ def ask_model(
     logging.info("answering %d prompts", len(prompts))
     at_once = settings["batch_size"] if settings else AT_ONCE
     formatting, most = spec["formatting"], spec["instruction_tokens"]
-    answers = answer_prompts(model, tokenizer, prompts, formatting, most, at_once)
+    stop = spec.get("stop", ())
+    answers = answer_prompts(model, tokenizer, prompts, formatting, most, at_once, stop=stop)
     responses, place = [], 0
     metrics["instructions"] = {}
     for name, items in sets.items():
@@ -73,7 +75,7 @@ def ask_model(
     tuned = [row for row in validation if row["reference"]]
     if settings:
         logging.info("drawing %d answers", len(compared) + len(tuned))
-        answers += draw_answers(model, tokenizer, [*compared, *tuned], formatting, settings)
+        answers += draw_answers(model, tokenizer, [*compared, *tuned], formatting, settings, stop)
     rest = [("test", row) for row in examples] + [("reference", row) for row in compared]
     rest += [("validation", row) for row in tuned]
     for (name, row), answer in zip(rest, answers[place:], strict=True):

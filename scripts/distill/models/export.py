@@ -1,5 +1,6 @@
 """Save a model with its tokenizer, so that any program generates with the same ends of turn."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,12 @@ from distill.models.turns import Turns
 
 
 def save_model(
-    model: Any, tokenizer: Any, folder: str | Path, turns: Turns | None = None, **settings: Any
+    model: Any,
+    tokenizer: Any,
+    folder: str | Path,
+    turns: Turns | None = None,
+    stop: Sequence[str] | None = None,
+    **settings: Any,
 ) -> None:
     """Write a model and its tokenizer.
 
@@ -18,12 +24,15 @@ def save_model(
         tokenizer: Its tokenizer.
         folder: Where to.
         turns: Where its turns end, for its generation config; None keeps that of its source.
+        stop: Texts that end a response, for its generation config.
         settings: Of the model's `save_pretrained`.
     """
     if getattr(model, "generation_config", None) is not None:
         model.generation_config = _valid(model.generation_config)
         if turns is not None:
             _set_ends(model.generation_config, tokenizer, turns)
+        if stop:
+            model.generation_config.stop_strings = list(stop)
     model.save_pretrained(folder, **settings)
     tokenizer.save_pretrained(folder)
 

@@ -53,6 +53,7 @@ def sample_batch(
     uniforms: np.ndarray | None,
     on_step: Callable[[int], None] = lambda tokens: None,
     states: torch.Tensor | None = None,
+    stopped: Callable[[Sequence[int]], bool] | None = None,
 ) -> list[tuple[list[int], FinishReason]]:
     """Continue a batch of prompts, dropping rows from the batch as they finish.
 
@@ -66,6 +67,7 @@ def sample_batch(
         on_step: Called with the number of new tokens at each step.
         states: If given, filled with the final hidden state of each sampled token: bf16
             [rows, max_new_tokens, width]; entries after a row's last token are undefined.
+        stopped: Whether the new tokens of a row end its response, beside `stop_ids`.
 
     Returns:
         Per row its new token ids, with the stop token if one was sampled, and the reason of the
@@ -93,6 +95,10 @@ def sample_batch(
                 states[alive.cpu(), step] = entered[-1].to(states)
             token = pick(logits, decoding, None if noise is None else noise[alive, step])
             ended = torch.isin(token, stops)
+            if stopped is not None:
+                pairs = zip(alive.tolist(), token.tolist(), strict=True)
+                by_text = [stopped([*tokens_of[row], new]) for row, new in pairs]
+                ended |= torch.tensor(by_text, device=device)
             for row, new, end, on in zip(
                 alive.tolist(), token.tolist(), ended.tolist(), running.tolist(), strict=True
             ):

@@ -74,7 +74,10 @@ def difference(
             continue
         mine = own.get(number)
         if rows is not None and number >= rows:
-            return f"its embeddings hold {rows} ids but the text has {token!r}, id {number}"
+            return (
+                f"its embeddings hold {rows} ids but the text has {token!r}, id {number}; "
+                "resize_token_embeddings makes room"
+            )
         if mine is None and (rows is None or not free_rows):
             return f"it has no id {number}, which is {token!r} in the text"
         if mine is None or mine == token:
@@ -110,16 +113,18 @@ class Reader:
     """Why they do not share tokens."""
 
     @classmethod
-    def of(cls, model: str | Path, text: str | Path | None) -> "Reader":
+    def of(cls, model: str | Path, text: str | Path | None, template: str = "") -> "Reader":
         """Open the tokenizers.
 
         Args:
             model: The model's folder.
             text: Folder with the text's tokenizer; None if it is the model's own, or the text has
                 no tokens.
+            template: prompts.template of the study, if the model is to read prompts.
 
         Raises:
-            UserError: See `load_tokenizer`.
+            UserError: The model has no chat template and does not share tokens with a text of
+                chats; or see `load_tokenizer`.
         """
         own = load_tokenizer(model)
         digest = tokenizer_sha256(own)
@@ -127,6 +132,12 @@ class Reader:
             return cls(own, digest)
         theirs = load_tokenizer(text)
         if apart := difference(theirs, own, free_rows=True):
+            if template == "chat" and not own.chat_template:
+                raise UserError(
+                    f"the student's tokenizer has no chat template and is not the teacher's "
+                    f"({apart}), so it cannot take the teacher's; name a student that shares the "
+                    "teacher's tokens, or set prompts.template to alpaca or to a text with {prompt}"
+                )
             return cls(own, digest, apart)
         facts = ModelFacts(facts_of(own).rows, facts_of(theirs).stops)
         return cls(for_model(theirs, facts), digest)

@@ -68,10 +68,12 @@ class Evaluation(Part):
             skipped = skipped | {"answers"}
         spec = {
             "text": self.text.spec(teacher),
-            "formatting": self.pool.formatting,
+            "formatting": self.teachers.formatting(teacher),
             "reference": reference,
             **entry.model_dump(exclude=skipped),
         }
+        if stop := self.study.teachers[teacher].stop:
+            spec["stop"] = stop
         if self.teachers.has_model(teacher):
             spec["scorer"] = self.scorers.spec(teacher)
             spec["distribution"] = self.scorers.distribution(teacher)

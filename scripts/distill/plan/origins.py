@@ -6,14 +6,12 @@ from distill.config.models import Teacher
 from distill.config.server import Server
 from distill.core.keys import digest, slug
 from distill.plan.corpus import CorpusPool
+from distill.plan.decoding import decoding_of
 from distill.plan.keys import Spec, stem
 from distill.plan.pool import Pool
 from distill.plan.served import Served
 from distill.plan.sources import Sources
 from distill.plan.teachers import Teachers
-
-NOT_DECODING = {"source", "text", "trained", "server", "pretraining_tokens", "gpus"}
-"""Keys of a teacher that do not change the text of its model."""
 
 
 class Origin(Protocol):
@@ -43,16 +41,23 @@ class Origin(Protocol):
     @property
     def writes(self) -> bool:
         """Whether the local model generates the text, which also gives its hidden states."""
-        return self.kind == "model"
+        return False
 
 
 class FromModel(Origin):
     """The teacher's local model answers the prompts."""
 
-    kind, sampled = "model", True
+    kind = "model"
 
     def __init__(self, name: str, entry: Teacher, pool: Pool, teachers: Teachers) -> None:
         self.name, self.entry, self.pool, self.teachers = name, entry, pool, teachers
+        # Without its thinking, an answer is not a draw from q given the prompt.
+        self.sampled = entry.thinking != "drop"
+
+    @property
+    def writes(self) -> bool:
+        """Whether generation gives the hidden states of the text, in the context of the text."""
+        return self.sampled
 
     @property
     def spec(self) -> Spec:
@@ -60,8 +65,8 @@ class FromModel(Origin):
         return {
             "prompts": self.pool.spec,
             "model": self.teachers.spec(self.name),
-            "formatting": self.pool.formatting,
-            "decoding": self.entry.model_dump(exclude=NOT_DECODING),
+            "formatting": self.teachers.formatting(self.name),
+            "decoding": decoding_of(self.entry),
         }
 
     @property
@@ -87,7 +92,7 @@ class FromData(Origin):
         spec: Spec = {"prompts": self.pool.spec, "text": self.sources.spec(self.text)}
         if self.teachers.has_model(self.name):
             spec["model"] = self.teachers.spec(self.name)
-            spec["formatting"] = self.pool.formatting
+            spec["formatting"] = self.teachers.formatting(self.name)
         return spec
 
     @property
@@ -116,6 +121,7 @@ class FromServer(Origin):
     def spec(self) -> Spec:
         """What the text depends on: the answers, their FLOPs, and the tokenizer."""
         spec = self.served.spec(self.name) | {"params": self.server.params}
+        spec["formatting"] = self.teachers.formatting(self.name)
         if self.tokenizer:
             spec["tokenizer"] = self.sources.spec(self.tokenizer)
         has_model = self.teachers.has_model(self.name)

@@ -8,7 +8,7 @@ from distill.config.study import Study, raw_part_size
 from distill.config.text import Prompts
 from distill.contracts.run import MAGPIE
 from distill.core.keys import digest, slug
-from distill.plan.keys import RESOURCES, Spec, part_name
+from distill.plan.keys import RESOURCES, Spec, part_name, plain
 from distill.plan.pool import Pool
 from distill.plan.runs import results_folder
 from distill.plan.sources import Sources
@@ -54,6 +54,10 @@ class PromptPool(Pool):
             spec["quantisation"], spec["device_map"] = teacher.quantisation, teacher.device_map
             # Magpie prompts are sampled after the system turn; a data set's prompts have none.
             spec["system"] = prompts.system
+            if prompts.date:
+                spec["date"] = prompts.date
+            if teacher.chat_template_kwargs:
+                spec["settings"] = plain(teacher.chat_template_kwargs)
         else:
             spec["source"] = self.sources.spec(prompts.source)
         return spec | ({"scarce": True} if self.scarce else {})
@@ -84,7 +88,8 @@ class PromptPool(Pool):
         """How a prompt becomes a model's input."""
         prompts = self.settings
         spec: Spec = {"template": prompts.template, "system": prompts.system}
-        return spec | ({"with_context": prompts.with_context} if prompts.with_context else {})
+        spec |= {"with_context": prompts.with_context} if prompts.with_context else {}
+        return spec | ({"date": prompts.date} if prompts.date else {})
 
     def part(self, split: str, part: int, raw: bool = False) -> str:
         """A part of the prompts, before (raw candidates) or after the filter."""

@@ -4,6 +4,7 @@ from functools import cached_property
 
 from distill.config.study import Study
 from distill.core.keys import digest, slug
+from distill.plan.decoding import decoding_of
 from distill.plan.keys import RESOURCES, Part, Spec, cached, part_name, plain
 from distill.plan.pool import Pool
 
@@ -26,11 +27,12 @@ class Served(Part):
     def spec(self, teacher: str) -> Spec:
         """What a server's answers depend on: the requests, not the connection."""
         entry = self.teachers[teacher]
+        settings = plain(entry.chat_template_kwargs)
         return {
             "prompts": self.pool.spec,
             "server": {name: plain(getattr(entry.server, name)) for name in SERVER_KEYS},
-            "formatting": self.pool.formatting,
-            "decoding": {name: getattr(entry, name) for name in DECODING_KEYS},
+            "formatting": self.pool.formatting | ({"settings": settings} if settings else {}),
+            "decoding": decoding_of(entry, DECODING_KEYS),
         }
 
     @cached

@@ -7,7 +7,7 @@ from typing import Any
 from distill.config.checks.lineage import teachers_behind
 from distill.config.study import Study
 from distill.contracts.run import NO_CACHE, Run
-from distill.plan.keys import Part, Spec, cached, stem
+from distill.plan.keys import Part, Spec, cached, plain, stem
 from distill.plan.pool import Pool
 from distill.plan.runs import student_file, trained_run
 from distill.plan.sources import Sources
@@ -45,6 +45,16 @@ class Teachers(Part):
     def has_model(self, teacher: str) -> bool:
         """Whether a teacher has a local model."""
         return self.study.teachers[teacher].has_model
+
+    @cached
+    def formatting(self, teacher: str) -> Spec:
+        """How a prompt becomes the input of a teacher, and of the students that learn its text."""
+        entry, spec = self.study.teachers[teacher], self.pool.formatting
+        settings = entry.template_settings
+        run = self.trained_run(teacher)
+        if not settings and run is not None and run.teacher != teacher:
+            return self.formatting(run.teacher)  # as it was trained
+        return spec | ({"settings": plain(settings)} if settings else {})
 
     @cached
     def gpus(self, teacher: str) -> int:

@@ -79,7 +79,7 @@ class Searches(Part):
         names = {"space", "trials", "startup_trials", "seed"}
         return {
             "student": self.students.spec(run.student),
-            "formatting": self.pool.formatting,
+            "formatting": self.text.teachers.formatting(run.teacher),
             "shard": self.shards.spec(run),
             **self.methods.spec(run.method),
             **self.methods.live_spec(run),
@@ -124,10 +124,12 @@ class Training(Part):
         """What a trained student depends on."""
         spec: Spec = {
             "student": self.students.spec(run.student),
-            "formatting": self.pool.formatting,
+            "formatting": self.teachers.formatting(run.teacher),
         }
         if self.tokenizer(run):  # it is saved with it
             spec["tokens"] = digest(self.text.tokens(run.teacher))
+        if stop := self.study.teachers[run.teacher].stop:
+            spec["stop"] = stop
         if run.samples == 0:
             return spec
         spec |= {"shard": self.shards.spec(run), **self.methods.spec(run.method), "seed": run.seed}

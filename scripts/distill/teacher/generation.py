@@ -25,6 +25,7 @@ from distill.models.formatting import asked, encoder, magpie_prefix
 from distill.models.head_extraction import model_head
 from distill.models.heads import state_bytes, state_dtype
 from distill.models.opening import load_teacher
+from distill.models.responses import Read, Responses
 from distill.models.sampling import sample_batch
 from distill.models.token_ids import ids_without_token
 from distill.models.tokenizers import load_tokenizer
@@ -47,7 +48,7 @@ def synthesise_prompts(
         model: A chat model in eval mode.
         tokenizer: Its tokenizer.
         spec: Holds split, part, candidates, batch_size, max_tokens, temperature, top_p, seed and
-            system.
+            system; and date and settings of the chat template, where they are set.
 
     Returns:
         `candidates` raw prompts, and columns of the cost of all turns, discarded ones included.
@@ -55,7 +56,7 @@ def synthesise_prompts(
     Raises:
         UserError: Hardly any turn is closed within max_tokens.
     """
-    prefix = magpie_prefix(tokenizer, spec["system"])
+    prefix = magpie_prefix(tokenizer, spec["system"], spec.get("date"), spec.get("settings"))
     ends = turns_of(tokenizer)
     excluded = ids_without_token(tokenizer, len(model.get_output_embeddings().weight))
     decoding = Decoding(spec["temperature"], 0, spec["top_p"], tuple(excluded))
@@ -107,16 +108,17 @@ def _states_row(name: str, new: list[int], states: torch.Tensor) -> dict[str, An
 
 def _text_row(
     prompt: dict[str, Any],
-    prompt_ids: list[int],
+    read: Read,
     new: list[int],
     reason: str,
     cost: Cost,
 ) -> dict[str, Any]:
-    """The row of `TEXT_SCHEMA` of an answer, but for its response; costs include the prompt's."""
+    """The row of `TEXT_SCHEMA` of an answer; costs include the prompt's."""
     return {
         **{name: prompt[name] for name in ("id", "row", "prompt", "context", "reference")},
         **{name: prompt.get(name) for name in ("system", "turns")},
-        "prompt_ids": prompt_ids,
+        "response": read.text,
+        "prompt_ids": read.prompt,
         "response_ids": new,
         "finish_reason": reason,
         **(cost_of(prompt, "prompt_") + cost).columns("teacher_"),
@@ -144,7 +146,8 @@ def generate_text(
         exact: Whether hidden states are stored as the model computes them, not rounded to bf16.
 
     Returns:
-        Rows of `TEXT_SCHEMA` and rows of `STATES_SCHEMA`, in the order of `prompts`.
+        Rows of `TEXT_SCHEMA` and rows of `STATES_SCHEMA`, in the order of `prompts`; no states
+        where thinking was dropped.
 
     Raises:
         UserError: No answer has any text, or the model's outputs are NaN or infinite.
@@ -154,7 +157,7 @@ def generate_text(
     encode = encoder(tokenizer, **spec["formatting"])
     encoded = [encode(*asked(row)) for row in prompts]
     order = sorted(range(len(prompts)), key=lambda row: (len(encoded[row]), row))
-    ends = turns_of(tokenizer, spec["formatting"]["template"])
+    responses = Responses(tokenizer, spec["formatting"]["template"], decoding)
     flop_model = FlopModel.from_model(model)
     steps, size = decoding["max_tokens"], decoding["batch_size"]
     cuts = decoding["top_k"], decoding["top_p"]
@@ -173,19 +176,20 @@ def generate_text(
             answers = sample_batch(
                 model,
                 [encoded[row] for row in batch],
-                stop_ids=ends.stops,
+                stop_ids=responses.turns.stops,
                 max_new_tokens=steps,
                 decoding=distribution,
                 uniforms=noise,
                 states=states,
+                stopped=responses.stopped,
             )
             share = meter.lap() / len(batch)
             for row, (new, reason), state in zip(batch, answers, states, strict=True):
-                state_rows[row] = _states_row(prompts[row]["id"], new, state)
+                read = responses.read(encoded[row], new, reason)
+                answer = new[read.first :]
+                state_rows[row] = _states_row(prompts[row]["id"], answer, state[read.first :])
                 cost = Cost(flop_model.generation(len(encoded[row]), len(new))) + share
-                done[row] = _text_row(prompts[row], encoded[row], new, reason, cost)
-                text = tokenizer.decode(ends.body(new), skip_special_tokens=True)
-                done[row]["response"] = text
+                done[row] = _text_row(prompts[row], read, answer, reason, cost)
             tokens += sum(len(new) for new, _ in answers)
             bar.update(len(batch))
             bar.set_postfix_str(f"{tokens / (time.perf_counter() - start):.0f} tokens/s")
@@ -198,6 +202,8 @@ def generate_text(
         reasons.count("length"),
         count_empty(rows),
     )
+    if decoding.get("thinking") == "drop":  # states of another context than the text's
+        return rows, []
     return rows, [state_rows[row] for row in range(len(prompts))]
 
 

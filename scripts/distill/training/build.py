@@ -255,7 +255,7 @@ def build_trainer(
     Raises:
         UserError: The shard does not fit the student.
     """
-    tokens = Reader.of(initial, tokens_of)
+    tokens = Reader.of(initial, tokens_of, spec["formatting"]["template"])
     tokenizer, vocabulary = tokens.tokenizer, Vocabulary.load(initial)
     objective, aligner = _objective(spec, tokenizer, vocabulary, heads, teacher)
     config = AutoConfig.from_pretrained(initial, **SAFE)

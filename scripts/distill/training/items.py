@@ -51,24 +51,13 @@ def load_items(
         digest = tokenizer_sha256(tokenizer)  # which has the same ids
     if "corpus" in spec.get("shard", {}).get("text", {}) and tokenizer_sha256(tokenizer) != digest:
         raise UserError(OTHER_TOKENS)
+    if objective.reads_targets:
+        _check_comparable(objective, tokenizer_sha256(tokenizer) == digest, other)
     length = spec["train"]["max_length"]
     examples = encode_rows(rows, tokenizer, spec["formatting"], digest, length)
     if not objective.reads_targets:
         return [Item(example) for example in examples], None
     method, cache = spec["method"], spec["shard"].get("cache")
-    across = [name for name in objective.soft if name in ("uld", "spans")]
-    same = tokenizer_sha256(tokenizer) == digest
-    if not same and (len(across) < len(objective.soft) or objective.needs_states):
-        raise UserError(
-            f"the student's tokenizer is not the teacher's ({other}), so their distributions over "
-            "tokens cannot be compared; use a cross-tokenizer method (spans, uld), or ce on the "
-            "text alone"
-        )
-    if same and "spans" in across:
-        raise UserError(
-            "the student's tokenizer is the teacher's, so spans has nothing to align; use "
-            "forward_kl instead"
-        )
     if cache is None:  # a live teacher's
         return [Item(example, row) for example, row in zip(examples, rows, strict=True)], None
     head = objective.head
@@ -93,6 +82,31 @@ def load_items(
             "spans has nothing to compare; use uld, or ce on the text alone"
         )
     return items, targets
+
+
+def _check_comparable(objective: Objective, same: bool, apart: str) -> None:
+    """Check that a method's losses can compare the student's tokens with the teacher's.
+
+    Args:
+        objective: The method's loss.
+        same: Whether student and text share tokens.
+        apart: Why they do not.
+
+    Raises:
+        UserError: They cannot, or spans have nothing to align.
+    """
+    across = [name for name in objective.soft if name in ("uld", "spans")]
+    if not same and (len(across) < len(objective.soft) or objective.needs_states):
+        raise UserError(
+            f"the student's tokenizer is not the teacher's ({apart}), so their distributions over "
+            "tokens cannot be compared; use a cross-tokenizer method (spans, uld), or ce on the "
+            "text alone"
+        )
+    if same and "spans" in across:
+        raise UserError(
+            "the student's tokenizer is the teacher's, so spans has nothing to align; use "
+            "forward_kl instead"
+        )
 
 
 def held_out_items(

@@ -24,6 +24,7 @@ from distill.models.flops import FlopModel, training_passes
 from distill.models.forward import bare
 from distill.models.head_extraction import final_hidden, model_head
 from distill.models.opening import load_teacher
+from distill.models.responses import StopStrings
 from distill.models.rows import Example, drawn_tokens, scored_positions
 from distill.models.sampling import sample_batch
 from distill.models.token_ids import ids_without_token
@@ -57,7 +58,7 @@ class LiveTeacher:
 
     Args:
         folder: Directory of the teacher's model.
-        spec: formatting, method, train, teacher and seed, of the run.
+        spec: formatting, method, train, teacher, seed and stop (if set), of the run.
         tokenizer: The student's, which is the teacher's too.
         items: Training examples with their rows.
         objective: The method's, of `live_targets`; it is given the teacher's head.
@@ -77,6 +78,7 @@ class LiveTeacher:
         self.settings, self.tokens = spec["method"]["on_policy"], spec["method"]["tokens"]
         self.seed, self.pad = spec["seed"], tokenizer.pad_token_id
         self.tokenizer, self.any_item = tokenizer, items[0]
+        self.stops = StopStrings(tokenizer, spec.get("stop", ()))
         self.longest = longest_live(items, self.settings, spec["train"]["max_length"])
         self.model = load_teacher(folder, spec["teacher"], sequence=self.longest)
         self.teacher_tokenizer = load_tokenizer(folder)
@@ -128,6 +130,7 @@ class LiveTeacher:
             model.eval(),
             [item.example.prompt for item in items],
             stop_ids=turns_of(self.tokenizer).stops,
+            stopped=self.stops.reached if self.stops else None,
             max_new_tokens=steps,
             decoding=Decoding(self.settings["temperature"], excluded=self._unread(model)),
             uniforms=np.stack(noise),

@@ -211,14 +211,15 @@ def _save_student(
     vocabulary: Vocabulary | None,
     finished: Path,
     run: dict[str, Any],
-    template: str,
+    spec: dict[str, Any],
 ) -> None:
     """Write a student's weights, tokenizer and card."""
     if vocabulary is not None:
         expand_model(model, vocabulary, tokenizer)
         write_json(finished / FILE, vocabulary.record())
     corpus, masked = run.get("corpus"), is_masked(model.config)
-    save_model(model, tokenizer, finished, find_turns(tokenizer, template), max_shard_size="1000GB")
+    turns = find_turns(tokenizer, spec["formatting"]["template"])
+    save_model(model, tokenizer, finished, turns, spec.get("stop"), max_shard_size="1000GB")
     card = {
         "learned": f"chunks of {corpus}" if corpus else f"responses of {run['teacher']}",
         "pipeline": "fill-mask" if masked else "text-generation",
@@ -273,7 +274,7 @@ def train_student(
     if first:  # which is for one to do
         prepare_folder(folder, tag)
         shutil.rmtree(finished, ignore_errors=True)
-    tokens = Reader.of(initial, tokens_of)
+    tokens = Reader.of(initial, tokens_of, spec["formatting"]["template"])
     tokenizer, vocabulary = tokens.tokenizer, Vocabulary.load(initial)
     record: dict[str, Any] = {"schema": 1, "spec": spec, "run": run, "updates": 0}
     record |= {"tokens_seen": 0, "tokens_unique": 0, "train_flops": 0, "train_seconds": 0.0}
@@ -307,8 +308,7 @@ def train_student(
         model = finished_model(trainer)
         if not all(bool(weights.isfinite().all()) for weights in model.parameters()):
             raise UserError(_not_a_number("a weight", run))
-    template = spec["formatting"]["template"]
-    _save_student(model, tokenizer, vocabulary, finished, run, template)
+    _save_student(model, tokenizer, vocabulary, finished, run, spec)
     write_json(finished / RECORD, record | {"files": list_files(finished)})
     for checkpoint in resume.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)

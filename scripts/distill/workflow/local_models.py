@@ -100,6 +100,23 @@ class UsedModels:
             if folder is not None and "model_type" in read_object(folder / "config.json")
         }
 
+    @cached_property
+    def formatting(self) -> set[str]:
+        """Model sources whose own tokenizer formats prompts.
+
+        A student that shares tokens with a teacher's text is saved with the teacher's tokenizer
+        and chat template; whether it does is known when it is opened.
+        """
+        teachers = self.study.teachers
+        names = {*self.teachers.values()}
+        names |= {entry.text_tokenizer for entry in teachers.values() if entry.text_tokenizer}
+        searches = map(self.plan.searches.run, needed_searches(self.plan))
+        return names | {
+            self.study.students[run.student].source
+            for run in (*needed_runs(self.plan), *searches)
+            if not teachers[run.teacher].has_tokens
+        }
+
     def _folder(self, name: str) -> Path | None:
         """The folder of a local model, or of one that an earlier run fetched."""
         if path := self.study.sources[name].path:
@@ -144,7 +161,7 @@ def _file_problems(models: UsedModels) -> Iterator[str]:
                 f"sources.{name}.path: {folder} has no tokenizer (such as tokenizer.json); copy "
                 "the tokenizer's files of the same model there"
             )
-        elif chat and not has_chat_template(folder):
+        elif chat and name in models.formatting and not has_chat_template(folder):
             without.append(f"sources.{name} ({folder})")
     if without:
         magpie = ", and prompts.source to a data set" if study.rows.source == MAGPIE else ""

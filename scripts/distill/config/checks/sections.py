@@ -55,6 +55,13 @@ def teacher_problems(study: Study) -> Iterator[str]:
         for scorer in cache.teachers:
             if not study.teachers[scorer].has_model:
                 yield f"caches.{name}.teachers: {scorer} has no model; give it a source"
+    if study.rows.template != "chat" and study.rows.source != MAGPIE:
+        for name, teacher in study.teachers.items():
+            if teacher.chat_template_kwargs:
+                yield (
+                    f"teachers.{name}.chat_template_kwargs are variables of a chat template, but "
+                    "prompts.template is a text; remove them, or set it to chat"
+                )
     if study.prompts is None or study.corpus is not None:
         return
     for name, teacher in study.teachers.items():

@@ -27,7 +27,7 @@ from distill.core.completeness import check_some_text, count_empty
 from distill.core.errors import UserError
 from distill.core.files import write_text
 from distill.core.parquet import read_rows, write_rows
-from distill.teacher.served.replies import check_draws, read_answer
+from distill.teacher.served.replies import check_draws, check_thinking, read_answer
 from distill.teacher.served.request import request_of
 
 NO_KEY = "none"
@@ -261,8 +261,10 @@ def ask_server(
         raise failed[0]
     _report(done, connection.teacher)
     answers = [done[row["id"]] for row in prompts]
+    where = f"teachers.{connection.teacher}: {connection.url}"
     try:
-        check_some_text(answers, f"teachers.{connection.teacher}: {connection.url}")
+        check_thinking(answers, spec["decoding"]["max_tokens"], where)
+        check_some_text(answers, where)
     except UserError:
         resume.unlink()  # or they would be taken up again
         raise
@@ -271,7 +273,7 @@ def ask_server(
             check_draws(answers, top_logprobs - 1)
         except UserError as error:
             resume.unlink()  # answers of a wrong distribution are of no use
-            raise UserError(f"teachers.{connection.teacher}: {connection.url}: {error}") from None
+            raise UserError(f"{where}: {error}") from None
     return answers
 
 

@@ -1,7 +1,8 @@
 """A server's answers: parsed from its replies, checked against its log-probabilities."""
 
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,11 @@ from distill.contracts.dialects.all import DIALECTS
 from distill.contracts.dialects.dialect import Dialect
 from distill.core.errors import UserError
 
+NO_THINKING = (
+    "turn thinking off, by chat_template_kwargs: {enable_thinking: false} (vLLM, SGLang, "
+    "llama.cpp), or make it shorter, by server.extra: {reasoning_effort: low} (OpenAI, vLLM)"
+)
+"""How a request keeps a reasoning model from thinking."""
 FINISHED = ("stop", "length", "content_filter")
 
 
@@ -30,6 +36,8 @@ class _LogProbs(BaseModel):
 
 class _Message(BaseModel):
     content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
 
 
 class _Choice(BaseModel):
@@ -39,9 +47,20 @@ class _Choice(BaseModel):
     logprobs: _LogProbs | None = None
 
 
+class _Details(BaseModel):
+    reasoning_tokens: int | None = None
+
+
 class _Usage(BaseModel):
     prompt_tokens: int
     completion_tokens: int
+    completion_tokens_details: _Details | None = None
+
+    @property
+    def thought(self) -> bool:
+        """Whether some of the tokens are thinking."""
+        details = self.completion_tokens_details
+        return bool(details and details.reasoning_tokens)
 
 
 class _Reply(BaseModel):
@@ -56,6 +75,64 @@ def _id_of(token: _Token, dialect: Dialect) -> int:
     if number is None:
         raise ValueError("its log-probabilities come without token ids")
     return number
+
+
+def _told(choice: _Choice, usage: _Usage, decoding: Mapping[str, Any]) -> tuple[str, str | None]:
+    """The response in a reply, and its thinking if the server reports any.
+
+    Args:
+        choice: Of the reply.
+        usage: Of the reply.
+        decoding: thinking and thinking_end, where they are set.
+
+    Raises:
+        ValueError: Thinking is to be learned, but only its length is reported.
+    """
+    if choice.message is None:
+        return choice.text or "", None
+    message, mode = choice.message, decoding.get("thinking")
+    text, thinking = message.content or "", message.reasoning_content or message.reasoning
+    if thinking is None and usage.thought:
+        thinking = ""
+    if mode == "drop" and thinking is None:  # the server leaves it in the text
+        before, end, behind = text.partition(decoding["thinking_end"])
+        return (behind.lstrip(), before) if end else (text, None)
+    if mode != "train" or thinking is None:
+        return text, thinking
+    if not thinking:
+        raise ValueError(
+            f"thinking: train needs the text of the thinking, which is not reported; use drop, or "
+            f"{NO_THINKING}"
+        )
+    end = decoding["thinking_end"]
+    begin = end.replace("</", "<", 1) if end.startswith("</") else ""
+    cut = choice.finish_reason == "length" and not text
+    lines = [begin, thinking.strip("\n"), *([] if cut else [f"{end}\n"]), text]
+    return "\n".join(lines).strip("\n"), thinking
+
+
+def check_thinking(answers: Sequence[Mapping[str, Any]], limit: int, name: str) -> None:
+    """Warn of answers that are thinking alone.
+
+    Args:
+        answers: Rows of `ANSWERS_SCHEMA`.
+        limit: max_tokens of the teacher.
+        name: Of the teacher, for the sentence.
+
+    Raises:
+        UserError: They are more than half, so students would learn to answer nothing.
+    """
+    thought = [answer for answer in answers if answer.get("thinking") is not None]
+    lost = sum(not answer["response"].strip() for answer in thought)
+    if not lost:
+        return
+    sentence = (
+        f"{name}: {lost} of {len(answers)} answers are thinking alone, without a response within "
+        f"max_tokens ({limit}); raise max_tokens, or {NO_THINKING}"
+    )
+    if 2 * lost > len(answers):
+        raise UserError(sentence)
+    logging.warning("%s", sentence)
 
 
 def read_answer(reply: Any, spec: dict[str, Any]) -> dict[str, Any]:
@@ -79,13 +156,14 @@ def read_answer(reply: Any, spec: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"finish_reason is {choice.finish_reason!r}")
     if read.usage.completion_tokens > limit:
         raise ValueError(f"it has {read.usage.completion_tokens} tokens, {limit} were allowed")
-    text = choice.message.content if choice.message else choice.text
+    text, thinking = _told(choice, read.usage, spec["decoding"])
     answer: dict[str, Any] = {
-        "response": text or "",
+        "response": text,
         "finish_reason": choice.finish_reason,
         "prompt_tokens": read.usage.prompt_tokens,
         "tokens": read.usage.completion_tokens,
         "model": read.model,
+        "thinking": thinking,
         **dict.fromkeys(("ids", "log_p", "top_ids", "top_log_p")),
     }
     top_logprobs = spec["server"]["top_logprobs"]
@@ -93,6 +171,11 @@ def read_answer(reply: Any, spec: dict[str, Any]) -> dict[str, Any]:
         return answer
     if choice.logprobs is None or choice.logprobs.content is None:
         raise ValueError("it has no log-probabilities")
+    if thinking is not None and spec["decoding"].get("thinking") != "train":
+        raise ValueError(
+            "its log-probabilities cover thinking that is not part of the response; set thinking: "
+            f"train, or server.top_logprobs to 0, or {NO_THINKING}"
+        )
     answer |= {"ids": [], "log_p": [], "top_ids": [], "top_log_p": []}
     dialect = DIALECTS[spec["server"]["software"]]
     for position in choice.logprobs.content:

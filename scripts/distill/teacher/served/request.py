@@ -46,6 +46,10 @@ def request_of(row: dict[str, Any], spec: dict[str, Any]) -> tuple[str, dict[str
         "seed": row_seed(row["id"], decoding["seed"]),
         **dialect.whole_distribution(decoding),
     }
+    if decoding.get("stop"):
+        body["stop"] = decoding["stop"]
+    if chat and formatting.get("settings"):
+        body["chat_template_kwargs"] = formatting["settings"]
     if server["top_logprobs"]:
         body |= {"logprobs": True, "top_logprobs": server["top_logprobs"], **dialect.log_probs}
     return "/chat/completions" if chat else "/completions", body | server["extra"]

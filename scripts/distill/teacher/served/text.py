@@ -11,9 +11,10 @@ from distill.core.checksums import tokenizer_sha256
 from distill.core.errors import UserError
 from distill.core.parquet import read_rows, write_rows
 from distill.models.formatting import asked, encoder
+from distill.models.responses import Responses
 from distill.models.token_ids import full_width
 from distill.models.tokenizers import load_tokenizer, special_ids
-from distill.models.turns import Turns, answer_ids, turns_of
+from distill.models.turns import answer_ids
 
 
 def served_text(
@@ -37,10 +38,11 @@ def served_text(
         UserError: The tokenizer is not the served model's.
     """
     answer_of = {answer["id"]: answer for answer in answers}
-    encode = turns = None
+    encode = responses = None
     if tokenizer is not None:
         encode = encoder(tokenizer, **spec["formatting"])
-        turns = turns_of(tokenizer, spec["formatting"]["template"])
+        template, decoding = spec["formatting"]["template"], spec.get("decoding", {})
+        responses = Responses(tokenizer, template, {"stop": decoding.get("stop", ())})
     rows: list[dict[str, Any]] = []
     cut = 0
     for row in prompts:
@@ -63,10 +65,10 @@ def served_text(
                 **(cost_of(row, "prompt_") + served).columns("teacher_"),
             }
         )
-        if encode is not None and turns is not None:
+        if encode is not None and responses is not None:
             ids = encode(*asked(row))
             if len(ids) != answer["prompt_tokens"]:
-                if turns.controls.search(f"{row['prompt']}\n{row['context'] or ''}"):
+                if responses.turns.controls.search(f"{row['prompt']}\n{row['context'] or ''}"):
                     raise UserError(
                         f"{name}: the prompt {row['id']} spells a control token of the served "
                         "model, which the server does not read as text; remove that row"
@@ -77,16 +79,17 @@ def served_text(
                     "tokenizer, chat template or system prompt; name the served model's "
                     "tokenizer, or none"
                 )
-            rows[-1] |= {"prompt_ids": ids, **_own_tokens(answer, tokenizer, turns, name)}
+            rows[-1] |= {"prompt_ids": ids, **_own_tokens(answer, responses, name)}
             cut += len(rows[-1]["response_ids"]) < len(answer["ids"] or [])
     if cut:
         logging.warning("%s: %d answers are cut at a token that the server leaves out", name, cut)
     return rows
 
 
-def _own_tokens(answer: dict[str, Any], tokenizer: Any, turns: Turns, name: str) -> dict[str, Any]:
+def _own_tokens(answer: dict[str, Any], responses: Responses, name: str) -> dict[str, Any]:
     """Response, token ids with the one that ended it, and finish_reason of an answer."""
     text, finished = answer["response"], answer["finish_reason"] == "stop"
+    tokenizer, turns = responses.tokenizer, responses.turns
     if answer["ids"] is None:
         return {"response_ids": answer_ids(tokenizer, text, turns, finished)[0]}
     ids = list(answer["ids"])
@@ -96,12 +99,17 @@ def _own_tokens(answer: dict[str, Any], tokenizer: Any, turns: Turns, name: str)
     ends = {*turns.stops, *special_ids(tokenizer)}
     if len(ids) < answer["tokens"]:
         return _until_lost(ids, text, tokenizer, ends)
-    if finished and (not ids or ids[-1] not in ends):
+    by_text = bool(responses.stops) and responses.stops.reached(ids)
+    if finished and not by_text and (not ids or ids[-1] not in ends):
         raise UserError(
             f"{name}: the answer {answer['id']} ended, but the server gives no log-probability of "
             "the token that ended it; set server.top_logprobs to 0 and learn from the text alone"
         )
-    read = tokenizer.decode(ids[:-1] if finished else ids, skip_special_tokens=True)
+    ended = finished and ids[-1] in ends
+    read = tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=True)
+    read = responses.stops.cut(read)
+    if answer.get("thinking") is not None:  # the server splits it off, and its white space
+        return {"response_ids": ids, "response": read}
     # Replacement characters of incomplete letters may differ.
     if "\ufffd" not in text + read and read.strip() != text.strip():
         raise _other_words(answer, name)
