@@ -1,6 +1,5 @@
 """Each family as teacher and as student, against one row at a time by plain transformers."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +47,9 @@ class Case:
 
 
 @pytest.fixture(scope="module", params=MARKED)
-def case(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Case]:
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
     words = tiny.tokenizer(chat=False)
-    yield Case(request.param, tmp_path_factory.mktemp("family"), words)
+    return Case(request.param, tmp_path_factory.mktemp("family"), words)
 
 
 def test_its_text_is_that_of_one_row_at_a_time(case: Case) -> None:

@@ -41,7 +41,14 @@ class Source(Section):
         None,
         description="Commit of the hub repository, all 40 hexadecimal digits, because branches and tags move",
     )
-    path: LocalPath | None = Field(None, description="Local model directory or data file")
+    path: LocalPath | None = Field(
+        None,
+        description="Local data file, or local model: its directory, a GGUF file, or the directory of an adapter (LoRA), which is merged into its base model",
+    )
+    base: ModelSource | None = Field(
+        None,
+        description="Source of the base model of an adapter, where its adapter_config.json names no local directory",
+    )
     fields: dict[Literal["prompt", "context", "response", "text"], str] | None = Field(
         None, description="Column name of each field; makes the source a data set"
     )
@@ -69,6 +76,8 @@ class Source(Section):
             raise ValueError(
                 "a hub repository needs a revision, the 40 hexadecimal digits of a commit (on the hub's page under Files, History), because branches and tags move"
             )
+        if self.base is not None and (self.fields is not None or self.wheel):
+            raise ValueError("base is for an adapter, which a path or a hub repository holds")
         if self.fields is not None and not {"prompt", "text"} & set(self.fields):
             raise ValueError("fields must name the prompt column (or text, for reference text)")
         if self.fields is not None and not self.path and not self.rows:

@@ -4,11 +4,9 @@ from functools import cached_property
 from pathlib import Path
 
 from distill.config.study import Study
+from distill.core import model_files
 from distill.core.keys import digest, slug
 from distill.plan.keys import RESOURCES, Part, Spec, cached, plain
-
-MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
-"""Patterns of the files of a local model."""
 
 
 class Sources(Part):
@@ -23,7 +21,7 @@ class Sources(Part):
         """What a source's files depend on."""
         source = self.study.sources[name]
         dump: Spec = plain(source.model_dump(exclude_none=True, exclude_defaults=True))
-        return dump
+        return dump | ({"base": self.spec(source.base)} if source.base else {})
 
     @cached
     def key(self, name: str) -> str:
@@ -40,6 +38,9 @@ class Sources(Part):
         names += [student.source for student in self.study.students.values()]
         names += [teacher.text_tokenizer for teacher in teachers if teacher.text_tokenizer]
         names += [self.study.corpus.tokenizer] if self.study.corpus else []
+        for name in names:  # grows: the base model of an adapter may be an adapter again
+            base = self.study.sources[name].base
+            names += [base] if base and base not in names else []
         return {self.key(name): name for name in names}
 
     @cached_property
@@ -52,6 +53,11 @@ class Sources(Part):
     def manifest(self, name: str) -> str:
         """The manifest of a fetched model, beside its files."""
         return f"{RESOURCES}/models/{self.key(name)}/manifest.json"
+
+    def base(self, name: str) -> list[str]:
+        """The manifest of an adapter's base model, if the source names one."""
+        base = self.study.sources[name].base
+        return [self.manifest(base)] if base else []
 
     @cached
     def rows(self, name: str) -> str:
@@ -71,5 +77,4 @@ class Sources(Part):
             return []
         if source.is_data:
             return [source.path]
-        folder = Path(source.path)
-        return sorted(str(file) for pattern in MODEL_FILES for file in folder.glob(pattern))
+        return sorted(map(str, model_files.local_files(Path(source.path))))

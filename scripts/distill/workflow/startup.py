@@ -17,6 +17,7 @@ from distill.config.row_counts import known_rows, least_rows
 from distill.config.study import raw_rows_needed
 from distill.config.text import Corpus
 from distill.core.errors import UserError
+from distill.core.model_files import check_local_model
 from distill.core.text_files import pick_fields, read_text_rows
 from distill.plan.needed import needed_texts
 from distill.plan.study import Plan
@@ -114,11 +115,11 @@ def check_local_files(plan: Plan) -> None:
         path = Path(source.path)
         if source.is_data and not path.is_file():
             raise UserError(f"config: sources.{name}.path: the file {path} does not exist")
-        if not source.is_data and not (path / "config.json").is_file():
-            raise UserError(
-                f"config: sources.{name}.path: {path} is not a model directory: it has "
-                "no config.json"
-            )
+        if not source.is_data:
+            try:
+                check_local_model(path)
+            except UserError as error:
+                raise UserError(f"config: sources.{name}.path: {error}") from None
 
 
 def check_cells(plan: Plan) -> None:
