@@ -4,9 +4,10 @@
 rule fetch_model:
     """Download or link a model; convert it to safetensors."""
     input:
-        lambda wildcards: PLAN.sources.local_files(
+        files=lambda wildcards: PLAN.sources.local_files(
             PLAN.sources.models[wildcards.source]
         ),
+        base=lambda wildcards: PLAN.sources.base(PLAN.sources.models[wildcards.source]),
     output:
         manifest="resources/models/{source}/manifest.json",
     log:

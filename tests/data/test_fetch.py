@@ -209,7 +209,7 @@ def test_a_model_without_safetensors_or_config_is_refused(tmp_path: Path) -> Non
     folder, manifest = tmp_path / "mine", tmp_path / "out" / "manifest.json"
     folder.mkdir()
     (folder / "pytorch_model.bin").write_text("x")
-    with pytest.raises(UserError, match=r"is not a model directory: it holds no config\.json"):
+    with pytest.raises(UserError, match=r"is not a model directory: it has no config\.json"):
         fetch_model({"path": str(folder)}, manifest)
     (folder / "config.json").write_text("{}")
     with pytest.raises(UserError, match=r"has no \.safetensors weights"):

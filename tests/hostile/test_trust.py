@@ -172,16 +172,23 @@ def test_a_kernel_of_the_hub_is_refused(folder: Path, entry: dict[str, Any]) -> 
         assert "kernels" not in file.read_text(), file
 
 
-def test_an_adapter_is_no_model(folder: Path, trap: Trap) -> None:
-    adapter = {"peft_type": "LORA", "base_model_name_or_path": "elsewhere",
-               "auto_mapping": {"base_model_class": "Custom", "parent_library": "modeling_x"}}  # fmt: skip  # noqa: E501
-    (folder / "adapter_config.json").write_text(json.dumps(adapter))
+def test_an_adapter_runs_no_code(folder: Path, tmp_path: Path, trap: Trap) -> None:
+    base = shutil.copytree(folder, tmp_path / "base")
+    settings = {"peft_type": "LORA", "base_model_name_or_path": "elsewhere"}
+    (folder / "adapter_config.json").write_text(json.dumps(settings))
     (folder / "modeling_x.py").write_text(trap.code())
     trap.torch_file(folder / "adapter_model.bin")
-    with pytest.raises(UserError, match=r"has an adapter_config\.json.*merge it"):
+    with pytest.raises(UserError, match="is an adapter, and its base model is not a local folder"):
         _taken(folder)
-    with pytest.raises((OSError, ValueError)):
-        load_model(folder, precision="fp32", sequence=8)
+    _edit(folder / "adapter_config.json", base_model_name_or_path=str(base))
+    with pytest.raises(UserError, match=r"has no adapter_model\.safetensors"):
+        _taken(folder)
+    shutil.copy(base / "model.safetensors", folder / "adapter_model.safetensors")
+    mapping = {"base_model_class": "Custom", "parent_library": "modeling_x"}
+    for entry in ({"auto_mapping": mapping}, {"megatron_config": {"a": 1}}):
+        _edit(folder / "adapter_config.json", **entry)
+        with pytest.raises(UserError, match=r"has an entry (auto|meg).* names code to import"):
+            _taken(folder)
 
 
 REACHING = (
@@ -205,13 +212,13 @@ def test_a_chat_template_cannot_leave_its_sandbox(chat: Any, trap: Trap, templat
 
 
 def test_a_chat_template_out_of_gguf_is_sandboxed_too(tmp_path: Path, trap: Trap) -> None:
-    from distill.data.fetch import _convert_gguf
+    from distill.data.model_conversion import convert_gguf
 
     words = tiny.tokenizer(vocabulary=160, ascii_only=True)
     words.chat_template = REACHING[1].replace("%s", str(trap.mark))
     (tmp_path / "gguf").mkdir()
     tiny_gguf.write_gguf(tmp_path / "gguf" / "m.gguf", tiny.model("llama", len(words)), words)
-    _convert_gguf(tmp_path / "gguf" / "m.gguf", tmp_path / "out")
+    convert_gguf(tmp_path / "gguf" / "m.gguf", tmp_path / "out")
     read = load_tokenizer(tmp_path / "out")
     assert read.chat_template == words.chat_template
     with pytest.raises(UserError, match="cannot be used"):

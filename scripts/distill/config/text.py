@@ -69,7 +69,11 @@ class Source(Section):
     )
     path: LocalPath | None = Field(
         None,
-        description="Local model directory; or data file, folder of data files, or pattern such as `data/*.parquet`",
+        description="Local data (a file, a folder of files, or a pattern such as `data/*.parquet`), or local model: its directory, a GGUF file, or the directory of an adapter (LoRA), which is merged into its base model",
+    )
+    base: ModelSource | None = Field(
+        None,
+        description="Source of the base model of an adapter, where its adapter_config.json names no local directory",
     )
     fields: dict[Literal["prompt", "context", "response", "text", "system"], str] | None = Field(
         None,
@@ -123,6 +127,8 @@ class Source(Section):
             raise ValueError(
                 "a hub repository needs a revision, the 40 hexadecimal digits of a commit (on the hub's page under Files, History), because branches and tags move"
             )
+        if self.base is not None and (self.fields is not None or self.wheel):
+            raise ValueError("base is for an adapter, which a path or a hub repository holds")
         if self.fields is not None and not {"prompt", "text"} & set(self.fields):
             raise ValueError("fields must name the prompt column (or text, for reference text)")
         if self.fields is not None and not self.path and not self.rows:

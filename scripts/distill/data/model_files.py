@@ -22,15 +22,10 @@ def check_model_files(folder: str | Path, name: str) -> None:
         name: The model's, for errors.
 
     Raises:
-        UserError: It is an adapter, needs custom code, names a kernel to be downloaded, or
+        UserError: It needs custom code, names a kernel to be downloaded, or
             its weights are not safetensors.
     """
     where = Path(folder)
-    if (where / "adapter_config.json").is_file():
-        raise UserError(
-            f"the model {name} has an adapter_config.json, so its weights are an adapter of "
-            "another base model, not a model; merge it (merge_and_unload) and save the result"
-        )
     _check_weights(where, name)
     settings = _read(where / "config.json")
     for key, value in _entries(settings):

@@ -48,7 +48,7 @@ def single_experts(model: Any) -> Any:
     return model
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def attention_per_pair(model: Any) -> int:
     """FLOPs per pair of a query and a key position of QK^T and AV, summed over layers.
 
@@ -99,7 +99,7 @@ def counted_forward(model: Any, tokens: int) -> int:
         tokens: Length of the sequence.
     """
     ids = torch.zeros(1, tokens, dtype=torch.long, device="meta")
-    with torch.no_grad(), _Counter() as counter:
+    with torch.inference_mode(False), torch.no_grad(), _Counter() as counter:
         model(input_ids=ids, **accepted(model, use_cache=False))
     return counter.total
 
@@ -113,7 +113,7 @@ def without_weights(model: Any) -> Any:
     config = copy.deepcopy(model.config)
     if hasattr(config, "quantization_config"):
         del config.quantization_config
-    with torch.device("meta"):
+    with torch.inference_mode(False), torch.device("meta"):
         return single_experts(type(model)._from_config(config, attn_implementation="eager")).eval()
 
 

@@ -12,7 +12,13 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MULTIMODAL_LM_MAPPING,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForMultimodalLM,
+)
 
 from distill.core.errors import UserError
 from distill.models.attention import GROUPED, close_logits
@@ -28,8 +34,12 @@ def is_masked(config: Any) -> bool:
 
 
 def model_class(config: Any) -> Any:
-    """The library's class that opens a model: for masked or causal models."""
-    return AutoModelForMaskedLM if is_masked(config) else AutoModelForCausalLM
+    """The library's class that opens a model: for masked, causal, or else multimodal models."""
+    if is_masked(config):
+        return AutoModelForMaskedLM
+    causal = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
+    multimodal = type(config) in MODEL_FOR_MULTIMODAL_LM_MAPPING
+    return AutoModelForMultimodalLM if multimodal and not causal else AutoModelForCausalLM
 
 
 def bare(model: Any) -> Any:
@@ -202,19 +212,46 @@ def head_inputs(
             pieces = head_inputs(model, ids[rows, :length], None, part)
             states_of |= dict(zip(rows.tolist(), pieces.split(part.sum(1).tolist()), strict=True))
         return torch.cat([states_of[row] for row in range(len(ids))])
-    if not fills_masks(model):
+    if not fills_masks(model) and _body_suffices(model):
         output = model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
         states: torch.Tensor = output.last_hidden_state[keep]
         return states
+    return _entering_head(model, keep, input_ids=ids, attention_mask=mask)
+
+
+def _entering_head(model: Any, keep: torch.Tensor, **inputs: Any) -> torch.Tensor:
+    """What the output head's matrix gets in a forward pass, [kept positions, width]."""
     head_states: list[torch.Tensor] = []
     hook = model.get_output_embeddings().register_forward_pre_hook(
         lambda _module, inputs: head_states.append(inputs[0])
     )
     try:
-        run_model(model, keep, input_ids=ids, attention_mask=mask)
+        run_model(model, keep, **inputs)
     finally:
         hook.remove()
-    return head_states[0]
+    return head_states[0].view(-1, head_states[0].shape[-1])
+
+
+_bodies: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+
+
+@torch.no_grad()
+def _body_suffices(model: Any) -> bool:
+    """Whether a causal model's last states are what its output matrix gets, from one trial.
+
+    Some have layers in between (BERT as a decoder), or no separate body (Llama 4).
+    """
+    if model not in _bodies:
+        ids = torch.tensor([[3, 4, 5, 6]], device=model.device)
+        keep, mask = torch.ones_like(ids, dtype=torch.bool), torch.ones_like(ids)
+        body = model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
+        states = getattr(body, "last_hidden_state", None)
+        entering = _entering_head(model, keep, input_ids=ids, attention_mask=mask)
+        _bodies[model] = states is not None and (
+            states.shape[-1] == entering.shape[-1]
+            and torch.allclose(states[0].float(), entering.float(), rtol=1e-2, atol=1e-2)
+        )
+    return _bodies[model]
 
 
 BLOCK_ROWS = 512

@@ -4,12 +4,10 @@ from functools import cached_property
 from pathlib import Path
 
 from distill.config.study import Study
+from distill.core import model_files
 from distill.core.keys import digest, slug
 from distill.core.rows.files import data_files
 from distill.plan.keys import RESOURCES, Part, Spec, cached, plain
-
-MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
-"""Patterns of the files of a local model."""
 
 
 class Sources(Part):
@@ -23,7 +21,8 @@ class Sources(Part):
     def spec(self, name: str) -> Spec:
         """What a source's files depend on."""
         spec: Spec = plain(self.study.source_spec(name))
-        return spec
+        base = self.study.sources[name].base
+        return spec | ({"base": self.spec(base)} if base else {})
 
     @cached
     def key(self, name: str) -> str:
@@ -40,6 +39,9 @@ class Sources(Part):
         names += [student.source for student in self.study.students.values()]
         names += [teacher.text_tokenizer for teacher in teachers if teacher.text_tokenizer]
         names += [self.study.corpus.tokenizer] if self.study.corpus else []
+        for name in names:  # grows: the base model of an adapter may be an adapter again
+            base = self.study.sources[name].base
+            names += [base] if base and base not in names else []
         return {self.key(name): name for name in names}
 
     @cached_property
@@ -52,6 +54,11 @@ class Sources(Part):
     def manifest(self, name: str) -> str:
         """The manifest of a fetched model, beside its files."""
         return f"{RESOURCES}/models/{self.key(name)}/manifest.json"
+
+    def base(self, name: str) -> list[str]:
+        """The manifest of an adapter's base model, if the source names one."""
+        base = self.study.sources[name].base
+        return [self.manifest(base)] if base else []
 
     @cached
     def rows(self, name: str) -> str:
@@ -72,5 +79,4 @@ class Sources(Part):
             return []
         if source.is_data:
             return [str(file) for file in data_files(source.path, source.split)]
-        folder = Path(source.path)
-        return sorted(str(file) for pattern in MODEL_FILES for file in folder.glob(pattern))
+        return sorted(map(str, model_files.local_files(Path(source.path))))

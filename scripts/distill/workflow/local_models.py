@@ -11,8 +11,10 @@ from distill.contracts.run import MAGPIE, Run
 from distill.core.display import listed
 from distill.core.errors import UserError
 from distill.core.model_files import (
+    ADAPTER,
     context_of,
     depth_of,
+    gguf_file,
     has_chat_template,
     has_tokenizer,
     missing_weights,
@@ -96,8 +98,11 @@ class UsedModels:
         return {
             name: folder
             for name, folder in places.items()
-            # What is no model at all is left to the job that fetches it.
-            if folder is not None and "model_type" in read_object(folder / "config.json")
+            # What is no model yet is left to the job that fetches it.
+            if folder is not None
+            and "model_type" in read_object(folder / "config.json")
+            and not (folder / ADAPTER).is_file()
+            and not gguf_file(folder)
         }
 
     @cached_property

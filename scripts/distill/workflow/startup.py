@@ -16,6 +16,7 @@ from distill.config.own_table import TableStudy
 from distill.config.row_counts import known_rows, least_rows
 from distill.config.text import Corpus
 from distill.core.errors import UserError
+from distill.core.model_files import check_local_model
 from distill.core.rows.files import data_files
 from distill.core.rows.survey import Survey, named, survey
 from distill.plan.needed import needed_texts
@@ -115,11 +116,11 @@ def check_local_files(plan: Plan) -> None:
         if source.is_data:
             with named(name):
                 data_files(path, source.split)
-        if not source.is_data and not (path / "config.json").is_file():
-            raise UserError(
-                f"config: sources.{name}.path: {path} is not a model directory: it has "
-                "no config.json"
-            )
+        if not source.is_data:
+            try:
+                check_local_model(path)
+            except UserError as error:
+                raise UserError(f"config: sources.{name}.path: {error}") from None
 
 
 def _survey(plan: Plan, name: str) -> Survey | None:

@@ -11,6 +11,16 @@ from distill.contracts.columns import COLUMNS
 from distill.contracts.run import LIVE, MAGPIE, NO_CACHE, RAW, UNTRAINED
 
 
+def source_problems(study: Study) -> Iterator[str]:
+    """Report adapters of adapters."""
+    for name, source in study.sources.items():
+        if source.base and study.sources[source.base].base:
+            yield (
+                f"sources.{name}.base: {source.base} has a base itself; merge one adapter and save "
+                "the result, and name that as base"
+            )
+
+
 def prompt_problems(study: Study) -> Iterator[str]:
     """Report mistakes in the source or the teacher of the prompts."""
     if study.prompts is None or study.corpus is not None:

@@ -11,6 +11,7 @@ from distill.config.checks.sections import (
     method_problems,
     prompt_problems,
     reserved_names,
+    source_problems,
     student_problems,
     teacher_problems,
 )
@@ -42,6 +43,7 @@ def _problems(study: Study) -> list[str]:
     for name, search in study.searches.items():
         problems += search_problems(study, name, search)
     problems += [
+        *source_problems(study),
         *corpus_problems(study),
         *prompt_problems(study),
         *teacher_problems(study),
