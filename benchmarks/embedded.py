@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 
 import prepared
-from distill.data.fetch import _convert_gguf, _from_wheel
+from distill.data.fetch import _from_wheel
+from distill.data.model_conversion import convert_gguf
 from distill.models.opening import load_model, resolve_precision
 from distill.models.tokenizers import load_tokenizer
 from distill.teacher.generation import synthesise_prompts
@@ -35,7 +36,7 @@ def teacher() -> Path:
         FOLDER.mkdir(parents=True)
         (source,) = (one for one in study()["sources"].values() if one["file"].endswith(".gguf"))
         with _from_wheel(source) as file:
-            _convert_gguf(file, FOLDER)
+            convert_gguf(file, FOLDER)
             shutil.copy(file, GGUF)
         done.touch()
     return FOLDER

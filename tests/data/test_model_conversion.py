@@ -50,7 +50,7 @@ def adapter(folder: Path, base: Path, words: Any = None, **settings: Any) -> tor
     for name, weight in tuned.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, 0.0, 0.3)
-    tuned.save_pretrained(folder)
+    tuned.save_pretrained(str(folder))
     if words is not None:
         words.save_pretrained(folder)
     return plain_model.logits(tuned.eval(), IDS)

@@ -139,6 +139,11 @@ def test_too_few_rows_are_told(tmp_path: Path, settings: dict[str, Any], sentenc
         check_row_counts(plan(tmp_path, 120, **settings))
 
 
+def test_one_row_is_too_few_for_any_study(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"need 2 rows but .*own\.csv has 1; give more rows$"):
+        check_row_counts(plan(tmp_path, 1, pool=1, test=1))
+
+
 def test_stated_rows_are_known_without_a_file() -> None:
     config = tiny.study()
     config["prompts"] = {"source": "faq", "template": "{prompt}", "pool": 400, "test": 100}

@@ -53,9 +53,10 @@ def too_few_rows(prompts: Prompts, name: str, rows: int) -> str:
     """The error on a data set with fewer rows than prompts."""
     held_out = prompts.test + prompts.validation
     which = "pool, test or validation" if prompts.validation else "pool or test"
+    remedy = "give more rows" if rows < 2 else f"lower prompts.{which}"
     return (
         f"prompts.pool: {prompts.pool} training and {held_out} held-out prompts need "
-        f"{least_rows(prompts)} rows but {name} has {rows}; lower prompts.{which}"
+        f"{least_rows(prompts)} rows but {name} has {rows}; {remedy}"
     )
 
 
