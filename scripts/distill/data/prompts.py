@@ -1,6 +1,7 @@
 """Prompts: slices of a data set in a seeded order, and the filter against near-duplicates."""
 
 import hashlib
+import math
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -66,7 +67,7 @@ def filter_part(
     earlier: Sequence[dict[str, Any]],
     spec: dict[str, Any],
     cost: Mapping[str, Any],
-    exhausted: bool = False,
+    data: Mapping[str, int] | None = None,
 ) -> list[dict[str, Any]]:
     """Keep exactly a part's number of prompts, numbered within their split.
 
@@ -75,22 +76,17 @@ def filter_part(
         earlier: Kept prompts of all held-out and earlier parts.
         spec: Holds split, part, rows and near_duplicate.
         cost: Columns of the cost of writing all candidates, rejected ones included.
-        exhausted: Whether a larger surplus gives no other candidates.
+        data: Of `_behind`; None with Magpie, whose prompts have no end.
 
     Raises:
         UserError: Too few candidates are left.
     """
     distinct = drop_near_duplicates(raw, earlier, spec["near_duplicate"])
     if len(distinct) < spec["rows"]:
-        remedy = "raise prompts.surplus"
-        if exhausted:
-            remedy = (
-                "the data set has no more: lower prompts.pool or test, raise near_duplicate, or "
-                "give more different prompts"
-            )
         raise UserError(
             f"{spec['split']} part {spec['part']}: {len(distinct)} of {len(raw)} candidate prompts "
-            f"are not near-duplicates, but {spec['rows']} are needed; {remedy}"
+            f"are not near-duplicates, but {spec['rows']} are needed; "
+            f"{_remedy(len(distinct), len(raw), data)}"
         )
     first, share = spec["first"], cost_of(cost) / spec["rows"]
     return [
@@ -106,6 +102,43 @@ def filter_part(
         }
         for number, row in enumerate(distinct[: spec["rows"]])
     ]
+
+
+def _remedy(distinct: int, candidates: int, data: Mapping[str, int] | None) -> str:
+    """What to do where too few candidates are left.
+
+    A surplus at which the parts so far would take more rows than there are makes the data set
+    scarce: its parts then take all of its rows.
+    """
+    if data is not None and data["before"] + candidates >= data["fitting"]:
+        return (
+            "the data set has no more: lower prompts.pool or test, raise near_duplicate, or give "
+            "more different prompts"
+        )
+    surplus = 1.3 * candidates / max(distinct, 1)
+    if data is not None:
+        surplus = min(surplus, data["rows"] / data["prompts"])
+    return f"raise prompts.surplus to {math.ceil(100 * surplus + 1) / 100:g}"
+
+
+def _behind(
+    counts: Mapping[str, Any], raw: Mapping[str, Any], spec: Mapping[str, Any]
+) -> dict[str, int]:
+    """What a remedy depends on in the data set behind candidates.
+
+    Args:
+        counts: Of the data set: read, left_out and fitting.
+        raw: Spec of the candidates.
+        spec: Of the part.
+
+    Returns:
+        `rows`: all usable rows; `fitting`: those that are short enough; `before`: places in their
+        order before these candidates; `prompts`: those asked for, up to this part.
+    """
+    first = _first(raw)
+    prompts = (raw["slice"] + 1) * raw["part_size"] if "slice" in raw else first + spec["rows"]
+    rows = counts["read"] - sum(counts["left_out"].values())
+    return {"rows": rows, "fitting": counts["fitting"], "before": first, "prompts": prompts}
 
 
 def slice_part(rows: str | Path, out: str | Path, spec: dict[str, Any], source: str) -> None:
@@ -143,14 +176,7 @@ def keep_part(
         out: The kept part, rows of `PROMPT_SCHEMA`.
         spec: As of `filter_part`; stored in the part.
     """
-    cost, data = read_metadata(raw, "cost"), read_metadata(raw, "data")
-    prompts = filter_part(read_rows(raw), read_rows(earlier), spec, cost, _is_exhausted(raw))
-    write_rows(out, prompts, PROMPT_SCHEMA, spec=spec, data=data)
-
-
-def _is_exhausted(raw: str | Path) -> bool:
-    """Whether the candidates of a part reach the end of their data set."""
-    data, spec = read_metadata(raw, "data"), read_metadata(raw, "spec")
-    if data is None:  # Magpie's prompts have no end
-        return False
-    return bool(_first(spec) + spec["candidates"] >= data["fitting"])
+    cost, counts = read_metadata(raw, "cost"), read_metadata(raw, "data")
+    data = None if counts is None else _behind(counts, read_metadata(raw, "spec"), spec)
+    prompts = filter_part(read_rows(raw), read_rows(earlier), spec, cost, data)
+    write_rows(out, prompts, PROMPT_SCHEMA, spec=spec, data=counts)
