@@ -186,3 +186,13 @@ def test_rows_are_padded_where_packing_would_be_wrong_or_for_nothing() -> None:
         hook.remove()
         whole = tried(**given).logits[keep & some.bool()]
         torch.testing.assert_close(logits.view_as(whole), whole, rtol=1e-4, atol=1e-5)
+
+
+def test_a_batch_without_padding_needs_no_mask() -> None:
+    model = tiny.model("llama", attention=GROUPED)
+    ids = torch.arange(8).view(2, 4)
+    keep = torch.ones(2, 4, dtype=torch.bool)
+    with torch.no_grad():
+        logits = run_model(model, keep, input_ids=ids, attention_mask=None).logits
+        expected = model(input_ids=ids).logits
+    assert torch.allclose(logits.view_as(expected), expected, atol=1e-5)

@@ -121,6 +121,8 @@ def _packing_pays(model: Any, inputs: dict[str, Any]) -> bool:
     """Whether packing saves time and works: right padding and GROUPED attention."""
     if set(inputs) - {"output_hidden_states"} != {"input_ids", "attention_mask"}:
         return False
+    if inputs["attention_mask"] is None:  # nothing is padded
+        return False
     if inputs.get("output_hidden_states"):  # their reader expects one row per text
         return False
     config, mask = getattr(bare(model), "config", None), inputs["attention_mask"]
