@@ -90,6 +90,7 @@ rule fit_projection:
     input:
         text="resources/text/{text}/train-00000.parquet",
         model=lambda wildcards: [PLAN.teachers.file(layers_of(wildcards)[0])],
+        tokenizer=lambda wildcards: PLAN.layers.tokenizer(layers_of(wildcards)[0]),
     output:
         projection=f"{LAYERS}/projection.safetensors",
     log:
@@ -114,6 +115,7 @@ rule score_layers:
     input:
         text="resources/text/{text}/{split}-{part}.parquet",
         model=lambda wildcards: [PLAN.teachers.file(layers_of(wildcards)[0])],
+        tokenizer=lambda wildcards: PLAN.layers.tokenizer(layers_of(wildcards)[0]),
         projection=lambda wildcards: PLAN.layers.projection(*layers_of(wildcards)),
     output:
         part=f"{LAYERS}/{{split}}-{{part}}.parquet",

@@ -11,4 +11,5 @@ with model_job(snakemake, threads=snakemake.params.spec["scorer"]["threads"]) as
         model=snakemake.input.model[0],
         out=snakemake.output.projection,
         spec=snakemake.params.spec,
+        tokenizer=snakemake.input.tokenizer[0] if snakemake.input.tokenizer else None,
     )

@@ -13,4 +13,5 @@ with model_job(snakemake, threads=snakemake.params.spec["scorer"]["threads"]) as
         projection=files.projection[0] if files.projection else None,
         out=snakemake.output.part,
         spec=snakemake.params.spec,
+        tokenizer=files.tokenizer[0] if files.tokenizer else None,
     )

@@ -22,7 +22,8 @@ from distill.models.flops import FlopModel, count_parameters, model_size_mb
 from distill.models.formatting import encoder
 from distill.models.head_extraction import final_hidden, head_of, model_head
 from distill.models.heads import hidden_states, teacher_log_q
-from distill.models.opening import check_tokens, load_model, load_teacher
+from distill.models.opening import load_model, load_teacher
+from distill.models.scored_text import check_tokens
 from distill.models.tokenizers import load_tokenizer
 from distill.teacher import generation
 from distill.teacher.generation import generate_text, synthesise_prompts

@@ -156,6 +156,10 @@ class Layers(Part):
         """The stored states on a part of the text."""
         return f"{self.folder(teacher, cache)}/{part_name(split, part)}"
 
+    def tokenizer(self, teacher: str) -> list[str]:
+        """A file beside the text's tokenizer, if it is not the teacher's."""
+        return self.scorers.tokenizer(teacher, teacher)
+
     def projection(self, teacher: str, cache: str) -> list[str]:
         """The fitted projection of the states, if the cache uses one."""
         entry = self.study.caches[cache].hidden

@@ -19,8 +19,8 @@ from distill.core.parquet import write_rows
 from distill.models.batching import batches, padded
 from distill.models.flops import FlopModel
 from distill.models.forward import fills_masks, not_finite
-from distill.models.opening import open_scoring
 from distill.models.rows import read_ids, scored_positions
+from distill.models.scored_text import open_scoring
 from distill.models.tensors import load_tensors, save_tensors
 from distill.runtime.meter import Meter
 from distill.runtime.out_of_memory import SMALLER_TEACHER, memory_hint
@@ -168,7 +168,11 @@ def score_layers(
 
 
 def fit_projection(
-    text: str | Path, model: str | Path, out: str | Path, spec: dict[str, Any]
+    text: str | Path,
+    model: str | Path,
+    out: str | Path,
+    spec: dict[str, Any],
+    tokenizer: str | Path | None = None,
 ) -> None:
     """Fit the principal directions of a teacher's layers to one part of a text.
 
@@ -177,12 +181,13 @@ def fit_projection(
         model: A file in the teacher's directory.
         out: The projection, safetensors.
         spec: scorer (how the teacher is loaded), layers, tokens and width.
+        tokenizer: As of `open_scoring`.
 
     Raises:
         UserError: See `open_scoring`, `layer_states` and `fit_pca`; or memory ran out.
     """
     with memory_hint("scoring a text", SMALLER_TEACHER):
-        rows, opened = open_scoring(text, model, spec["scorer"])
+        rows, opened = open_scoring(text, model, spec["scorer"], tokenizer)
         states = layer_states(opened, rows, spec["layers"], spec["tokens"])
         save_projection(fit_pca(states, spec["width"]), out)
 
@@ -193,6 +198,7 @@ def layers_part(
     projection: str | Path | None,
     out: str | Path,
     spec: dict[str, Any],
+    tokenizer: str | Path | None = None,
 ) -> None:
     """Save projected hidden states of chosen layers of a teacher on one part of a text.
 
@@ -202,12 +208,13 @@ def layers_part(
         projection: The fitted projection for `pca`; else None.
         out: The states, rows of `LAYERS_SCHEMA`.
         spec: scorer (how the teacher is loaded), and see `score_layers`; stored in the output.
+        tokenizer: As of `open_scoring`.
 
     Raises:
         UserError: See `open_scoring` and `layer_states`; or memory ran out.
     """
     with memory_hint("scoring a text", SMALLER_TEACHER):
-        rows, opened = open_scoring(text, model, spec["scorer"])
+        rows, opened = open_scoring(text, model, spec["scorer"], tokenizer)
         fitted = load_projection(projection) if projection else None
         states = score_layers(opened, rows, spec, fitted)
     write_rows(out, states, LAYERS_SCHEMA, spec=spec)

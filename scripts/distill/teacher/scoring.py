@@ -24,9 +24,9 @@ from distill.models.flops import FlopModel
 from distill.models.forward import fills_masks, head_inputs, not_finite
 from distill.models.head_extraction import head_of
 from distill.models.heads import state_bytes, state_dtype
-from distill.models.opening import open_scoring
 from distill.models.positions import length_limit
 from distill.models.rows import read_ids, scored_positions
+from distill.models.scored_text import open_scoring
 from distill.runtime.memory import job_peak
 from distill.runtime.meter import Meter
 from distill.runtime.out_of_memory import SMALLER_TEACHER, memory_hint
