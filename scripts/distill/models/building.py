@@ -1,5 +1,6 @@
 """Students before training: cut from a model, pre-trained, or random by a config."""
 
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,10 +14,10 @@ from distill.core.checksums import SAFE, check_files, list_files, tokenizer_sha2
 from distill.core.errors import UserError
 from distill.core.files import write_json
 from distill.core.parquet import read_metadata, read_rows
-from distill.models.cutting import DEPTH_KEYS, check_saved, cut
+from distill.models.cutting import check_saved, cut, lists_by_layer
 from distill.models.export import save_model
 from distill.models.flops import count_parameters
-from distill.models.forward import model_class
+from distill.models.forward import fills_masks, model_class
 from distill.models.shared_tokens import Reader
 from distill.models.token_ids import full_width, ids_without_token
 from distill.models.tokenizers import open_tokenizer
@@ -33,6 +34,9 @@ from distill.models.vocabulary import (
 )
 from distill.models.weights import open_weights
 
+_LAYERS = re.compile("layer|window|interval|pattern")
+"""Entries of a config from which the library derives its lists by layer."""
+
 
 def _random(config: Any, overrides: dict[str, Any], tokenizer: Any, seed: int) -> Any:
     """A model of `config` with some entries replaced, or of another model_type by its defaults."""
@@ -45,11 +49,9 @@ def _random(config: Any, overrides: dict[str, Any], tokenizer: Any, seed: int) -
         if kind == config.model_type:
             base = config.to_dict()
             # The library derives entries by layer from others that change here.
-            depth = getattr(config, "num_hidden_layers", None)
-            changed = bool(set(DEPTH_KEYS) & set(entries))
-            for key in [key for key, value in base.items() if isinstance(value, list)]:
-                if key == "layer_types" or (changed and len(base[key]) == depth):
-                    base.pop(key)
+            changed = {key for key in entries if _LAYERS.search(key)}
+            for key in lists_by_layer(config) if changed else ():
+                base.pop(key)
             if {"hidden_size", "num_attention_heads"} & set(entries):
                 base.pop("head_dim", None)
         else:
@@ -62,7 +64,10 @@ def _random(config: Any, overrides: dict[str, Any], tokenizer: Any, seed: int) -
         model = model_class(config).from_config(
             AutoConfig.for_model(**{**base, **entries}), trust_remote_code=False
         )
-        model(input_ids=torch.arange(4).unsqueeze(0))  # some mistakes raise only in a forward pass
+        # A cache needs a layer of attention, which a small hybrid may lack.
+        plain_pass = {} if fills_masks(model) else {"use_cache": False}
+        # Some mistakes raise only in a forward pass.
+        model(input_ids=torch.arange(4).unsqueeze(0), **plain_pass)
     except (ValueError, TypeError, KeyError, RuntimeError, StrictDataclassError) as error:
         reason = " ".join(str(error).split())
         raise UserError(

@@ -1,5 +1,6 @@
 """Keep some layers of a model, with all entries of its config that depend on a layer's number."""
 
+import re
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ _NUMBERS = ("mlp_only_layers", "moe_layers", "full_attn_idxs", "attn_layer_indic
 """Entries of a config that list layers by their numbers."""
 _FIRST = ("first_k_dense_replace",)
 """Entries of a config that count layers from the first one."""
+_OTHER_LISTS = re.compile("token_id|limit|multiplier|factor|section|architectures|attention_types")
+"""Names of lists in a config that have no entry per layer, whatever their length."""
 _TOKENS = 64
 """Length of the text on which a saved student is compared."""
 
@@ -60,15 +63,25 @@ def cut(model: Any, count: int) -> Any:
     return model
 
 
+def lists_by_layer(config: Any) -> list[str]:
+    """Entries of a config that have one value per layer."""
+    depth = getattr(config, "num_hidden_layers", None)
+    return [
+        key
+        for key, value in config.to_dict().items()
+        if isinstance(value, list) and len(value) == depth and not _OTHER_LISTS.search(key)
+    ]
+
+
 def cut_config(config: Any, chosen: list[int]) -> None:
     """Reduce a config to the layers `chosen`, in place: depth, lists by layer, layer numbers."""
-    depth = config.num_hidden_layers
+    by_layer = lists_by_layer(config)
     for key, value in config.to_dict().items():
         if key in _NUMBERS and isinstance(value, list):
             setattr(config, key, [new for new, old in enumerate(chosen) if old in value])
         elif key in _FIRST and isinstance(value, int):
             setattr(config, key, sum(old < value for old in chosen))
-        elif isinstance(value, list) and len(value) == depth:
+        elif key in by_layer:
             setattr(config, key, [value[old] for old in chosen])
     if types := getattr(config, "attention_types", None):  # GPT-Neo: [[[kind, ...], repeats], ...]
         kinds = [kind for group, repeats in types for _ in range(repeats) for kind in group]
