@@ -288,7 +288,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
         **_GROUPED,
         "head_dim": 16,
         "hidden_size_per_layer_input": 8,
-        "vocab_size_per_layer_input": 97,
+        "vocab_size_per_layer_input": 300,
         "layer_types": ["sliding_attention", "full_attention"],
         "sliding_window": 10,
         "global_head_dim": 16,

@@ -93,6 +93,12 @@ def close_logits(logits: torch.Tensor, expected: torch.Tensor) -> bool:
     return bool(gap <= rounding * scale)
 
 
+def uncached(model: Any) -> dict[str, bool]:
+    """Arguments of a forward pass without a cache, which a hybrid without attention cannot fill."""
+    taken = inspect.signature(model.forward).parameters
+    return {"use_cache": False} if {"use_cache", "kwargs"} & taken.keys() else {}
+
+
 @torch.no_grad()
 def use_grouped(model: torch.nn.Module) -> bool:
     """Give a model `grouped_attention` if a trial shows the logits of the library's attention.
@@ -112,9 +118,7 @@ def use_grouped(model: torch.nn.Module) -> bool:
     before = model.config._attn_implementation
     ids = torch.tensor([[3, 4, 5, 6, 7, 3], [5, 3, 7, 4, 0, 0]], device=model.device)
     mask = torch.tensor([[1] * 6, [1, 1, 1, 1, 0, 0]], device=model.device)
-    # A cache needs a layer of attention, which a small hybrid may lack.
-    takes_cache = "use_cache" in inspect.signature(model.forward).parameters
-    settings = {"use_cache": False} if takes_cache else {}
+    settings = uncached(model)
     expected = model(input_ids=ids, attention_mask=mask, **settings).logits[mask == 1]
     try:
         model.set_attn_implementation(GROUPED)

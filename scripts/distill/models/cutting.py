@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 
 from distill.core.errors import UserError
 from distill.models.forward import fills_masks
@@ -36,6 +37,16 @@ def evenly_spaced(count: int, layers: int) -> list[int]:
     return [round(step * (layers - 1) / (count - 1)) for step in range(count)]
 
 
+def _stacks(body: Any, depth: int) -> list[tuple[Any, str, Any]]:
+    """The lists of `depth` modules inside a module, with their parents and names."""
+    return [
+        (parent, name, module)
+        for parent in body.modules()
+        for name, module in parent.named_children()
+        if isinstance(module, torch.nn.ModuleList) and len(module) == depth
+    ]
+
+
 def cut(model: Any, count: int) -> Any:
     """Reduce a model to `count` evenly spaced layers, in place.
 
@@ -44,13 +55,9 @@ def cut(model: Any, count: int) -> Any:
     """
     config = model.config.get_text_config()
     depth = config.num_hidden_layers
-    body = model.get_decoder() if hasattr(model, "get_decoder") else model
-    stacks = [
-        (parent, name, module)
-        for parent in body.modules()
-        for name, module in parent.named_children()
-        if isinstance(module, torch.nn.ModuleList) and len(module) == depth
-    ]
+    stacks = _stacks(model, depth)
+    if len(stacks) > 1 and hasattr(model, "get_decoder"):
+        stacks = _stacks(model.get_decoder(), depth)
     if len(stacks) != 1:
         raise UserError(
             f"a {model.config.model_type} model has {len(stacks)} stacks of layers where one is "
@@ -59,7 +66,15 @@ def cut(model: Any, count: int) -> Any:
     parent, name, stack = stacks[0]
     chosen = evenly_spaced(count, depth)
     setattr(parent, name, torch.nn.ModuleList([stack[number] for number in chosen]))
-    cut_config(config, chosen)
+    try:
+        cut_config(config, chosen)
+        config.validate()
+    except (ValueError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split())[-200:]
+        raise UserError(
+            f"no student can be cut to {count} layers from this {model.config.model_type} model "
+            f"({reason}); use another number of layers, or init: pretrained or random"
+        ) from None
     return model
 
 
@@ -109,7 +124,7 @@ def check_saved(model: Any, folder: Any, how: str) -> None:
     opened: Any = None
     try:
         opened = open_weights(folder, dtype=torch.float32).eval()
-    except (UserError, ValueError, RuntimeError, TypeError, KeyError, IndexError) as error:
+    except (UserError, ValueError, ArithmeticError, LookupError, RuntimeError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
     if opened is not None:
         config = model.config.get_text_config()

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import flop_registry
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
-from distill.models.stepping import accepted
+from distill.models.attention import uncached
 
 _STEPS = (2, 64, 128, 256)
 """Lengths to try: some layers work on chunks of 64 to 256 tokens and pad a shorter sequence."""
@@ -62,7 +62,7 @@ def attention_per_pair(model: Any) -> int:
     try:
         single_experts(model).set_attn_implementation(_SHAPES)
         one = torch.ones(1, 1, dtype=torch.long, device=model.device)
-        model(input_ids=one, attention_mask=one, **accepted(model, use_cache=False))
+        model(input_ids=one, attention_mask=one, **uncached(model))
     finally:
         model.set_attn_implementation(before)
         model.train(training)
@@ -100,7 +100,7 @@ def counted_forward(model: Any, tokens: int) -> int:
     """
     ids = torch.zeros(1, tokens, dtype=torch.long, device="meta")
     with torch.inference_mode(False), torch.no_grad(), _Counter() as counter:
-        model(input_ids=ids, **accepted(model, use_cache=False))
+        model(input_ids=ids, **uncached(model))
     return counter.total
 
 

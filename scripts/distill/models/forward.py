@@ -163,7 +163,7 @@ def _run_apart(
     for rows in groups:
         length = int(mask[rows[0]].sum())
         part = keep[rows, :length]
-        output = model(input_ids=ids[rows, :length], logits_to_keep=part, use_cache=False, **others)
+        output = run_model(model, part, input_ids=ids[rows, :length], **others)
         pieces = output.logits.view(-1, output.logits.shape[-1]).split(part.sum(1).tolist())
         logits |= dict(zip(rows.tolist(), pieces, strict=True))
         for number, states in enumerate(getattr(output, "hidden_states", None) or ()):
@@ -174,6 +174,30 @@ def _run_apart(
             )
     joined = torch.cat([logits[row] for row in range(len(ids))])
     return SimpleNamespace(logits=joined, hidden_states=tuple(layers) or None)
+
+
+_selecting: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+
+
+def _selects_positions(model: Any) -> bool:
+    """Whether a causal model gives logits at a mask [batch, length] of positions, from a trial."""
+    base = bare(model)
+    if base not in _selecting:
+        ids = torch.tensor([[3, 4, 5, 6], [5, 3, 4, 3]], device=base.device)
+        keep = torch.tensor([[True, False, True, True], [False] * 3 + [True]], device=base.device)
+        training = base.training
+        base.eval()
+        try:
+            with torch.no_grad():
+                expected = base(input_ids=ids, use_cache=False).logits[keep]
+                logits = base(input_ids=ids, logits_to_keep=keep, use_cache=False).logits
+                same = logits.numel() == expected.numel()
+                _selecting[base] = same and close_logits(logits.view_as(expected), expected)
+        except (TypeError, ValueError, RuntimeError, IndexError):
+            _selecting[base] = False
+        finally:
+            base.train(training)
+    return _selecting[base]
 
 
 def run_model(model: Any, keep: torch.Tensor, **inputs: Any) -> Any:
@@ -192,7 +216,11 @@ def run_model(model: Any, keep: torch.Tensor, **inputs: Any) -> Any:
             return _run_apart(model, keep, groups, inputs)
         if _packing_pays(model, inputs):
             return _run_packed(model, keep, inputs["input_ids"], inputs["attention_mask"])
-        return model(**inputs, logits_to_keep=keep, use_cache=False)
+        if _selects_positions(model):
+            return model(**inputs, logits_to_keep=keep, use_cache=False)
+        output = model(**inputs, use_cache=False)
+        output.logits = output.logits[keep]
+        return output
     with _head_at(model, keep):
         return model(**inputs)
 
@@ -228,10 +256,16 @@ def _entering_head(model: Any, keep: torch.Tensor, **inputs: Any) -> torch.Tenso
         lambda _module, inputs: head_states.append(inputs[0])
     )
     try:
-        run_model(model, keep, **inputs)
+        if fills_masks(model):
+            run_model(model, keep, **inputs)
+        else:
+            model(**inputs, use_cache=False)
     finally:
         hook.remove()
-    return head_states[0].view(-1, head_states[0].shape[-1])
+    states = head_states[0]
+    if not fills_masks(model):
+        states = states.view(*keep.shape, -1)[keep]
+    return states.view(-1, states.shape[-1])
 
 
 _bodies: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
