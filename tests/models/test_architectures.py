@@ -23,6 +23,7 @@ from distill.models.head_extraction import head_of
 from distill.models.heads import hidden_states, teacher_log_q
 from distill.models.opening import load_model, load_teacher
 from distill.models.sampling import sample_batch
+from distill.models.tokenizers import load_tokenizer
 from distill.teacher.scoring import score_text
 from distill.training.run import train_student
 from zoo import FAMILIES, LIBRARY, zoo_model
@@ -44,8 +45,9 @@ class Case:
     """A saved teacher of a family, and rows of text."""
 
     def __init__(self, name: str, folder: Path, words: Any) -> None:
-        self.name, self.words, self.folder = name, words, folder
+        self.name, self.folder = name, folder
         self.teacher = tiny.save(folder / "teacher", zoo_model(name, len(words)), words)
+        self.words = load_tokenizer(self.teacher)  # some families have a class of their own
         self.rows = tiny.uneven_rows(words, 16)
 
     def plain(self, folder: Path) -> Any:
