@@ -224,10 +224,18 @@ class Lookup(OutputHead):
     As a model and as a head: nothing is computed, so nothing depends on what shares a batch.
     """
 
-    device = torch.device("cpu")
+    device, training = torch.device("cpu"), False
 
-    def __call__(self, input_ids: torch.Tensor, logits_to_keep: torch.Tensor, **_: Any) -> Any:
-        return SimpleNamespace(logits=self.weight[input_ids[logits_to_keep]])
+    def __call__(
+        self, input_ids: torch.Tensor, logits_to_keep: torch.Tensor | None = None, **_: Any
+    ) -> Any:
+        ids = input_ids if logits_to_keep is None else input_ids[logits_to_keep]
+        return SimpleNamespace(logits=self.weight[ids])
+
+    def train(self, mode: bool = True) -> None:
+        """Nothing to switch."""
+
+    eval = train
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         return self.weight[hidden[:, 0].long()]

@@ -64,8 +64,10 @@ def _random(config: Any, overrides: dict[str, Any], tokenizer: Any, seed: int) -
         model = model_class(config).from_config(
             AutoConfig.for_model(**{**base, **entries}), trust_remote_code=False
         )
-        # A cache needs a layer of attention, which a small hybrid may lack.
-        plain_pass = {} if fills_masks(model) else {"use_cache": False}
+        # A cache needs a layer of attention, which a small hybrid may lack; a pass without one
+        # reads values, which the meta device has not.
+        with_cache = fills_masks(model) or model.device.type == "meta"
+        plain_pass = {} if with_cache else {"use_cache": False}
         # Some mistakes raise only in a forward pass.
         model(input_ids=torch.arange(4).unsqueeze(0), **plain_pass)
     except (ValueError, TypeError, KeyError, RuntimeError, StrictDataclassError) as error:
