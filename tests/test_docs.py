@@ -89,6 +89,7 @@ def _anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title).strip().lower().replace(" ", "-") for title in plain}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
 def test_each_relative_link_leads_to_a_file_and_a_heading(page: Path) -> None:
     text = FENCED.sub("", page.read_text(encoding="utf-8"))
@@ -149,6 +150,7 @@ def test_every_key_of_a_config_has_an_example() -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mark", SECTIONS)
 def test_each_example_is_a_value_that_its_key_takes(mark: str) -> None:
     for key, field in SECTIONS[mark].model_fields.items():

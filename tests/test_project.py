@@ -114,6 +114,7 @@ def test_what_computes_with_a_model_asks_for_a_gpu_on_a_cluster() -> None:
     assert not any(re.search("retries: [1-9]", block) for block in blocks)  # within a cluster's job
 
 
+@pytest.mark.slow
 def test_the_pages_and_the_schema_say_what_the_code_says() -> None:
     for name, text in pages(ROOT, COMMANDS).items():
         assert (ROOT / "docs/reference" / name).read_text() == text, (

@@ -49,6 +49,7 @@ def test_a_right_config_is_described(
     assert not list(project.glob(".probe*"))
 
 
+@pytest.mark.slow
 def test_json_says_the_same_from_anywhere(
     project: Path,
     tmp_path: Path,
@@ -174,6 +175,7 @@ def test_an_image_is_asked_for_on_request(
     assert main(["check", miniature.CONFIG, *both[:2]]) == 0
 
 
+@pytest.mark.slow
 def test_missing_packages_are_told(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -46,6 +46,7 @@ with job(snakemake):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["UserError", "RuntimeError"])
 def test_a_jobs_log_and_its_last_words_are_harmless(tmp_path: Path, kind: str) -> None:
     text = "\x1b[31mred\x1b[0m \u202eabc \x00 \x9b \r\nsecond line"

@@ -63,6 +63,7 @@ def test_rows_come_back_in_order_with_their_metadata(tmp_path: Path) -> None:
         read_table(one, ["a", "c"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "shown", "traced"),
     [

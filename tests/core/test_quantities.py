@@ -8,6 +8,7 @@ import pytest
 from distill.core.quantities import data_size, duration, number, percent, short_count, whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("value", "text"),
     [

@@ -166,6 +166,7 @@ def test_jobs_are_those_of_the_plan(study: tuple[Plan, Path]) -> None:
     assert sum("has trained a teacher" in line for line in lines) == 1
 
 
+@pytest.mark.slow
 def test_a_trained_teacher_is_its_saved_student(study: tuple[Plan, Path]) -> None:
     plan, root = study
     made = _forecast(plan, root)

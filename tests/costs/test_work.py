@@ -111,6 +111,7 @@ def test_jobs_are_packed_on_cores() -> None:
     assert makespan([], 2) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["llama", "llama-tied", "gpt2", "qwen2"])
 def test_an_architecture_is_that_of_the_model_with_weights(kind: str, tmp_path: Path) -> None:
     words = tiny.tokenizer()

@@ -239,6 +239,7 @@ def test_corrupted_answers_are_what_their_kind_says() -> None:
         corrupted(alike[0], {"share": 1.0, "kind": "replace_response", "seed": 0}, alike)
 
 
+@pytest.mark.slow
 def test_corruption_keeps_the_rows_that_its_filters_keep() -> None:
     order = pool_order(1, 120, 0)
     filters = {name: EVERY[name] for name in EVERY if name != "corrupt"}
@@ -258,6 +259,7 @@ def test_too_few_rows_are_told_with_the_setting_and_the_counts() -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_record_counts_reasons_and_the_cost_up_to_the_last_row_kept() -> None:
     rows = [row(0, "a b"), row(1, "a b"), row(2, "x", "length"), row(3, "other"), row(4, "late")]
     entries = dumped(near_duplicates={}, length={"finished": True})

@@ -10,6 +10,7 @@ from distill.core.rows.survey import survey
 from distill.data.fetch import fetch_data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", data_files.FILES)
 def test_a_file_is_read_as_it_was_meant(tmp_path: Path, name: str) -> None:
     path, fields = data_files.FILES[name](tmp_path)

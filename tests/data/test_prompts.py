@@ -85,6 +85,7 @@ def test_filtering_never_depends_on_later_rows(prompts: list[str], cut: int) -> 
     assert all(int(one["id"]) >= cut for one in kept[len(first) :])
 
 
+@pytest.mark.slow
 def test_a_part_has_its_rows_numbered_within_the_split() -> None:
     cost = {"flops": 50.0, "seconds": 5.0, "kwh": 0.5, "kwh_estimated": 0.2}
     kept = filter_part(some(60), [], spec(10, part=2), cost)
@@ -105,6 +106,7 @@ def test_too_few_prompts_name_the_surplus() -> None:
         filter_part(rows, [], spec(2), {"flops": 0.0, "seconds": 0.0})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_nearest_pairs_equals_brute_force(seed: int) -> None:
     rows = some(90, seed)

@@ -152,6 +152,7 @@ def test_written_answers_are_greedy_and_cut_at_the_stop(model: Path, tmp_path: P
     assert found["filter"] == "strip"
 
 
+@pytest.mark.slow
 def test_the_miniatures_sums_are_scored_with_examples(model: Path, tmp_path: Path) -> None:
     found = score(model, tmp_path, spec("sums", fewshot=2, limit=4))
     assert (found["metric"], found["filter"], found["n"]) == ("exact_match", "first-number", 4)
@@ -187,6 +188,7 @@ def test_a_group_is_the_mean_over_its_documents_where_it_says_so(
     assert parts["stderr"] is not None
 
 
+@pytest.mark.slow
 def test_half_precision_does_not_make_choices_tie(model: Path, tmp_path: Path) -> None:
     words, made = tiny.tokenizer(chat=False), load_model(model.parent, precision="bf16", sequence=9)
     letters = {letter: words(letter).input_ids for letter in "abcdefghijklmnopqrstuvwxyz"}
@@ -206,6 +208,7 @@ def test_half_precision_does_not_make_choices_tie(model: Path, tmp_path: Path) -
     assert found["value"] == 1
 
 
+@pytest.mark.slow
 def test_prompts_beyond_the_context_are_counted(tmp_path: Path) -> None:
     words = tiny.tokenizer(chat=False)
     tiny.save(tmp_path, tiny.model("llama", len(words), max_position_embeddings=40), words)
@@ -268,6 +271,7 @@ def test_a_prepared_task_says_what_it_is(tmp_path: Path) -> None:
 BARE = {"metric": "acc", "aggregation": "mean", "higher_is_better": True}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("asked", "other", "sentence"),
     [
@@ -316,6 +320,7 @@ def cached(folder: Path, name: str, data: list[dict[str, Any]], part: str) -> No
     (new / "dataset_info.json").write_text(json.dumps(info))
 
 
+@pytest.mark.slow
 def test_data_in_the_cache_are_read_without_the_hub(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -510,6 +510,7 @@ def evaluate(
     return found | {"heldout": heldout}, responses
 
 
+@pytest.mark.slow
 def test_divergence_is_measured_between_equal_tokens_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -209,6 +209,7 @@ def test_an_exception_of_a_checker_is_not_a_fail() -> None:
         check_response(item, "text")
 
 
+@pytest.mark.slow
 def test_the_floor_of_the_dummy_is_low_but_not_zero() -> None:
     results = dummy_results(240)
     assert {name: len(met) for name, met in results.items()} == {"fixed": 50, "large": 240}

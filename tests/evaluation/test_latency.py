@@ -173,6 +173,7 @@ def test_missing_cuda_is_refused(model_dir: Path, monkeypatch: pytest.MonkeyPatc
         measure_efficiency(model_dir, threads=1, precision="fp32", device="cuda")
 
 
+@pytest.mark.slow
 def test_directories_without_a_model_are_refused(tmp_path: Path, model_dir: Path) -> None:
     with pytest.raises(UserError, match=r"no config\.json"):
         measure_efficiency(tmp_path, **SETTINGS)

@@ -48,6 +48,7 @@ def test_pareto_compares_teachers_on_the_reference_text() -> None:
     assert set(table("pareto", make_study())["row"]) == {"loss"}
 
 
+@pytest.mark.slow
 def test_pareto_compares_no_teachers_on_their_own_texts() -> None:
     missing = {"reference_loss": None, "reference_bits_per_byte": None}
     one = make_study().assign(task="instruction", **missing)

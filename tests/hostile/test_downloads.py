@@ -130,6 +130,7 @@ def test_data_of_the_hub_are_read(fetched: Fetched) -> None:
     assert [row["prompt"] for row in rows] == [f"Say {number}" for number in range(5)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "file"),
     [("models/o/altered", "model.safetensors"), ("datasets/o/altered", "data/train-0.parquet")],

@@ -328,6 +328,7 @@ def test_a_cell_that_is_no_number_names_row_and_column(
         assert re.search(rf"row {row}, column '{TABLE[0][column]}'", sentence), sentence
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [

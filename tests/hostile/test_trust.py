@@ -86,6 +86,7 @@ def test_the_traps_are_sprung_by_what_is_not_done_here(tmp_path: Path) -> None:
 # Models and tokenizers.
 
 
+@pytest.mark.slow
 def test_a_pickle_beside_safetensors_is_left_where_it_is(folder: Path, trap: Trap) -> None:
     for name in ("pytorch_model.bin", "adapter_model.bin", "training_args.bin", "a.pt", "a.pkl"):
         trap.torch_file(folder / name)
@@ -116,6 +117,7 @@ def test_a_pickle_by_the_name_of_safetensors_is_refused(folder: Path, trap: Trap
         _taken(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "../elsewhere.bin"])
 def test_an_index_that_names_a_pickle_is_refused(folder: Path, trap: Trap, name: str) -> None:
     trap.torch_file(folder / name)
@@ -129,6 +131,7 @@ def test_an_index_that_names_a_pickle_is_refused(folder: Path, trap: Trap, name:
         load_model(folder, precision="fp32", sequence=8)
 
 
+@pytest.mark.slow
 def test_code_beside_a_known_model_is_not_run(folder: Path, trap: Trap) -> None:
     (folder / "modeling_x.py").write_text(trap.code())
     custom = {"AutoConfig": "modeling_x.Custom", "AutoModelForCausalLM": "modeling_x.Custom"}
@@ -211,6 +214,7 @@ def test_a_chat_template_cannot_leave_its_sandbox(chat: Any, trap: Trap, templat
             use()
 
 
+@pytest.mark.slow
 def test_a_chat_template_out_of_gguf_is_sandboxed_too(tmp_path: Path, trap: Trap) -> None:
     from distill.data.model_conversion import convert_gguf
 

@@ -23,6 +23,7 @@ def some_inputs(count: int = 12) -> dict[str, np.ndarray]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("target", "name"), ALL)
 def test_gradients_are_those_of_finite_differences(target: str, name: str) -> None:
     law, inputs = LAWS[target][name], some_inputs()
@@ -42,6 +43,7 @@ def test_gradients_are_those_of_finite_differences(target: str, name: str) -> No
         np.testing.assert_allclose(gradient[:, place], slope, rtol=1e-5, atol=rounding)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("target", "name"), ALL)
 def test_many_starts_at_once_are_the_same_as_one_by_one(target: str, name: str) -> None:
     law, inputs = LAWS[target][name], some_inputs()

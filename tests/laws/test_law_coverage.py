@@ -82,6 +82,7 @@ def test_prefixes_of_a_permutation_share_noise() -> None:
     assert shared[3].tolist() == [0, 0, 0, 1]
 
 
+@pytest.mark.slow
 def test_simulated_studies_have_the_noise_that_they_claim() -> None:
     noise = Noise(share=0.5, test_set=0.0)
     residuals = []

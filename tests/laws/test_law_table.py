@@ -35,6 +35,7 @@ def test_runs_table_gives_trained_runs_with_unique_tokens_and_epochs() -> None:
     assert trained_rows(runs, None)["teacher_params"].isna().all()
 
 
+@pytest.mark.slow
 def test_the_gap_leaves_out_what_a_trimmed_vocabulary_cannot_say() -> None:
     runs = make_runs().assign(kl_floor=0.25)
     trained = runs[runs["samples"] > 0]

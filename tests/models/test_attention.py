@@ -49,6 +49,7 @@ def test_grouped_attention_equals_the_librarys(kind: str, others: list[str], lef
             torch.testing.assert_close(gradients[name], slope, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_soft_cap_of_gemma_matters_here() -> None:
     capped = tiny.model("gemma2", attention=GROUPED)
     free = tiny.model("gemma2", attention=GROUPED, attn_logit_softcapping=None)

@@ -103,6 +103,7 @@ def test_plain_positions_take_the_fastest_mode(kind: str) -> None:
     assert decoding_mode(_made(kind), 100) is BatchMode.SHARED
 
 
+@pytest.mark.slow
 def test_a_window_is_no_matter_while_texts_are_shorter() -> None:
     model = _made("mistral")
     assert decoding_mode(model, 16) is BatchMode.SHARED

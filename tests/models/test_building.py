@@ -70,12 +70,14 @@ def test_a_cut_student_has_the_weights_of_its_layers(tmp_path: Path, plain: Any,
     assert again("Hi?").input_ids == plain("Hi?").input_ids
 
 
+@pytest.mark.slow
 def test_too_many_layers_are_a_user_error(tmp_path: Path, plain: Any) -> None:
     source(tmp_path, "llama", plain)
     with pytest.raises(UserError, match="keeps 7 layers of a model that has 6"):
         build(tmp_path, init="cut", layers=7)
 
 
+@pytest.mark.slow
 def test_a_pretrained_student_is_the_model_itself(tmp_path: Path, plain: Any) -> None:
     source(tmp_path, "llama", plain)
     (tmp_path / "out").mkdir()
@@ -85,6 +87,7 @@ def test_a_pretrained_student_is_the_model_itself(tmp_path: Path, plain: Any) ->
     assert not (tmp_path / "out" / "stale.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_a_random_student_is_the_same_for_its_seed(tmp_path: Path, plain: Any) -> None:
     source(tmp_path, "llama", plain)
     entries = {"num_hidden_layers": 2, "hidden_size": 64}
@@ -113,6 +116,7 @@ def test_a_random_student_may_have_another_architecture(tmp_path: Path, plain: A
     assert AutoConfig.from_pretrained(tmp_path / "out").n_embd == 16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("entries", "sentence"),
     [

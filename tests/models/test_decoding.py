@@ -119,6 +119,7 @@ def test_a_padded_model_samples_tokens_alone() -> None:
 CUTS = [Decoding(top_k=5), Decoding(0.7, top_k=5), Decoding(top_p=0.7), Decoding(0.8, 20, 0.9)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decoding", CUTS)
 def test_rounding_never_puts_a_drawn_token_outside_its_own_distribution(
     decoding: Decoding,

@@ -92,6 +92,7 @@ def test_fewer_head_positions_equal_torch_counter(model: Any) -> None:
     assert FlopModel.from_model(model).sequence_forward(11, 5) == total
 
 
+@pytest.mark.slow
 def test_batch_is_the_sum_of_its_sequences(model: Any) -> None:
     flops = FlopModel.from_model(model)
     with torch.inference_mode():

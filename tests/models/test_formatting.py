@@ -125,6 +125,7 @@ def test_a_prompt_of_sentence_pieces_that_spells_a_control_token_is_text() -> No
         )
 
 
+@pytest.mark.slow
 def test_the_clock_of_a_chat_template_stands_still() -> None:
     words = tiny.tokenizer(chat=True)
     words.chat_template = (

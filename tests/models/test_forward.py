@@ -31,6 +31,7 @@ def batch(rows: int = 3, length: int = 11) -> tuple[torch.Tensor, torch.Tensor, 
     return ids, mask, keep
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MASKED)
 def test_a_masked_models_logits_at_some_positions_are_its_own(kind: str) -> None:
     model = corpus_inputs.masked_model(kind, **MASKED[kind])
@@ -45,6 +46,7 @@ def test_a_masked_models_logits_at_some_positions_are_its_own(kind: str) -> None
     assert part.hidden_states[-1].shape[:2] == ids.shape
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MASKED)
 def test_what_enters_the_output_matrix_gives_the_logits(kind: str) -> None:
     model = corpus_inputs.masked_model(kind, **MASKED[kind])
@@ -159,6 +161,7 @@ def test_packed_rows_give_the_logits_and_gradients_of_padded_ones(
         torch.testing.assert_close(slope, wanted[name], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_rows_are_padded_where_packing_would_be_wrong_or_for_nothing() -> None:
     ids, mask, keep = padded_batch()
     model = tiny.model("llama", attention=GROUPED)

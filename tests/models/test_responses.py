@@ -50,6 +50,7 @@ def test_a_text_ends_a_response_wherever_its_tokens_are_cut(plain: Any) -> None:
     assert StopStrings(plain, []).cut("same") == "same"
 
 
+@pytest.mark.slow
 def test_generation_stops_at_a_text(tmp_path: Path, plain: Any) -> None:
     folder = families.saved(tmp_path, plain, 0, seed=3)
     model, words = load_model(folder, precision="fp32", sequence=64), load_tokenizer(folder)
@@ -130,6 +131,7 @@ def test_what_becomes_of_thinking_is_a_setting(thinker: Any) -> None:
     assert read["drop"] == (prompt, length, "Seven.")
 
 
+@pytest.mark.slow
 def test_states_are_of_the_response_alone(tmp_path: Path, thinker: Any) -> None:
     """With `keep`, the teacher's states are those of the answer behind the thinking."""
     folder = families.saved(tmp_path, thinker, seed=1)

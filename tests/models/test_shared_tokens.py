@@ -75,6 +75,7 @@ FAMILIES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_base_student_takes_the_tokens_of_the_chat_model_of_its_family(
     tmp_path: Path, family: str

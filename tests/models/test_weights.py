@@ -71,6 +71,7 @@ def _change(folder: Path, change: Callable[[Tensors], Tensors]) -> None:
     save_file(change(load_file(file)), file, {"format": "pt"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 def test_other_weights_are_named_when_fetched_and_opened(folder: Path, change: str) -> None:
     _change(folder, CHANGES[change][0])
@@ -80,6 +81,7 @@ def test_other_weights_are_named_when_fetched_and_opened(folder: Path, change: s
         open_weights(folder, dtype=torch.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["llama", "llama-tied", "gpt2", "gemma2"])
 def test_whole_checkpoints_are_opened(tmp_path: Path, plain: Any, kind: str) -> None:
     made = tiny.model(kind)
@@ -115,6 +117,7 @@ def test_a_classifier_is_refused(tmp_path: Path, plain: Any) -> None:
         check_weights(folder, "teacher")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("entries", "sentence"),
     [

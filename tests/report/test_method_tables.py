@@ -96,6 +96,7 @@ def test_a_live_teacher_is_described() -> None:
     )
 
 
+@pytest.mark.slow
 def test_caches_are_described() -> None:
     references = make_references()
     teachers = references["caches"]["top4"]["manifest"]["teachers"]

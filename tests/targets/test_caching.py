@@ -60,6 +60,7 @@ def spec(scheme: str, *temperatures: float, weights: Sequence[float] = (), **mor
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("block", [512, 4])
 def test_several_rows_are_encoded_as_each_by_itself(
@@ -111,6 +112,7 @@ def test_ids_without_a_token_get_no_mass(scheme: str) -> None:
             np.testing.assert_allclose(made.entropy, entropy.numpy(), rtol=2e-3, atol=2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("tokens", ["answer", "all"])
 def test_a_token_that_was_drawn_is_among_the_targets(scheme: str, tokens: str) -> None:

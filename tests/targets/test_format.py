@@ -106,6 +106,7 @@ def test_packed_ids_are_unpacked_and_as_documented(vocabulary: int) -> None:
     assert np.array_equal(drawn_ids(row, vocabulary), flat[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_row_has_the_columns_of_the_schema_and_survives_parquet(
     scheme: Scheme, tmp_path: Path
@@ -219,6 +220,7 @@ def test_probability_0_and_1_and_the_least_are_told_apart() -> None:
         assert targets.tail[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vocabulary", [5, 64, 300, 4096, 4099])
 @pytest.mark.parametrize("k", [1, 8, 100])
 def test_top_k_finds_the_likeliest(vocabulary: int, k: int) -> None:
@@ -479,6 +481,7 @@ def test_an_id_without_probability_is_never_drawn(vocabulary: int) -> None:
     assert torch.equal(drawn[:, 1], vocabulary - 1 - positive.flip(1).int().argmax(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("vocabulary", [300, 4101])
 def test_a_cut_distribution_keeps_its_zeros(scheme: Scheme, vocabulary: int) -> None:

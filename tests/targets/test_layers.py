@@ -155,6 +155,7 @@ def test_a_layer_that_the_teacher_lacks_is_a_user_error(plain: Any) -> None:
         layer_states(tiny.model("llama"), tiny.uneven_rows(plain, 2), [1, 4], "answer")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("projection", ["none", "random", "pca"])
 def test_stored_layers_are_projected_and_quantised(plain: Any, projection: str) -> None:
     model, rows = tiny.model("llama"), tiny.uneven_rows(plain, 5)

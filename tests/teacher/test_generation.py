@@ -210,6 +210,7 @@ def test_magpie_keeps_turns_that_were_closed(chat: Any) -> None:
     assert [row["prompt"] for row in other] != [row["prompt"] for row in kept]
 
 
+@pytest.mark.slow
 def test_a_teacher_that_ends_at_once_is_a_user_error(chat: Any) -> None:
     model, rows = tiny.model("phi"), [prompt(number) for number in range(8)]
     assert any(row["response"] for row in generate(model, chat, rows, 4))

@@ -82,6 +82,7 @@ def test_answers_come_in_the_order_of_the_prompts(tmp_path: Path) -> None:
     assert not any("not-named" in str(headers) for headers in server.headers)
 
 
+@pytest.mark.slow
 def test_requests_under_way_are_bounded(tmp_path: Path) -> None:
     with serve(echo, seconds=0.01) as server:
         ask(tmp_path, server, 9, concurrency=3)
@@ -223,6 +224,7 @@ def test_a_server_that_says_nothing_is_one_sentence_and_asked_again(tmp_path: Pa
         assert len(server.bodies) == 8
 
 
+@pytest.mark.slow
 def test_a_reply_without_end_is_given_up(tmp_path: Path) -> None:
     def endless(body: dict[str, Any], number: int) -> Reply:
         return 200, {}, chat("word " * 1_000_000)

@@ -289,6 +289,7 @@ def test_a_gradient_is_the_slope_by_finite_differences(name: str) -> None:
     )
 
 
+@pytest.mark.slow
 @each_loss
 def test_values_are_per_token_in_fp32_and_sum_to_the_loss(name: str) -> None:
     leaf = LOGITS.float().requires_grad_()
@@ -321,6 +322,7 @@ def test_chunks_and_blocks_of_any_size_give_the_same(
     torch.testing.assert_close((ours(LOGITS), gradient(ours, LOGITS)), whole)
 
 
+@pytest.mark.slow
 @each_loss
 def test_halves_of_a_batch_add_up_to_it(name: str) -> None:
     """Weights are 1 / (tokens of the batch), so accumulation over uneven parts changes nothing."""
@@ -337,6 +339,7 @@ def test_halves_of_a_batch_add_up_to_it(name: str) -> None:
     torch.testing.assert_close(leaf.grad, whole.grad)
 
 
+@pytest.mark.slow
 @each_loss
 def test_bf16_logits_get_fp32_values_and_a_bf16_gradient(name: str) -> None:
     logits, weights = LOGITS.bfloat16(), WEIGHTS.float()
@@ -358,6 +361,7 @@ def test_a_factor_on_a_loss_scales_its_gradient_in_fp32(name: str) -> None:
     assert torch.equal(scaled, (0.7 * once.float()).bfloat16())
 
 
+@pytest.mark.slow
 @each_loss
 def test_logits_are_left_alone_and_weights_of_zero_drop_tokens(name: str) -> None:
     for logits in (LOGITS.clone(), LOGITS.float(), LOGITS.bfloat16()):

@@ -158,6 +158,7 @@ def test_every_loss_on_every_scheme_equals_brute_force(loss: str, scheme: str) -
     assert seen == (4 if loss == "uld" else 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["final_hidden", "dense", "top_k_tail"])
 def test_losses_add_up_and_their_parameters_are_read(scheme: str) -> None:
     settings = {
@@ -255,6 +256,7 @@ PADDED = [7, *range(VOCABULARY - 6, VOCABULARY)]
 """Ids without a token in the teacher's padded head: a hole, and all after the last token."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [VOCABULARY - 4, VOCABULARY + 6])
 @pytest.mark.parametrize(("name", "scheme"), PAIRS)
 def test_heads_padded_to_other_widths(name: str, scheme: str, width: int) -> None:
@@ -316,6 +318,7 @@ def test_a_drawn_token_is_never_cut_from_the_targets(tokens: str) -> None:
     assert "drawn" not in case(method, cache).batch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", list(SCHEMES))
 @pytest.mark.parametrize("tokens", ["answer", "all"])
 def test_padding_never_counts(scheme: str, tokens: str) -> None:
@@ -554,6 +557,7 @@ def reference_spans(made: Case, full: torch.Tensor) -> torch.Tensor:
     return torch.stack(values).sum() / tokens
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["final_hidden", "dense"])
 @pytest.mark.parametrize("tokens", ["answer", "all"])
 @pytest.mark.parametrize(("temperature", "ce", "q"), [(1.0, 0.0, 1.0), (2.0, 0.6, 0.7)])

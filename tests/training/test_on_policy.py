@@ -385,6 +385,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(
     assert distance(expected, again) == 0.0
 
 
+@pytest.mark.slow
 def test_mixed_precision_leaves_the_teacher_alone(tmp_path: Path, words: Any, teacher: Any) -> None:
     rows, initial = tiny.uneven_rows(words, 4), teaching.small(tmp_path, words)
     spec = live_spec({"forward_kl": 1.0}, 1.0, precision="bf16", gradient_checkpointing=True)

@@ -209,6 +209,7 @@ def test_the_loss_is_that_of_the_answers_tokens_alone(
     assert of_two.item() == pytest.approx(ours / 2)
 
 
+@pytest.mark.slow
 def test_what_stands_in_the_padding_changes_nothing(tmp_path: Path, words: Any) -> None:
     model = tiny.model("llama", attention=GROUPED)
     examples = some_examples(words)
@@ -831,6 +832,7 @@ def test_a_damaged_input_costs_no_earlier_student(tmp_path: Path, words: Any) ->
         assert distance(load_file(out / "model.safetensors"), weights) == 0.0
 
 
+@pytest.mark.slow
 def test_weights_that_are_no_numbers_are_never_saved(
     tmp_path: Path, words: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1101,6 +1103,7 @@ def test_the_untrained_student_is_saved_as_it_is(tmp_path: Path, words: Any) -> 
     assert "after 0 responses" in (tmp_path / "out" / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_is_a_user_error(
     tmp_path: Path, words: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1120,6 +1123,7 @@ def test_a_loss_that_is_no_number_is_a_user_error(
     assert len(seen) < 9 * 4  # nothing is computed with weights that are lost
 
 
+@pytest.mark.slow
 def test_a_validation_loss_that_is_no_number_is_a_user_error(tmp_path: Path, words: Any) -> None:
     rows = tiny.uneven_rows(words, 4)
     settings = spec(learning_rate=1e30, early_stopping={"patience": 1})

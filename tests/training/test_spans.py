@@ -348,6 +348,7 @@ def test_spans_equal_trls(gold: Any) -> None:
     assert seen > 60
 
 
+@pytest.mark.slow
 def test_losses_equal_trls_where_they_coincide(gold: Any) -> None:
     """Its forward KL of matched words where all are matched, and its merged likelihoods."""
     noise = torch.Generator().manual_seed(0)

@@ -62,6 +62,7 @@ def problem(text: str) -> str | None:
     return None if len(calls) == len(uses) == 1 else f"calls {work[0]} {len(uses)} times"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", ADAPTERS)
 def test_an_adapter_is_one_call_of_the_library(script: str) -> None:
     assert problem((ROOT / "scripts" / f"{script}.py").read_text()) is None

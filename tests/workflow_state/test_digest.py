@@ -54,6 +54,7 @@ def test_edits_that_change_no_behaviour_change_no_digest(
     assert digest_of(tmp_path / "a", {}) == digest_of(tmp_path / "b", changes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [

@@ -84,6 +84,7 @@ def test_settings_that_the_model_meets_pass(base: Path, change: dict[str, Any]) 
     check(change)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [

@@ -105,6 +105,7 @@ def test_ctrl_c_ends_a_job_without_a_traceback(tmp_path: Path) -> None:
     assert "SIGINT" in (tmp_path / "job.log").read_text()
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_a_job_imports_shows_no_traceback() -> None:
     code = f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); import distill.core.files; "
     job = _python(f"{code}print('imports', flush=True); import time; time.sleep(60)")

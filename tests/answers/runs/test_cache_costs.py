@@ -55,6 +55,7 @@ def test_the_reference_is_the_most_exact_cache(lines: list[Line]) -> None:
     assert reference({}) == "hidden"
 
 
+@pytest.mark.slow
 def test_intervals_are_those_of_a_paired_t_test(runs: pd.DataFrame) -> None:
     (answer, _) = ask(runs, cache_costs, make_references())
     cost = cost_of("drawn50", answer)

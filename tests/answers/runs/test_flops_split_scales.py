@@ -4,6 +4,7 @@ from distill.answers.runs import flops_split_scales
 from question_tables import TOKENS, ask, gap, runs_of
 
 
+@pytest.mark.slow
 def test_a_split_across_scales_needs_tokens_and_epochs_varied() -> None:
     fixed = runs_of(lambda n: 1 + gap(n))
     found = ask(fixed, flops_split_scales)[0]

@@ -17,6 +17,7 @@ def read(path: Path, **spec: Any) -> list[tuple[Any, Any]]:
     return [(row["prompt"], row["response"]) for row in data.rows()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["cp1252", "utf-16-le", "mac-roman", "utf-8"])
 @pytest.mark.parametrize("name", ["x.csv", "x.jsonl", "x.json"])
 def test_a_stated_encoding_is_used(tmp_path: Path, name: str, encoding: str) -> None:
