@@ -596,7 +596,8 @@ def test_checkpointed_activations_change_nothing_but_the_work(
         one.train()
         calls.append(len(seen))
         found.append([entry["loss"] for entry in one.state.log_history if "loss" in entry])
-    assert calls == [2 + 1, 4 + 1]  # of them one for the validation text
+    # Of them one for the validation text, and two of the trial of logits at some positions.
+    assert calls == [2 + 1 + 2, 4 + 1 + 2]
     assert found[0] == pytest.approx(found[1], rel=1e-5)
 
 
