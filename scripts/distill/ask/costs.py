@@ -43,7 +43,7 @@ class Rates:
             no teacher's work.
         cache_bytes: Soft targets per unique token; 0 where only text is read.
         model_bytes: The saved student.
-        estimated: Whether FLOPs are 6 N D, for want of counted ones.
+        estimated: Whether FLOPs are 6 N D, because none were counted.
     """
 
     train_seconds: float | None

@@ -158,7 +158,7 @@ def make_study(
 ) -> Study:
     """A study from its runs table, laws.json and references.json.
 
-    Tables of one's own may leave all but params, tokens_unique and loss null.
+    Users' own tables may leave all but params, tokens_unique and loss null.
     """
     rows = _trained(runs)
     teachers = (references or {}).get("teachers", {})

@@ -36,7 +36,7 @@ def convert_gguf(file: Path, folder: Path) -> None:
             file.parent, gguf_file=file.name, dtype=torch.float32, **SAFE
         )
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, **SAFE)
-    except (ValueError, OSError, KeyError, TypeError, RuntimeError, NotImplementedError) as error:
+    except (ValueError, OSError, KeyError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(
             f"{file} is not a GGUF file that transformers reads ({reason}); name the model's "

@@ -132,7 +132,7 @@ def counted(model: Any) -> tuple[int, int]:
         (b, a), with logits at every position.
 
     Raises:
-        RuntimeError, NotImplementedError: The model's operations depend on values.
+        RuntimeError: The model's operations depend on values.
     """
     empty, config = without_weights(model), model.config.get_text_config()
     chunks = [size for key in _CHUNKS if isinstance(size := getattr(config, key, None), int)]
