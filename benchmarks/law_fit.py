@@ -184,8 +184,8 @@ def measure() -> list[Row]:
             value=f"{seconds['fit']:.1f} s",
             target=f"≤ {SECONDS:.0f} s",
             met=seconds["fit"] <= SECONDS,
-            remark="fitted to all runs, chosen on one size step and judged on the next; intervals by "
-            "the delta method, without a bootstrap",
+            remark="fitted to all runs, chosen on one size step and judged on the next; "
+            "intervals by the delta method, without a bootstrap",
             numbers={"fit": found["fit"]},
         ),
         Row(
