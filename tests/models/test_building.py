@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 import tiny
 from distill.core.errors import UserError
 from distill.models.building import build_student
-from distill.models.cutting import evenly_spaced
+from distill.models.layers import evenly_spaced
 
 
 def source(tmp_path: Path, kind: str, words: Any) -> Path:

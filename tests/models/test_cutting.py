@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 import tiny
 from distill.core.errors import UserError
 from distill.models.building import build_student
-from distill.models.cutting import evenly_spaced
+from distill.models.layers import evenly_spaced
 
 KINDS: dict[str, dict[str, Any]] = {
     "smollm3": {"num_key_value_heads": 2, "no_rope_layer_interval": 4, "use_sliding_window": False},

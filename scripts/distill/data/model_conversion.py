@@ -5,7 +5,6 @@ modalities the language model is taken out.
 """
 
 import logging
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from distill.core.checksums import SAFE
 from distill.core.errors import UserError
 from distill.core.model_files import ADAPTER, has_tokenizer, read_object
+from distill.data.model_saving import as_plain, replace_model
 
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
@@ -42,13 +42,7 @@ def convert_gguf(file: Path, folder: Path) -> None:
             f"{file} is not a GGUF file that transformers reads ({reason}); name the model's "
             "safetensors files instead"
         ) from None
-    # The weights are plain floats now; the quantisation settings would forbid saving them.
-    for mark in ("hf_quantizer", "is_quantized", "quantization_method"):
-        if mark in model.__dict__:
-            delattr(model, mark)
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
-    model.save_pretrained(folder)
+    as_plain(model).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
@@ -97,7 +91,7 @@ def merge_adapter(adapter: Path, base: Path, name: str) -> None:
             "own base model under the source's base"
         ) from None
     words = AutoTokenizer.from_pretrained(adapter if has_tokenizer(adapter) else base, **SAFE)
-    _replace(adapter, merged, words)
+    replace_model(adapter, merged, words)
 
 
 def extract_text_model(folder: Path, name: str) -> None:
@@ -122,15 +116,10 @@ def extract_text_model(folder: Path, name: str) -> None:
     config = AutoConfig.from_pretrained(folder, **SAFE)
     if config.get_text_config(decoder=True) is config or config.is_encoder_decoder:
         return
-    if getattr(config, "quantization_config", None):
-        raise UserError(
-            f"the model {name} has several modalities and is quantised, so its language model "
-            "cannot be taken out; name its unquantised original"
-        )
     whole = open_weights(folder, name=name, dtype="auto").eval()
     text = whole.config.get_text_config(decoder=True)
     if text is whole.config:  # the library has opened the language model alone
-        return _replace(folder, whole)
+        return replace_model(folder, whole)
     ids = torch.arange(3, 19).unsqueeze(0) % text.vocab_size
     with torch.inference_mode():
         expected = whole(input_ids=ids).logits
@@ -138,7 +127,7 @@ def extract_text_model(folder: Path, name: str) -> None:
             if close_logits(candidate.eval()(input_ids=ids).logits, expected):
                 candidate.generation_config = whole.generation_config
                 logging.info("%s: %s of %s", name, type(candidate).__name__, type(whole).__name__)
-                return _replace(folder, candidate)
+                return replace_model(folder, candidate)
     raise UserError(
         f"the model {name} has several modalities, and transformers has no class for its language "
         f"model alone ({text.model_type}); name a text-only model"
@@ -170,16 +159,3 @@ def _candidates(whole: Any, text: Any) -> Iterator[Any]:
             logging.info("%s is not %s: %s", text.model_type, kind, " ".join(str(error).split()))
             continue
         yield candidate
-
-
-def _replace(folder: Path, model: Any, words: Any = None) -> None:
-    """Replace config and weights in a folder by those of a model; its files may be links."""
-    with tempfile.TemporaryDirectory(dir=folder) as place:
-        model.save_pretrained(place)
-        if words is not None:
-            words.save_pretrained(place)
-        stale = [*folder.glob("*.safetensors*"), folder / "config.json", folder / ADAPTER]
-        for file in stale:
-            file.unlink(missing_ok=True)
-        for file in Path(place).iterdir():
-            file.replace(folder / file.name)

@@ -14,10 +14,11 @@ from distill.core.checksums import SAFE, check_files, list_files, tokenizer_sha2
 from distill.core.errors import UserError
 from distill.core.files import write_json
 from distill.core.parquet import read_metadata, read_rows
-from distill.models.cutting import check_saved, cut, lists_by_layer
+from distill.models.cutting import check_saved, cut
 from distill.models.export import save_model
 from distill.models.flops import count_parameters
 from distill.models.forward import fills_masks, model_class
+from distill.models.layers import lists_by_layer
 from distill.models.shared_tokens import Reader
 from distill.models.token_ids import full_width, ids_without_token
 from distill.models.tokenizers import open_tokenizer

@@ -23,6 +23,7 @@ from transformers import (
 from distill.core.errors import UserError
 from distill.models.attention import GROUPED, close_logits
 from distill.models.positions import depends_on_length, windows
+from distill.models.stand_in import evaluating, stand_in
 
 _MASKED = ("ForMaskedLM", "ForPreTraining")
 
@@ -99,21 +100,16 @@ def packs(model: Any) -> bool:
     """
     base = bare(model)
     if base not in _packs:
+        trial = stand_in(base)
         ids = torch.tensor([[3, 4, 5, 6, 7], [5, 3, 0, 0, 0]], device=base.device)
         mask = torch.tensor([[1] * 5, [1, 1, 0, 0, 0]], device=base.device)
-        training = base.training
-        base.eval()
         try:
-            with torch.no_grad():
-                expected = base(input_ids=ids, attention_mask=mask, use_cache=False).logits[
-                    mask == 1
-                ]
-                packed = _run_packed(base, mask == 1, ids, mask).logits.view_as(expected)
-            _packs[base] = close_logits(packed, expected)
+            with evaluating(trial):
+                expected = trial(input_ids=ids, attention_mask=mask, use_cache=False).logits
+                packed = _run_packed(trial, mask == 1, ids, mask).logits
+            _packs[base] = close_logits(packed.flatten(0, -2), expected[mask == 1])
         except (TypeError, ValueError, RuntimeError):
             _packs[base] = False
-        finally:
-            base.train(training)
     return _packs[base]
 
 
@@ -183,20 +179,17 @@ def _selects_positions(model: Any) -> bool:
     """Whether a causal model gives logits at a mask [batch, length] of positions, from a trial."""
     base = bare(model)
     if base not in _selecting:
+        trial = stand_in(base)
         ids = torch.tensor([[3, 4, 5, 6], [5, 3, 4, 3]], device=base.device)
         keep = torch.tensor([[True, False, True, True], [False] * 3 + [True]], device=base.device)
-        training = base.training
-        base.eval()
         try:
-            with torch.no_grad():
-                expected = base(input_ids=ids, use_cache=False).logits[keep]
-                logits = base(input_ids=ids, logits_to_keep=keep, use_cache=False).logits
-                same = logits.numel() == expected.numel()
-                _selecting[base] = same and close_logits(logits.view_as(expected), expected)
+            with evaluating(trial):
+                expected = trial(input_ids=ids, use_cache=False).logits[keep]
+                logits = trial(input_ids=ids, logits_to_keep=keep, use_cache=False).logits
+            same = logits.numel() == expected.numel()
+            _selecting[base] = same and close_logits(logits.view_as(expected), expected)
         except (TypeError, ValueError, RuntimeError, IndexError):
             _selecting[base] = False
-        finally:
-            base.train(training)
     return _selecting[base]
 
 

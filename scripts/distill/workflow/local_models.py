@@ -21,6 +21,7 @@ from distill.core.model_files import (
     read_object,
     weight_shapes,
 )
+from distill.core.quantised_models import quantisation_fault
 from distill.plan.needed import needed_runs, needed_searches, needed_students
 from distill.plan.study import Plan
 
@@ -161,6 +162,8 @@ def _file_problems(models: UsedModels) -> Iterator[str]:
                 f"sources.{name}.path: {index} of {folder} names {listed(missing)}, which "
                 f"{'is' if len(missing) == 1 else 'are'} missing; copy the model's missing files"
             )
+        if fault := quantisation_fault(folder):
+            yield f"sources.{name}.path: the model in {folder} {fault}"
         if not has_tokenizer(folder):
             yield (
                 f"sources.{name}.path: {folder} has no tokenizer (such as tokenizer.json); copy "
