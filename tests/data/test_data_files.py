@@ -22,7 +22,7 @@ def test_a_file_is_read_as_it_was_meant(tmp_path: Path, name: str) -> None:
         (row["prompt"], row["response"]) for row in wanted
     ]
     assert {(row["system"], row["turns"], row["text"]) for row in rows} == {(None, None, None)}
-    counts = {"read": len(wanted), "left_out": {}}
+    counts = {"read": len(wanted), "usable": len(wanted), "left_out": {}}
     assert read_metadata(tmp_path / "rows.parquet", "data") == counts
     numbers = survey(spec)
     assert numbers is not None

@@ -128,7 +128,12 @@ def test_nearest_pairs_equals_brute_force(seed: int) -> None:
 def sliced(folder: Path, rows: list[dict[str, Any]], **spec: Any) -> list[dict[str, Any]]:
     """One raw part of a data set."""
     data = [{name: entry.get(name) for name in DATA_SCHEMA.names} for entry in rows]
-    write_rows(folder / "rows.parquet", data, DATA_SCHEMA, data={"read": len(rows), "left_out": {}})
+    write_rows(
+        folder / "rows.parquet",
+        data,
+        DATA_SCHEMA,
+        data={"usable": len(rows), "read": len(rows), "left_out": {}},
+    )
     wanted = {"slice": 0, "candidates": 20, "part_size": 2, "seed": 0, "max_tokens": 12, **spec}
     slice_part(folder / "rows.parquet", folder / "raw.parquet", wanted, "faq")
     return read_rows(folder / "raw.parquet")
@@ -182,7 +187,7 @@ def test_the_report_on_near_duplicates_has_the_numbers_of_rows(tmp_path: Path) -
     check_near_duplicates(parts, parts, 0.7, tmp_path / "report.json")
     report = read_json(tmp_path / "report.json")
     assert (report["test_prompts"], len(report["pairs"])) == (2, 2)
-    assert report["data"] == {"read": 2, "left_out": {}, "fitting": 2}
+    assert report["data"] == {"usable": 2, "read": 2, "left_out": {}, "fitting": 2}
 
 
 def test_what_stands_before_a_prompt_goes_with_it(tmp_path: Path) -> None:
@@ -191,7 +196,7 @@ def test_what_stands_before_a_prompt_goes_with_it(tmp_path: Path) -> None:
     keep_part(tmp_path / "raw.parquet", [], tmp_path / "part.parquet", spec(1))
     (kept,) = read_rows(tmp_path / "part.parquet")
     assert (kept["system"], kept["turns"], kept["reference"]) == ("Be brief.", turns, "r")
-    counts = {"read": 1, "left_out": {}, "fitting": 1}
+    counts = {"usable": 1, "read": 1, "left_out": {}, "fitting": 1}
     assert read_metadata(tmp_path / "part.parquet", "data") == counts
 
 

@@ -94,6 +94,10 @@ class Source(Section):
         MOST_LEFT_OUT,
         description="Largest share of rows that may be left out because they lack a prompt, a text, or the answer that a teacher takes; more is an error",
     )
+    turns: Literal["last", "all"] = Field(
+        "last",
+        description="Which user turn of a chat is a prompt, with the answer to it as its response: the last one, or each one, as a row of its own with the turns before it",
+    )
     subset: str | None = Field(None, description="Configuration name of a hub data set")
     begins: str | None = Field(
         None,

@@ -127,7 +127,7 @@ def _behind(
     """What a remedy depends on in the data set behind candidates.
 
     Args:
-        counts: Of the data set: read, left_out and fitting.
+        counts: Of the data set: usable and fitting.
         raw: Spec of the candidates.
         spec: Of the part.
 
@@ -137,8 +137,12 @@ def _behind(
     """
     first = _first(raw)
     prompts = (raw["slice"] + 1) * raw["part_size"] if "slice" in raw else first + spec["rows"]
-    rows = counts["read"] - sum(counts["left_out"].values())
-    return {"rows": rows, "fitting": counts["fitting"], "before": first, "prompts": prompts}
+    return {
+        "rows": counts["usable"],
+        "fitting": counts["fitting"],
+        "before": first,
+        "prompts": prompts,
+    }
 
 
 def slice_part(rows: str | Path, out: str | Path, spec: dict[str, Any], source: str) -> None:

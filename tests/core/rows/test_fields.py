@@ -39,17 +39,17 @@ LACKING: list[dict[str, Any]] = [
 def test_rows_without_an_answer_are_left_out_where_a_teacher_takes_it(tmp_path: Path) -> None:
     rows, counts = read(tmp_path, whole(20) + LACKING, answered=True)
     assert [row["response"] for row in rows] == [row["a"] for row in whole(20)]
-    assert counts == {"read": 27, "left_out": {"a": 7}}
+    assert counts == {"read": 27, "usable": 20, "left_out": {"a": 7}}
     rows, counts = read(tmp_path, whole(20) + LACKING)
     assert len(rows) == 27
     assert [row["response"] for row in rows[20:]] == [None, None, " \n", None, None, None, None]
-    assert counts == {"read": 27, "left_out": {}}
+    assert counts == {"read": 27, "usable": 27, "left_out": {}}
 
 
 def test_rows_without_a_prompt_or_text_are_left_out(tmp_path: Path) -> None:
     rows, counts = read(tmp_path, [*whole(9), {"q": "", "a": "x"}, {"a": "x"}, {"q": None}])
     assert len(rows) == 9
-    assert counts == {"read": 12, "left_out": {"q": 3}}
+    assert counts == {"read": 12, "usable": 9, "left_out": {"q": 3}}
     texts = [{"t": "a"}, {"t": " "}, {"t": "b"}]
     rows, counts = read(tmp_path, texts, {"text": "t"})
     assert ([row["text"] for row in rows], counts["left_out"]) == (["a", "b"], {"t": 1})
@@ -243,4 +243,28 @@ def test_two_system_texts_are_refused(tmp_path: Path) -> None:
 def test_chats_without_an_answer_are_left_out_where_a_teacher_takes_it(tmp_path: Path) -> None:
     rows = [{"m": [USER, ANSWER]}, {"m": [USER]}, {"m": []}, {"m": [USER, ANSWER]}]
     kept, counts = read(tmp_path, rows, {"prompt": "m"}, answered=True)
-    assert (len(kept), counts) == (2, {"read": 4, "left_out": {"m": 1, "an answer in m": 1}})
+    left_out = {"m": 1, "an answer in m": 1}
+    assert (len(kept), counts) == (2, {"read": 4, "usable": 2, "left_out": left_out})
+
+
+def test_each_user_turn_of_a_chat_may_be_a_row(tmp_path: Path) -> None:
+    names = ["user 1", "assistant 1", "user 2", "assistant 2", "user 3"]
+    chat = [
+        {"role": "system", "content": "S"},
+        {"role": "assistant", "content": "Hello"},
+        *({"role": name.split()[0], "content": name} for name in names),
+    ]
+    rows = [{"m": chat}, {"m": chat[:2]}]
+    told_last = told(tmp_path, rows, {"prompt": "m"})
+    assert "without a user turn" in told_last
+    assert "without a user turn" in told(tmp_path, rows, {"prompt": "m"}, turns="all")
+    fields = {"prompt": "m", "response": "m"}
+    kept, counts = read(tmp_path, rows[:1], fields, turns="all", answered=True)
+    assert [(row["prompt"], row["response"]) for row in kept] == [
+        ("user 1", "assistant 1"), ("user 2", "assistant 2"),
+    ]  # fmt: skip
+    assert [len(json.loads(row["turns"])) for row in kept] == [1, 3]
+    assert {row["system"] for row in kept} == {"S"}
+    assert counts == {"read": 1, "usable": 2, "left_out": {}}
+    kept, _ = read(tmp_path, rows[:1], fields, turns="all")
+    assert [row["response"] for row in kept] == ["assistant 1", "assistant 2", None]

@@ -138,3 +138,20 @@ def chat_row(turns: Sequence[Turn]) -> Chat:
     earlier = [turn._asdict() for turn in rest]
     text = json.dumps(earlier, ensure_ascii=False) if earlier else None
     return Chat(prompt, response, system if system.strip() else None, text)
+
+
+def chat_rows(turns: Sequence[Turn]) -> list[Chat]:
+    """A chat as one row for each of its user turns, with the answer to it if there is one.
+
+    Args:
+        turns: As of `chat_row`.
+
+    Raises:
+        ValueError: The chat has no user turn.
+    """
+    rows = []
+    for number, turn in enumerate(turns, 1):
+        if turn.role == "user":
+            answered = number < len(turns) and turns[number].role == "assistant"
+            rows.append(chat_row(turns[: number + answered]))
+    return rows or [chat_row(turns)]

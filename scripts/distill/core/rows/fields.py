@@ -8,7 +8,15 @@ from typing import Any, NamedTuple
 
 from distill.core.display import listed, short_name
 from distill.core.errors import UserError
-from distill.core.rows.chats import Chat, Turn, chat_row, decoded_chat, is_chat, read_turns
+from distill.core.rows.chats import (
+    Chat,
+    Turn,
+    chat_row,
+    chat_rows,
+    decoded_chat,
+    is_chat,
+    read_turns,
+)
 from distill.core.rows.faults import Faults, Place, Places
 
 FIELDS = ("prompt", "context", "response", "text", "system")
@@ -71,6 +79,7 @@ class Picker:
         filled: Fields without which a row is left out: prompt, response or text.
         max_left_out: Largest share of rows that may be left out.
         faults: Takes the mistakes.
+        all_turns: Whether a chat is a row for each of its user turns rather than for the last.
     """
 
     def __init__(
@@ -80,12 +89,16 @@ class Picker:
         filled: Collection[str],
         max_left_out: float,
         faults: Faults,
+        all_turns: bool = False,
     ) -> None:
         self.name, self.faults, self.max_left_out = name, faults, max_left_out
+        self.all_turns = all_turns
         self.paths = {field: Path.parse(column) for field, column in fields.items()}
         self.filled = [field for field in FIELDS if field in filled]
         self.read = 0
-        """Rows so far, those left out included."""
+        """Rows so far, those left out included; a chat is one."""
+        self.usable = 0
+        """Rows that were picked."""
         self.left_out = {field: Places() for field in self.filled}
         """Rows that lack a field, by the first field that they lack."""
         self._seen: set[str] = set()
@@ -102,8 +115,9 @@ class Picker:
         """
         for place, row in rows:
             self.read += 1
-            if (picked := self._pick(place, row)) is not None:
-                yield picked
+            picked = self._pick(place, row)
+            self.usable += len(picked)
+            yield from picked
         self.faults.check()
         if self.read:
             self._check_seen()
@@ -123,11 +137,11 @@ class Picker:
             if path.text not in names and path.column not in names:
                 raise _no_column(file, path, names)
 
-    def _pick(self, place: Place, row: Any) -> Row | None:
-        """The fields of a row; None if it is left out or has a mistake."""
+    def _pick(self, place: Place, row: Any) -> list[Row]:
+        """The fields of a row, by user turn of a chat; empty if it is left out or has a mistake."""
         if not isinstance(row, Mapping):
             self.faults.add(place, "not an object with named fields")
-            return None
+            return []
         if len(self._names) < 100:
             self._names.update(dict.fromkeys(map(str, row)))
         values = {}
@@ -137,24 +151,29 @@ class Picker:
                 self._seen.add(field)
             values[field] = None if value is _NO_VALUE else value
         try:
-            picked = self._texts(values)
+            chats: list[Chat | None] = [*self._chats(values)] or [None]
+            texts = [self._texts(values, chat) for chat in chats]
         except ValueError as error:
             self.faults.add(place, str(error))
-            return None
-        for field in self.filled:
-            if not (picked[field] or "").strip():
-                self.left_out[field].add(place)
-                return None
-        return picked
+            return []
+        lacking = [self._lacking(picked) for picked in texts]
+        if all(lacking):
+            self.left_out[lacking[0]].add(place)
+        return [picked for picked, field in zip(texts, lacking, strict=True) if not field]
 
-    def _texts(self, values: dict[str, Any]) -> Row:
-        """The fields as text.
+    def _lacking(self, picked: Row) -> str:
+        """The first field that a row lacks; empty if it has all."""
+        empty = (field for field in self.filled if not (picked[field] or "").strip())
+        return next(empty, "")
+
+    def _texts(self, values: dict[str, Any], chat: Chat | None) -> Row:
+        """The fields as text, those of a chat in place of the columns that hold it.
 
         Raises:
             ValueError: One is not text.
         """
         picked: Row = dict.fromkeys(COLUMNS)
-        if chat := self._chat(values):
+        if chat:
             picked |= chat._asdict()
         for field, value in values.items():
             if chat and field in ("prompt", "response"):
@@ -167,27 +186,29 @@ class Picker:
             picked["system"] = None
         return picked
 
-    def _chat(self, values: dict[str, Any]) -> Chat | None:
-        """The row of a chat, if the prompt or the response is one.
+    def _chats(self, values: dict[str, Any]) -> list[Chat]:
+        """The rows of a chat, if the prompt or the response is one; else empty.
 
         Raises:
             ValueError: It is not a chat of text, or it does not end with an answer.
         """
         if "prompt" not in values:
-            return None
+            return []
         asked = decoded_chat(values["prompt"])
         same = self.paths.get("response", self.paths["prompt"]) == self.paths["prompt"]
         answer = None if same else decoded_chat(values["response"])
         if not is_chat(asked) and not is_chat(answer):
-            return None
+            return []
         turns = self._turns(asked, "prompt", "user")
         added = [] if same else self._turns(answer, "response", "assistant")
         if any(turn.role == "user" for turn in added) and added[: len(turns)] == turns:
             turns = []  # the response is the entire chat, as `chosen` of preference data
-        chat = chat_row([*turns, *added])
-        for text in chat:
-            _check_unicode(text, short_name(self.paths["prompt"].text))
-        return chat
+        whole = [*turns, *added]
+        chats = chat_rows(whole) if self.all_turns else [chat_row(whole)]
+        for chat in chats:
+            for text in chat:
+                _check_unicode(text, short_name(self.paths["prompt"].text))
+        return chats
 
     def _turns(self, value: Any, field: str, role: str) -> list[Turn]:
         """A value as turns: those of a chat, or one of a text."""
@@ -244,10 +265,11 @@ class Picker:
 
     @property
     def record(self) -> dict[str, Any]:
-        """Numbers of rows: `read`, and `left_out` by the column that they lack."""
+        """Numbers of rows: `read`, `usable`, and `left_out` by the column that they lack."""
         counts = {self._name(field): places.count for field, places in self.left_out.items()}
         return {
             "read": self.read,
+            "usable": self.usable,
             "left_out": {name: count for name, count in counts.items() if count},
         }
 

@@ -24,7 +24,7 @@ class DataSet:
 
     Args:
         spec: The source as in the config: path, fields and, if they are not the defaults, split,
-            begins, encoding and max_left_out; `answered` if a row needs an answer.
+            begins, encoding, turns and max_left_out; `answered` if a row needs an answer.
         files: Its files; by default those that its path names.
 
     Raises:
@@ -91,7 +91,8 @@ def picker_of(spec: Mapping[str, Any], name: Any, faults: Faults) -> Picker:
     needed = {field for field in filled if field in fields}
     # The answer may be in the chat that the prompt names.
     needed |= {"response"} & filled
-    return Picker(name, fields, needed, spec.get("max_left_out", MOST_LEFT_OUT), faults)
+    most = spec.get("max_left_out", MOST_LEFT_OUT)
+    return Picker(name, fields, needed, most, faults, all_turns=spec.get("turns") == "all")
 
 
 def _read_lines(
