@@ -232,6 +232,10 @@ class Lookup(OutputHead):
         ids = input_ids if logits_to_keep is None else input_ids[logits_to_keep]
         return SimpleNamespace(logits=self.weight[ids])
 
+    def parameters(self) -> list[torch.Tensor]:
+        """None, so that trials run on the table itself."""
+        return []
+
     def train(self, mode: bool = True) -> None:
         """Nothing to switch."""
 
