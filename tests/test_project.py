@@ -51,6 +51,7 @@ def test_versions_named_in_the_pages_are_the_pinned_ones() -> None:
 def test_each_environment_pins_what_its_scripts_import() -> None:
     names = {"yaml": "pyyaml", "if_verifiable": "if-verifiable", "rouge_score": "rouge-score"}
     names |= {"lm_eval": "lm-eval", "pynvml": "nvidia-ml-py", "python_calamine": "python-calamine"}
+    names |= {"compressed_tensors": "compressed-tensors"}
     checked = 0
     for environment, scripts in environments.scripts().items():
         _, pins = environments.dependencies(environment)
