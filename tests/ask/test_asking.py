@@ -119,11 +119,10 @@ def test_a_loss_below_the_fitted_floor_is_not_reached(study: Study) -> None:
     subject = find_subject(study, _group(study), "d24")
     floor = subject.law.record["coefficients"]["E"]["value"]
     answer = ask_samples(subject, 0.7 * floor)
-    assert (answer["reached"], answer["below_floor"], answer["floor_excludes"]) == (
-        False,
-        True,
-        True,
-    )
+    assert (answer["reached"], answer["below_floor"]) == (False, True)
+    for refused in (None, "unjudged"):
+        subject.law.record["floor"]["refused"] = refused
+        assert ask_samples(subject, 0.7 * floor)["floor_excludes"] == (refused is None)
     assert answer["floor"][0] == pytest.approx(floor, rel=1e-6)
     assert "below the fitted floor" in text_of("samples", answer)
     close = ask_samples(subject, 0.9999 * floor)
@@ -250,7 +249,7 @@ def test_the_program_answers_in_words(folder: Path, capsys: pytest.CaptureFixtur
         "Budget 5.00 hours for training, the teacher's text and soft targets.\nBest:"
     )
     code, out, _ = _run(folder, capsys, "laws", "--best")
-    assert "chinchilla of the loss, best of its group: teacher smol, method kd" in out
+    assert "of the loss, best of its group: teacher smol, method kd" in out
     assert "mean error" in out
 
 
