@@ -55,13 +55,16 @@ class TableFit:
             coefficients, intervals, held-out error and warnings.
         refused: Each law that was not fitted, with the reason.
         document: All of it as the content of laws.json.
+        references: Teachers' sizes and losses, as the content of references.json.
+        study: What `distill.ask` asks.
     """
 
     runs: pd.DataFrame = field(repr=False)
     laws: tuple[FittedLaw, ...]
     refused: tuple[Refused, ...]
     document: Mapping[str, Any] = field(repr=False)
-    _study: Study = field(repr=False)
+    references: Mapping[str, Any] = field(repr=False)
+    study: Study = field(repr=False)
 
     def predict(
         self, params: Any, tokens: Any, epochs: float | None = None, **names: str
@@ -85,7 +88,7 @@ class TableFit:
             raise UserError(
                 f"{listed(sorted(unknown))} is no name of runs; use {', '.join(GROUP_KEYS)}"
             )
-        groups = pick_groups(self._study, names, None)
+        groups = pick_groups(self.study, names, None)
         if len(groups) > 1:
             raise UserError(
                 "the table has several groups of runs: "
@@ -98,7 +101,7 @@ class TableFit:
         if not sizes.size or not all((np.isfinite(v) & (v > 0)).all() for v in (sizes, amounts)):
             raise UserError("params and tokens must be positive and finite; give at least one each")
         for size, amount in zip(sizes, amounts, strict=True):
-            subject = find_subject(self._study, groups[0], size=float(size), epochs=epochs)
+            subject = find_subject(self.study, groups[0], size=float(size), epochs=epochs)
             subject.require_exponents(float(amount))
         return subject.law.predict({**subject.inputs(amounts), "params": sizes})
 
@@ -138,4 +141,4 @@ def fit_table(
     document = fit_laws(trained_rows(runs, references), settings or Settings(shared=False))
     finished = make_study(runs, document, references)
     refused = tuple(Refused(**entry) for entry in document["refused"])
-    return TableFit(runs, tuple(finished.laws), refused, document, finished)
+    return TableFit(runs, tuple(finished.laws), refused, document, references, finished)

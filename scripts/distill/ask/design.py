@@ -17,21 +17,23 @@ import numpy as np
 from scipy.stats import norm
 from scipy.stats import t as student_t
 
+from distill.ask.choices import MOST_RUNS
 from distill.laws.curves import curve_of
 from distill.laws.fitted import FittedLaw
-from distill.laws.intervals import shared_data
+from distill.laws.fitting import HUBER_DELTA
+from distill.laws.intervals import huber_inflation, shared_data
 from distill.laws.law import Array
 from distill.stats.intervals import LEVEL
 
 PRIOR_SD = 3.0
 """Prior standard deviation of an internal parameter: logs of exponents, floors and amplitudes at
 the centre. Without it a parameter that no run determines would outweigh everything."""
-MOST_RUNS = 24
-"""Runs of a design, at most."""
 MOST_REPEATS = 4
 """Runs of one cell (size, tokens and draw) in a design, at most."""
-_LEAST_GAIN = 0.01
+_LEAST_GAIN = 0.003
 """Share of the variance at the target below which one more run is not worth its place."""
+_SPARED = 0.05
+"""Share of the gain that may be lost by leaving out runs that matter least."""
 _PASSES, _HALVINGS = 4, 7
 
 
@@ -57,12 +59,13 @@ class Problem:
     Attributes:
         covariance: Of log losses without the runs' own noise, M cells (draws' noise included) and
             the mean curve at the target as the last, shape (M + 1, M + 1).
-        noise: Variance of a run's own noise, log units.
+        noise: Variance of a run's own noise, log units, as much as the robust fit makes of it.
         costs: Of one run of each cell, shape (M,).
         shift: Standard deviation at the target by the sampling of the test set, which no run
             narrows.
         df: Degrees of freedom now.
         log_value: Log of the predicted loss at the target, mean over laws.
+        most: Runs of a design, at most.
     """
 
     covariance: Array
@@ -71,6 +74,7 @@ class Problem:
     shift: float
     df: float
     log_value: float
+    most: int = MOST_RUNS
 
     def spend(self, runs: Sequence[int]) -> float:
         """Cost of some runs, cells by number."""
@@ -128,6 +132,7 @@ def make_problem(
     places: Mapping[str, Array],
     costs: Array,
     misfit: Array,
+    most: int = MOST_RUNS,
     old: Draws | None = None,
     new: Draws | None = None,
 ) -> Problem:
@@ -140,12 +145,13 @@ def make_problem(
         costs: Of one run of each cell, shape (M,).
         misfit: Variance of the cells about every law, in units of a run's noise, shape (M,): what
             repeats do not average out. Cells of one size and tokens share it.
+        most: Runs of a design, at most.
         old: Draws of the n runs; None where runs share none.
         new: Draws of the M cells.
     """
     weights, cells = law_weights(laws), len(costs)
     means, covariance = np.empty((len(laws), cells + 1)), np.zeros((cells + 1, cells + 1))
-    variances, shift = np.zeros(2), 0.0
+    noise, drawn, shift = 0.0, 0.0, 0.0
     overlap = None if old is None or new is None else _overlap(old, new)
     for place, (law, weight, inputs) in enumerate(zip(laws, weights, fitted, strict=True)):
         curve = curve_of(law)
@@ -163,22 +169,26 @@ def make_problem(
             common = -uncertain.variances[1] * rows @ hat @ overlap[0]
             covariance[:, :-1] += weight * common
             covariance[:-1] += weight * common.T
-        variances += weight * uncertain.variances
+        # The robust fit takes from a run as much as least squares from a noisier one.
+        robust = huber_inflation(HUBER_DELTA / uncertain.run_sd)
+        noise += weight * (uncertain.run_sd**2 * robust - uncertain.variances[1])
+        drawn += weight * uncertain.variances[1]
         shift += weight * float(rows[-1] @ uncertain.shift)
     away = means - weights @ means
     covariance += (weights[:, None] * away).T @ away
     if overlap is not None:
-        covariance[:-1, :-1] += variances[1] * overlap[1]
+        covariance[:-1, :-1] += drawn * overlap[1]
     at = np.stack([places[name][:-1] for name in ("params", "tokens") if name in places])
     same = (at[:, :, None] == at[:, None, :]).all(axis=0)
-    covariance[:-1, :-1] += variances[0] * np.where(same, misfit, 0.0)
+    covariance[:-1, :-1] += noise * np.where(same, misfit, 0.0)
     return Problem(
         covariance=_positive(covariance),
-        noise=float(variances[0]),
+        noise=float(noise),
         costs=costs,
         shift=abs(shift),
         df=curve_of(laws[0]).uncertainty.df,
         log_value=float(weights @ means[:, -1]),
+        most=most,
     )
 
 
@@ -207,8 +217,16 @@ def _positive(covariance: Array) -> Array:
 def best_runs(problem: Problem, budget: float) -> list[int]:
     """Cells whose runs narrow the target most for a budget, a number for each run.
 
-    Filled by gain per cost, by gain alone and between; then each run in turn leaves if others use
-    its cost better. Runs that hardly matter leave at the end.
+    Runs that hardly matter are left out at the end.
+    """
+    best = _exchanged(problem, budget)
+    least = problem.half(best)
+    return sorted(_pruned(problem, best, least + _SPARED * (problem.half() - least)))
+
+
+def _exchanged(problem: Problem, budget: float) -> list[int]:
+    """Filled by gain per cost, by gain alone and between; then each run in turn leaves if others
+    use its cost better.
     """
     designs = [_filled(problem, budget, [], power) for power in (1.0, 0.5, 0.0)]
     best = min(designs, key=problem.half)
@@ -225,14 +243,14 @@ def best_runs(problem: Problem, budget: float) -> list[int]:
                 break
         if problem.half(best) > before * (1 - 1e-3):
             break
-    return sorted(_pruned(problem, best, problem.half(best) * (1 + _LEAST_GAIN)))
+    return best
 
 
 def _filled(problem: Problem, budget: float, runs: Sequence[int], power: float) -> list[int]:
     """Add runs, each with the largest gain over cost to a power, until none fits or helps."""
     chosen = list(runs)
     left = budget - problem.spend(chosen)
-    while len(chosen) < MOST_RUNS:
+    while len(chosen) < problem.most:
         variance, gains = problem.gains(chosen)
         often = [cell for cell, times in Counter(chosen).items() if times >= MOST_REPEATS]
         able = (problem.costs <= left) & (gains > _LEAST_GAIN * variance)
@@ -253,18 +271,18 @@ def cheapest_runs(problem: Problem, half: float) -> list[int] | None:
     Budgets are halved between one that suffices and none; then runs that are not needed leave.
 
     Returns:
-        Cells, empty where the width is reached already; None where `MOST_RUNS` do not reach it.
+        Cells, empty where the width is reached already; None where `problem.most` do not reach it.
     """
     if problem.half() <= half:
         return []
-    low, high = float(problem.costs.min()), float(problem.costs.max()) * MOST_RUNS
+    low, high = float(problem.costs.min()), float(problem.costs.max()) * problem.most
     best = min((_filled(problem, high, [], power) for power in (1.0, 0.5, 0.0)), key=problem.half)
     if problem.half(best) > half:
         return None
     high = min(high, problem.spend(_pruned(problem, best, half)))
     for _ in range(_HALVINGS):
         middle = float(np.sqrt(low * high))
-        runs = best_runs(problem, middle)
+        runs = _exchanged(problem, middle)
         if problem.half(runs) <= half:
             best, high = runs, min(middle, problem.spend(runs))
         else:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from distill.ask.choices import MAX_FACTOR, Unit
+from distill.ask.choices import MAX_FACTOR, MOST_RUNS, Unit
 from distill.ask.costs import rates_between
 from distill.ask.design import (
     Draws,
@@ -51,6 +51,25 @@ class Target:
     params: float | None = None
     student: str | None = None
     epochs: float | None = None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the runs may cost, or must reach: either `budget` or `within`.
+
+    Attributes:
+        unit: What costs count, FLOPs or hours; None: hours where the runs state seconds.
+        budget: How much.
+        within: Half width of the 90 % interval to reach at least cost, as a share of the loss.
+        scope: `all` counts the teacher's work on text beyond the largest measured; `training` none.
+        most: Runs, at most.
+    """
+
+    unit: Unit | None = None
+    budget: float | None = None
+    within: float | None = None
+    scope: str = "all"
+    most: int = MOST_RUNS
 
 
 @dataclass(frozen=True)
@@ -112,14 +131,7 @@ def competing_laws(study: Study, subject: Subject) -> list[FittedLaw]:
 
 
 def plan_next(
-    study: Study,
-    rows: pd.DataFrame,
-    group: Group,
-    target: Target,
-    unit: Unit,
-    budget: float | None,
-    within: float | None,
-    scope: str = "all",
+    study: Study, rows: pd.DataFrame, group: Group, target: Target, limits: Limits
 ) -> dict[str, Any]:
     """The runs that narrow the target most for a budget, or the cheapest that narrow it enough.
 
@@ -128,10 +140,7 @@ def plan_next(
         rows: Its runs as points of laws (`trained_rows`).
         group: Whose law answers.
         target: What is predicted.
-        unit: What costs count: FLOPs or hours.
-        budget: How much; None to ask for the cheapest.
-        within: Half width of the 90 % interval to reach, as a share of the loss.
-        scope: `all` counts the teacher's work on text beyond the largest measured; `training` none.
+        limits: What the runs may cost, or must reach.
 
     Returns:
         The record of the answer `next`.
@@ -141,41 +150,46 @@ def plan_next(
         Refusal: Costs are unknown, or no runs reach the width.
     """
     subject = find_subject(study, group, target.student, target.params, None, target.epochs)
-    tokens = _target_tokens(group, target)
+    tokens, unit = _target_tokens(group, target), limits.unit
+    if unit is None:
+        unit = "hours" if subject.rates and subject.rates.train_seconds else "flops"
     laws = competing_laws(study, subject)
     fitted_rows = [rows_of(law, rows) for law in laws]
     measured = fitted_rows[0]
-    cells = _cells(subject, measured, unit, scope)
-    places = _places(subject, cells, tokens)
-    shared = bool(measured["draw"].nunique() > 1 or subject.group.tokens_per_sample is not None)
+    cells = _cells(subject, measured, unit, limits.scope)
+    shared = group.tokens_per_sample is not None
     problem = make_problem(
         laws,
         [inputs_of(law, part) for law, part in zip(laws, fitted_rows, strict=True)],
-        places,
+        _places(subject, cells, tokens),
         np.array([cell.cost for cell in cells]),
         np.array([subject.law.extrapolation(_at(subject, cell)) for cell in cells]),
+        limits.most,
         _old_draws(measured) if shared else None,
         _new_draws(cells, measured) if shared else None,
     )
-    if budget is not None:
-        runs = best_runs(problem, budget)
-    else:
-        assert within is not None
-        found = cheapest_runs(problem, math.log1p(within))
-        if found is None:
-            raise Refusal(
-                f"no set of runs up to {MAX_FACTOR:g} times what was measured brings the answer to "
-                f"± {100 * within:g} %; now it is ± {_percent(problem)}; ask for a wider interval "
-                "or for a target nearer to the runs"
-            )
-        runs = found
+    runs = _chosen(problem, limits)
     return _record(subject, target, tokens, laws, problem, cells, runs, measured) | {
         "unit": unit,
-        "scope": scope,
-        "budget": budget,
-        "within": within,
+        "scope": limits.scope,
+        "budget": limits.budget,
+        "within": limits.within,
         "spent": problem.spend(runs),
     }
+
+
+def _chosen(problem: Problem, limits: Limits) -> list[int]:
+    if limits.budget is not None:
+        return best_runs(problem, limits.budget)
+    assert limits.within is not None
+    runs = cheapest_runs(problem, math.log1p(limits.within))
+    if runs is None:
+        raise Refusal(
+            f"no {limits.most} runs up to {MAX_FACTOR:g} times what was measured bring the answer "
+            f"to ± {100 * limits.within:g} %; now it is ± {_percent(problem)}; ask for a wider "
+            "interval, for a nearer target or for more --runs"
+        )
+    return runs
 
 
 def _percent(problem: Problem, runs: Sequence[int] = ()) -> str:

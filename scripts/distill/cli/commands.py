@@ -1,6 +1,6 @@
 """The sub-commands: one line each, in the order of `distill --help`."""
 
-from distill.cli import ask, check, container, init, laws, plan, reference, unused, verify
+from distill.cli import ask, check, container, init, laws, next, plan, reference, unused, verify
 from distill.cli.command import Command
 
 COMMANDS: dict[str, Command] = {
@@ -9,6 +9,7 @@ COMMANDS: dict[str, Command] = {
     "plan": plan.COMMAND,
     "ask": ask.COMMAND,
     "laws": laws.COMMAND,
+    "next": next.COMMAND,
     "verify": verify.COMMAND,
     "unused": unused.COMMAND,
     "reference": reference.COMMAND,
