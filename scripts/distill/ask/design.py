@@ -1,15 +1,16 @@
-"""Which runs narrow a prediction most for their cost: Bayes linear design under competing laws.
+"""Which runs narrow a prediction most for their cost, under several laws that may all be wrong.
 
-Each law, linear in its parameters about the fit, is one case of a mixture whose weights follow from
-errors on held-out runs. By the law of total covariance, log losses at any two runs covary by the
-parameters' uncertainty within laws and by the difference between laws. That covariance, with the
-noise of runs and draws, is all that a design needs: the variance left at the target after some runs
-is that of the best linear prediction (Goldstein and Wooff 2007, Bayes linear statistics). Runs are
-added one by one and then exchanged (Fedorov 1972, Theory of optimal experiments).
+What counts is the variance of the prediction after a refit to old and new runs: of the parameters,
+by the noise of runs and draws and by the laws' own departures from the truth; and between laws.
+Departures are Brownian motions in log size and log data that start at the target, so far runs say
+less of it, and many runs in one place no more than a few (Box and Draper 1959: bias decides where
+to measure, not only noise). What new runs decide between laws is that of the best linear prediction
+(Goldstein and Wooff 2007, Bayes linear statistics). Runs are added one by one and then exchanged
+(Fedorov 1972, Theory of optimal experiments).
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,13 +19,15 @@ from scipy.stats import norm
 from scipy.stats import t as student_t
 
 from distill.ask.choices import MOST_RUNS
-from distill.laws.curves import curve_of
+from distill.laws.curves import Curve, curve_of
 from distill.laws.fitted import FittedLaw
 from distill.laws.fitting import HUBER_DELTA
 from distill.laws.intervals import huber_inflation, shared_data
 from distill.laws.law import Array
 from distill.stats.intervals import LEVEL
 
+DEPARTURE = 0.003
+"""Standard deviation of a law's departure from the truth, log units, an e-fold from the target."""
 PRIOR_SD = 3.0
 """Prior standard deviation of an internal parameter: logs of exponents, floors and amplitudes at
 the centre. Without it a parameter that no run determines would outweigh everything."""
@@ -53,13 +56,92 @@ class Draws:
 
 
 @dataclass(frozen=True)
+class Case:
+    """A law as a linear fit, refitted to the n old runs and some of M cells.
+
+    Attributes:
+        weight: Of the law among those that compete.
+        cells: Gradients of the log loss at the cells, shape (M, P).
+        target: The same at the target, shape (P,).
+        information: J'J of the old runs, shape (P, P).
+        spread: J' (covariance of the old runs) J, shape (P, P).
+        common: J' (covariance of old runs and cells), shape (P, M).
+        covariance: Of the cells, without the runs' own noise, shape (M, M).
+        noise: Variance of a run's own noise, as much as the robust fit makes of it.
+    """
+
+    weight: float
+    cells: Array
+    target: Array
+    information: Array
+    spread: Array
+    common: Array
+    covariance: Array
+    noise: float
+
+    def after(self, runs: Sequence[int]) -> tuple[float, Array]:
+        """Variance of the target after some runs, and after one more of each cell, shape (M,)."""
+        at = list(runs)
+        new = self.cells[at]
+        shared = self.covariance[at]
+        half = self.common[:, at] @ new
+        inner = shared[:, at] + self.noise * np.eye(len(at))
+        spread = self.spread + half + half.T + new.T @ inner @ new
+        common = self.common + new.T @ shared
+        inverse = np.linalg.inv(self.information + new.T @ new)
+        weight = inverse @ self.target
+        moves = self.cells @ inverse
+        leverage = (moves * self.cells).sum(axis=1)
+        # Sherman and Morrison: the weights after one more run of each cell.
+        weights = weight - moves * ((self.cells @ weight) / (1 + leverage))[:, None]
+        of_run = (weights * self.cells).sum(axis=1)
+        variances = ((weights @ spread) * weights).sum(axis=1)
+        variances += 2 * of_run * (weights * common.T).sum(axis=1)
+        variances += of_run**2 * (np.diag(self.covariance) + self.noise)
+        return float(weight @ spread @ weight), variances
+
+
+@dataclass(frozen=True)
+class Between:
+    """What runs decide between laws.
+
+    Attributes:
+        variance: Of the laws' predictions at the target.
+        to_target: Their covariance with those at the M cells, shape (M,).
+        covariance: Of the cells' log losses, all sources but the runs' own noise, shape (M, M).
+        noise: Variance of a run's own noise.
+    """
+
+    variance: float
+    to_target: Array
+    covariance: Array
+    noise: float
+
+    def after(self, runs: Sequence[int]) -> tuple[float, Array]:
+        """Variance that is left after some runs, and after one more of each cell, shape (M,)."""
+        at = list(runs)
+        left, spread, to_target = self.variance, np.diag(self.covariance), self.to_target
+        if at:
+            noisy = self.covariance[np.ix_(at, at)] + self.noise * np.eye(len(at))
+            root = np.linalg.cholesky(noisy)
+            seen = np.linalg.solve(root, self.covariance[at])
+            known = np.linalg.solve(root, self.to_target[at])
+            left = left - float(known @ known)
+            spread = spread - (seen**2).sum(axis=0)
+            to_target = to_target - known @ seen
+        left = max(left, 0.0)
+        gains = to_target**2 / (np.maximum(spread, 0.0) + self.noise)
+        return left, np.maximum(left - gains, 0.0)
+
+
+@dataclass(frozen=True)
 class Problem:
     """What the choice of runs needs; M cells compete.
 
     Attributes:
-        covariance: Of log losses without the runs' own noise, M cells (draws' noise included) and
-            the mean curve at the target as the last, shape (M + 1, M + 1).
-        noise: Variance of a run's own noise, log units, as much as the robust fit makes of it.
+        planned: Laws with their departures, by which runs are chosen.
+        reported: The same without departures: the intervals that the fitted laws state.
+        between: What runs decide between the laws.
         costs: Of one run of each cell, shape (M,).
         shift: Standard deviation at the target by the sampling of the test set, which no run
             narrows.
@@ -68,8 +150,9 @@ class Problem:
         most: Runs of a design, at most.
     """
 
-    covariance: Array
-    noise: float
+    planned: Sequence[Case]
+    reported: Sequence[Case]
+    between: Between
     costs: Array
     shift: float
     df: float
@@ -82,21 +165,24 @@ class Problem:
 
     def half(self, runs: Sequence[int] = ()) -> float:
         """Half width of the 90 % interval of the mean curve at the target after some runs, log."""
-        variance, _ = self.gains(runs)
+        variance, _ = self._after(self.reported, runs)
         t = student_t.ppf(0.5 + LEVEL / 2, self.df + len(runs))
         return float(np.hypot(np.sqrt(variance) * t, self.shift * norm.ppf(0.5 + LEVEL / 2)))
 
+    def risk(self, runs: Sequence[int] = ()) -> float:
+        """Standard deviation at the target after some runs, the laws' departures counted."""
+        return float(np.sqrt(self._after(self.planned, runs)[0]))
+
     def gains(self, runs: Sequence[int]) -> tuple[float, Array]:
         """Variance at the target after some runs, and how much one more run of each cell takes."""
-        k, at = self.covariance, list(runs)
-        spread, to_target = np.diag(k).copy(), k[-1].copy()
-        if at:
-            noisy = k[np.ix_(at, at)] + self.noise * np.eye(len(at))
-            seen = np.linalg.solve(np.linalg.cholesky(noisy), k[at])
-            spread -= (seen**2).sum(axis=0)
-            to_target -= seen[:, -1] @ seen
-        gains = to_target[:-1] ** 2 / (np.maximum(spread[:-1], 0.0) + self.noise)
-        return max(float(spread[-1]), 0.0), gains
+        variance, after = self._after(self.planned, runs)
+        return variance, variance - after
+
+    def _after(self, cases: Sequence[Case], runs: Sequence[int]) -> tuple[float, Array]:
+        parts = [(case.weight, case.after(runs)) for case in cases]
+        parts.append((1.0, self.between.after(runs)))
+        total = sum((weight * after[1] for weight, after in parts), np.zeros(len(self.costs)))
+        return sum(weight * after[0] for weight, after in parts), total
 
 
 def law_weights(laws: Sequence[FittedLaw]) -> Array:
@@ -131,10 +217,8 @@ def make_problem(
     fitted: Sequence[Mapping[str, Array]],
     places: Mapping[str, Array],
     costs: Array,
-    misfit: Array,
+    draws: tuple[Draws, Draws] | None = None,
     most: int = MOST_RUNS,
-    old: Draws | None = None,
-    new: Draws | None = None,
 ) -> Problem:
     """The problem of a target under some laws.
 
@@ -143,47 +227,34 @@ def make_problem(
         fitted: Per law, its inputs at the n runs that it was fitted to, shape (n,) each.
         places: Inputs of laws at the M cells and the target as the last, shape (M + 1,) each.
         costs: Of one run of each cell, shape (M,).
-        misfit: Variance of the cells about every law, in units of a run's noise, shape (M,): what
-            repeats do not average out. Cells of one size and tokens share it.
+        draws: Of the n runs (equal for all laws) and of the M cells; None where runs share none.
         most: Runs of a design, at most.
-        old: Draws of the n runs; None where runs share none.
-        new: Draws of the M cells.
     """
     weights, cells = law_weights(laws), len(costs)
-    means, covariance = np.empty((len(laws), cells + 1)), np.zeros((cells + 1, cells + 1))
-    noise, drawn, shift = 0.0, 0.0, 0.0
-    overlap = None if old is None or new is None else _overlap(old, new)
+    means, within = np.empty((len(laws), cells + 1)), np.zeros((cells, cells))
+    planned: list[Case] = []
+    reported: list[Case] = []
+    shift = 0.0
+    overlap = None if draws is None else _overlap(*draws)
     for place, (law, weight, inputs) in enumerate(zip(laws, weights, fitted, strict=True)):
         curve = curve_of(law)
         means[place], rows = curve.log(places)
-        uncertain = curve.uncertainty
-        spread = uncertain.variances[0] * uncertain.by_run
-        spread = _with_prior(spread + uncertain.variances[1] * uncertain.by_draw)
-        covariance += weight * rows @ spread @ rows.T
-        if overlap is not None:
-            # A new run of an old draw shares noise with the runs that were fitted.
-            _, jacobian = curve.log(inputs)
-            scale = np.linalg.norm(jacobian, axis=0)
-            scale = np.where(scale > 0, scale, 1.0)
-            hat = np.linalg.pinv(jacobian / scale, rcond=1e-3) / scale[:, None]
-            common = -uncertain.variances[1] * rows @ hat @ overlap[0]
-            covariance[:, :-1] += weight * common
-            covariance[:-1] += weight * common.T
-        # The robust fit takes from a run as much as least squares from a noisier one.
-        robust = huber_inflation(HUBER_DELTA / uncertain.run_sd)
-        noise += weight * (uncertain.run_sd**2 * robust - uncertain.variances[1])
-        drawn += weight * uncertain.variances[1]
-        shift += weight * float(rows[-1] @ uncertain.shift)
+        _, jacobian = curve.log(inputs)
+        departures = _departures(inputs, places, law.inputs)
+        for kind, scale in ((planned, 1.0), (reported, 0.0)):
+            shared = scale * departures
+            kind.append(_case(curve, weight, jacobian, rows, shared, overlap))
+        spread = np.linalg.inv(planned[-1].information)
+        spread = spread @ planned[-1].spread @ spread
+        within += weight * (rows[:-1] @ spread @ rows[:-1].T + planned[-1].covariance)
+        shift += weight * float(rows[-1] @ curve.uncertainty.shift)
     away = means - weights @ means
-    covariance += (weights[:, None] * away).T @ away
-    if overlap is not None:
-        covariance[:-1, :-1] += drawn * overlap[1]
-    at = np.stack([places[name][:-1] for name in ("params", "tokens") if name in places])
-    same = (at[:, :, None] == at[:, None, :]).all(axis=0)
-    covariance[:-1, :-1] += noise * np.where(same, misfit, 0.0)
+    apart = (weights[:, None] * away).T @ away
+    noise = float(weights @ [case.noise for case in planned])
     return Problem(
-        covariance=_positive(covariance),
-        noise=float(noise),
+        planned=planned,
+        reported=reported,
+        between=Between(float(apart[-1, -1]), apart[-1, :-1], apart[:-1, :-1] + within, noise),
         costs=costs,
         shift=abs(shift),
         df=curve_of(laws[0]).uncertainty.df,
@@ -192,26 +263,60 @@ def make_problem(
     )
 
 
-def _overlap(old: Draws, new: Draws) -> tuple[Array, Array]:
-    """Correlations of the draws' noise, shapes (n, M) and (M, M)."""
+def _case(
+    curve: Curve, weight: float, jacobian: Array, rows: Array, shared: Array, overlap: Array | None
+) -> Case:
+    """A law as a linear fit.
+
+    Args:
+        curve: The law.
+        weight: Of the law.
+        jacobian: Gradients at the n old runs, shape (n, P).
+        rows: The same at the M cells and the target, shape (M + 1, P).
+        shared: Covariance of departures of the n runs and M cells, shape (n + M, n + M).
+        overlap: Correlation of the draws' noise of these, None without draws.
+    """
+    uncertain, count = curve.uncertainty, len(jacobian)
+    # The robust fit takes from a run as much as least squares from a noisier one.
+    robust = huber_inflation(HUBER_DELTA / uncertain.run_sd)
+    drawn = uncertain.variances[1]
+    noise = uncertain.run_sd**2 * robust - drawn
+    covariance = shared if overlap is None else shared + drawn * overlap
+    own = covariance[:count, :count] + noise * np.eye(count)
+    prior = np.eye(jacobian.shape[1]) * noise / PRIOR_SD**2
+    return Case(
+        weight=float(weight),
+        cells=rows[:-1],
+        target=rows[-1],
+        information=jacobian.T @ jacobian + prior,
+        spread=jacobian.T @ own @ jacobian + noise * prior,
+        common=jacobian.T @ covariance[:count, count:],
+        covariance=covariance[count:, count:],
+        noise=float(noise),
+    )
+
+
+def _departures(
+    fitted: Mapping[str, Array], places: Mapping[str, Array], inputs: Sequence[str]
+) -> Array:
+    """Covariance of a law's departures at n runs and M cells, shape (n + M, n + M)."""
+    total: Any = 0.0
+    for name in ("params", "tokens"):
+        if name in inputs:
+            log = np.log(np.concatenate([fitted[name], places[name]]))
+            away = log[:-1] - log[-1]
+            least = np.minimum(np.abs(away)[:, None], np.abs(away)[None, :])
+            total = total + np.where(away[:, None] * away[None, :] > 0, least, 0.0)
+    return np.asarray(DEPARTURE**2 * total)
+
+
+def _overlap(old: Draws, new: Draws) -> Array:
+    """Correlation of the draws' noise of n runs and M cells, shape (n + M, n + M)."""
     tokens, pool, draw = (
         np.concatenate([getattr(old, name), getattr(new, name)])
         for name in ("tokens", "pool", "draw")
     )
-    shared, count = shared_data(tokens, pool, draw), len(old.tokens)
-    return shared[:count, count:], shared[count:, count:]
-
-
-def _with_prior(spread: Array) -> Array:
-    """A covariance of internal parameters with a prior of `PRIOR_SD` for each."""
-    prior = PRIOR_SD**2 * np.eye(len(spread))
-    return np.asarray(prior - prior @ np.linalg.solve(spread + prior, prior))
-
-
-def _positive(covariance: Array) -> Array:
-    """The nearest covariance without negative directions, which rounding leaves."""
-    values, axes = np.linalg.eigh((covariance + covariance.T) / 2)
-    return np.asarray((axes * np.maximum(values, 0.0)) @ axes.T)
+    return shared_data(tokens, pool, draw)
 
 
 def best_runs(problem: Problem, budget: float) -> list[int]:
@@ -220,8 +325,9 @@ def best_runs(problem: Problem, budget: float) -> list[int]:
     Runs that hardly matter are left out at the end.
     """
     best = _exchanged(problem, budget)
-    least = problem.half(best)
-    return sorted(_pruned(problem, best, least + _SPARED * (problem.half() - least)))
+    least = problem.risk(best)
+    limit = least + _SPARED * (problem.risk() - least)
+    return sorted(_pruned(problem.risk, problem.costs, best, limit))
 
 
 def _exchanged(problem: Problem, budget: float) -> list[int]:
@@ -229,19 +335,19 @@ def _exchanged(problem: Problem, budget: float) -> list[int]:
     use its cost better.
     """
     designs = [_filled(problem, budget, [], power) for power in (1.0, 0.5, 0.0)]
-    best = min(designs, key=problem.half)
+    best = min(designs, key=problem.risk)
     for _ in range(_PASSES):
-        before = problem.half(best)
+        before = problem.risk(best)
         for place in range(len(best)):
             rest = best[:place] + best[place + 1 :]
             for power in (1.0, 0.0):
                 other = _filled(problem, budget, rest, power)
-                if problem.half(other) < problem.half(best) * (1 - 1e-6):
+                if problem.risk(other) < problem.risk(best) * (1 - 1e-6):
                     best = other
                     break
             if place + 1 >= len(best):
                 break
-        if problem.half(best) > before * (1 - 1e-3):
+        if problem.risk(best) > before * (1 - 1e-3):
             break
     return best
 
@@ -279,7 +385,7 @@ def cheapest_runs(problem: Problem, half: float) -> list[int] | None:
     best = min((_filled(problem, high, [], power) for power in (1.0, 0.5, 0.0)), key=problem.half)
     if problem.half(best) > half:
         return None
-    high = min(high, problem.spend(_pruned(problem, best, half)))
+    high = min(high, problem.spend(_pruned(problem.half, problem.costs, best, half)))
     for _ in range(_HALVINGS):
         middle = float(np.sqrt(low * high))
         runs = _exchanged(problem, middle)
@@ -287,16 +393,18 @@ def cheapest_runs(problem: Problem, half: float) -> list[int] | None:
             best, high = runs, min(middle, problem.spend(runs))
         else:
             low = middle
-    return sorted(_pruned(problem, best, half))
+    return sorted(_pruned(problem.half, problem.costs, best, half))
 
 
-def _pruned(problem: Problem, runs: Sequence[int], half: float) -> list[int]:
-    """The runs without those that the half width does not need, the most expensive first."""
+def _pruned(
+    width: Callable[[Sequence[int]], float], costs: Array, runs: Sequence[int], limit: float
+) -> list[int]:
+    """The runs without those that a width does not need, the most expensive first."""
     kept = list(runs)
-    for cell in sorted(runs, key=lambda cell: -float(problem.costs[cell])):
+    for cell in sorted(runs, key=lambda cell: -float(costs[cell])):
         rest = list(kept)
         rest.remove(cell)
-        if problem.half(rest) <= half:
+        if width(rest) <= limit:
             kept = rest
     return kept
 

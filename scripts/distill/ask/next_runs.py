@@ -163,10 +163,8 @@ def plan_next(
         [inputs_of(law, part) for law, part in zip(laws, fitted_rows, strict=True)],
         _places(subject, cells, tokens),
         np.array([cell.cost for cell in cells]),
-        np.array([subject.law.extrapolation(_at(subject, cell)) for cell in cells]),
+        (_old_draws(measured), _new_draws(cells, measured)) if shared else None,
         limits.most,
-        _old_draws(measured) if shared else None,
-        _new_draws(cells, measured) if shared else None,
     )
     runs = _chosen(problem, limits)
     return _record(subject, target, tokens, laws, problem, cells, runs, measured) | {
@@ -286,13 +284,6 @@ def _places(subject: Subject, cells: Sequence[Cell], tokens: float) -> dict[str,
     out["tokens"][:-1] = [cell.tokens for cell in cells]
     out["epochs"] = np.full(len(cells) + 1, subject.epochs)
     return out
-
-
-def _at(subject: Subject, cell: Cell) -> dict[str, Any]:
-    """Inputs of the law at a cell."""
-    own = {"params": cell.params, "tokens": cell.tokens}
-    inputs = subject.inputs(cell.tokens)
-    return {name: own.get(name, value) for name, value in inputs.items()}
 
 
 def _old_draws(measured: pd.DataFrame) -> Draws:
