@@ -35,7 +35,7 @@ MOST_REPEATS = 4
 """Runs of one cell (size, tokens and draw) in a design, at most."""
 _LEAST_GAIN = 0.003
 """Share of the variance at the target below which one more run is not worth its place."""
-_SPARED = 0.05
+_SPARED = 0.01
 """Share of the gain that may be lost by leaving out runs that matter least."""
 _PASSES, _HALVINGS = 4, 7
 
