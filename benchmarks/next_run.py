@@ -218,23 +218,38 @@ def page_table(compared: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+def gain_over(compared: pd.DataFrame, what: str, grid: str) -> tuple[pd.Series, float]:
+    """Ours over a grid's `half` or `error`, by setting, and by how much less it is on average."""
+    shares = compared[f"{what}_ours"] / compared[f"{what}_{grid}"]
+    return shares, 1 - float(np.exp(np.log(shares).mean()))
+
+
+def write_page(compared: pd.DataFrame) -> None:
+    """Put the table, and what it amounts to, into the page."""
+    page = DOCS / "explanation/next_run.md"
+    less = [f"{100 * gain_over(compared, what, grid)[1]:.0f} %"
+            for grid in ("uniform", "capped") for what in ("half", "error")]  # fmt: skip
+    text = (
+        f"{page_table(compared)}\n\nIn the geometric mean of these settings the interval is {less[0]} "
+        f"narrower than with a uniform grid, and the error {less[1]} less; against the\nextended "
+        f"grid it is {less[2]} and {less[3]}.\n\n"
+    )
+    old = page.read_text(encoding="utf-8")
+    new = re.sub(r"\| truth \|.*?(?=## Limits)", lambda _: text, old, flags=re.S)
+    page.write_text(new, encoding="utf-8")
+
+
 def measure() -> list[Row]:
     """Simulate, and write the figure, its numbers and the table of the page."""
     table = simulate()
     compared = compare(table)
     table.to_csv(DOCS / "img/next_run.csv", index=False, float_format="%.5g")
     draw(table, DOCS / "img/next_run.png")
-    page = DOCS / "explanation/next_run.md"
-    text = page.read_text(encoding="utf-8")
-    page.write_text(
-        re.sub(r"\| truth \|.*?\n(?=\n)", lambda _: page_table(compared) + "\n", text, flags=re.S),
-        encoding="utf-8",
-    )
+    write_page(compared)
     rows = []
     for grid in ("uniform", "capped"):
         for what in ("half", "error"):
-            shares = compared[f"{what}_ours"] / compared[f"{what}_{grid}"]
-            gain = 1 - float(np.exp(np.log(shares).mean()))
+            shares, gain = gain_over(compared, what, grid)
             name = "interval" if what == "half" else "error"
             rows.append(
                 Row(

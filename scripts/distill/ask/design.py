@@ -11,7 +11,7 @@ to measure, not only noise). What new runs decide between laws is that of the be
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,9 @@ from distill.stats.intervals import LEVEL
 
 DEPARTURE = 0.003
 """Standard deviation of a law's departure from the truth, log units, an e-fold from the target."""
+STUCK = 0.5
+"""Share of a run's noise that repeats of its size and data do not average out: residuals of a law
+hold its misfit there too."""
 PRIOR_SD = 3.0
 """Prior standard deviation of an internal parameter: logs of exponents, floors and amplitudes at
 the centre. Without it a parameter that no run determines would outweigh everything."""
@@ -38,6 +41,8 @@ _LEAST_GAIN = 0.003
 _SPARED = 0.01
 """Share of the gain that may be lost by leaving out runs that matter least."""
 _PASSES, _HALVINGS = 4, 7
+_SAME = 0.01
+"""Log inputs nearer than this are equal."""
 
 
 @dataclass(frozen=True)
@@ -240,10 +245,10 @@ def make_problem(
         curve = curve_of(law)
         means[place], rows = curve.log(places)
         _, jacobian = curve.log(inputs)
-        departures = _departures(inputs, places, law.inputs)
+        departures, same = _departures(inputs, places, law.inputs)
         for kind, scale in ((planned, 1.0), (reported, 0.0)):
-            shared = scale * departures
-            kind.append(_case(curve, weight, jacobian, rows, shared, overlap))
+            case = _case(curve, jacobian, rows, scale * departures, scale * STUCK * same, overlap)
+            kind.append(replace(case, weight=float(weight)))
         spread = np.linalg.inv(planned[-1].information)
         spread = spread @ planned[-1].spread @ spread
         within += weight * (rows[:-1] @ spread @ rows[:-1].T + planned[-1].covariance)
@@ -264,16 +269,16 @@ def make_problem(
 
 
 def _case(
-    curve: Curve, weight: float, jacobian: Array, rows: Array, shared: Array, overlap: Array | None
+    curve: Curve, jacobian: Array, rows: Array, shared: Array, stuck: Array, overlap: Array | None
 ) -> Case:
-    """A law as a linear fit.
+    """A law as a linear fit, of weight 1.
 
     Args:
         curve: The law.
-        weight: Of the law.
         jacobian: Gradients at the n old runs, shape (n, P).
         rows: The same at the M cells and the target, shape (M + 1, P).
         shared: Covariance of departures of the n runs and M cells, shape (n + M, n + M).
+        stuck: Shares of their own noise that any two have in common, of the same shape.
         overlap: Correlation of the draws' noise of these, None without draws.
     """
     uncertain, count = curve.uncertainty, len(jacobian)
@@ -281,33 +286,41 @@ def _case(
     robust = huber_inflation(HUBER_DELTA / uncertain.run_sd)
     drawn = uncertain.variances[1]
     noise = uncertain.run_sd**2 * robust - drawn
-    covariance = shared if overlap is None else shared + drawn * overlap
-    own = covariance[:count, :count] + noise * np.eye(count)
+    covariance = shared + noise * stuck
+    if overlap is not None:
+        covariance = covariance + drawn * overlap
+    alone = noise * (1 - float(stuck[0, 0]))
+    own = covariance[:count, :count] + alone * np.eye(count)
     prior = np.eye(jacobian.shape[1]) * noise / PRIOR_SD**2
     return Case(
-        weight=float(weight),
+        weight=1.0,
         cells=rows[:-1],
         target=rows[-1],
         information=jacobian.T @ jacobian + prior,
         spread=jacobian.T @ own @ jacobian + noise * prior,
         common=jacobian.T @ covariance[:count, count:],
         covariance=covariance[count:, count:],
-        noise=float(noise),
+        noise=float(alone),
     )
 
 
 def _departures(
     fitted: Mapping[str, Array], places: Mapping[str, Array], inputs: Sequence[str]
-) -> Array:
-    """Covariance of a law's departures at n runs and M cells, shape (n + M, n + M)."""
+) -> tuple[Array, Array]:
+    """Covariance of a law's departures at n runs and M cells, and whether two have equal inputs.
+
+    Both of shape (n + M, n + M).
+    """
     total: Any = 0.0
+    same: Any = 1.0
     for name in ("params", "tokens"):
         if name in inputs:
             log = np.log(np.concatenate([fitted[name], places[name]]))
             away = log[:-1] - log[-1]
             least = np.minimum(np.abs(away)[:, None], np.abs(away)[None, :])
             total = total + np.where(away[:, None] * away[None, :] > 0, least, 0.0)
-    return np.asarray(DEPARTURE**2 * total)
+            same = same * (np.abs(away[:, None] - away[None, :]) < _SAME)
+    return np.asarray(DEPARTURE**2 * total), np.asarray(same)
 
 
 def _overlap(old: Draws, new: Draws) -> Array:
