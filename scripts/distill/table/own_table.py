@@ -50,8 +50,14 @@ def read_table(path: str | Path) -> pd.DataFrame:
         raise UserError(f"config: runs_table.path: {file} is not readable: {reason}") from None
 
 
-def runs_of_table(study: TableStudy) -> tuple[pd.DataFrame, dict[str, Any]]:
+def runs_of_table(
+    study: TableStudy, frame: pd.DataFrame | None = None
+) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The runs table of a user's own table, and its references.json.
+
+    Args:
+        study: The config.
+        frame: The table; None: the file that the config names.
 
     Returns:
         The columns of any runs table and `group`, null where the table says nothing (`samples`
@@ -60,7 +66,8 @@ def runs_of_table(study: TableStudy) -> tuple[pd.DataFrame, dict[str, Any]]:
     Raises:
         UserError: The table does not hold what `distill.table.own_points.own_table` asks for.
     """
-    points = own_table(read_table(study.runs_table.path), study.columns)
+    rows = read_table(study.runs_table.path) if frame is None else frame
+    points = own_table(rows, study.columns)
     out = pd.DataFrame(index=points.index, columns=[*COLUMNS, "group"], dtype="float64")
     same = ("teacher", "student", "method", "init", "group", "seed", "draw", "params", "loss")
     for name in same:
