@@ -41,8 +41,13 @@ def need_size_span(low: float, high: float) -> Need:
 
 
 def need_draws(rows: pd.DataFrame, needed: int | None = None) -> Need:
-    """Draws of the data; one more than there are if `needed` is None."""
-    present = int(rows["draw"].nunique()) if len(rows) else 0
+    """Draws of the data; one more than there are if `needed` is None.
+
+    A user's own table has no draws: its repeats are seeds.
+    """
+    own = "samples" not in rows or bool(rows["samples"].isna().all())
+    repeats = [int(rows[name].nunique()) for name in (("draw", "seed") if own else ("draw",))]
+    present = max(repeats)
     needed = max(needed or present + 1, present + 1)
     return Need("draws", needed, present, {"runs[].draws": list(range(needed))})
 
