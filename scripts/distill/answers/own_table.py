@@ -150,7 +150,7 @@ def _merged(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "method": None,
         "numbers": {
             "groups": len(records),
-            "labels": [record["label"] for record in records],
+            "labels": list(dict.fromkeys(record["label"] for record in records)),
             "reasons": [{"answer": text, "groups": count} for text, count in ordered],
         },
         "needs": list(needs.values()),

@@ -96,8 +96,8 @@ class RunsTable(Section):
         description="One file with a row per run: CSV with any separator, TSV, JSON, JSONL, Parquet, Arrow or the first sheet of an Excel or OpenDocument workbook; text formats may be compressed"
     )
     columns: TableColumns = Field(description="Which column of the table is what")
-    units: TableUnits = Field(
-        TableUnits(), description="Units of columns that are not ones and nats per token"
+    units: TableUnits | None = Field(
+        None, description="Units of columns that are not ones and nats per token"
     )
     encoding: Encoding | None = Field(
         None,
@@ -132,4 +132,5 @@ class TableStudy(Section):
     @property
     def units(self) -> dict[str, str]:
         """The stated unit of a column, by the name that this library uses."""
-        return self.runs_table.units.model_dump(exclude_none=True)
+        units = self.runs_table.units
+        return {} if units is None else units.model_dump(exclude_none=True)

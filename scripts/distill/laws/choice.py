@@ -33,6 +33,9 @@ from distill.laws.points import (
 )
 from distill.stats.intervals import LEVEL
 
+_SAME = 1e-9
+"""Losses that differ by less, relative to the largest, are equal."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -130,6 +133,8 @@ def lacks(law: Law, points: Points) -> str | None:
     """Why these points do not have the levels of inputs that the law needs, or None."""
     if law.unfit:
         return law.unfit
+    if len(points) > 1 and np.ptp(points.target) <= _SAME * points.target.max():
+        return f"all {len(points)} values are {points.target[0]:.6g}: there is nothing to fit"
     for need in law.needs:
         values, count = points.values[need.name], distinct(points, need.name)
         factor = float(values.max() / values.min()) if count else 0.0
