@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from distill.contracts.points import size_name
 from distill.core.errors import UserError
 from distill.table.own_notes import Note
-from distill.table.own_points import OwnPoints, own_points, size_name
+from distill.table.own_points import OwnPoints, own_points
 from own_tables import NAMES, SIZES, changed, grid, loss_at
 
 

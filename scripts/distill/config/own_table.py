@@ -43,7 +43,8 @@ class TableColumns(Section):
     epochs: str | None = Field(None, description="Tokens seen divided by unique tokens")
     flops: str | None = Field(None, description="Training FLOPs")
     loss_stderr: str | None = Field(
-        None, description="Standard error of the loss, in the unit of the loss"
+        None,
+        description="Standard error of the loss, in the unit of the loss; runs weigh by it in the fit",
     )
     learning_rate: str | None = Field(
         None,

@@ -27,3 +27,8 @@ OWN_COLUMNS = (
     "seed",
 )
 """Names that `runs_table.columns` may give: params, loss and tokens (or flops) are required."""
+
+
+def size_name(size: float) -> str:
+    """A student's size written out, so that different sizes have different names."""
+    return str(int(size)) if float(size).is_integer() else repr(float(size))

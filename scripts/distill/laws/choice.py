@@ -111,22 +111,49 @@ Fitter = Callable[[Law, Points, Settings], Fitted]
 def fit_points(
     law: Law, points: Points, settings: Settings, initial: Array | None = None
 ) -> Fitted:
-    """Fit a law to points, with its uncertainty."""
+    """Fit a law to points, with its uncertainty.
+
+    Where runs have standard errors that differ, each weighs by them and by the spread of the runs
+    around a first fit without weights.
+    """
     inputs = {name: points.values[name] for name in law.inputs}
-    fit = fit_law(
-        law,
-        inputs,
-        points.target,
-        starts=settings.starts,
-        seed=settings.seed,
-        delta=settings.huber_delta,
-        initial=initial,
-    )
+
+    def fitted(start: Array | None, weights: Array | None) -> Fit:
+        return fit_law(
+            law,
+            inputs,
+            points.target,
+            starts=settings.starts,
+            seed=settings.seed,
+            delta=settings.huber_delta,
+            initial=start,
+            weights=weights,
+        )
+
+    fit = fitted(initial, None)
+    if points.error is not None and np.ptp(points.error) > _SAME * points.error.max():  # no NaN
+        fit = fitted(fit.theta, _weights(fit, points.error))
     sharing = None
     if points.draw is not None:
         sharing = shared_data(points.values["tokens"], points.teacher, points.draw)
     error = uncertainty(fit, points.stderr, sharing, settings.huber_delta)
     return Fitted(law, fit, error, fit.seconds)
+
+
+def _weights(fit: Fit, error: Array) -> Array:
+    """Weights of runs by their standard errors, with a mean square of 1.
+
+    What the errors leave of the residuals' variance is noise that all runs share: the method of
+    moments of a random-effects model (DerSimonian and Laird 1986).
+
+    Args:
+        fit: Of the law without weights.
+        error: Relative standard errors, shape (n,).
+    """
+    free = max(len(error) - len(fit.theta), 1)
+    between = max(float(fit.residuals @ fit.residuals) / free - float((error**2).mean()), 0.0)
+    weights = 1.0 / np.sqrt(between + error**2)
+    return np.asarray(weights / np.sqrt((weights**2).mean()))
 
 
 def lacks(law: Law, points: Points) -> str | None:
@@ -334,7 +361,8 @@ def record_law(
         "warnings": warnings(fitted, group, standing, values),
         "range": record_range(points, law.inputs),
         "settings": {
-            "objective": "sum of Huber losses of log residuals",
+            "objective": "sum of Huber losses of log residuals"
+            + ("" if points.error is None else ", weighted by the runs' standard errors"),
             "optimiser": "L-BFGS-B (scipy), analytic gradients",
             "huber_delta": settings.huber_delta,
             "starts": fit.starts,

@@ -56,6 +56,22 @@ class Fit:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Weighted:
+    """A law whose log predictions at n points are multiplied by weights, shape (n,).
+
+    With log targets multiplied by the same weights, an unweighted fit of it is a weighted one.
+    """
+
+    law: Law
+    weights: Array
+
+    def curve(self, theta: Array, x: Inputs) -> tuple[Array, Array]:
+        """As `Law.curve`."""
+        log, gradient = self.law.curve(theta, x)
+        return log * self.weights, gradient * self.weights
+
+
 def huber(residuals: Array, delta: float) -> Array:
     """Sum over the last axis of Huber's loss: r^2/2 within delta, delta (|r| - delta/2) beyond."""
     size = np.abs(residuals)
@@ -119,6 +135,7 @@ def fit_law(
     initial: Array | None = None,
     centre: Mapping[str, float] | None = None,
     fixed: Array | None = None,
+    weights: Array | None = None,
 ) -> Fit:
     """Fit `law` to points.
 
@@ -132,6 +149,8 @@ def fit_law(
         initial: Internal parameters (at `centre`) to start from instead: a cheap refit.
         centre: Centres to use; those of the data by default.
         fixed: Leading internal parameters that stay as given (an earlier stage's).
+        weights: Factors of log residuals, shape (n,), inverse to the runs' noise; residuals and
+            Jacobian of the fit then have them too.
 
     Raises:
         ValueError: A value is not positive and finite, or lengths differ.
@@ -148,6 +167,9 @@ def fit_law(
         centre_of({n: np.asarray(inputs[n]) for n in law.inputs}) if centre is None else centre
     )
     x, y = law.centred(inputs, centre), np.log(target)
+    curves: Law | Weighted = law
+    if weights is not None:
+        curves, y = Weighted(law, weights), y * weights
     box, held = _box(law, target), 0 if fixed is None else len(fixed)
     if fixed is not None:
         box[:held] = np.stack([fixed, fixed], axis=1)
@@ -158,7 +180,7 @@ def fit_law(
             points = np.unique(points, axis=0)
         rough, wide = points, max(delta, _WIDE_DELTA)
         for steps, survivors in zip(_STEPS, (_KEPT, POLISHED), strict=True):
-            rough, cost = descend(law, x, y, rough, box, wide, steps, held)
+            rough, cost = descend(curves, x, y, rough, box, wide, steps, held)
             rough = rough[np.argsort(cost, kind="stable")[:survivors]]
         candidates = list(rough)
     else:
@@ -167,11 +189,11 @@ def fit_law(
     best, least = candidates[0], np.inf
     for point in candidates:
         for width in (10 * delta, delta):
-            point = _search(law, x, y, point, box, width, 1000, 1e-13)
-        score = float(huber(law.curve(point, x)[0] - y, delta))
+            point = _search(curves, x, y, point, box, width, 1000, 1e-13)
+        score = float(huber(curves.curve(point, x)[0] - y, delta))
         if score < least:
             best, least = point, score
-    log, gradient = law.curve(best, x)
+    log, gradient = curves.curve(best, x)
     return Fit(
         theta=best,
         centre=centre,
@@ -185,7 +207,7 @@ def fit_law(
 
 
 def descend(
-    law: Law,
+    law: Law | Weighted,
     x: Inputs,
     y: Array,
     points: Array,
@@ -245,7 +267,14 @@ def descend(
 
 
 def _search(
-    law: Law, x: Inputs, y: Array, start: Array, box: Array, delta: float, steps: int, ftol: float
+    law: Law | Weighted,
+    x: Inputs,
+    y: Array,
+    start: Array,
+    box: Array,
+    delta: float,
+    steps: int,
+    ftol: float,
 ) -> Array:
     """One descent from `start`."""
 

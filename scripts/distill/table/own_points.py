@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from distill.contracts.points import COLUMNS, KEYS, OWN_COLUMNS, OWN_NAMES
+from distill.contracts.points import COLUMNS, KEYS, OWN_COLUMNS, OWN_NAMES, size_name
 from distill.core.display import listed
 from distill.core.errors import UserError
 from distill.table.own_cells import NULLABLE, Table
@@ -288,11 +288,6 @@ def _points(
     out["teacher"] = names.get("teacher", described)
     distils, supervised = _kinds(table, out, names.get("kind"), described)
     return out[list(COLUMNS)], distils, supervised
-
-
-def size_name(size: float) -> str:
-    """A size written out, so that different sizes have different names."""
-    return str(int(size)) if float(size).is_integer() else repr(float(size))
 
 
 def _shown(value: float) -> str:
