@@ -104,6 +104,7 @@ def test_a_value_is_quoted_as_written_with_its_remedy(
 @pytest.mark.parametrize(
     ("cell", "value"),
     [("7B", 7e9), ("350M", 3.5e8), ("1.3b", 1.3e9), ("125 k", 1.25e5), ("2.5T", 2.5e12),
+     ("7 billion", 7e9),
      ("1_000", 1e3), ("2.0e+07", 2e7), (" 5 ", 5.0), (True, None), ("7X", None), ("1,5", None)],
 )  # fmt: skip
 def test_numbers_of_a_count(cell: object, value: float | None) -> None:

@@ -86,13 +86,13 @@ def test_untrained_models_are_left_out_where_the_start_is_named() -> None:
     assert note(found, "untrained").count == 6
 
 
-@pytest.mark.parametrize("other", ["Web", "web ", " web", "WEB"])
+@pytest.mark.parametrize("other", ["Web", "web ", " web", "WEB", "\uff57eb"])
 @pytest.mark.parametrize("name", ["group", "method", "init"])
 def test_names_that_differ_by_case_or_blanks_are_told(other: str, name: str) -> None:
     table = grid().assign(g=["web"] * 20 + [other] * 10)
     sentence = told(table, **{name: "g"})
     assert "rows 21 to 30, column 'g'" in sentence
-    assert "by case or blanks alone; write both alike" in sentence
+    assert "by case, blanks or writing alone; write both alike" in sentence
 
 
 @pytest.mark.parametrize(
@@ -116,6 +116,18 @@ def test_a_method_of_both_kinds_is_split() -> None:
     found = read(pd.concat(halves, ignore_index=True), kind="k", method="m")
     assert set(found.points["method"]) == {"ours (distilled)", "ours (supervised)"}
     assert found.supervised == ("ours (supervised)",)
+
+
+def test_the_method_may_say_what_a_run_is() -> None:
+    halves = [grid().assign(m=method) for method in ("kd", "sft")]
+    found = read(pd.concat(halves, ignore_index=True), kind="m", method="m")
+    assert set(found.points["method"]) == {"kd", "sft"}
+    assert found.supervised == ("sft",)
+
+
+def test_numbers_as_names_are_written_alike() -> None:
+    table = grid().assign(g=["1"] * 20 + ["1.0"] * 10)
+    assert "'1.0' differs from '1'" in told(table, group="g")
 
 
 def test_other_kinds_and_teachers_of_supervised_runs_are_errors() -> None:

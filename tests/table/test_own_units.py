@@ -74,6 +74,18 @@ def test_a_name_that_speaks_of_a_unit_asks_for_it(name: str, unit: str) -> None:
     assert len(own_table(grid().rename(columns={"L": name}), columns, {"loss": "nats"})) == 30
 
 
+def test_losses_of_another_unit_are_told() -> None:
+    sentence = error_of(changed(L=lambda loss: loss / 100))
+    assert "less than a language model's loss; write nats per token" in sentence
+    sentence = error_of(changed(L=lambda loss: -loss))
+    assert "write log-likelihoods with the opposite sign (30 such rows)" in sentence
+
+
+def test_a_unit_of_a_column_that_is_not_named_is_an_error() -> None:
+    sentence = error_of(grid(), {"flops": "exaflops"})
+    assert "runs_table.units.flops: runs_table.columns names no column of flops" in sentence
+
+
 @pytest.mark.parametrize("scale", [1, 100])
 def test_an_accuracy_is_no_loss(scale: int) -> None:
     table = changed(L=lambda loss: scale * (1 - loss / 8))

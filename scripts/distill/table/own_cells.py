@@ -13,8 +13,13 @@ import pandas as pd
 from distill.core.display import brief
 from distill.core.errors import UserError
 
-_SUFFIXES = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}
-_SUFFIX = re.compile(r"([\d.]+(?:e[+-]?\d+)?)\s*([kmbgt])", re.IGNORECASE)
+_SUFFIXES = {
+    **dict.fromkeys(("k", "thousand"), 1e3),
+    **dict.fromkeys(("m", "mn", "million"), 1e6),
+    **dict.fromkeys(("b", "bn", "g", "billion"), 1e9),
+    **dict.fromkeys(("t", "tn", "trillion"), 1e12),
+}
+_SUFFIX = re.compile(rf"([\d.]+(?:e[+-]?\d+)?)\s*({'|'.join(_SUFFIXES)})", re.IGNORECASE)
 _SPACED = re.compile(r"\d{1,3}(?:[ '’\u00a0\u2009\u202f]\d{3})+(?:\.\d+)?")
 _COMMAS = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _POINTS = re.compile(r"\d{1,3}(?:\.\d{3}){2,}(?:,\d+)?")

@@ -73,6 +73,12 @@ def own_points(
             epochs disagree.
     """
     units = units or {}
+    for name in units:
+        if name not in columns:
+            raise UserError(
+                f"runs_table.units.{name}: runs_table.columns names no column of {name}; name it, "
+                "or remove the unit"
+            )
     table = _checked_columns(frame, columns)
     _check_total(table)
     table, notes = _without_untrained(table, units)
@@ -131,6 +137,9 @@ def _checked_columns(frame: pd.DataFrame, columns: Mapping[str, str]) -> Table:
                 f"{listed(frame.columns)}"
             )
     taken = list(columns.values())
+    alike = {name: column for name, column in columns.items() if name != "kind"}
+    if columns.get("kind") == columns.get("method"):
+        taken = list(alike.values())  # a method may say what a run is
     if twice := [name for name in columns if taken.count(columns[name]) > 1]:
         raise UserError(
             f"runs_table.columns: {' and '.join(twice)} name the same column "
@@ -236,13 +245,13 @@ def _check_ranges(table: Table, values: Mapping[str, np.ndarray]) -> None:
 
 
 def _fail_value(table: Table, name: str, bad: np.ndarray) -> None:
+    remedy = "correct or drop the row"
+    if name == "loss" and len(bad) > 1 and bad.all():
+        remedy = "losses are positive, so write log-likelihoods with the opposite sign"
     for place in np.flatnonzero(bad)[:1]:
-        table.fail_where(
-            bad,
-            (name,),
-            f"the value must be {_needed(name)}, but it is {table.cell(name, int(place))}; "
-            "correct or drop the row",
-        )
+        cell = table.cell(name, int(place))
+        why = f"the value must be {_needed(name)}, but it is {cell}; {remedy}"
+        table.fail_where(bad, (name,), why)
 
 
 def _points(

@@ -1,5 +1,6 @@
 """Rows of a user's own table that are one run: duplicates, contradictions, learning rates."""
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -20,21 +21,30 @@ Reduced = tuple[pd.DataFrame, np.ndarray, list[Note]]
 
 
 def check_names(table: Table, name: str, texts: Sequence[str]) -> None:
-    """Check that no two names of a column differ by case or blanks alone.
+    """Check that no two names of a column differ by case, blanks or writing alone.
 
     Raises:
         UserError: Two do.
     """
     forms: dict[str, str] = {}
     for text in dict.fromkeys(texts):
-        first = forms.setdefault(" ".join(text.split()).casefold(), text)
+        first = forms.setdefault(_form(text), text)
         if first != text or text != text.strip():
             other = first if first != text else text.strip()
             places = [place for place, one in enumerate(texts) if one == text]
             raise UserError(
                 f"runs_table: {table.rows_text(places)}, column {table.columns[name]!r}: {text!r} "
-                f"differs from {other!r} by case or blanks alone; write both alike"
+                f"differs from {other!r} by case, blanks or writing alone; write both alike"
             )
+
+
+def _form(text: str) -> str:
+    """A name without what people write in several ways: case, blanks, accents, `1` and `1.0`."""
+    plain = " ".join(unicodedata.normalize("NFKC", text).split()).casefold()
+    try:
+        return repr(float(plain))
+    except ValueError:
+        return plain
 
 
 def drop_duplicates(points: pd.DataFrame, rows: np.ndarray, rates: np.ndarray | None) -> Reduced:

@@ -71,6 +71,8 @@ LEAST = {"params": 1e3, "params_non_embedding": 1e2, "teacher_params": 1e3, "tok
 """Smaller counts are more likely a unit than a number of parameters or tokens."""
 LARGEST_LOSS = 12.0
 """ln of a vocabulary of 160,000 tokens: a uniform guess reaches it."""
+_LEAST_LOSS = 0.1
+"""If all losses are below this they are in another unit, or no losses per token."""
 _LEAST_FLOPS = 1e8
 _TOKENS_PER_PARAMETER = (1e-5, 1e6)
 _MIXED = 1e3
@@ -290,6 +292,12 @@ def _check_loss(table: Table, name: str, values: Mapping[str, Array]) -> None:
             f"{_span(loss)}, which rises with size and data as an accuracy does; a law describes a "
             "loss: name the column of the held-out loss, or, if these are losses, set "
             f"{_units_key({'loss': 'nats'})}"
+        )
+    if name == "loss" and 0 < top < _LEAST_LOSS:
+        raise UserError(
+            f"runs_table: column {column!r}: {table.rows_text(np.flatnonzero(known))} hold "
+            f"{_span(loss)}, less than a language model's loss; write nats per token, or set "
+            f"{_units_key({'loss': 'nats'})} if the values are right as they are"
         )
     if not high.any():
         return
