@@ -74,7 +74,7 @@ def test_runs_with_kinds_are_compared_as_distilled_and_supervised(
     verdicts = {
         (record["numbers"]["claim"], record["method"]): record["numbers"]["verdict"]
         for record in distilled
-        if record["key"] == "claim" and record["numbers"]["measured"]
+        if record["key"] == "claim" and record["numbers"].get("measured")
     }
     assert verdicts["alpha_distilled", "distilled"] == "supported"
     assert verdicts["alpha_scratch", "supervised"] == "contradicted"

@@ -146,6 +146,14 @@ def test_teachers_are_named_and_say_which_runs_are_distilled() -> None:
     assert found.supervised == ("plain",)
 
 
+def test_a_teacher_without_a_name_is_named_by_what_is_known() -> None:
+    table = grid().assign(t=1.9, n=7e9)
+    both = read(table, teacher_loss="t", teacher_params="n")
+    assert set(both.points["teacher"]) == {"7000000000, loss 1.9"}
+    assert set(read(table, teacher_loss="t").points["teacher"]) == {"loss 1.9"}
+    assert set(read(table, teacher_params="n").points["teacher"]) == {"7000000000"}
+
+
 def test_the_size_without_embeddings_is_read() -> None:
     found = read(grid().assign(body=lambda rows: 0.8 * rows["N"]), params_non_embedding="body")
     np.testing.assert_allclose(found.points["params_non_embedding"], 0.8 * grid()["N"])

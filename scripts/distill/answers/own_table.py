@@ -96,6 +96,10 @@ def _inapplicable(answer: Answer, distils: bool) -> str | None:
     scenario = answer.numbers.get("scenario", "best_case")
     if not distils and (answer.question in _OF_TEACHERS or scenario != "best_case"):
         return NO_TEACHER
+    if answer.numbers.get("reason") == "no_pretraining_tokens":
+        return NOT_IN_TABLE
+    if answer.question == claims.KEY and answer.numbers["claim"] == claims.CURATED.name:
+        return NOT_IN_TABLE
     if answer.question in _OF_CONFIGS and answer.status == "cannot_tell":
         return NOT_IN_TABLE
     unmeasured = answer.question == pareto.KEY and not answer.numbers["models"]

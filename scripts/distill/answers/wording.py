@@ -45,6 +45,7 @@ def wording_of(folder: str | Path, own_table: bool = False, distils: bool = True
         "learner": "student" if distils else "model",
         "repeat": "seed" if own_table else "draw",
         "distils": distils,
+        "own_table": own_table,
     }
     wording.filters |= {"interval": interval, "ends": ends}
     wording.filters |= {"duration": duration, "size": data_size, "whole": whole}

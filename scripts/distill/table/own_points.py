@@ -291,7 +291,7 @@ def _points(
     gap = out["loss"] - out["teacher_loss"]
     out["gap"] = gap.where(gap > 0)
     described = [
-        "" if np.isnan(size) and np.isnan(loss) else f"{_shown(size)}, loss {_shown(loss)}"
+        _teacher_name(size, loss)
         for size, loss in zip(out["teacher_params"], out["teacher_loss"], strict=True)
     ]
     out["teacher"] = names.get("teacher", described)
@@ -299,8 +299,10 @@ def _points(
     return out[list(COLUMNS)], distils, supervised
 
 
-def _shown(value: float) -> str:
-    return "unknown" if np.isnan(value) else f"{value:.6g}"
+def _teacher_name(size: float, loss: float) -> str:
+    """A teacher by its size and loss, as far as they are known."""
+    parts = [] if np.isnan(size) else [size_name(size)]
+    return ", ".join(parts if np.isnan(loss) else [*parts, f"loss {loss:.6g}"])
 
 
 def _names(table: Table, name: str) -> np.ndarray:
