@@ -124,6 +124,7 @@ NOTES = [
     Note("one_run", (1, 2), 2, ("a", "b"), {"groups": 2}),
     Note("constant", (1, 2), 2, ("a",), {"groups": 1}),
     Note("outliers", (7,), 1, (), {"losses": [9.5]}),
+    Note("rough", (1, 2), 30, (), {"groups": 1}),
     Note("no_trend", (1, 2), 30, (), {"groups": 1}),
     Note("below_teacher", (1, 2), 2, (), {"of": 9}),
     Note("all_below_teacher", (1, 2), 2, (), {"of": 2}),

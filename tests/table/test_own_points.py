@@ -157,6 +157,10 @@ def test_a_teacher_without_a_name_is_named_by_what_is_known() -> None:
 def test_the_size_without_embeddings_is_read() -> None:
     found = read(grid().assign(body=lambda rows: 0.8 * rows["N"]), params_non_embedding="body")
     np.testing.assert_allclose(found.points["params_non_embedding"], 0.8 * grid()["N"])
+    larger = grid().assign(body=lambda rows: 1.1 * rows["N"])
+    assert "more parameters without embeddings than in total" in told(
+        larger, params_non_embedding="body"
+    )
 
 
 SHAPES: dict[str, Callable[[pd.DataFrame], Any]] = {
@@ -164,6 +168,7 @@ SHAPES: dict[str, Callable[[pd.DataFrame], Any]] = {
     "rising_tokens": lambda t: 3 - 0.1 * np.log10(t["N"]) + 0.02 * np.log10(t["D"]),
     "u_shape_params": lambda t: loss_at(t["N"], t["D"]) + 0.3 * np.log10(t["N"] / 3e8) ** 2,
     "u_shape_tokens": lambda t: loss_at(t["N"], t["D"]) + 0.3 * np.log10(t["D"] / 2e10) ** 2,
+    "rough": lambda t: t["L"] * np.where(np.arange(len(t)) % 2, 1.0, 1 / np.log(2)),
     "no_trend": lambda t: 2.5 + 0.03 * np.random.default_rng(3).normal(size=len(t)),
     "outliers": lambda t: t["L"] * np.where(np.arange(len(t)) == 12, 1.9, 1.0),
 }

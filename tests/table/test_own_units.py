@@ -111,6 +111,23 @@ def test_a_column_that_mixes_units_is_told_by_its_rows() -> None:
     assert "column 'L' mixes units: rows 6 to 20 hold" in error_of(losses)
 
 
+def test_one_row_in_another_unit_is_told_by_its_number() -> None:
+    table = grid()
+    table.loc[4, "D"] /= 1e9
+    assert "column 'D' mixes units: row 5 holds 240, but rows 1, 2, " in error_of(table)
+
+
+def test_losses_of_which_some_are_perplexities_mix_units() -> None:
+    table = grid()
+    table.loc[::2, "L"] = np.exp(table["L"][::2])
+    assert "column 'L' seems to mix units: rows 1, 3, 5" in error_of(table)
+
+
+def test_more_tokens_than_there_are_may_be_flops() -> None:
+    table = grid().assign(D=lambda rows: 6 * rows["N"] * rows["D"])
+    assert "name the column as runs_table.columns.flops" in error_of(table)
+
+
 def test_one_loss_far_above_a_uniform_guess_is_a_mistake_of_its_row() -> None:
     table = grid()
     table.loc[22, "L"] *= 10

@@ -233,6 +233,12 @@ def _check_ranges(table: Table, values: Mapping[str, np.ndarray]) -> None:
             with np.errstate(invalid="ignore"):
                 bad = (array < least) | (array > most) | np.isinf(array)
             _fail_value(table, name, bad)
+    if "params_non_embedding" in values:
+        table.fail_where(
+            values["params_non_embedding"] > values["params"],
+            ("params_non_embedding", "params"),
+            "more parameters without embeddings than in total; correct or swap the columns",
+        )
     if "loss_stderr" in values:
         with np.errstate(invalid="ignore"):
             bad = values["loss_stderr"] > 0.5 * values["loss"]

@@ -16,6 +16,8 @@ _FEWEST = 8
 _LABELS = 6
 _FAR = 0.2
 """A log loss further than this from a smooth surface is remarkable."""
+ROUGH = 0.1
+"""Runs that scatter by more, in log units, are not of one law, or not in one unit."""
 _STEPS = 40
 
 
@@ -41,9 +43,12 @@ def shape_notes(points: pd.DataFrame, rows: Array) -> list[Note]:
     """
     found: dict[str, list[str]] = {}
     places: dict[str, list[int]] = {}
+    far: list[int] = []
     for key, group in points.groupby(list(GROUP_KEYS), sort=False):
         label = " · ".join(part for part in map(str, key) if part)
-        for what in _shapes(group):
+        outliers = _outliers(group)
+        far += group.index[outliers].tolist()
+        for what in _shapes(group[~outliers]):
             found.setdefault(what, []).append(label)
             places.setdefault(what, []).extend(rows[group.index].tolist())
     notes = []
@@ -51,37 +56,54 @@ def shape_notes(points: pd.DataFrame, rows: Array) -> list[Note]:
         named = tuple(label for label in labels if label)
         few = tuple(places[what][:_LABELS])
         notes.append(Note(what, few, len(places[what]), named[:_LABELS], {"groups": len(labels)}))
-    return [*notes, *_outliers(points, rows), *_below_teacher(points, rows)]
-
-
-def _outliers(points: pd.DataFrame, rows: Array) -> list[Note]:
-    """Losses far from a smooth surface through their group's."""
-    far: list[int] = []
-    for _, group in points.groupby(list(GROUP_KEYS), sort=False):
-        inputs = [
-            np.log(group[name].to_numpy(dtype=float))
-            for name in ("params", "tokens", "epochs")
-            if group[name].nunique() > 1
-        ]
-        centred = [(values - values.mean()) / values.std() for values in inputs]
-        terms = np.stack(
-            [np.ones(len(group)), *centred]
-            + [a * b for place, a in enumerate(centred) for b in centred[place:]],
-            axis=1,
-        )
-        if len(group) < max(_FEWEST, 2 * terms.shape[1]):
-            continue
-        log = np.log(group["loss"].to_numpy(dtype=float))
-        weights = np.ones(len(log))
-        for _ in range(_STEPS):  # least absolute deviations
-            root = np.sqrt(weights)
-            fit = np.linalg.lstsq(terms * root[:, None], log * root, rcond=None)[0]
-            residual = log - terms @ fit
-            weights = 1.0 / np.maximum(np.abs(residual), 1e-6)
-        spread = 1.4826 * float(np.median(np.abs(residual)))
-        far += group.index[np.abs(residual) > max(_FAR, 8 * spread)].tolist()
     losses = [float(points["loss"][place]) for place in far[:1]]
-    return note_of_rows("outliers", rows[far], losses=losses)
+    notes += note_of_rows("outliers", rows[far], losses=losses)
+    return [*notes, *_below_teacher(points, rows)]
+
+
+def _terms(group: pd.DataFrame) -> Array:
+    """Terms of a quadratic surface in the logs of what varies, shape (runs, terms)."""
+    inputs = [
+        np.log(group[name].to_numpy(dtype=float))
+        for name in ("params", "tokens", "epochs")
+        if name in group and group[name].nunique() > 1
+    ]
+    centred = [(values - values.mean()) / values.std() for values in inputs]
+    squares = [a * b for place, a in enumerate(centred) for b in centred[place:]]
+    return np.stack([np.ones(len(group)), *centred, *squares], axis=1)
+
+
+def roughness(group: pd.DataFrame) -> float:
+    """Standard deviation of the log loss around a smooth surface in size and data.
+
+    Args:
+        group: Runs of one law: loss, params, tokens and, if known, epochs.
+
+    Returns:
+        In log units; 0 where there are too few runs to tell.
+    """
+    terms = _terms(group)
+    if len(group) < max(_FEWEST, 2 * terms.shape[1]):
+        return 0.0
+    log = np.log(group["loss"].to_numpy(dtype=float))
+    residual = log - terms @ np.linalg.lstsq(terms, log, rcond=None)[0]
+    return float(np.sqrt((residual**2).sum() / (len(group) - terms.shape[1])))
+
+
+def _outliers(group: pd.DataFrame) -> Array:
+    """Whether each loss of a group is far from a smooth surface through the others, shape (n,)."""
+    terms = _terms(group)
+    if len(group) < max(_FEWEST, 2 * terms.shape[1]):
+        return np.zeros(len(group), dtype=bool)
+    log = np.log(group["loss"].to_numpy(dtype=float))
+    residual, weights = log, np.ones(len(log))
+    for _ in range(_STEPS):  # least absolute deviations
+        root = np.sqrt(weights)
+        fit = np.linalg.lstsq(terms * root[:, None], log * root, rcond=None)[0]
+        residual = log - terms @ fit
+        weights = 1.0 / np.maximum(np.abs(residual), 1e-6)
+    spread = 1.4826 * float(np.median(np.abs(residual)))
+    return np.asarray(np.abs(residual) > max(_FAR, 8 * spread))
 
 
 def _shapes(group: pd.DataFrame) -> list[str]:
@@ -91,6 +113,8 @@ def _shapes(group: pd.DataFrame) -> list[str]:
     loss = group["loss"].to_numpy(dtype=float)
     if np.ptp(loss) <= 1e-9 * loss.max():
         return ["constant"]
+    if roughness(group) > ROUGH:
+        return ["rough"]
     found = []
     for axis, other in (("params", "tokens"), ("tokens", "params")):
         shapes = [

@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from distill.core.errors import UserError
 from distill.table.own_cells import Table
-from distill.table.own_shapes import rises
+from distill.table.own_shapes import ROUGH, rises, roughness
 
 Array = np.ndarray
 Convert = Callable[[Array], Array]
@@ -74,6 +75,7 @@ LARGEST_LOSS = 12.0
 _LEAST_LOSS = 0.1
 """If all losses are below this they are in another unit, or no losses per token."""
 _LEAST_FLOPS = 1e8
+_MOST_TOKENS = 1e16
 _TOKENS_PER_PARAMETER = (1e-5, 1e6)
 _MIXED = 1e3
 """A jump by this factor between neighbouring values, across the least count, mixes units."""
@@ -162,10 +164,21 @@ def _check_mixed(table: Table, name: str, values: Array) -> None:
     with np.errstate(invalid="ignore"):
         low, high = values <= below, values >= above
     raise UserError(
-        f"runs_table: column {table.columns[name]!r} mixes units: {table.rows_text(low)} hold "
-        f"{_span(values[low])}, but {table.rows_text(high)} hold {_span(values[high])}; write "
+        f"runs_table: column {table.columns[name]!r} mixes units: {_held(table, low, values)}, "
+        f"but {_held(table, high, values)}; write "
         f"all {_counted(name)} in one unit"
     )
+
+
+def _held(table: Table, rows: Array, values: Array) -> str:
+    """Rows and what they hold, such as `rows 1 to 10 hold 1 to 80`."""
+    verb = "holds" if rows.sum() == 1 else "hold"
+    return f"{table.rows_text(np.flatnonzero(rows))} {verb} {_span(values[rows])}"
+
+
+def _as_read(values: Mapping[str, Array], loss: Array) -> pd.DataFrame:
+    """Runs with another loss."""
+    return pd.DataFrame({"params": values["params"], "tokens": values["tokens"], "loss": loss})
 
 
 def _counted(name: str) -> str:
@@ -175,6 +188,13 @@ def _counted(name: str) -> str:
 def _check_counts(table: Table, values: Mapping[str, Array], names: set[str]) -> None:
     """Counts that are too small by themselves, or for each other."""
     small = [n for n in COUNTS if n in names and np.nanmin(values[n], initial=np.inf) < LEAST[n]]
+    if "tokens" in names and np.max(values["tokens"]) > _MOST_TOKENS:
+        many = _held(table, values["tokens"] > _MOST_TOKENS, values["tokens"])
+        raise UserError(
+            f"runs_table: column {table.columns['tokens']!r}: {many} tokens, more than there are; "
+            "if these are FLOPs, name the column as "
+            f"runs_table.columns.flops, else set {_units_key({'tokens': 'ones'})}"
+        )
     pair: list[str] = [name for name in ("params", "tokens") if name in names]
     if not small and "tokens" in values:
         ratio = values["tokens"] / values["params"]
@@ -317,9 +337,14 @@ def _check_loss(table: Table, name: str, values: Mapping[str, Array]) -> None:
                 "the row"
             )
         raise UserError(
-            f"runs_table: column {column!r} mixes units: {table.rows_text(where)} hold "
-            f"{_span(loss[upper])}, but {table.rows_text(np.flatnonzero(low))} hold "
-            f"{_span(loss[low])}; write all losses in one unit"
+            f"runs_table: column {column!r} mixes units: {_held(table, upper, loss)}, but "
+            f"{_held(table, low, loss)}; write all losses in one unit"
+        )
+    if with_data and roughness(_as_read(values, np.log(np.maximum(loss, 1.01)))) > ROUGH:
+        raise UserError(
+            f"runs_table: column {column!r} seems to mix units: {_held(table, high, loss)}, above "
+            f"the loss of a uniform guess, and no one unit makes the values fall smoothly with "
+            "size and data; write all losses in one unit"
         )
     hundredths = float(ordered[0]) >= 50 and float(ordered[-1]) <= 100 * LARGEST_LOSS
     units = ("hundredths", "perplexity") if hundredths else ("perplexity", "hundredths")
