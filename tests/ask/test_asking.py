@@ -21,11 +21,12 @@ from distill.cli.main import main
 from distill.core.errors import UserError
 from distill.core.files import write_json
 from distill.laws.choice import Group as LawGroup
-from distill.laws.choice import Settings, Standing, fit_points, record_law
+from distill.laws.choice import Settings, Standing, fit_points
 from distill.laws.fitted import FittedLaw, find_laws
 from distill.laws.fitting import centre_of, fit_law
 from distill.laws.forms import LAWS
 from distill.laws.points import points_of
+from distill.laws.records import record_law
 from law_simulations import PAPER, table_of
 from size_study import SIZES, TOKENS, TOKENS_PER_SAMPLE, own_runs, size_laws, size_runs, true_loss
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from distill.ask.costs import Rates, student_rates
-from distill.contracts.points import GROUP_KEYS, MEASURES
+from distill.contracts.points import GROUP_KEYS, MEASURES, size_name
 from distill.core.errors import UserError
 from distill.core.files import read_json
 from distill.core.parquet import read_frame
@@ -193,7 +193,7 @@ def _trained(runs: pd.DataFrame) -> pd.DataFrame:
     for name in (*GROUP_KEYS, "student"):
         rows[name] = rows[name].fillna("").astype(str) if name in rows else ""
     unnamed = rows["student"] == ""
-    rows.loc[unnamed, "student"] = [f"{size:.0f}" for size in rows.loc[unnamed, "params"]]
+    rows.loc[unnamed, "student"] = [*map(size_name, rows.loc[unnamed, "params"])]
     return rows
 
 

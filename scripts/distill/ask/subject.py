@@ -54,7 +54,7 @@ class Subject:
         if self.name is not None:
             return self.name
         kind = " non-embedding" if self.measure == "params_non_embedding" else ""
-        return f"a student of {self.size:,.0f}{kind} parameters"
+        return f"a model of {self.size:,.0f}{kind} parameters"
 
     def inputs(self, tokens: Any) -> dict[str, Any]:
         """The law's inputs at so many unique tokens."""

@@ -13,6 +13,9 @@ from distill.laws.law import Array, Law
 from distill.laws.points import Points, cells, distinct
 from distill.laws.rungs import best_forecast, size_steps
 
+_SAME = 1e-9
+"""Losses that differ by less, relative to the largest, are equal."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -89,17 +92,28 @@ Fitter = Callable[[Law, Points, Settings], Fitted]
 def fit_points(
     law: Law, points: Points, settings: Settings, initial: Array | None = None
 ) -> Fitted:
-    """Fit a law to points, with its uncertainty."""
+    """Fit a law to points, with its uncertainty.
+
+    Where runs have standard errors that differ, each weighs by them and by the spread of the runs
+    around a first fit without weights.
+    """
     inputs = {name: points.values[name] for name in law.inputs}
-    fit = fit_law(
-        law,
-        inputs,
-        points.target,
-        starts=settings.starts,
-        seed=settings.seed,
-        delta=settings.huber_delta,
-        initial=initial,
-    )
+
+    def fitted(start: Array | None, weights: Array | None) -> Fit:
+        return fit_law(
+            law,
+            inputs,
+            points.target,
+            starts=settings.starts,
+            seed=settings.seed,
+            delta=settings.huber_delta,
+            initial=start,
+            weights=weights,
+        )
+
+    fit = fitted(initial, None)
+    if points.error is not None and np.ptp(points.error) > _SAME * points.error.max():  # no NaN
+        fit = fitted(fit.theta, _weights(fit, points.error))
     sharing = None
     if points.draw is not None:
         sharing = shared_data(points.values["tokens"], points.teacher, points.draw)
@@ -110,10 +124,28 @@ def fit_points(
     return Fitted(law, fit, error, noise, fit.seconds)
 
 
+def _weights(fit: Fit, error: Array) -> Array:
+    """Weights of runs by their standard errors, with a mean square of 1.
+
+    What the errors leave of the residuals' variance is noise that all runs share: the method of
+    moments of a random-effects model (DerSimonian and Laird 1986).
+
+    Args:
+        fit: Of the law without weights.
+        error: Relative standard errors, shape (n,).
+    """
+    free = max(len(error) - len(fit.theta), 1)
+    between = max(float(fit.residuals @ fit.residuals) / free - float((error**2).mean()), 0.0)
+    weights = 1.0 / np.sqrt(between + error**2)
+    return np.asarray(weights / np.sqrt((weights**2).mean()))
+
+
 def lacks(law: Law, points: Points) -> str | None:
     """Why these points do not have the levels of inputs that the law needs, or None."""
     if law.unfit:
         return law.unfit
+    if len(points) > 1 and np.ptp(points.target) <= _SAME * points.target.max():
+        return f"all {len(points)} values are {points.target[0]:.6g}: there is nothing to fit"
     for need in law.needs:
         values, count = points.values[need.name], distinct(points, need.name)
         factor = float(values.max() / values.min()) if count else 0.0

@@ -59,6 +59,22 @@ class Fit:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Weighted:
+    """A law whose log predictions at n points are multiplied by weights, shape (n,).
+
+    With log targets multiplied by the same weights, an unweighted fit of it is a weighted one.
+    """
+
+    law: Law
+    weights: Array
+
+    def curve(self, theta: Array, x: Inputs) -> tuple[Array, Array]:
+        """As `Law.curve`."""
+        log, gradient = self.law.curve(theta, x)
+        return log * self.weights, gradient * self.weights
+
+
 def huber(residuals: Array, delta: float, weights: Array | float = 1.0) -> Array:
     """Sum over the last axis of Huber's loss: r^2/2 within delta, delta (|r| - delta/2) beyond."""
     size = np.abs(residuals)
@@ -123,6 +139,7 @@ def fit_law(
     initial: Array | None = None,
     centre: Mapping[str, float] | None = None,
     fixed: Array | None = None,
+    weights: Array | None = None,
 ) -> Fit:
     """Fit `law` to points.
 
@@ -136,6 +153,8 @@ def fit_law(
         initial: Internal parameters (at `centre`) to start from instead: a cheap refit.
         centre: Centres to use; those of the data by default.
         fixed: Leading internal parameters that stay as given (an earlier stage's).
+        weights: Factors of log residuals, shape (n,), inverse to the runs' noise; residuals and
+            Jacobian of the fit then have them too.
 
     Raises:
         ValueError: A value is not positive and finite, or lengths differ.
@@ -152,9 +171,12 @@ def fit_law(
         centre_of({n: np.asarray(inputs[n]) for n in law.inputs}) if centre is None else centre
     )
     x, y = law.centred(inputs, centre), np.log(target)
-    everything = x, y
-    x, y, times = _merged(x, y)
-    some = _some(x, y, times, seed)
+    curves: Law | Weighted = law
+    if weights is not None:
+        curves, y = Weighted(law, weights), y * weights
+    everything = curves, x, y
+    x, y, times = _merged(x, y) if weights is None else (dict(x), y, np.ones(len(y)))
+    some = _some(curves, x, y, times, seed)
     box, held = _box(law, target), 0 if fixed is None else len(fixed)
     if fixed is not None:
         box[:held] = np.stack([fixed, fixed], axis=1)
@@ -165,7 +187,7 @@ def fit_law(
             points = np.unique(points, axis=0)
         rough, wide = points, max(delta, _WIDE_DELTA)
         for steps, survivors in zip(_STEPS, (_KEPT, POLISHED), strict=True):
-            rough, cost = descend(law, *some[:2], rough, box, wide, steps, held, some[2])
+            rough, cost = descend(*some[:3], rough, box, wide, steps, held, some[3])
             rough = rough[np.argsort(cost, kind="stable")[:survivors]]
         candidates = list(rough)
     else:
@@ -173,11 +195,11 @@ def fit_law(
         candidates = [np.clip(point, box[:, 0], box[:, 1]) for point in points]
     near = np.array(candidates)
     for width in (10 * delta, delta):
-        near, cost = descend(law, *some[:2], near, box, width, _NEAR_STEPS, held, some[2])
-    best = _search(law, x, y, near[np.argmin(cost)], box, delta, times)
-    x, y = everything
-    least = float(huber(law.curve(best, x)[0] - y, delta))
-    log, gradient = law.curve(best, x)
+        near, cost = descend(*some[:3], near, box, width, _NEAR_STEPS, held, some[3])
+    best = _search(curves, x, y, near[np.argmin(cost)], box, delta, times)
+    curves, x, y = everything
+    log, gradient = curves.curve(best, x)
+    least = float(huber(log - y, delta))
     return Fit(
         theta=best,
         centre=centre,
@@ -206,17 +228,19 @@ def _merged(x: Inputs, y: Array) -> tuple[dict[str, Array], Array, Array]:
 
 
 def _some(
-    x: Mapping[str, Array], y: Array, times: Array, seed: int
-) -> tuple[Mapping[str, Array], Array, Array]:
+    curves: Law | Weighted, x: Mapping[str, Array], y: Array, times: Array, seed: int
+) -> tuple[Law | Weighted, Mapping[str, Array], Array, Array]:
     """At most `_MANY` of the points, on which the search for a start goes on."""
     if len(y) <= _MANY:
-        return x, y, times
+        return curves, x, y, times
     chosen = np.sort(np.random.default_rng(seed).choice(len(y), _MANY, replace=False))
-    return {name: values[chosen] for name, values in x.items()}, y[chosen], times[chosen]
+    if isinstance(curves, Weighted):
+        curves = Weighted(curves.law, curves.weights[chosen])
+    return curves, {name: values[chosen] for name, values in x.items()}, y[chosen], times[chosen]
 
 
 def descend(
-    law: Law,
+    law: Law | Weighted,
     x: Inputs,
     y: Array,
     points: Array,
@@ -280,7 +304,7 @@ def descend(
 
 
 def _search(
-    law: Law, x: Inputs, y: Array, start: Array, box: Array, delta: float, times: Array
+    law: Law | Weighted, x: Inputs, y: Array, start: Array, box: Array, delta: float, times: Array
 ) -> Array:
     """One descent from `start`; each target counts `times`, shape (n,)."""
 

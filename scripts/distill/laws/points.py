@@ -31,6 +31,8 @@ class Points:
         student: Label of the student.
         draw: Which permutation of the pool; None when runs do not share one.
         rows: Row numbers in the table of laws.
+        error: Relative standard error of each target, independent between runs, NaN where unknown;
+            None where all are.
     """
 
     values: dict[str, Array]
@@ -42,6 +44,7 @@ class Points:
     student: np.ndarray
     draw: np.ndarray | None
     rows: np.ndarray
+    error: Array | None = None
 
     def __len__(self) -> int:
         return len(self.target)
@@ -58,6 +61,7 @@ class Points:
             student=self.student[mask],
             draw=None if self.draw is None else self.draw[mask],
             rows=self.rows[mask],
+            error=None if self.error is None else self.error[mask],
         )
 
 
@@ -84,17 +88,20 @@ def points_of(table: pd.DataFrame, target: str, size: str, shared: bool) -> Poin
     flops = column("flops")
     counted = np.isfinite(flops) & (flops > 0)
     tokens_seen = values["params"] * values["tokens"] * values["epochs"]
-    stderr = column("loss_stderr") / column("loss") if target == "loss" and shared else None
+    # In absolute terms the gap to a teacher has the error of the loss.
+    error = column("loss_stderr") / column(target)
+    is_shared = shared and target == "loss" and bool(np.isfinite(error).all())
     return Points(
         values=values,
         target=column(target),
         gap=column("gap"),
-        stderr=stderr if stderr is not None and np.isfinite(stderr).all() else None,
+        stderr=error if is_shared else None,
         compute=flops if counted.all() else tokens_seen,
         teacher=table["teacher"].to_numpy(dtype=object),
         student=table["student"].to_numpy(dtype=object),
         draw=table["draw"].to_numpy() if shared else None,
         rows=table.index.to_numpy(),
+        error=None if shared or np.isnan(error).all() else error,
     )
 
 

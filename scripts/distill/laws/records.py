@@ -56,7 +56,8 @@ def record_law(
         "warnings": warnings(fitted, group, standing, values, floor),
         "range": record_range(points, law.inputs),
         "settings": {
-            "objective": "sum of Huber losses of log residuals",
+            "objective": "sum of Huber losses of log residuals"
+            + ("" if points.error is None else ", weighted by the runs' standard errors"),
             "optimiser": "L-BFGS-B (scipy), analytic gradients",
             "huber_delta": settings.huber_delta,
             "starts": fit.starts,
