@@ -19,7 +19,7 @@ from law_worlds import SIZES, bent, chinchilla, fit_all, make_rows, ratio_world
 pytestmark = pytest.mark.slow  # fits many laws
 
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 TEMPLATES = ROOT / "report/answers"
 STATED = {"corpus_methods": ["corpus"], "pretraining_tokens": {"t": 1e6}, "target_loss": 2.9}
 
