@@ -18,7 +18,7 @@ from rows import save, write_tables
 
 BENCHMARKS = (
     "sft", "distillation", "loss_alone", "training", "generation", "scoring", "cache", "planning",
-    "scale", "start", "law_fit", "study",
+    "scale", "start", "law_fit", "next_run", "study",
 )  # fmt: skip
 
 

@@ -20,7 +20,14 @@ from distill.ask.words import text_of
 from distill.cli.main import main
 from distill.core.errors import UserError
 from distill.core.files import write_json
+from distill.laws.choice import Group as LawGroup
+from distill.laws.choice import Settings, Standing, fit_points
 from distill.laws.fitted import FittedLaw, find_laws
+from distill.laws.fitting import centre_of, fit_law
+from distill.laws.forms import LAWS
+from distill.laws.points import points_of
+from distill.laws.records import record_law
+from law_simulations import PAPER, table_of
 from size_study import SIZES, TOKENS, TOKENS_PER_SAMPLE, own_runs, size_laws, size_runs, true_loss
 
 pytestmark = pytest.mark.slow  # fits many laws
@@ -119,11 +126,10 @@ def test_a_loss_below_the_fitted_floor_is_not_reached(study: Study) -> None:
     subject = find_subject(study, _group(study), "d24")
     floor = subject.law.record["coefficients"]["E"]["value"]
     answer = ask_samples(subject, 0.7 * floor)
-    assert (answer["reached"], answer["below_floor"], answer["floor_excludes"]) == (
-        False,
-        True,
-        True,
-    )
+    assert (answer["reached"], answer["below_floor"]) == (False, True)
+    for refused in (None, "unjudged"):
+        subject.law.record["floor"]["refused"] = refused
+        assert ask_samples(subject, 0.7 * floor)["floor_excludes"] == (refused is None)
     assert answer["floor"][0] == pytest.approx(floor, rel=1e-6)
     assert "below the fitted floor" in text_of("samples", answer)
     close = ask_samples(subject, 0.9999 * floor)
@@ -220,11 +226,122 @@ def test_a_table_of_ones_own_is_answered_in_tokens() -> None:
     assert answer["loss"]["value"] == pytest.approx(true_loss(3e6, 1e6), rel=0.01)
     assert "6 N D" in answer["warnings"][-1]
     assert ask_samples(find_subject(study, group, "2400000"), 3.0)["reached"]
-    assert ask_best(study, [group], "flops", 4e13, "training")["ranked"]
+    found = ask_best(study, [group], "flops", 4e13)
+    assert found["ranked"] == ask_best(study, [group], "flops", 4e13, "training")["ranked"]
+    assert found["scope"] == "training"
     with pytest.raises(UserError, match="counts no samples; give --tokens"):
         tokens_of(group, 5, None)
-    with pytest.raises(UserError, match="do not state all FLOPs; ask with --count training"):
-        ask_best(study, [group], "flops", 4e13)
+    with pytest.raises(UserError, match="do not state all seconds; ask with --budget-flops"):
+        ask_best(study, [group], "hours", 4.0)
+
+
+def _optimum(budget: float) -> tuple[float, float]:
+    """The size and tokens of least true loss for FLOPs of training, 6 N D."""
+    found = minimize_scalar(
+        lambda log: true_loss(math.exp(log), budget / 6 / math.exp(log)),
+        bounds=(math.log(1e3), math.log(1e14)),
+        method="bounded",
+    )
+    return math.exp(found.x), budget / 6 / math.exp(found.x)
+
+
+@pytest.mark.parametrize("budget", [1e17, 1e18])
+def test_an_optimum_beyond_the_runs_is_stated_with_its_distance(budget: float) -> None:
+    runs, laws = own_runs()
+    study = make_study(runs, laws)
+    found = ask_best(study, study.groups, "flops", budget)
+    (place,) = found["beyond"]
+    size, tokens = _optimum(budget)
+    assert place["params"] == pytest.approx(size, rel=0.4)
+    assert place["tokens"] == pytest.approx(tokens, rel=0.4)
+    assert place["params_factor"] == pytest.approx(place["params"] / max(SIZES.values()))
+    assert place["tokens_factor"] == pytest.approx(place["tokens"] / max(TOKENS))
+    assert place["loss"] < found["ranked"][0]["loss"]["value"]
+    assert not place["open"]
+    text = text_of("best", found)
+    assert "the optimum of all runs lies outside the runs" in text
+    assert "times the largest measured" in text
+
+
+def test_an_optimum_inside_the_runs_is_not_beyond() -> None:
+    runs, laws = own_runs()
+    study = make_study(runs, laws)
+    assert ask_best(study, study.groups, "flops", 2e13)["beyond"] == []
+
+
+def test_a_judged_joint_law_comes_before_an_unjudged_line() -> None:
+    def unjudge(document: dict) -> None:
+        for law in document["laws"]:
+            if law["selected"]["student"] is not None:
+                law["holdout"] = None
+
+    study = _changed(unjudge)
+    subject = find_subject(study, _group(study), "d24")
+    assert "params" in subject.law.inputs
+    own = _changed(lambda document: None)
+    assert find_subject(own, _group(own), "d24").law.selected["student"] == "d24"
+
+
+def test_warnings_of_a_law_travel_with_its_numbers(study: Study) -> None:
+    answers = [
+        ("loss", ask_loss(find_subject(study, _group(study), "d24"), 1e6)),
+        ("samples", ask_samples(find_subject(study, _group(study), "d24"), 3.0)),
+        ("best", ask_best(study, [_group(study)], "flops", 1e15)),
+    ]
+    for question, answer in answers:
+        first = answer["ranked"][0] if question == "best" else answer
+        assert first["law_warnings"]
+        for text in first["law_warnings"]:
+            assert f"warning: {text}" in text_of(question, answer)
+
+
+def test_the_distillation_law_answers_for_another_teacher() -> None:
+    law = LAWS["loss"]["distillation_reduced"]
+    settings = Settings(starts=8)
+    truth = {**PAPER, "kappa": 522.6 * 0.090 * 1.315 ** (-1 / 0.090)}
+    truth = {name: truth[name] for name in law.names}
+    rows = [
+        {"params": n, "tokens": d, "epochs": 1.0, "teacher_loss": t}
+        for n in (2e8, 5e8, 1e9, 3e9) for d in (5e9, 2e10, 1e11) for t in (2.0, 2.2, 2.5, 2.9)
+    ]  # fmt: skip
+    frame = pd.DataFrame(rows)
+    frame["loss"] = law.predict(truth, {name: frame[name] for name in law.inputs})
+    inputs = {name: frame[name].to_numpy() for name in law.inputs}
+    fit = fit_law(law, inputs, frame["loss"].to_numpy(), starts=8,
+                  initial=law.internal(truth, centre_of(inputs)))  # fmt: skip
+    rng = np.random.default_rng(0)
+    frame["loss"] *= np.exp(0.001 * rng.normal(size=len(frame)))
+    points = points_of(
+        table_of([{**row, "teacher": f"t{row['teacher_loss']}"} for row in
+                  frame.to_dict("records")]), "loss", "params", False,
+    )  # fmt: skip
+    fitted = fit_points(law, points, settings, fit.theta)
+    selected = dict.fromkeys(("teacher", "student", "size")) | {
+        "method": "kd", "cache": "top", "curation": "raw", "init": "random", "group": "",
+        "size": "params",
+    }  # fmt: skip
+    choice = {"by": "aicc", "chosen": law.name, "errors": {law.name: None}}
+    record = record_law(
+        fitted, LawGroup(points, "loss", selected), Standing(choice, True), settings
+    )
+    runs = frame.rename(columns={"tokens": "tokens_unique", "teacher_loss": "loss_teacher"})
+    runs = runs.assign(method="kd", cache="top", curation="raw", init="random",
+                       teacher=[f"t{loss}" for loss in frame["teacher_loss"]])  # fmt: skip
+    study = make_study(runs, {"laws": [record], "refused": []})
+    other = find_subject(study, study.groups[0], size=1e9, teacher_loss=2.35)
+    answer = ask_loss(other, 2e10)
+    expected = law.predict(truth, {"params": 1e9, "tokens": 2e10, "teacher_loss": 2.35})
+    assert answer["loss"]["value"] == pytest.approx(float(expected[0]), rel=0.003)
+    assert "teacher of loss 2.35" in text_of("loss", answer)
+    assert answer["extrapolation"] == 1
+    assert ask_loss(find_subject(study, study.groups[0], size=1e9), 2e10)["teacher_loss"] is None
+    far = ask_loss(find_subject(study, study.groups[0], size=1e9, teacher_loss=1.0), 2e10)
+    assert far["extrapolation"] == pytest.approx(2.0)
+
+
+def test_another_teacher_needs_a_law_that_reads_its_loss(study: Study) -> None:
+    with pytest.raises(NoLaw, match=r"no law of these runs reads the teacher's loss; .*leave"):
+        find_subject(study, _group(study), "d24", teacher_loss=1.5)
 
 
 def _run(folder: Path, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
@@ -250,7 +367,7 @@ def test_the_program_answers_in_words(folder: Path, capsys: pytest.CaptureFixtur
         "Budget 5.00 hours for training, the teacher's text and soft targets.\nBest:"
     )
     code, out, _ = _run(folder, capsys, "laws", "--best")
-    assert "chinchilla of the loss, best of its group: teacher smol, method kd" in out
+    assert "of the loss, best of its group: teacher smol, method kd" in out
     assert "mean error" in out
 
 

@@ -9,3 +9,5 @@ SCOPES = ("all", "training")
 """What FLOPs and hours pay for."""
 MAX_FACTOR = 4.0
 """Factor outside the fitted range beyond which an answer warns."""
+MOST_RUNS = 24
+"""Runs that are proposed, at most."""

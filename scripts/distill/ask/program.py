@@ -29,7 +29,7 @@ def answer(given: argparse.Namespace) -> tuple[dict[str, Any], str]:
         return document, text_of("laws", document)
     if not (math.isfinite(given.max_factor) and given.max_factor >= 1):
         raise UserError("--max-factor must be at least 1")
-    for name in ("price_hour", "price_million_tokens", "epochs", "params"):
+    for name in ("price_hour", "price_million_tokens", "epochs", "params", "teacher_loss"):
         value = getattr(given, name, None)
         if value is not None and not (math.isfinite(value) and value > 0):
             raise UserError(f"--{name.replace('_', '-')} must be a positive number")
@@ -64,8 +64,9 @@ def _of_groups(
     for group in groups:
         try:
             asked = subject.find_subject(
-                finished, group, given.student, given.params, measure, given.epochs
-            )
+                finished, group, given.student, given.params, measure, given.epochs,
+                given.teacher_loss,
+            )  # fmt: skip
             if given.question == "loss":
                 tokens = study.tokens_of(group, given.samples, given.tokens)
                 answers.append(subject.ask_loss(asked, tokens, given.max_factor, prices))

@@ -18,7 +18,8 @@ from distill.core.parquet import read_frame
 from distill.laws.fitted import FittedLaw
 from distill.laws.points import commonest_epochs
 
-_OF_A_LAW = ("name", "target", "selected", "best", "range", "state", "coefficients")
+_OF_A_LAW = ("name", "target", "selected", "best", "range", "state", "coefficients",
+             "extrapolation", "holdout", "floor", "warnings")  # fmt: skip
 """Keys of a law's record that are read here."""
 
 

@@ -36,6 +36,7 @@ class Subject:
         law: The law.
         rates: Costs per token; None where they are unknown.
         epochs: Tokens seen over unique ones.
+        teacher_loss: Loss of another teacher, nats per token; None: that of the group's.
     """
 
     group: Group
@@ -45,6 +46,7 @@ class Subject:
     law: FittedLaw
     rates: Rates | None
     epochs: float
+    teacher_loss: float | None = None
 
     @property
     def label(self) -> str:
@@ -60,7 +62,7 @@ class Subject:
             "params": self.size,
             "tokens": tokens,
             "epochs": self.epochs,
-            "teacher_loss": self.group.teacher_loss(),
+            "teacher_loss": self.teacher_loss or self.group.teacher_loss(),
             "teacher_params": self.group.teacher_params.get(self.measure),
         }
         return {name: known[name] for name in self.law.inputs if known[name] is not None}
@@ -102,8 +104,11 @@ def find_subject(
     size: float | None = None,
     measure: str | None = None,
     epochs: float | None = None,
+    teacher_loss: float | None = None,
 ) -> Subject:
     """The law and rates for a student: its own data law, else the joint law of its group.
+
+    A joint law that predicted unseen runs comes before a data law that did not.
 
     Args:
         study: The study.
@@ -113,6 +118,7 @@ def find_subject(
         measure: What `size` counts; None: all parameters. For a named student the measure of the
             joint law that was judged better.
         epochs: None: those of most runs.
+        teacher_loss: Loss of another teacher on the same text; None: the group's own teacher.
 
     Raises:
         NoLaw: No law of the group can answer.
@@ -123,13 +129,17 @@ def find_subject(
     if size is not None:
         over_size = [law for law in over_size if law.selected["size"] == (measure or "params")]
     order += sorted(over_size, key=lambda law: (law.selected["teacher"] is None, judged_error(law)))
+    order.sort(key=lambda law: law.record["holdout"] is None)
+    if teacher_loss is not None:
+        order = [law for law in order if "teacher_loss" in law.inputs]
     for law in order:
         counted = law.selected["size"] or "params"
         value = size if student is None else group.size(student, counted)
         if "params" in law.inputs and value is None:
             continue
         rates = group.rates[student] if student else rates_between(group.sizes(counted), value or 0)
-        subject = Subject(group, student, value, counted, law, rates, epochs or group.epochs)
+        subject = Subject(group, student, value, counted, law, rates, epochs or group.epochs,
+                          teacher_loss)  # fmt: skip
         if set(subject.inputs(1.0)) < set(law.inputs):
             continue
         if epochs is not None and "epochs" not in law.inputs and abs(epochs - group.epochs) > 0.01:
@@ -140,6 +150,12 @@ def find_subject(
             )
         return subject
     asked = student or f"{size:,.0f} parameters"
+    if teacher_loss is not None:
+        raise NoLaw(
+            f"a teacher of loss {teacher_loss:g}, {group.label}",
+            "no law of these runs reads the teacher's loss; the distillation law needs runs of at "
+            "least three teachers, and supervised ones; leave --teacher-loss out",
+        )
     raise NoLaw(
         f"{asked}, {group.label}",
         "no law over data is determined by these runs" + _why(study, group, student),
@@ -255,6 +271,8 @@ def about(subject: Subject) -> dict[str, Any]:
         "law_runs": law.record["points"],
         "law_error": judged and judged["mean_relative_error"],
         "law_compute_factor": judged and judged["compute_factor"],
+        "law_warnings": list(law.record.get("warnings", [])),
+        "teacher_loss": subject.teacher_loss,
         "range": law.range,
     }
 
@@ -297,11 +315,15 @@ def ask_samples(
     curve = subject.predict(grid)
     floor = subject.predict(1e30 * high)
     limits = [finite(floor.value[0]), finite(floor.low[0]), finite(floor.high[0])]
+    stated = subject.law.record["floor"]
+    claimed = stated is not None and stated["refused"] is None
     answer: dict[str, Any] = {**about(subject), "target": loss, "floor": limits, "reached": False,
                               "warnings": []}  # fmt: skip
     if loss <= floor.value[0] or loss < curve.value[-1]:
         answer["below_floor"] = bool(loss <= floor.value[0])
-        answer["floor_excludes"] = bool(loss < floor.low[0])
+        answer["floor_excludes"] = (
+            claimed and loss < subject.law.record["coefficients"][stated["name"]]["low"]
+        )
         answer["nearest"] = float(subject.predict(high * max_factor).value[0])
         return answer
     if loss > curve.value[0]:

@@ -39,6 +39,10 @@ def _student() -> argparse.ArgumentParser:
     either.add_argument("--student", metavar="NAME", help="a student of the study")
     either.add_argument("--params", type=float, metavar="N", help="parameters of any student")
     student.add_argument("--non-embedding", action="store_true", help="N counts no embeddings")
+    student.add_argument(
+        "--teacher-loss", type=float, metavar="L",
+        help="another teacher's loss, nats per token (needs a fitted distillation law)",
+    )  # fmt: skip
     return student
 
 

@@ -79,3 +79,13 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 def count(number: int, singular: str) -> str:
     """A number with its noun: 1 run, 2 runs."""
     return f"{number:,} {singular}{'' if number == 1 else 's'}"
+
+
+def positive(text: str) -> int:
+    """The type of an option that counts."""
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
+
+
+positive.__name__ = "positive whole number"  # for argparse's error

@@ -1,6 +1,6 @@
 """The sub-commands: one line each, in the order of `distill --help`."""
 
-from distill.cli import ask, check, container, init, plan, reference, unused, verify
+from distill.cli import ask, check, container, init, laws, next, plan, reference, unused, verify
 from distill.cli.command import Command
 
 COMMANDS: dict[str, Command] = {
@@ -8,6 +8,8 @@ COMMANDS: dict[str, Command] = {
     "check": check.COMMAND,
     "plan": plan.COMMAND,
     "ask": ask.COMMAND,
+    "laws": laws.COMMAND,
+    "next": next.COMMAND,
     "verify": verify.COMMAND,
     "unused": unused.COMMAND,
     "reference": reference.COMMAND,

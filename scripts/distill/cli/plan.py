@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from distill.cli.command import Command, Outcome, add_json
+from distill.cli.command import Command, Outcome, add_json, positive
 from distill.cli.studies import (
     CONFIG,
     SNAKEFILE,
@@ -25,23 +25,14 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "config", metavar="CONFIG", nargs="?", default=CONFIG, help="default: %(default)s"
     )
     parser.add_argument(
-        "--cores", type=_positive, metavar="N", help="cores of the wall time (default: all)"
+        "--cores", type=positive, metavar="N", help="cores of the wall time (default: all)"
     )
     parser.add_argument(
-        "--device", type=_positive, metavar="N",
+        "--device", type=positive, metavar="N",
         help="heavy jobs at a time (default: as in profiles/default)",
     )  # fmt: skip
     add_directory(parser)
     add_json(parser)
-
-
-def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise ValueError
-    return number
-
-
-_positive.__name__ = "positive whole number"  # for argparse's error
 
 
 def _run(options: argparse.Namespace) -> Outcome:

@@ -136,6 +136,7 @@ def grid_laws(
             or law.selected.get("size") != size
             or law.law.over not in ("size", "joint")
             or not law.law.smooth
+            or not law.law.exponents
             or (law.law.repeats and not law.best)
         ):
             continue

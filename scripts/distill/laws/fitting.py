@@ -1,8 +1,8 @@
 """Fit a law: the sum of Huber losses of log residuals, minimised by L-BFGS-B from many starts.
 
 All starts first descend together by damped Gauss-Newton steps (Levenberg-Marquardt, vectorised over
-starts), on a wider Huber loss that is smooth near the minimum; L-BFGS-B refines the best of
-them.
+starts), on a wider Huber loss that is smooth near the minimum; the best go on to the width that
+is asked for, and L-BFGS-B refines the best of them.
 
 Hoffmann et al. 2022, approach 3. The sum, not the mean: with the mean, tolerances stop the search
 early (Besiroglu et al. 2024, Chinchilla scaling: a replication attempt).
@@ -25,8 +25,11 @@ _WIDE_DELTA = 3e-2
 _STEPS, _KEPT = (8, 30), 40
 """Steps with all starts, and then with the best `_KEPT`."""
 POLISHED = 3
-"""Starts that L-BFGS-B takes on to the end."""
+"""Starts that go on to the width that is asked for; L-BFGS-B takes the best of them to the end."""
+_NEAR_STEPS = 25
 STARTS = 162
+_MANY = 1000
+"""With more runs, those of one cell are merged, and starts are sought on as many of the rest."""
 TOGETHER = 64
 """Points that `descend` best takes at once: their gradients stay in the processor's cache."""
 
@@ -72,11 +75,12 @@ class Weighted:
         return log * self.weights, gradient * self.weights
 
 
-def huber(residuals: Array, delta: float) -> Array:
+def huber(residuals: Array, delta: float, weights: Array | float = 1.0) -> Array:
     """Sum over the last axis of Huber's loss: r^2/2 within delta, delta (|r| - delta/2) beyond."""
     size = np.abs(residuals)
     inside = np.minimum(size, delta)
-    return (inside * (size - 0.5 * inside)).sum(axis=-1)
+    total: Array = (weights * inside * (size - 0.5 * inside)).sum(axis=-1)
+    return total
 
 
 def centre_of(inputs: Mapping[str, Array]) -> dict[str, float]:
@@ -170,6 +174,12 @@ def fit_law(
     curves: Law | Weighted = law
     if weights is not None:
         curves, y = Weighted(law, weights), y * weights
+    everything = x, y
+    times = np.ones(len(y))
+    some: tuple[Mapping[str, Array], Array, Array] = x, y, times
+    if weights is None:
+        x, y, times = _merged(x, y)
+        some = _some(x, y, times, seed)
     box, held = _box(law, target), 0 if fixed is None else len(fixed)
     if fixed is not None:
         box[:held] = np.stack([fixed, fixed], axis=1)
@@ -180,19 +190,18 @@ def fit_law(
             points = np.unique(points, axis=0)
         rough, wide = points, max(delta, _WIDE_DELTA)
         for steps, survivors in zip(_STEPS, (_KEPT, POLISHED), strict=True):
-            rough, cost = descend(curves, x, y, rough, box, wide, steps, held)
+            rough, cost = descend(curves, *some[:2], rough, box, wide, steps, held, some[2])
             rough = rough[np.argsort(cost, kind="stable")[:survivors]]
         candidates = list(rough)
     else:
         points = np.atleast_2d(initial)
         candidates = [np.clip(point, box[:, 0], box[:, 1]) for point in points]
-    best, least = candidates[0], np.inf
-    for point in candidates:
-        for width in (10 * delta, delta):
-            point = _search(curves, x, y, point, box, width, 1000, 1e-13)
-        score = float(huber(curves.curve(point, x)[0] - y, delta))
-        if score < least:
-            best, least = point, score
+    near = np.array(candidates)
+    for width in (10 * delta, delta):
+        near, cost = descend(curves, *some[:2], near, box, width, _NEAR_STEPS, held, some[2])
+    best = _search(curves, x, y, near[np.argmin(cost)], box, delta, times)
+    x, y = everything
+    least = float(huber(curves.curve(best, x)[0] - y, delta))
     log, gradient = curves.curve(best, x)
     return Fit(
         theta=best,
@@ -206,6 +215,31 @@ def fit_law(
     )
 
 
+def _merged(x: Inputs, y: Array) -> tuple[dict[str, Array], Array, Array]:
+    """Of many runs, those with equal inputs as one: their mean log target and their number.
+
+    Returns:
+        Inputs, log targets and numbers of runs, shape (cells,) each.
+    """
+    if len(y) <= _MANY:
+        return dict(x), y, np.ones(len(y))
+    table = np.stack(list(x.values()), axis=1)
+    cells, place = np.unique(table, axis=0, return_inverse=True)
+    counts = np.bincount(place.ravel()).astype(np.float64)
+    means = np.bincount(place.ravel(), weights=y) / counts
+    return {name: cells[:, column].copy() for column, name in enumerate(x)}, means, counts
+
+
+def _some(
+    x: Mapping[str, Array], y: Array, times: Array, seed: int
+) -> tuple[Mapping[str, Array], Array, Array]:
+    """At most `_MANY` of the points, on which the search for a start goes on."""
+    if len(y) <= _MANY:
+        return x, y, times
+    chosen = np.sort(np.random.default_rng(seed).choice(len(y), _MANY, replace=False))
+    return {name: values[chosen] for name, values in x.items()}, y[chosen], times[chosen]
+
+
 def descend(
     law: Law | Weighted,
     x: Inputs,
@@ -215,6 +249,7 @@ def descend(
     delta: float,
     steps: int,
     held: int = 0,
+    weights: Array | None = None,
 ) -> tuple[Array, Array]:
     """Take all `points` down together, each with its own damping.
 
@@ -227,15 +262,18 @@ def descend(
         delta: Huber's width, in log units; infinite for least squares.
         steps: Steps to take, at most.
         held: How many leading parameters stay.
+        weights: How often each target counts, for each point, (S, n); once by default.
 
     Returns:
         Where they came to, shape (S, P), and the sums of Huber losses there, (S,).
     """
 
+    times = 1.0 if weights is None else weights
+
     def look(theta: Array) -> tuple[Array, Array, Array]:
         log, gradient = law.curve(theta, x)
         r = log - y
-        cost = huber(r, delta)
+        cost = huber(r, delta, times)
         return np.where(np.isfinite(cost), cost, np.inf), r, gradient
 
     theta = np.clip(points, box[:, 0], box[:, 1])
@@ -243,7 +281,7 @@ def descend(
     with np.errstate(all="ignore"):
         cost, r, gradient = look(theta)
         for _ in range(steps):
-            weight = 1.0 / np.maximum(np.abs(r) / delta, 1.0)
+            weight = times / np.maximum(np.abs(r) / delta, 1.0)
             free = gradient[:, held:]
             square = (free * weight[:, None]) @ free.transpose(0, 2, 1)
             pull = (free @ (weight * r)[..., None])[..., 0]
@@ -273,17 +311,17 @@ def _search(
     start: Array,
     box: Array,
     delta: float,
-    steps: int,
-    ftol: float,
+    times: Array,
 ) -> Array:
-    """One descent from `start`."""
+    """One descent from `start`; each target counts `times`, shape (n,)."""
 
     def objective(theta: Array) -> tuple[float, Array]:
         log, gradient = law.curve(theta, x)
         residuals = log - y
-        pull = np.minimum(np.maximum(residuals, -delta), delta)
+        pull = times * np.minimum(np.maximum(residuals, -delta), delta)
         # Divided by delta: the sum is then near that of absolute residuals, a scale for tolerances.
-        value = (pull * (residuals - 0.5 * pull)).sum() / delta
+        inside = np.minimum(np.abs(residuals), delta)
+        value = (times * inside * (np.abs(residuals) - 0.5 * inside)).sum() / delta
         return float(value), gradient @ pull / delta
 
     with np.errstate(over="ignore", invalid="ignore"):
@@ -293,6 +331,6 @@ def _search(
             jac=True,
             method="L-BFGS-B",
             bounds=box,
-            options={"maxiter": steps, "maxfun": 2 * steps, "ftol": ftol, "gtol": 1e-8},
+            options={"maxiter": 1000, "maxfun": 2000, "ftol": 1e-13, "gtol": 1e-8},
         )
     return np.asarray(minimum.x, dtype=np.float64)

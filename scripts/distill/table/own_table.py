@@ -18,19 +18,32 @@ from distill.table.own_file import read_table
 from distill.table.own_points import OwnPoints, own_points
 
 
-def points_of_table(study: TableStudy) -> OwnPoints:
+def points_of_table(study: TableStudy, frame: pd.DataFrame | None = None) -> OwnPoints:
     """The table of a study, as points of laws.
+
+    Args:
+        study: The config.
+        frame: The table; None: the file that the config names.
 
     Raises:
         UserError: As `distill.table.own_points.own_points` and `distill.table.own_file.read_table`.
     """
     table = study.runs_table
-    frame = read_table(table.path, study.columns, table.encoding)
+    if frame is None:
+        frame = read_table(table.path, study.columns, table.encoding)
+    else:
+        frame = frame.reset_index(drop=True)  # whose index may be anything
     return own_points(frame, study.columns, study.units)
 
 
-def runs_of_table(study: TableStudy) -> tuple[pd.DataFrame, dict[str, Any]]:
+def runs_of_table(
+    study: TableStudy, frame: pd.DataFrame | None = None
+) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The runs table of a user's own table, and its references.json.
+
+    Args:
+        study: The config.
+        frame: The table; None: the file that the config names.
 
     Returns:
         The columns of any runs table and `group`, null where the table says nothing (`samples`
@@ -39,7 +52,7 @@ def runs_of_table(study: TableStudy) -> tuple[pd.DataFrame, dict[str, Any]]:
     Raises:
         UserError: The table does not hold what `distill.table.own_points.own_points` asks for.
     """
-    read = points_of_table(study)
+    read = points_of_table(study, frame)
     points = read.points
     out = pd.DataFrame(index=points.index, columns=[*COLUMNS, "group"], dtype="float64")
     same = ("teacher", "student", "method", "init", "group", "seed", "draw", "params", "loss")
