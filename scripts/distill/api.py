@@ -113,6 +113,7 @@ def fit_table(
     tokens: str = "tokens",
     loss: str = "loss",
     settings: Settings | None = None,
+    units: Mapping[str, str] | None = None,
     **columns: str,
 ) -> TableFit:
     """Fit every law that a table of runs allows, as a study of `runs_table` does.
@@ -123,6 +124,7 @@ def fit_table(
         tokens: Column of training tokens seen, repeats counted.
         loss: Column of the held-out loss, nats per token.
         settings: How to fit; by default as a study does.
+        units: Units of columns, as `runs_table.units`.
         columns: Further columns by the names of `runs_table.columns`: `flops`, `group`, `seed`, …
 
     Returns:
@@ -134,11 +136,11 @@ def fit_table(
     frame = table if isinstance(table, pd.DataFrame) else None
     chosen = {"params": params, "tokens": tokens, "loss": loss, **columns}
     path = "table.csv" if frame is not None else str(table)
-    study = validate(
-        TableStudy, {"study": "table", "runs_table": {"path": path, "columns": chosen}}
-    )
+    section = {"path": path, "columns": chosen, "units": dict(units or {})}
+    study = validate(TableStudy, {"study": "table", "runs_table": section})
     runs, references = runs_of_table(study, frame)
-    document = fit_laws(trained_rows(runs, references), settings or Settings(shared=False))
+    rows, how = trained_rows(runs, references), settings or Settings(shared=False)
+    document = fit_laws(rows, how, references["corpus_methods"])
     finished = make_study(runs, document, references)
     refused = tuple(Refused(**entry) for entry in document["refused"])
     return TableFit(runs, tuple(finished.laws), refused, document, references, finished)

@@ -6,7 +6,15 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from distill.answers import own_table
 from distill.answers.answer import Answer, Need
+from distill.answers.laws import (
+    against_scratch,
+    claims,
+    common_text,
+    compute_optimal,
+    teacher_ratio,
+)
 from distill.answers.own_table import (
     NO_TEACHER,
     NOT_IN_TABLE,
@@ -80,6 +88,16 @@ def test_runs_with_kinds_are_compared_as_distilled_and_supervised(
     assert verdicts["alpha_scratch", "supervised"] == "contradicted"
     (against,) = (r for r in distilled if r["key"] == "scratch_exponents")
     assert against["status"] == "answered"
+
+
+def test_the_names_of_questions_are_their_keys() -> None:
+    keys = {
+        claims.KEY, teacher_ratio.KEY, against_scratch.DATA, against_scratch.BREAK_EVEN,
+        against_scratch.EFFICIENCY, common_text.AGAINST_SCRATCH, compute_optimal.TEACHER_SHARE,
+    }  # fmt: skip
+    assert keys == own_table._OF_TEACHERS
+    assert common_text.CURATION in own_table._MEASURED
+    assert claims.CURATED.name == "curated"
 
 
 def test_a_study_is_asked_everything() -> None:

@@ -6,13 +6,6 @@ from typing import Any
 from jinja2 import Environment
 
 from distill.answers.answer import Answer
-from distill.answers.laws import (
-    against_scratch,
-    claims,
-    common_text,
-    compute_optimal,
-    teacher_ratio,
-)
 from distill.answers.runs import (
     at_equal_money,
     at_equal_seconds,
@@ -35,19 +28,20 @@ READING = "reading"
 REASONS = NO_TEACHER, NOT_IN_TABLE = "no_teacher", "not_in_table"
 """Reasons why a question does not apply."""
 _OF_TEACHERS = {
-    claims.KEY,
-    teacher_ratio.KEY,
-    against_scratch.DATA,
-    against_scratch.BREAK_EVEN,
-    against_scratch.EFFICIENCY,
-    common_text.AGAINST_SCRATCH,
-    compute_optimal.TEACHER_SHARE,
+    "claim",
+    "teacher_ratio",
+    "scratch_data",
+    "break_even",
+    "efficiency",
+    "scratch_exponents",
+    "teacher_share",
 }
-"""Questions about distillation, which a table without teachers or kinds of runs cannot be asked."""
+"""Questions about distillation, which a table without teachers or kinds of runs cannot be asked;
+by name, because the questions of laws use this module."""
 _MEASURED = {
     at_equal_money.KEY,
     at_equal_seconds.KEY,
-    common_text.CURATION,
+    "curated_exponents",
     controls.KEY,
     curation_effect.KEY,
     curation_exponent.KEY,
@@ -98,7 +92,7 @@ def _inapplicable(answer: Answer, distils: bool) -> str | None:
         return NO_TEACHER
     if answer.numbers.get("reason") == "no_pretraining_tokens":
         return NOT_IN_TABLE
-    if answer.question == claims.KEY and answer.numbers["claim"] == claims.CURATED.name:
+    if answer.question == "claim" and answer.numbers["claim"] == "curated":
         return NOT_IN_TABLE
     if answer.question in _OF_CONFIGS and answer.status == "cannot_tell":
         return NOT_IN_TABLE

@@ -31,6 +31,8 @@ def points_of_table(study: TableStudy, frame: pd.DataFrame | None = None) -> Own
     table = study.runs_table
     if frame is None:
         frame = read_table(table.path, study.columns, table.encoding)
+    else:
+        frame = frame.reset_index(drop=True)  # whose index may be anything
     return own_points(frame, study.columns, study.units)
 
 
