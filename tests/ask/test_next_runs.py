@@ -263,6 +263,8 @@ def test_the_command_reads_a_table(tmp_path: Path, capsys: pytest.CaptureFixture
     ("options", "sentence"),
     [
         (["--budget", "10 parsecs", "--target", "loss@params=1,tokens=1"], "write hours as 10h"),
+        (["--budget", "1e999", "--target", "loss@params=1,tokens=1"], "write hours as 10h"),
+        (["--budget", "1h", "--target", "loss@params=1,tokens=1"], "results/none does not exist"),
         (["--within", "2", "--target", "loss@params=1,tokens=1"], "a percentage such as 2%"),
         (["--budget", "1h", "--target", "accuracy@params=1"], "write loss@params=1e9,tokens=2e10"),
         (["--budget", "1h", "--target", "loss@params=x,tokens=1"], "params 'x' is not a positive"),
