@@ -9,6 +9,8 @@ from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Snakemake gives a job's scripts as many; more only wait for each other in small matrices.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch

@@ -21,11 +21,12 @@ from distill.cli.main import main
 from distill.core.errors import UserError
 from distill.core.files import write_json
 from distill.laws.choice import Group as LawGroup
-from distill.laws.choice import Settings, Standing, fit_points, record_law
+from distill.laws.choice import Settings, Standing, fit_points
 from distill.laws.fitted import FittedLaw, find_laws
 from distill.laws.fitting import centre_of, fit_law
 from distill.laws.forms import LAWS
 from distill.laws.points import points_of
+from distill.laws.records import record_law
 from law_simulations import PAPER, table_of
 from size_study import SIZES, TOKENS, TOKENS_PER_SAMPLE, own_runs, size_laws, size_runs, true_loss
 
@@ -125,11 +126,10 @@ def test_a_loss_below_the_fitted_floor_is_not_reached(study: Study) -> None:
     subject = find_subject(study, _group(study), "d24")
     floor = subject.law.record["coefficients"]["E"]["value"]
     answer = ask_samples(subject, 0.7 * floor)
-    assert (answer["reached"], answer["below_floor"], answer["floor_excludes"]) == (
-        False,
-        True,
-        True,
-    )
+    assert (answer["reached"], answer["below_floor"]) == (False, True)
+    for refused in (None, "unjudged"):
+        subject.law.record["floor"]["refused"] = refused
+        assert ask_samples(subject, 0.7 * floor)["floor_excludes"] == (refused is None)
     assert answer["floor"][0] == pytest.approx(floor, rel=1e-6)
     assert "below the fitted floor" in text_of("samples", answer)
     close = ask_samples(subject, 0.9999 * floor)
@@ -367,7 +367,7 @@ def test_the_program_answers_in_words(folder: Path, capsys: pytest.CaptureFixtur
         "Budget 5.00 hours for training, the teacher's text and soft targets.\nBest:"
     )
     code, out, _ = _run(folder, capsys, "laws", "--best")
-    assert "chinchilla of the loss, best of its group: teacher smol, method kd" in out
+    assert "of the loss, best of its group: teacher smol, method kd" in out
     assert "mean error" in out
 
 

@@ -190,7 +190,7 @@ def test_a_table_of_ones_own_is_checked_with_its_rows(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(project)
-    Path("own.csv").write_text("n,d,l\n1000,2000,3.1\n2000,2000,2.9\n")
+    Path("own.csv").write_text("n,d,l\n1000,20000,3.1\n2000,20000,2.9\n")
     columns = {"params": "n", "tokens": "d", "loss": "l"}
     config = {"study": "mine", "runs_table": {"path": "own.csv", "columns": columns}}
     Path("own.yaml").write_text(yaml.safe_dump(config))
@@ -198,8 +198,11 @@ def test_a_table_of_ones_own_is_checked_with_its_rows(
     record = json.loads(capsys.readouterr().out)
     assert (record["task"], record["table"], record["study"]) == ("table", "own.csv", "mine")
     assert main(["check", "own.yaml"]) == 0
-    assert "table     own.csv" in capsys.readouterr().out
-    Path("own.csv").write_text("n,d,l\n1000,2000,none\n")
+    assert "table     own.csv, 2 runs" in capsys.readouterr().out
+    Path("own.csv").write_text("n,d,l\n1000,20000,3.1\n2000,20000,2.9\n2000,20000,2.9\n")
+    assert main(["check", "own.yaml"]) == 0
+    assert "1 exact duplicate (row 3) counts once" in capsys.readouterr().out
+    Path("own.csv").write_text("n,d,l\n1000,20000,none\n")
     assert main(["check", "own.yaml"]) == 2
     assert "l" in capsys.readouterr().err
     for command in ("plan", "unused"):

@@ -11,12 +11,14 @@ import law_simulations
 from distill.contracts.points import MEASURES
 from distill.core.errors import UserError
 from distill.core.files import write_json
-from distill.laws.choice import Settings, choose, evaluate_holdout, fit_points, too_rich
+from distill.laws.choice import Settings, choose, fit_points, too_rich
 from distill.laws.fit import Fitting, fit_laws
 from distill.laws.fitted import FittedLaw, find_laws, read_laws
 from distill.laws.forms import LAWS
 from distill.laws.intervals import half_widths
-from distill.laws.points import levels, log_linear, points_of, size_steps
+from distill.laws.judging import evaluate_holdout
+from distill.laws.points import levels, points_of
+from distill.laws.rungs import log_linear, size_steps
 from distill.laws.staged import StagedFitter
 from distill.table.own_points import own_table
 from law_simulations import chinchilla_rows, table_of
@@ -58,12 +60,11 @@ def test_chinchillas_coefficients_come_back_within_their_intervals() -> None:
     frame = pd.DataFrame({"N": inputs["params"], "D": inputs["tokens"], "L": target})
     table = own_table(frame, {"params": "N", "tokens": "D", "loss": "L"})
     law = pick(fit_laws(table, OWN), "chinchilla")
-    assert law["best"]
     truth = {"A": 482.01, "B": 2085.43, "E": 1.8172, "alpha": 0.3478, "beta": 0.3658}
     for name, value in truth.items():
         found = law["coefficients"][name]
         assert found["low"] <= value <= found["high"], name
-        assert found["identifiable"]
+        assert found["identifiable"] or name == "E"  # only a law that was evaluated claims a floor
     alpha = law["coefficients"]["alpha"]
     assert alpha["high"] - alpha["low"] < 0.08
     assert law["residual_rmse_log"] == pytest.approx(0.01, rel=0.2)
@@ -75,18 +76,24 @@ def test_record_has_what_the_contract_says(grid: dict[str, Any]) -> None:
     law = pick(grid, "chinchilla")
     assert law["points"] == 72
     assert law["range"] == {"params": [1e5, 1e7], "tokens": [0.125e6, 4e6]}
-    assert law["holdout"]["axis"] == "tokens"
-    assert law["holdout"]["runs"] == 12
-    assert law["holdout"]["compute_factor"] == pytest.approx(2.0)
-    assert {p["tokens"] for p in law["holdout"]["predicted"]} == {4e6}
-    assert law["holdout"]["mean_relative_error"] < 0.02
-    assert law["choice"]["errors"].keys() == {"chinchilla", "broken_chinchilla", "log_linear"}
+    (won,) = (one for one in grid["laws"] if one["best"] and one["selected"]["size"] == "params"
+              and one["target"] == "loss" and one["selected"]["student"] is None)  # fmt: skip
+    held = won["holdout"]
+    assert held["axis"] == "compute"
+    assert {(p["params"], p["tokens"]) for p in held["predicted"]} == {
+        (1e7, 4e6), (1e7, 2e6), (4e6, 4e6),
+    }  # fmt: skip
+    assert held["runs"] == 6
+    assert held["compute_factor"] == pytest.approx(4.0)
+    assert held["mean_relative_error"] < 0.02
+    assert won["choice"]["errors"].keys() == {
+        "chinchilla", "tied", "joined", "data_by_size", "broken_chinchilla",
+    }  # fmt: skip
+    assert won["choice"]["simple"]["error"] > 0
     assert law["settings"]["starts"] == 108
     assert law["settings"]["parameter_counts"].startswith("embeddings and output head counted")
     best = [one for one in grid["laws"] if one["best"] and one["selected"]["student"] is None]
-    assert sorted((one["target"], one["name"]) for one in best) == [
-        ("gap", "chinchilla"), ("loss", "chinchilla"),
-    ]  # fmt: skip
+    assert sorted(one["target"] for one in best) == ["gap", "loss"]
 
 
 def test_fitting_is_deterministic() -> None:
@@ -125,7 +132,7 @@ def test_predictions_from_the_file_alone(grid: dict[str, Any], tmp_path: Any) ->
 def test_intervals_follow_the_formula(grid: dict[str, Any]) -> None:
     from scipy.stats import norm, t
 
-    law = FittedLaw(pick(grid, "chinchilla"))
+    law = FittedLaw(pick(grid, "chinchilla") | {"extrapolation": None})
     state = law.record["state"]
     x = law.law.centred({"params": 3e5, "tokens": 5e5}, state["centre"])
     g = law.law.curve(np.array(state["theta"]), x)[1][:, 0]
@@ -174,10 +181,13 @@ def test_rungs_and_levels() -> None:
     assert levels(np.array([100.0, 110.0, 100.0]), "params").tolist() == [0, 1, 0]
     table = table_of(chinchilla_rows())
     axis, ranks = size_steps(points_of(table, "loss", "params", True), ("params", "tokens"))
-    assert axis == "tokens"
-    assert np.bincount(ranks).tolist() == [6] * 6
-    few = table_of(chinchilla_rows(tokens=law_simulations.TOKENS[:3]))
-    assert size_steps(points_of(few, "loss", "params", True), ("params", "tokens"))[0] == "params"
+    assert axis == "compute"
+    points = points_of(table, "loss", "params", True)
+    top = ranks == ranks.max()
+    assert points.compute[top].min() > points.compute[~top].max()
+    assert np.bincount(ranks).min() >= 3
+    assert size_steps(points, ("tokens",))[0] == "tokens"
+    assert np.bincount(size_steps(points, ("tokens",))[1]).tolist() == [6] * 6
     inputs, target = chinchilla_points(0, 100)
     scattered = table_of(
         [{"params": n, "tokens": d, "loss": y}
@@ -185,7 +195,8 @@ def test_rungs_and_levels() -> None:
     )  # fmt: skip
     axis, ranks = size_steps(points_of(scattered, "loss", "params", False), ("params", "tokens"))
     assert axis == "compute"
-    assert np.bincount(ranks).tolist() == [10] * 10
+    assert 4 <= ranks.max() <= 8
+    assert np.bincount(ranks).min() >= 3
 
 
 def test_log_linear_line_goes_through_the_last_two_sizes() -> None:
@@ -224,7 +235,7 @@ def test_choice_looks_at_the_second_rung_and_judgement_at_the_last() -> None:
     assert good is not None
     assert bad is not None
     assert good["mean_relative_error"] < 1e-3
-    assert good["skill_vs_loglinear"] > 0.9
+    assert good["skill"] > 0.9
     assert bad["mean_relative_error"] == pytest.approx(0.5, abs=0.01)
     assert good["predicted"][0]["predicted"] == bad["predicted"][0]["predicted"]
     assert bad["interval_coverage"] == 0.0
@@ -374,7 +385,8 @@ def test_a_floor_that_reaches_zero_is_flagged() -> None:
     law = pick(fit_laws(table_of(rows)), "data_power")
     assert law["coefficients"]["E"]["low"] is None
     assert not law["coefficients"]["E"]["identifiable"]
-    assert any("no asymptote" in warning for warning in law["warnings"])
+    assert law["floor"]["refused"] == "unbounded"
+    assert any("no floor is claimed" in warning for warning in law["warnings"])
 
 
 def test_a_law_that_misses_structure_is_warned_of() -> None:

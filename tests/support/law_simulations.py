@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from distill.contracts.points import COLUMNS
-from distill.laws.choice import Fitted, Settings, choose, evaluate_holdout, fit_points
+from distill.laws.choice import Fitted, Settings, choose, fit_points
 from distill.laws.forms import LAWS
 from distill.laws.intervals import coefficients, half_widths
+from distill.laws.judging import evaluate_holdout
 from distill.laws.law import Law
 from distill.laws.points import Points
 

@@ -8,13 +8,15 @@ import pandas as pd
 
 from distill.answers.answer import Answer
 from distill.contracts.points import COLUMNS, GROUP_KEYS
-from distill.laws.choice import Group, Settings, Standing, evaluate_holdout, fit_points, record_law
+from distill.laws.choice import Group, Settings, Standing, fit_points
 from distill.laws.curves import Curve
 from distill.laws.fit import fit_laws
 from distill.laws.fitted import FittedLaw
 from distill.laws.forms import LAWS
 from distill.laws.intervals import Uncertainty
+from distill.laws.judging import evaluate_holdout
 from distill.laws.points import points_of
+from distill.laws.records import record_law
 
 SIZES = tuple(float(n) for n in np.geomspace(6e5, 2.4e7, 6))
 TOKENS = tuple(1.25e5 * 2.0**k for k in range(6))

@@ -58,7 +58,7 @@ def test_the_runs_table_gives_the_same_points_as_the_table_itself(
     ("change", "message"),
     [
         ({"columns": {"loss": "value"}}, r"columns\.loss: the table has no column 'value'"),
-        ({"columns": {"tokens": None}}, r"runs_table\.columns\.tokens is missing; Training"),
+        ({"columns": {"tokens": None}}, r"columns: tokens is missing; name the column of training"),
         ({"columns": {"los": "val"}}, r"'runs_table.columns.los' is not a known key"),
         ({"teachers": {}}, r"config: teachers cannot be combined with runs_table"),
     ],
@@ -75,11 +75,11 @@ def test_mistakes_are_told_before_anything_runs(
 def test_a_missing_or_odd_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"the file .*none\.csv does not exist"):
         parse_table_study(config(tmp_path / "none.csv"))
-    (tmp_path / "table.txt").write_text("N,D\n")
-    with pytest.raises(UserError, match=r"table\.txt is neither \.csv nor \.parquet"):
-        parse_table_study(config(tmp_path / "table.txt"))
+    (tmp_path / "table.docx").write_text("N,D\n")
+    with pytest.raises(UserError, match=r"table\.docx: a data file must end in csv, tsv"):
+        parse_table_study(config(tmp_path / "table.docx"))
     (tmp_path / "table.parquet").write_text("N,D\n")
-    with pytest.raises(UserError, match=r"table\.parquet is not readable"):
+    with pytest.raises(UserError, match=r"table\.parquet is not a readable Parquet"):
         parse_table_study(config(tmp_path / "table.parquet"))
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from distill.answers.laws.questions import answer_law_questions
 from distill.answers.measured import Measured
+from distill.answers.own_table import applicable, merge_groups, reading_answers
 from distill.answers.runs.questions import OF_ALL, OF_SAMPLES, answer_runs
 from distill.answers.wording import worded, wording_of
 
@@ -32,10 +33,16 @@ def answer_questions(
     Returns:
         `{"schema": 1, "answers": [...]}`, records of `distill.answers.wording.worded`.
     """
+    own = bool(references.get("own_table"))
+    if own:
+        stated = {**stated, "corpus_methods": references.get("corpus_methods") or []}
     study = Measured(runs, references, stated)
     answers = [
+        *reading_answers(references),
         *(answer_runs(study, OF_SAMPLES) if study.trained_here else ()),
         *answer_law_questions(runs, laws, references, stated),
-        *answer_runs(study, OF_ALL),
+        *applicable(answer_runs(study, OF_ALL), references),
     ]
-    return {"schema": 1, "answers": worded(answers, wording_of(templates))}
+    wording = wording_of(templates, own, bool(references.get("distils", True)))
+    records = worded(answers, wording)
+    return {"schema": 1, "answers": merge_groups(records, wording) if own else records}

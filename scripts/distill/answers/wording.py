@@ -20,10 +20,15 @@ from distill.table.words import words_of_task
 PARTS = ("question", "answer", "evidence")
 
 
-def wording_of(folder: str | Path) -> Environment:
+def wording_of(folder: str | Path, own_table: bool = False, distils: bool = True) -> Environment:
     """The templates in `folder`, with the filters that write numbers.
 
     A misspelt name in a template is an error, not an empty string.
+
+    Args:
+        folder: Holds the templates.
+        own_table: Whether the runs are those of a user's own table, which has no draws of data.
+        distils: Whether the study is one of distillation, whose models are students.
     """
     wording = Environment(
         loader=FileSystemLoader(folder),
@@ -36,6 +41,12 @@ def wording_of(folder: str | Path) -> Environment:
     wording.filters |= {"plural": plural, "rounded": rounded, "share": share, "exp": math.exp}
     wording.filters |= {"estimate": read_estimate, "listed": listed, "capital": capital}
     wording.filters["words"] = words_of_task
+    wording.globals |= {
+        "learner": "student" if distils else "model",
+        "repeat": "seed" if own_table else "draw",
+        "distils": distils,
+        "own_table": own_table,
+    }
     wording.filters |= {"interval": interval, "ends": ends}
     wording.filters |= {"duration": duration, "size": data_size, "whole": whole}
     return wording
@@ -90,14 +101,18 @@ def worded(answers: Iterable[Answer], wording: Environment) -> list[dict[str, An
     records = []
     for answer in answers:
         macros = wording.get_template(f"{answer.question}.j2").module
-        parts = {part: _text(getattr(macros, part)(answer)) for part in PARTS}
+        parts = {part: text_of(getattr(macros, part)(answer)) for part in PARTS[:1]}
+        said = macros
+        if answer.status == "not_applicable" and "reason" in answer.numbers:
+            said = wording.get_template("_not_applicable.j2").module
+        parts |= {part: text_of(getattr(said, part)(answer)) for part in PARTS[1:]}
         record = {**parts, **answer.record()}
         if hasattr(macros, "label"):
-            record["label"] = _text(macros.label(answer))
+            record["label"] = text_of(macros.label(answer))
         records.append(record)
     return records
 
 
-def _text(lines: str) -> str:
+def text_of(lines: str) -> str:
     """A macro's lines as one line."""
     return " ".join(lines.split())

@@ -11,14 +11,15 @@ import numpy as np
 import pandas as pd
 
 from distill.ask.costs import Rates, student_rates
-from distill.contracts.points import GROUP_KEYS, MEASURES
+from distill.contracts.points import GROUP_KEYS, MEASURES, size_name
 from distill.core.errors import UserError
 from distill.core.files import read_json
 from distill.core.parquet import read_frame
 from distill.laws.fitted import FittedLaw
 from distill.laws.points import commonest_epochs
 
-_OF_A_LAW = ("name", "target", "selected", "best", "range", "state", "coefficients")
+_OF_A_LAW = ("name", "target", "selected", "best", "range", "state", "coefficients",
+             "extrapolation", "holdout", "floor", "warnings")  # fmt: skip
 """Keys of a law's record that are read here."""
 
 
@@ -192,7 +193,7 @@ def _trained(runs: pd.DataFrame) -> pd.DataFrame:
     for name in (*GROUP_KEYS, "student"):
         rows[name] = rows[name].fillna("").astype(str) if name in rows else ""
     unnamed = rows["student"] == ""
-    rows.loc[unnamed, "student"] = [f"{size:.0f}" for size in rows.loc[unnamed, "params"]]
+    rows.loc[unnamed, "student"] = [*map(size_name, rows.loc[unnamed, "params"])]
     return rows
 
 

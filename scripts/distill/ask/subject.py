@@ -54,7 +54,7 @@ class Subject:
         if self.name is not None:
             return self.name
         kind = " non-embedding" if self.measure == "params_non_embedding" else ""
-        return f"a student of {self.size:,.0f}{kind} parameters"
+        return f"a model of {self.size:,.0f}{kind} parameters"
 
     def inputs(self, tokens: Any) -> dict[str, Any]:
         """The law's inputs at so many unique tokens."""
@@ -315,11 +315,15 @@ def ask_samples(
     curve = subject.predict(grid)
     floor = subject.predict(1e30 * high)
     limits = [finite(floor.value[0]), finite(floor.low[0]), finite(floor.high[0])]
+    stated = subject.law.record["floor"]
+    claimed = stated is not None and stated["refused"] is None
     answer: dict[str, Any] = {**about(subject), "target": loss, "floor": limits, "reached": False,
                               "warnings": []}  # fmt: skip
     if loss <= floor.value[0] or loss < curve.value[-1]:
         answer["below_floor"] = bool(loss <= floor.value[0])
-        answer["floor_excludes"] = bool(loss < floor.low[0])
+        answer["floor_excludes"] = (
+            claimed and loss < subject.law.record["coefficients"][stated["name"]]["low"]
+        )
         answer["nearest"] = float(subject.predict(high * max_factor).value[0])
         return answer
     if loss > curve.value[0]:

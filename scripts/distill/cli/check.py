@@ -65,7 +65,19 @@ def _run(options: argparse.Namespace) -> Outcome:
 
 
 def _table_facts(study: "TableStudy") -> dict[str, Any]:
-    return {"table": study.runs_table.path}
+    """What was read, and what a reader must know of it."""
+    from distill.answers.own_table import reading_answers
+    from distill.answers.wording import worded, wording_of
+    from distill.table.own_table import points_of_table
+
+    table = points_of_table(study)
+    notes = reading_answers({"notes": [note.record() for note in table.notes]})
+    wording = wording_of(project() / "report/answers", True, table.distils)
+    return {
+        "table": study.runs_table.path,
+        "runs": len(table.points),
+        "notes": [record["answer"] for record in worded(notes, wording)],
+    }
 
 
 def _facts(plan: "Plan") -> dict[str, Any]:
@@ -98,7 +110,7 @@ def _facts(plan: "Plan") -> dict[str, Any]:
 def _text(record: dict[str, Any]) -> str:
     lines = [f"{record['config']}: no mistakes. Study {record['study']}, task {record['task']}."]
     if record["task"] == "table":
-        lines.append(f"  table     {record['table']}")
+        lines.append(f"  table     {record['table']}, {count(record['runs'], 'run')}")
     else:
         runs = f"{count(record['runs'], 'run')}, {record['evaluated']} evaluated already"
         jobs = ", ".join(f"{number:,} {kind}" for kind, number in record["jobs"].items() if number)
@@ -110,6 +122,8 @@ def _text(record: dict[str, Any]) -> str:
         lacking = ", ".join(f"{many} without {what}" for what, many in counts["left_out"].items())
         lines.append(f"  left out  {lacking} of {count(counts['read'], 'row')} of {name}")
     lines.append(f"  results   {record['results']} (in {record['directory']})")
+    if reading := record.get("notes"):
+        lines += ["How the table was read:", *(f"  - {line}" for line in reading)]
     if warnings := record.get("warnings"):
         lines += ["What may stop it:", *(f"  - {line}" for line in warnings)]
     if limits := record.get("limits"):

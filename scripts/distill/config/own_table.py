@@ -1,20 +1,40 @@
 """The config of a study of a user's own table of runs."""
 
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from distill.config.text import Encoding
 from distill.config.values import LocalPath, Name, Section
+
+CountUnit = Literal["ones", "thousands", "millions", "billions", "trillions", "log10", "log2", "ln"]
+LossUnit = Literal["nats", "bits", "perplexity", "hundredths"]
+ComputeUnit = Literal[
+    "ones", "teraflops", "petaflops", "exaflops", "zettaflops", "petaflop_days", "log10"
+]
 
 
 class TableColumns(Section):
-    """Which column of the table is what. Only the first three are required."""
+    """Which column of the table is what. Only params, loss and tokens (or flops) are required."""
 
     params: str = Field(
-        description="Parameters of the student; state in your paper which ones you count"
+        description="Parameters of the model; state in your paper which ones you count"
     )
-    tokens: str = Field(description="Training tokens seen, counting repeats")
-    loss: str = Field(description="Held-out loss, nats per token")
+    tokens: str | None = Field(
+        None,
+        description="Training tokens seen, counting repeats; may be left out if flops are given, from which tokens are then computed as flops / (6 params)",
+    )
+    loss: str = Field(description="Held-out loss, nats per token unless units say otherwise")
+    params_non_embedding: str | None = Field(
+        None, description="Parameters without embeddings and output head; adds laws over this size"
+    )
+    kind: str | None = Field(
+        None,
+        description="What a run is: distilled (also kd, distillation) or supervised (also sft, pretrained, scratch)",
+    )
+    teacher: str | None = Field(
+        None, description="Name of the teacher; empty for a run without one"
+    )
     teacher_loss: str | None = Field(
         None, description="The teacher's loss on the same held-out text, nats per token"
     )
@@ -22,6 +42,14 @@ class TableColumns(Section):
     unique_tokens: str | None = Field(None, description="Unique training tokens")
     epochs: str | None = Field(None, description="Tokens seen divided by unique tokens")
     flops: str | None = Field(None, description="Training FLOPs")
+    loss_stderr: str | None = Field(
+        None,
+        description="Standard error of the loss, in the unit of the loss; runs weigh by it in the fit",
+    )
+    learning_rate: str | None = Field(
+        None,
+        description="Peak learning rate; of runs that differ in it alone, the best rate is kept",
+    )
     method: str | None = Field(
         None, description="Name of the method; each method gets its own laws"
     )
@@ -31,12 +59,51 @@ class TableColumns(Section):
     group: str | None = Field(None, description="Any other label; each group gets its own laws")
     seed: str | None = Field(None, description="Integer; repeats of a run have different seeds")
 
+    @model_validator(mode="after")
+    def _counts_data(self) -> "TableColumns":
+        if self.tokens is None and self.flops is None:
+            raise ValueError(
+                "tokens is missing; name the column of training tokens seen (or, as flops, that of "
+                "training FLOPs)"
+            )
+        return self
+
+
+class TableUnits(Section):
+    """Units of columns. What is stated here is not questioned; what is not is checked."""
+
+    params: CountUnit | None = Field(None, description="Unit of params (default: ones)")
+    params_non_embedding: CountUnit | None = Field(
+        None, description="Unit of params_non_embedding (default: that of params)"
+    )
+    teacher_params: CountUnit | None = Field(
+        None, description="Unit of teacher_params (default: that of params)"
+    )
+    tokens: CountUnit | None = Field(None, description="Unit of tokens (default: ones)")
+    unique_tokens: CountUnit | None = Field(
+        None, description="Unit of unique_tokens (default: that of tokens)"
+    )
+    flops: ComputeUnit | None = Field(None, description="Unit of flops (default: ones)")
+    loss: LossUnit | None = Field(
+        None,
+        description="Unit of loss, loss_stderr and teacher_loss (default: nats); perplexity is exp(loss)",
+    )
+
 
 class RunsTable(Section):
     """Your own table of runs."""
 
-    path: LocalPath = Field(description="CSV or Parquet, one row per run")
+    path: LocalPath = Field(
+        description="One file with a row per run: CSV with any separator, TSV, JSON, JSONL, Parquet, Arrow or the first sheet of an Excel or OpenDocument workbook; text formats may be compressed"
+    )
     columns: TableColumns = Field(description="Which column of the table is what")
+    units: TableUnits | None = Field(
+        None, description="Units of columns that are not ones and nats per token"
+    )
+    encoding: Encoding | None = Field(
+        None,
+        description="Encoding of a text file, such as cp1252 (default: UTF-8, or as its byte-order mark says)",
+    )
 
 
 class TableStudy(Section):
@@ -62,3 +129,9 @@ class TableStudy(Section):
     def columns(self) -> dict[str, str]:
         """The table's column name, by the name that this library uses."""
         return self.runs_table.columns.model_dump(exclude_none=True)
+
+    @property
+    def units(self) -> dict[str, str]:
+        """The stated unit of a column, by the name that this library uses."""
+        units = self.runs_table.units
+        return {} if units is None else units.model_dump(exclude_none=True)

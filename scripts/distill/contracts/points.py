@@ -9,18 +9,26 @@ SIZES = ("params", "params_non_embedding", "tokens", "epochs", "updates", "flops
 TEACHER = ("teacher_loss", "teacher_params", "teacher_params_non_embedding")
 RESULTS = ("loss", "gap", "loss_stderr")
 COLUMNS = (*KEYS, "seed", "draw", *SIZES, *TEACHER, *RESULTS)
+OWN_NAMES = ("kind", "teacher", "method", "init", "group")
+"""Columns of text in a user's own table."""
 OWN_COLUMNS = (
     "params",
     "tokens",
     "loss",
+    "params_non_embedding",
     "teacher_loss",
     "teacher_params",
     "unique_tokens",
     "epochs",
     "flops",
-    "method",
-    "init",
-    "group",
+    "loss_stderr",
+    "learning_rate",
+    *OWN_NAMES,
     "seed",
 )
-"""Names that `runs_table.columns` may give: the first three are required."""
+"""Names that `runs_table.columns` may give: params, loss and tokens (or flops) are required."""
+
+
+def size_name(size: float) -> str:
+    """A student's size written out, so that different sizes have different names."""
+    return str(int(size)) if float(size).is_integer() else repr(float(size))

@@ -1,6 +1,7 @@
-"""Exponents of the chosen laws with their intervals."""
+"""Exponents with their intervals, of laws whose exponents are those of size and data."""
 
 from distill.figures.figure import Axis, Figure, Inputs, Layer, Rows
+from distill.laws.curves import grid_laws
 from distill.laws.forms import LAWS
 from distill.laws.runs import SIZES, TARGETS, best_laws, rows_of
 
@@ -26,7 +27,12 @@ def numbers(inputs: Inputs) -> Rows:
         for target in TARGETS:
             laws = [
                 *best_laws(inputs.fitted, target, False),
-                *best_laws(inputs.fitted, target, True),
+                *(law for size in SIZES for law in grid_laws(inputs.fitted, target, size).values()),
+                *(
+                    law
+                    for law in best_laws(inputs.fitted, target, True)
+                    if law.law.over == "teachers"
+                ),
             ]
             for law in laws:
                 kinds = {p.name: p.kind for p in LAWS[law.target][law.name].parameters}

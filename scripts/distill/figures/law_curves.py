@@ -48,7 +48,7 @@ def numbers(inputs: Inputs) -> Rows:
 FIGURE = Figure(
     title="Loss against tokens, with fitted laws",
     section="laws",
-    empty="No law of tokens could be fitted for any student.",
+    empty="No law of tokens could be fitted for any model.",
     numbers=numbers,
     layers=(
         *BANDS,

@@ -99,7 +99,7 @@ def _best(means: pd.DataFrame) -> pd.DataFrame:
 
 
 FIGURE = Figure(
-    title="Loss against what a student costs",
+    title="Loss against what a model costs",
     section="costs",
     empty="No run has its size, FLOPs, speed, memory or energy; or there are several teachers, but "
     "no loss on one text (evaluate.reference).",

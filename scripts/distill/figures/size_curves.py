@@ -45,7 +45,7 @@ def numbers(inputs: Inputs) -> Rows:
 FIGURE = Figure(
     title="Loss against size, with fitted laws",
     section="laws",
-    empty="No method has students of several known sizes.",
+    empty="No method has models of several known sizes.",
     numbers=numbers,
     layers=(
         *BANDS,

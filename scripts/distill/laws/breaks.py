@@ -15,7 +15,8 @@ from distill.laws.choice import Fitted, Fitter, Settings, fit_points, too_rich
 from distill.laws.fitting import TOGETHER, descend
 from distill.laws.intervals import coefficients, shared_data
 from distill.laws.law import Array, Inputs, Law
-from distill.laws.points import Points, size_steps
+from distill.laws.points import MOST_RUNS, Points, merged
+from distill.laws.rungs import size_steps
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ def break_test(
     Returns:
         The test, or why it cannot be made.
     """
+    points = merged(points, MOST_RUNS, settings.seed)
     _, ranks = size_steps(points, broken.inputs)
     top = int(ranks.max())
     below, largest = points.where(ranks < top), points.where(ranks == top)

@@ -136,6 +136,7 @@ def grid_laws(
             or law.selected.get("size") != size
             or law.law.over not in ("size", "joint")
             or not law.law.smooth
+            or not law.law.exponents
             or (law.law.repeats and not law.best)
         ):
             continue
@@ -164,5 +165,7 @@ def label_of(selected: Mapping[str, Any]) -> str:
     ):
         value = selected.get(key)
         if value is not None and str(value) not in NO_NAMES:
-            parts.append(pattern.format(value))
+            # A model of a user's own table is named by its size.
+            is_size = key == "student" and str(value).isdigit()
+            parts.append(str(value) if is_size else pattern.format(value))
     return " · ".join(parts) or "all runs"

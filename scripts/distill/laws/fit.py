@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from distill.contracts.points import GROUP_KEYS, KEYS, MEASURES
+from distill.laws.bootstrap import is_odd, pair_covariance
 from distill.laws.breaks import break_test
 from distill.laws.choice import (
     Fitted,
@@ -16,17 +17,18 @@ from distill.laws.choice import (
     Settings,
     Standing,
     choose,
-    evaluate_holdout,
     fit_points,
     lacks,
-    record_law,
     too_rich,
 )
 from distill.laws.common_text import fit_on_common_text
+from distill.laws.extrapolation import Extrapolation
 from distill.laws.forms import LAWS, laws_over, simplest
+from distill.laws.judging import evaluate_holdout, extrapolation_of
 from distill.laws.law import Law
 from distill.laws.pilots import pilot_ladder
 from distill.laws.points import Points, commonest, distinct, levels, points_of
+from distill.laws.records import record_law
 from distill.laws.staged import StagedFitter
 
 TARGETS = ("loss", "gap")
@@ -282,16 +284,28 @@ class Fitting:
         winner, choice, fits = choose(able, points, self.settings, fitter)
         for place, fitted in enumerate(fits):
             won = place == winner
-            # Only the winner is evaluated on the largest step: else the step would select a law.
-            held = (
-                evaluate_holdout(fitted.law, able, points, self.settings, fitter) if won else None
-            )
-            standing = Standing(choice, best and won, held)
-            self._record(fitted, group, standing)
+            held = beyond = None
+            if won:
+                # Only the winner is evaluated on the largest step, else that would select a law.
+                held = evaluate_holdout(fitted.law, able, points, self.settings, fitter)
+                beyond = extrapolation_of(fitted.law, able, points, self.settings, fitter)
+                fitted = self._resampled(fitted, points)
+            self._record(fitted, group, Standing(choice, best and won, held), beyond)
         return True
 
-    def _record(self, fitted: Fitted, group: Group, standing: Standing) -> None:
-        record = record_law(fitted, group, standing, self.settings)
+    def _resampled(self, fitted: Fitted, points: Points) -> Fitted:
+        """The law with the covariance of resampled pairs where runs share nothing and their noise
+        is not normal."""
+        if self.settings.shared or fitted.law.first_stage or not is_odd(fitted.fit.residuals):
+            return fitted
+        covariance = pair_covariance(fitted.law, points, fitted.fit, self.settings.seed)
+        by_run = covariance / fitted.uncertainty.variances.sum()
+        return replace(fitted, uncertainty=replace(fitted.uncertainty, by_run=by_run))
+
+    def _record(
+        self, fitted: Fitted, group: Group, standing: Standing, beyond: Extrapolation | None
+    ) -> None:
+        record = record_law(fitted, group, standing, self.settings, beyond)
         law, points = fitted.law, group.points
         self.laws.append(record)
         if group.target != "loss" or group.selected["teacher"] is None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from distill.core.errors import UserError
 from distill.core.files import read_json
+from distill.laws.extrapolation import Extrapolation, effort_of
 from distill.laws.forms import LAWS
 from distill.laws.intervals import half_widths, uncertainty_of
 from distill.laws.law import Array, Law
@@ -53,6 +54,8 @@ class FittedLaw:
         self.law: Law = known[self.name]
         self.inputs: tuple[str, ...] = self.law.inputs
         self.range: dict[str, list[float]] = record["range"]
+        beyond = record.get("extrapolation")
+        self.beyond = Extrapolation.of(beyond, known) if beyond else None
 
     def predict(self, inputs: Mapping[str, Any], test_set: bool = True) -> Predictions:
         """Predict the target.
@@ -78,7 +81,13 @@ class FittedLaw:
         state = self.record["state"]
         x = self.law.centred(checked, state["centre"])
         log, gradient = self.law.curve(np.array(state["theta"], dtype=np.float64), x)
-        curve, run = half_widths(gradient, uncertainty_of(state), state["level"], test_set)
+        ratio: Array | float = 1.0
+        added: Array | float = 0.0
+        if self.beyond is not None:
+            ratio, added = self.beyond.noise_ratio(checked), self.beyond.variance(log, checked)
+        uncertain = uncertainty_of(state)
+        halves = half_widths(gradient, uncertain, state["level"], test_set, ratio)
+        curve, run = (np.sqrt(half**2 + added) for half in halves)
         # Far outside the fitted range a width may overflow: then that end is infinite.
         with np.errstate(over="ignore"):
             return Predictions(
@@ -90,8 +99,13 @@ class FittedLaw:
             )
 
     def extrapolation(self, inputs: Mapping[str, Any]) -> float:
-        """The largest factor by which an input lies outside what was fitted; 1 inside."""
+        """The largest factor by which an input, or the compute of size and data, lies outside what
+        was fitted; 1 inside."""
         factor = 1.0
+        if self.beyond is not None and {"params", "tokens"} <= {*self.range, *inputs}:
+            effort = effort_of(inputs, self.beyond.ranges)
+            most = np.log(self.beyond.ranges["effort"][1])
+            factor = max(factor, float(np.exp(effort - most).max()))
         for name, (low, high) in self.range.items():
             if name in inputs:
                 values = np.asarray(inputs[name], dtype=np.float64)

@@ -1,8 +1,8 @@
 """Fit a law: the sum of Huber losses of log residuals, minimised by L-BFGS-B from many starts.
 
 All starts first descend together by damped Gauss-Newton steps (Levenberg-Marquardt, vectorised over
-starts), on a wider Huber loss that is smooth near the minimum; L-BFGS-B refines the best of
-them.
+starts), on a wider Huber loss that is smooth near the minimum; the best go on to the width that
+is asked for, and L-BFGS-B refines the best of them.
 
 Hoffmann et al. 2022, approach 3. The sum, not the mean: with the mean, tolerances stop the search
 early (Besiroglu et al. 2024, Chinchilla scaling: a replication attempt).
@@ -25,8 +25,11 @@ _WIDE_DELTA = 3e-2
 _STEPS, _KEPT = (8, 30), 40
 """Steps with all starts, and then with the best `_KEPT`."""
 POLISHED = 3
-"""Starts that L-BFGS-B takes on to the end."""
+"""Starts that go on to the width that is asked for; L-BFGS-B takes the best of them to the end."""
+_NEAR_STEPS = 25
 STARTS = 162
+_MANY = 1000
+"""With more runs, those of one cell are merged, and starts are sought on as many of the rest."""
 TOGETHER = 64
 """Points that `descend` best takes at once: their gradients stay in the processor's cache."""
 
@@ -56,11 +59,28 @@ class Fit:
     seconds: float
 
 
-def huber(residuals: Array, delta: float) -> Array:
+@dataclass(frozen=True)
+class Weighted:
+    """A law whose log predictions at n points are multiplied by weights, shape (n,).
+
+    With log targets multiplied by the same weights, an unweighted fit of it is a weighted one.
+    """
+
+    law: Law
+    weights: Array
+
+    def curve(self, theta: Array, x: Inputs) -> tuple[Array, Array]:
+        """As `Law.curve`."""
+        log, gradient = self.law.curve(theta, x)
+        return log * self.weights, gradient * self.weights
+
+
+def huber(residuals: Array, delta: float, weights: Array | float = 1.0) -> Array:
     """Sum over the last axis of Huber's loss: r^2/2 within delta, delta (|r| - delta/2) beyond."""
     size = np.abs(residuals)
     inside = np.minimum(size, delta)
-    return (inside * (size - 0.5 * inside)).sum(axis=-1)
+    total: Array = (weights * inside * (size - 0.5 * inside)).sum(axis=-1)
+    return total
 
 
 def centre_of(inputs: Mapping[str, Array]) -> dict[str, float]:
@@ -119,6 +139,7 @@ def fit_law(
     initial: Array | None = None,
     centre: Mapping[str, float] | None = None,
     fixed: Array | None = None,
+    weights: Array | None = None,
 ) -> Fit:
     """Fit `law` to points.
 
@@ -132,6 +153,8 @@ def fit_law(
         initial: Internal parameters (at `centre`) to start from instead: a cheap refit.
         centre: Centres to use; those of the data by default.
         fixed: Leading internal parameters that stay as given (an earlier stage's).
+        weights: Factors of log residuals, shape (n,), inverse to the runs' noise; residuals and
+            Jacobian of the fit then have them too.
 
     Raises:
         ValueError: A value is not positive and finite, or lengths differ.
@@ -148,6 +171,12 @@ def fit_law(
         centre_of({n: np.asarray(inputs[n]) for n in law.inputs}) if centre is None else centre
     )
     x, y = law.centred(inputs, centre), np.log(target)
+    curves: Law | Weighted = law
+    if weights is not None:
+        curves, y = Weighted(law, weights), y * weights
+    everything = curves, x, y
+    x, y, times = _merged(x, y) if weights is None else (dict(x), y, np.ones(len(y)))
+    some = _some(curves, x, y, times, seed)
     box, held = _box(law, target), 0 if fixed is None else len(fixed)
     if fixed is not None:
         box[:held] = np.stack([fixed, fixed], axis=1)
@@ -158,20 +187,19 @@ def fit_law(
             points = np.unique(points, axis=0)
         rough, wide = points, max(delta, _WIDE_DELTA)
         for steps, survivors in zip(_STEPS, (_KEPT, POLISHED), strict=True):
-            rough, cost = descend(law, x, y, rough, box, wide, steps, held)
+            rough, cost = descend(*some[:3], rough, box, wide, steps, held, some[3])
             rough = rough[np.argsort(cost, kind="stable")[:survivors]]
         candidates = list(rough)
     else:
         points = np.atleast_2d(initial)
         candidates = [np.clip(point, box[:, 0], box[:, 1]) for point in points]
-    best, least = candidates[0], np.inf
-    for point in candidates:
-        for width in (10 * delta, delta):
-            point = _search(law, x, y, point, box, width, 1000, 1e-13)
-        score = float(huber(law.curve(point, x)[0] - y, delta))
-        if score < least:
-            best, least = point, score
-    log, gradient = law.curve(best, x)
+    near = np.array(candidates)
+    for width in (10 * delta, delta):
+        near, cost = descend(*some[:3], near, box, width, _NEAR_STEPS, held, some[3])
+    best = _search(curves, x, y, near[np.argmin(cost)], box, delta, times)
+    curves, x, y = everything
+    log, gradient = curves.curve(best, x)
+    least = float(huber(log - y, delta))
     return Fit(
         theta=best,
         centre=centre,
@@ -184,8 +212,35 @@ def fit_law(
     )
 
 
+def _merged(x: Inputs, y: Array) -> tuple[dict[str, Array], Array, Array]:
+    """Of many runs, those with equal inputs as one: their mean log target and their number.
+
+    Returns:
+        Inputs, log targets and numbers of runs, shape (cells,) each.
+    """
+    if len(y) <= _MANY:
+        return dict(x), y, np.ones(len(y))
+    table = np.stack(list(x.values()), axis=1)
+    cells, place = np.unique(table, axis=0, return_inverse=True)
+    counts = np.bincount(place.ravel()).astype(np.float64)
+    means = np.bincount(place.ravel(), weights=y) / counts
+    return {name: cells[:, column].copy() for column, name in enumerate(x)}, means, counts
+
+
+def _some(
+    curves: Law | Weighted, x: Mapping[str, Array], y: Array, times: Array, seed: int
+) -> tuple[Law | Weighted, Mapping[str, Array], Array, Array]:
+    """At most `_MANY` of the points, on which the search for a start goes on."""
+    if len(y) <= _MANY:
+        return curves, x, y, times
+    chosen = np.sort(np.random.default_rng(seed).choice(len(y), _MANY, replace=False))
+    if isinstance(curves, Weighted):
+        curves = Weighted(curves.law, curves.weights[chosen])
+    return curves, {name: values[chosen] for name, values in x.items()}, y[chosen], times[chosen]
+
+
 def descend(
-    law: Law,
+    law: Law | Weighted,
     x: Inputs,
     y: Array,
     points: Array,
@@ -193,6 +248,7 @@ def descend(
     delta: float,
     steps: int,
     held: int = 0,
+    weights: Array | None = None,
 ) -> tuple[Array, Array]:
     """Take all `points` down together, each with its own damping.
 
@@ -205,15 +261,18 @@ def descend(
         delta: Huber's width, in log units; infinite for least squares.
         steps: Steps to take, at most.
         held: How many leading parameters stay.
+        weights: How often each target counts, for each point, (S, n); once by default.
 
     Returns:
         Where they came to, shape (S, P), and the sums of Huber losses there, (S,).
     """
 
+    times = 1.0 if weights is None else weights
+
     def look(theta: Array) -> tuple[Array, Array, Array]:
         log, gradient = law.curve(theta, x)
         r = log - y
-        cost = huber(r, delta)
+        cost = huber(r, delta, times)
         return np.where(np.isfinite(cost), cost, np.inf), r, gradient
 
     theta = np.clip(points, box[:, 0], box[:, 1])
@@ -221,7 +280,7 @@ def descend(
     with np.errstate(all="ignore"):
         cost, r, gradient = look(theta)
         for _ in range(steps):
-            weight = 1.0 / np.maximum(np.abs(r) / delta, 1.0)
+            weight = times / np.maximum(np.abs(r) / delta, 1.0)
             free = gradient[:, held:]
             square = (free * weight[:, None]) @ free.transpose(0, 2, 1)
             pull = (free @ (weight * r)[..., None])[..., 0]
@@ -245,16 +304,17 @@ def descend(
 
 
 def _search(
-    law: Law, x: Inputs, y: Array, start: Array, box: Array, delta: float, steps: int, ftol: float
+    law: Law | Weighted, x: Inputs, y: Array, start: Array, box: Array, delta: float, times: Array
 ) -> Array:
-    """One descent from `start`."""
+    """One descent from `start`; each target counts `times`, shape (n,)."""
 
     def objective(theta: Array) -> tuple[float, Array]:
         log, gradient = law.curve(theta, x)
         residuals = log - y
-        pull = np.minimum(np.maximum(residuals, -delta), delta)
+        pull = times * np.minimum(np.maximum(residuals, -delta), delta)
         # Divided by delta: the sum is then near that of absolute residuals, a scale for tolerances.
-        value = (pull * (residuals - 0.5 * pull)).sum() / delta
+        inside = np.minimum(np.abs(residuals), delta)
+        value = (times * inside * (np.abs(residuals) - 0.5 * inside)).sum() / delta
         return float(value), gradient @ pull / delta
 
     with np.errstate(over="ignore", invalid="ignore"):
@@ -264,6 +324,6 @@ def _search(
             jac=True,
             method="L-BFGS-B",
             bounds=box,
-            options={"maxiter": steps, "maxfun": 2 * steps, "ftol": ftol, "gtol": 1e-8},
+            options={"maxiter": 1000, "maxfun": 2000, "ftol": 1e-13, "gtol": 1e-8},
         )
     return np.asarray(minimum.x, dtype=np.float64)

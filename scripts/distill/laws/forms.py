@@ -89,6 +89,21 @@ def joined(p: Array, x: Inputs) -> tuple[Array, list[Array]]:
     return gamma * total, [one, one * size, two, two * data, gamma * total]
 
 
+def tied(p: Array, x: Inputs) -> tuple[Array, list[Array]]:
+    """A/N^alpha + B/D^alpha."""
+    alpha = np.exp(p[..., 1, :])
+    size, data = p[..., 0, :] - alpha * x["params"], p[..., 2, :] - alpha * x["tokens"]
+    total = np.logaddexp(size, data)
+    one, two = np.exp(size - total), np.exp(data - total)
+    return total, [one, -alpha * (one * x["params"] + two * x["tokens"]), two]
+
+
+def data_by_size(p: Array, x: Inputs) -> tuple[Array, list[Array]]:
+    """A power of D whose exponent is a power of N."""
+    falls = -np.exp(p[..., 1, :] + p[..., 2, :] * x["params"]) * x["tokens"]
+    return p[..., 0, :] + falls, [np.ones_like(falls), falls, falls * x["params"]]
+
+
 def sigmoid(value: Array) -> Array:
     """1 / (1 + exp(-value)), without overflow."""
     return 0.5 * (1.0 + np.tanh(0.5 * value))
@@ -149,6 +164,8 @@ _ALPHA, _BETA = _exponent("alpha"), _exponent("beta")
 _R = Parameter("R*", "amplitude", (4.0, 20.0), 0.02, 1e4)
 _HOFFMANN = "Hoffmann et al. 2022, Training compute-optimal large language models, approach 3"
 _MUENNIGHOFF = "Muennighoff et al. 2023, Scaling data-constrained language models"
+_GADRE = "Gadre et al. 2024, Language models scale reliably with over-training"
+_FARSEER = "Li et al. 2025, Farseer: a refined scaling law in large language models"
 _BUSBRIDGE = "Busbridge et al. 2025, Distillation scaling laws"
 _WORTH = "D' = U + U R* (1 - exp(-R/R*)), R = epochs - 1"
 
@@ -168,6 +185,7 @@ class Form:
         breaks: The smooth law that it extends.
         inits: Initialisations that it describes.
         floor: Name of the floor of its loss.
+        exponents: Whether alpha and beta are the exponents of size and of data.
     """
 
     name: str
@@ -180,6 +198,7 @@ class Form:
     breaks: str = ""
     inits: tuple[str, ...] = ()
     floor: str = "E"
+    exponents: bool = True
 
     def law(self, target: str) -> Law:
         """The law of a target: `loss` has a floor, `gap` falls to 0."""
@@ -198,6 +217,7 @@ class Form:
             needs=self.needs,
             breaks=self.breaks,
             inits=self.inits,
+            exponents=self.exponents,
         )
 
 
@@ -211,6 +231,22 @@ _BROKEN = (
         _ALPHA,
         Parameter("N_c", "amplitude", (0.3, 1.0, 3.0), 1e-3, 1e3, shifts=(("", "params", 1),)),
         _exponent("delta", 0.3, 1.0),
+    ),
+)
+_TIED = (
+    tied,
+    (
+        _A,
+        _ALPHA,
+        _a("B", [("alpha", "tokens", 1)], (0.05, 0.3)),
+    ),
+)
+_DATA_BY_SIZE = (
+    data_by_size,
+    (
+        _a("B", [], (0.05, 0.3)),
+        _BETA,
+        Parameter("c", "signed", (-0.1, 0.1), -1.0, 1.0),
     ),
 )
 _RATIO = (
@@ -298,6 +334,36 @@ FORMS = (
         parts=(_SIZE, _DATA),
         over="joint",
         needs=(_SIZES,),
+    ),
+    Form(
+        name="tied",
+        formula="A/N^alpha + B/D^alpha",
+        source=_GADRE,
+        inputs=("params", "tokens"),
+        parts=(_TIED,),
+        over="joint",
+        needs=(_SIZES,),
+        exponents=False,
+    ),
+    Form(
+        name="joined",
+        formula="(A/N^alpha + B/D^beta)^gamma",
+        source=f"{_BUSBRIDGE}, Eq. 1",
+        inputs=("params", "tokens"),
+        parts=((joined, _JOINED),),
+        over="joint",
+        needs=(_SIZES,),
+        exponents=False,
+    ),
+    Form(
+        name="data_by_size",
+        formula="A/N^alpha + B (D/D_m)^(-beta (N/N_m)^c), N_m and D_m the runs' geometric means",
+        source=f"{_FARSEER}: an exponent of data that depends on size",
+        inputs=("params", "tokens"),
+        parts=(_SIZE, _DATA_BY_SIZE),
+        over="joint",
+        needs=(_SIZES,),
+        exponents=False,
     ),
     Form(
         name="rectified",
@@ -430,6 +496,6 @@ def laws_over(target: str, *over: Over) -> list[Law]:
 
 
 def simplest(target: str, over: Over) -> Law:
-    """The plain law with the fewest coefficients: its refusal holds for all that span `over`."""
-    plain = [law for law in laws_over(target, over) if law.plain]
+    """The plain law with the fewest coefficients whose exponents are those of size and data."""
+    plain = [law for law in laws_over(target, over) if law.plain and law.exponents]
     return min(plain, key=lambda law: len(law.parameters))

@@ -25,6 +25,9 @@ from distill.laws.fitting import HUBER_DELTA, Fit
 from distill.laws.law import Array, Law
 from distill.stats.intervals import LEVEL
 
+_FEWEST_BOUNDED = 8
+OUTLIER = 6.0
+"""A residual beyond this many robust standard deviations is an outlier."""
 _AMPLITUDE_FACTOR = 100.0
 """An amplitude known to no better than this factor either way is as good as unbounded."""
 
@@ -56,6 +59,21 @@ class Uncertainty:
     def df(self) -> float:
         """Degrees of freedom of that deviation."""
         return float(_degrees(np.ones(2), self)[()])
+
+
+def bounded(residuals: Array, parameters: int) -> Array:
+    """Residuals with outliers moved to `OUTLIER` robust standard deviations.
+
+    Args:
+        residuals: Of a fit, shape (n,).
+        parameters: Its number of parameters: a fit near the median passes through as many points.
+    """
+    sizes = np.sort(np.abs(residuals))[parameters:]
+    if len(sizes) < _FEWEST_BOUNDED:
+        return residuals
+    spread = 1.4826 * float(np.median(sizes))
+    held: Array = np.clip(residuals, -OUTLIER * spread, OUTLIER * spread)
+    return held
 
 
 def huber_inflation(ratio: float) -> float:
@@ -92,6 +110,7 @@ def uncertainty(
     stderr: Array | None,
     sharing: Array | None,
     delta: float = HUBER_DELTA,
+    ratio: Array | None = None,
 ) -> Uncertainty:
     """Estimate the uncertainty of a fit.
 
@@ -100,6 +119,8 @@ def uncertainty(
         stderr: Relative standard error of each target over the shared test set, shape (n,).
         sharing: `shared_data` of the runs; None for independent runs.
         delta: Huber's width in the fit.
+        ratio: Variance of each run over the mean of all, shape (n,); equal by default. The
+            covariance is then White's (1980), A heteroskedasticity-consistent covariance matrix.
 
     Raises:
         ValueError: There are no degrees of freedom, n <= P.
@@ -114,10 +135,11 @@ def uncertainty(
     singular = np.maximum(singular, 1e-7 * singular[0])
     hat = (right.T / singular) @ left.T / scale[:, None]
     # Residuals outside the parameters' span: the same noise for either estimate.
-    free = fit.residuals - left @ (left.T @ fit.residuals)
+    residuals = bounded(fit.residuals, count)
+    free = residuals - left @ (left.T @ residuals)
     variances, doubt = _variances(free, left, sharing)
     inflation = huber_inflation(delta / np.sqrt(variances.sum()))
-    plain = hat @ hat.T
+    plain = hat @ hat.T if ratio is None else (hat * ratio) @ hat.T
     # Near the median, correlations of residuals enter by their arcsine, nearly as they are, while
     # the variance itself is inflated.
     drawn = plain if sharing is None else hat @ sharing @ hat.T
@@ -210,7 +232,11 @@ def _parts(rows: Array, uncertain: Uncertainty) -> Array:
 
 
 def half_widths(
-    gradient: Array, uncertain: Uncertainty, level: float = LEVEL, test_set: bool = True
+    gradient: Array,
+    uncertain: Uncertainty,
+    level: float = LEVEL,
+    test_set: bool = True,
+    ratio: Array | float = 1.0,
 ) -> tuple[Array, Array]:
     """Half widths in log units of the intervals of the mean curve and of a new run.
 
@@ -220,13 +246,26 @@ def half_widths(
         level: Coverage.
         test_set: Count the test set's sampling noise. Without it the intervals are for a
             measurement on the test set of the fitted runs, which shares their shift.
+        ratio: Variance of the new run over the mean of the fitted ones, shape (m,).
 
     Returns:
         Shapes (m,) and (m,). A new run adds its own noise to the curve's.
     """
     parts = _parts(gradient.T, uncertain)
     shift = uncertain.shift @ gradient if test_set else np.zeros(gradient.shape[1])
-    return _half(parts, shift, uncertain, level), _half(parts + 1.0, shift, uncertain, level)
+    return _half(parts, shift, uncertain, level), _half(parts + ratio, shift, uncertain, level)
+
+
+def run_variance(gradient: Array, uncertain: Uncertainty, ratio: Array | float = 1.0) -> Array:
+    """Variance of a new run about its prediction by noise alone, log units, shape (m,).
+
+    Args:
+        gradient: Of the log prediction by internal parameters, shape (P, m).
+        uncertain: The fit's uncertainty.
+        ratio: As of `half_widths`.
+    """
+    variance: Array = uncertain.variances @ (_parts(gradient.T, uncertain) + ratio)
+    return variance
 
 
 def coefficients(

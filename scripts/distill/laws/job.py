@@ -24,4 +24,5 @@ def fit_study(
     stated = read_json(references)
     settings = Settings(shared=not stated.get("own_table"))  # draws and a test set
     rows = trained_rows(read_frame(runs), stated)
-    write_json(out, fit_laws(rows, settings, corpus_methods))
+    methods = corpus_methods or stated.get("corpus_methods") or ()  # a user's own table names them
+    write_json(out, fit_laws(rows, settings, methods))

@@ -90,6 +90,7 @@ class Law:
         unfit: Why it is never fitted to its target; "" if it is.
         unidentifiable: Coefficients that no data can distinguish.
         note: What a reader of its coefficients must know.
+        exponents: Whether alpha and beta are the exponents of size and of data.
     """
 
     name: str
@@ -107,6 +108,7 @@ class Law:
     unfit: str = ""
     unidentifiable: tuple[str, ...] = ()
     note: str = ""
+    exponents: bool = True
     names: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:

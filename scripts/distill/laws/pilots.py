@@ -7,7 +7,8 @@ import numpy as np
 
 from distill.laws.choice import Fitter, Settings, fit_points, too_rich
 from distill.laws.law import Law
-from distill.laws.points import Points, log_linear, size_steps
+from distill.laws.points import Points
+from distill.laws.rungs import best_forecast, size_steps
 
 WITHIN = (0.01, 0.02, 0.05, 0.1)
 """Mean relative errors asked for."""
@@ -25,7 +26,7 @@ def pilot_ladder(
         Per prefix: rungs (size steps), runs, compute (FLOPs), compute_share (of the largest
         step's), error,
         worst_error, over_gap (error over the gap to the teacher, null where unknown) and
-        log_linear (the error of the line through its last two sizes, null where there is none).
+        simple (name and error of the best simple forecast).
     """
     axis, ranks = size_steps(points, law.inputs)
     top = int(ranks.max())
@@ -41,8 +42,7 @@ def pilot_ladder(
         gaps = np.isfinite(held_out.gap) & (held_out.gap > 0)
         seen = (ranks <= last) | (ranks == top)
         steps = np.where(ranks == top, last + 1, ranks)[seen]
-        line = log_linear(points.where(seen), axis, steps, last + 1)
-        line_errors = np.abs(line / held_out.target - 1)
+        name, simple = best_forecast(points.where(seen), axis, steps, last + 1)
         ladder.append(
             {
                 "rungs": last + 1,
@@ -54,7 +54,7 @@ def pilot_ladder(
                 "over_gap": float((errors * held_out.target / held_out.gap)[gaps].mean())
                 if gaps.any()
                 else None,
-                "log_linear": float(line_errors.mean()) if np.isfinite(line_errors).all() else None,
+                "simple": {"name": name, "error": float(simple.mean())},
             }
         )
     return ladder

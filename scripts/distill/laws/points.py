@@ -1,6 +1,7 @@
-"""Points of one fit, their size steps (levels of the held-out axis) and the log-linear line."""
+"""Points of one fit, and the levels of their inputs."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,6 @@ inputs are known exactly."""
 SIZE_RANGE = 20.0
 """An exponent in N is claimed only where sizes span this factor."""
 _EXACT = 1.001
-_MOST_LEVELS = 12
-"""With more levels than this the points are scattered, and size steps are tenths of them."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,8 @@ class Points:
         student: Label of the student.
         draw: Which permutation of the pool; None when runs do not share one.
         rows: Row numbers in the table of laws.
+        error: Relative standard error of each target, independent between runs, NaN where unknown;
+            None where all are.
     """
 
     values: dict[str, Array]
@@ -43,6 +44,7 @@ class Points:
     student: np.ndarray
     draw: np.ndarray | None
     rows: np.ndarray
+    error: Array | None = None
 
     def __len__(self) -> int:
         return len(self.target)
@@ -59,6 +61,7 @@ class Points:
             student=self.student[mask],
             draw=None if self.draw is None else self.draw[mask],
             rows=self.rows[mask],
+            error=None if self.error is None else self.error[mask],
         )
 
 
@@ -85,31 +88,61 @@ def points_of(table: pd.DataFrame, target: str, size: str, shared: bool) -> Poin
     flops = column("flops")
     counted = np.isfinite(flops) & (flops > 0)
     tokens_seen = values["params"] * values["tokens"] * values["epochs"]
-    stderr = column("loss_stderr") / column("loss") if target == "loss" and shared else None
+    # In absolute terms the gap to a teacher has the error of the loss.
+    error = column("loss_stderr") / column(target)
+    is_shared = shared and target == "loss" and bool(np.isfinite(error).all())
     return Points(
         values=values,
         target=column(target),
         gap=column("gap"),
-        stderr=stderr if stderr is not None and np.isfinite(stderr).all() else None,
+        stderr=error if is_shared else None,
         compute=flops if counted.all() else tokens_seen,
         teacher=table["teacher"].to_numpy(dtype=object),
         student=table["student"].to_numpy(dtype=object),
         draw=table["draw"].to_numpy() if shared else None,
         rows=table.index.to_numpy(),
+        error=None if shared or np.isnan(error).all() else error,
     )
+
+
+MOST_RUNS = 2_000
+"""Runs that a test by simulation takes."""
+
+
+def merged(points: Points, most: int, seed: int) -> Points:
+    """At most `most` points: of more, runs of one student, teacher and cell become their mean.
+
+    Points that are still too many are a seeded choice.
+    """
+    if len(points) <= most:
+        return points
+    names = [
+        np.unique(labels, return_inverse=True)[1] for labels in (points.teacher, points.student)
+    ]
+    known = [np.nan_to_num(values) for values in points.values.values()]
+    table = np.column_stack([*known, *names])
+    first, place = np.unique(table, axis=0, return_index=True, return_inverse=True)[1:]
+    counts = np.bincount(place.ravel())
+    logs = np.bincount(place.ravel(), weights=np.log(points.target)) / counts
+    target = points.target.copy()
+    target[first] = np.exp(logs)
+    if len(first) > most:
+        first = np.random.default_rng(seed).choice(first, most, replace=False)
+    keep = np.zeros(len(points), dtype=bool)
+    keep[first] = True
+    return replace(points, target=target).where(keep)
 
 
 def levels(values: Array, name: str) -> np.ndarray:
     """Rank of each value's level, from 0; a new one starts beyond `LEVEL_WIDTH` times its least."""
     width = LEVEL_WIDTH.get(name, _EXACT)
-    order = np.argsort(values, kind="stable")
-    ranks = np.empty(len(values), dtype=np.int64)
-    rank, start = -1, -np.inf
-    for place in order:
-        if values[place] > start * width or rank < 0:
-            rank, start = rank + 1, values[place]
-        ranks[place] = rank
-    return ranks
+    different, place = np.unique(values, return_inverse=True)
+    starts, first = [], 0
+    while first < len(different):
+        starts.append(first)
+        first = int(np.searchsorted(different, different[first] * width, side="right"))
+    ranks = np.searchsorted(starts, np.arange(len(different)), side="right") - 1
+    return np.asarray(ranks[place.ravel()], dtype=np.int64)
 
 
 def commonest(values: Array, name: str) -> int:
@@ -128,70 +161,15 @@ def distinct(points: Points, name: str) -> int:
     return int(levels(points.values[name], name).max()) + 1 if len(points) else 0
 
 
+def cells_of(points: Points, inputs: Sequence[str]) -> np.ndarray:
+    """Number of the cell of each point: the combination of levels of some inputs."""
+    ranks = np.stack([levels(points.values[name], name) for name in inputs], axis=1)
+    return np.unique(ranks, axis=0, return_inverse=True)[1].ravel()
+
+
 def cells(points: Points, law: Law) -> int:
     """Number of distinct combinations of levels of a law's inputs."""
-    if not len(points):
-        return 0
-    ranks = np.stack([levels(points.values[name], name) for name in law.inputs], axis=1)
-    return len(np.unique(ranks, axis=0))
-
-
-def size_steps(points: Points, inputs: tuple[str, ...]) -> tuple[str, np.ndarray]:
-    """The held-out axis of a competition, and each point's size step on it.
-
-    Unique tokens where they have four levels or more, else the size, else compute. Points that are
-    scattered rather than on a grid get tenths of their compute as size steps.
-
-    Args:
-        points: All points.
-        inputs: Inputs of the richest law that competes.
-    """
-    for axis in ("tokens", "params"):
-        if axis in inputs:
-            ranks = levels(points.values[axis], axis)
-            if 4 <= ranks.max() + 1 <= _MOST_LEVELS:
-                return axis, ranks
-    if len(inputs) == 1:
-        return inputs[0], levels(points.values[inputs[0]], inputs[0])
-    ranks = levels(points.compute, "compute")
-    if ranks.max() + 1 > _MOST_LEVELS:
-        order = np.argsort(np.argsort(points.compute, kind="stable"), kind="stable")
-        ranks = order * 10 // len(points)
-    return "compute", ranks
-
-
-def log_linear(points: Points, axis: str, ranks: np.ndarray, rung: int) -> Array:
-    """Prediction at the points of a size step by a line in log size through the last two below it.
-
-    On the tokens axis there is one line per student and teacher, on the params axis one per teacher
-    and number of tokens; on compute one line through all points of the two steps below.
-
-    Returns:
-        Shape (points of the step,); NaN where there are no two sizes to draw a line through.
-    """
-    axis_values = points.compute if axis == "compute" else points.values[axis]
-    log, target = np.log(axis_values), points.target
-    if axis == "compute":
-        context = np.zeros(len(points), dtype=np.int64)
-    else:
-        other = points.student if axis == "tokens" else levels(points.values["tokens"], "tokens")
-        epochs = levels(points.values["epochs"], "epochs")
-        labels = [f"{t}|{o}|{e}" for t, o, e in zip(points.teacher, other, epochs, strict=True)]
-        context = np.unique(labels, return_inverse=True)[1]
-    lines = np.full(len(points), np.nan)
-    for label in np.unique(context[ranks == rung]):
-        below = (context == label) & (ranks < rung)
-        last = np.unique(ranks[below])[-2:]
-        if len(last) < 2:
-            continue
-        means = [
-            (log[below & (ranks == rank)].mean(), target[below & (ranks == rank)].mean())
-            for rank in last
-        ]
-        slope = (means[1][1] - means[0][1]) / (means[1][0] - means[0][0])
-        here = (context == label) & (ranks == rung)
-        lines[here] = means[1][1] + slope * (log[here] - means[1][0])
-    return lines[ranks == rung]
+    return int(cells_of(points, law.inputs).max()) + 1 if len(points) else 0
 
 
 def record_range(points: Points, inputs: tuple[str, ...]) -> dict[str, Any]:

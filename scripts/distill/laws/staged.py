@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from distill.laws.choice import Fitted, Settings, fit_points
+from distill.laws.extrapolation import effort_of, noise_of, ranges_of
 from distill.laws.fitting import fit_law
 from distill.laws.intervals import uncertainty
 from distill.laws.law import Law
@@ -69,4 +70,5 @@ class StagedFitter:
             ]
         )
         joint = replace(second, by_run=both, by_draw=both, shift=np.zeros(len(both)))
-        return Fitted(law, fit, joint, first.seconds + fit.seconds)
+        noise = noise_of(fit, effort_of(points.values, ranges_of(points, law)))
+        return Fitted(law, fit, joint, noise, first.seconds + fit.seconds)

@@ -47,6 +47,12 @@ def interval(row: Row, key: str) -> str:
     return MISSING if MISSING in ends else " to ".join(ends)
 
 
+def span_of(row: Row, key: str) -> str:
+    """Write the ends in `<key>_low` and `<key>_high`, equal ones once; a dash without both."""
+    first, last = number(row.get(f"{key}_low")), number(row.get(f"{key}_high"))
+    return first if first == last else interval(row, key)
+
+
 def score(entry: Row | None) -> str:
     """Write a score with its standard error."""
     if not entry:
@@ -160,7 +166,7 @@ FILTERS = {
     "plain": plain,
     "assigned": assigned,
     "plural": plural,
-    "span_of": interval,
+    "span_of": span_of,
     "filled": filled,
     "named": lambda names: [COLUMNS[name] for name in names],
 }

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from distill.answers import own_table
 from distill.answers.laws import advice, claims, predicted, reach
 from distill.answers.runs.questions import OF_SAMPLES
 from distill.laws.curves import label_of
@@ -54,13 +55,21 @@ def law_parts(laws: Record | None, answers: Record) -> dict[str, Any]:
         answers: answers.json.
 
     Returns:
-        laws (see `law_section`); advice, the records on what to do next; open_questions, records
-        with an answer, and unanswered, those without, both by question; claims, records on what
-        others claimed.
+        laws (see `law_section`); advice, the records on what to do next; reading, those on how a
+        user's own table was read; open_questions, records with an answer, and unanswered, those
+        without, both by question; inapplicable, the questions that a user's own table cannot be
+        asked, by the reason; claims, records on what others claimed.
     """
     by_key = by_question(answers)
     listed = {key: by_key[key] for key in FIRST if key in by_key}
     listed |= {key: records for key, records in by_key.items() if key not in ELSEWHERE}
+    reading = listed.pop(own_table.READING, [])
+    inapplicable: dict[str, dict[str, None]] = {}
+    for key, records in listed.items():
+        unasked = [record for record in records if _is_unasked(record)]
+        for record in unasked:
+            inapplicable.setdefault(record["answer"], {})[record["question"]] = None
+        listed[key] = [record for record in records if not _is_unasked(record)]
     verdicts = listed.pop(claims.KEY, [])
     # One key has several sentences where a question names what it is about.
     answered: dict[str, list[Record]] = {}
@@ -71,10 +80,18 @@ def law_parts(laws: Record | None, answers: Record) -> dict[str, Any]:
     return {
         "laws": law_section(laws or {"laws": [], "refused": []}),
         "advice": by_key.get(advice.KEY, []),
+        "reading": reading,
+        "inapplicable": {reason: list(questions) for reason, questions in inapplicable.items()},
         "open_questions": answered,
         "unanswered": {heading: _once(same) for heading, same in unanswered.items()},
         "claims": verdicts,
     }
+
+
+def _is_unasked(record: Record) -> bool:
+    """Whether a record is of a question that a user's own table cannot be asked."""
+    reason = record["numbers"].get("reason")
+    return record["status"] == "not_applicable" and reason in own_table.REASONS
 
 
 def _once(records: Sequence[Record]) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from distill.answers.runs import energy_quality, sweet_spot
+from distill.config.own_table import TableColumns
 from distill.contracts.columns import COLUMNS, MEASURED, benchmark_columns
 from distill.core.display import visible
 from distill.core.errors import UserError
@@ -38,6 +39,13 @@ from distill.report.runs import (
 )
 from distill.table.lines import Line, lines_of, prepare_runs
 from distill.table.words import words_of
+
+_OWN_MEANINGS = {
+    {"tokens": "tokens_seen", "unique_tokens": "tokens_unique", "flops": "train_flops",
+     "teacher_loss": "loss_teacher"}.get(name, name): column.description or ""
+    for name, column in TableColumns.model_fields.items()
+}  # fmt: skip
+"""Columns of the runs table that a user's own table fills, with what they mean there."""
 
 
 def make_environment(folder: str | Path) -> jinja2.Environment:
@@ -155,9 +163,15 @@ def _title(
     runs: pd.DataFrame, references: dict[str, Any], answers: dict[str, Any], trained: bool
 ) -> dict[str, Any]:
     """Return what every page shows, also that of your own table."""
-    meanings = {
-        row.name: row.meaning + (f"; {row.unit}" if row.unit else "") for row in COLUMNS.values()
-    }
+    own = bool(references.get("own_table"))
+    meanings = (
+        _OWN_MEANINGS
+        if own
+        else {
+            row.name: row.meaning + (f"; {row.unit}" if row.unit else "")
+            for row in COLUMNS.values()
+        }
+    )
     for task in (references.get("benchmarks") or {}).get("tasks", ()):
         meanings |= benchmark_columns(task)
     studies = runs["study"].dropna().astype(str).unique() if "study" in runs else []
@@ -165,11 +179,12 @@ def _title(
     return {
         "study": name or "Knowledge distillation",
         "trained": trained,
+        "distils": references.get("distils", True),
         "asked": by_question(answers),
         "definitions": [
             {"name": column, "meaning": meaning, "measured": column in MEASURED}
             for column, meaning in meanings.items()
-            if column in runs and runs[column].notna().any()
+            if column in runs and (runs[column].notna() & (runs[column] != "")).any()
         ],
         "rows": len(runs),
         "params": _extent(runs, "params"),

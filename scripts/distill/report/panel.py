@@ -65,7 +65,8 @@ def make_panel(
     except jinja2.TemplateNotFound as error:
         raise UserError(f"{error.name} is missing; the report is made from it") from None
     grid = _visible(law_grid(make_study(runs, laws, references)))
-    html = section.render(grid=grid, data=embedded(grid), script=Markup(script))
+    distils = (references or {}).get("distils", True)
+    html = section.render(grid=grid, data=embedded(grid), script=Markup(script), distils=distils)
     policy = f"script-src 'sha256-{_digest(script)}'; " if grid["groups"] else ""
     return Panel(policy, Markup(style), Markup(html))
 

@@ -1,15 +1,12 @@
-"""A study that is a user's own table: laws, answers, figures and report from any CSV or Parquet.
+"""A study that is a user's own table: laws, answers, figures and report from any file of runs.
 
 The config holds `study` and `runs_table` alone. The table becomes a runs table with the columns of
 any study (null where the table does not say), so nothing after it knows the difference.
 """
 
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from distill.config.own_table import TableStudy
 from distill.config.reading import check_plain, validate
@@ -17,37 +14,24 @@ from distill.contracts.columns import COLUMNS
 from distill.contracts.run import NO_CACHE, RAW
 from distill.core.display import listed
 from distill.core.errors import UserError
-from distill.core.text_files import read_csv_rows
-from distill.table.own_points import own_table
+from distill.table.own_file import read_table
+from distill.table.own_points import OwnPoints, own_points
 
 
-def read_table(path: str | Path) -> pd.DataFrame:
-    """Read a CSV or Parquet file.
+def points_of_table(study: TableStudy, frame: pd.DataFrame | None = None) -> OwnPoints:
+    """The table of a study, as points of laws.
+
+    Args:
+        study: The config.
+        frame: The table; None: the file that the config names.
 
     Raises:
-        UserError: It is missing, of another kind, or not readable.
+        UserError: As `distill.table.own_points.own_points` and `distill.table.own_file.read_table`.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise UserError(f"config: runs_table.path: the file {file} does not exist")
-    kind = file.suffix.lower()
-    if kind not in (".csv", ".parquet"):
-        raise UserError(f"config: runs_table.path: {file} is neither .csv nor .parquet; convert it")
-    if kind == ".csv":
-        read_csv_rows(file)  # pandas would shift, drop or fill cells of uneven rows
-    try:
-        if kind == ".csv":
-            return pd.read_csv(file, encoding="utf-8-sig", index_col=False)
-        names = pq.read_schema(file).names
-        if twice := [name for name in names if names.count(name) > 1]:
-            raise UserError(
-                f"config: runs_table.path: {file}: the column {twice[0]!r} appears twice; rename "
-                "one of them"
-            )
-        return pd.read_parquet(file)
-    except (ValueError, OSError, pa.ArrowException) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"config: runs_table.path: {file} is not readable: {reason}") from None
+    table = study.runs_table
+    if frame is None:
+        frame = read_table(table.path, study.columns, table.encoding)
+    return own_points(frame, study.columns, study.units)
 
 
 def runs_of_table(
@@ -64,10 +48,10 @@ def runs_of_table(
         among them: tokens are what it has); and the teachers' sizes and losses by name.
 
     Raises:
-        UserError: The table does not hold what `distill.table.own_points.own_table` asks for.
+        UserError: The table does not hold what `distill.table.own_points.own_points` asks for.
     """
-    rows = read_table(study.runs_table.path) if frame is None else frame
-    points = own_table(rows, study.columns)
+    read = points_of_table(study, frame)
+    points = read.points
     out = pd.DataFrame(index=points.index, columns=[*COLUMNS, "group"], dtype="float64")
     same = ("teacher", "student", "method", "init", "group", "seed", "draw", "params", "loss")
     for name in same:
@@ -88,7 +72,15 @@ def runs_of_table(
         }
         for name, rows in points[points["teacher"] != ""].groupby("teacher", sort=False)
     }
-    return out, {"schema": 1, "study": study.study, "own_table": True, "teachers": teachers}
+    return out, {
+        "schema": 1,
+        "study": study.study,
+        "own_table": True,
+        "distils": read.distils,
+        "corpus_methods": list(read.supervised),
+        "notes": [note.record() for note in read.notes],
+        "teachers": teachers,
+    }
 
 
 def _known(values: pd.Series) -> float | None:

@@ -50,6 +50,7 @@ _SECTIONS = {
     "runs": "Block",
     "runs_table": "RunsTable",
     "runs_table.columns": "TableColumns",
+    "runs_table.units": "TableUnits",
 }
 EXAMPLES = Path(__file__).parents[3] / "docs/reference/examples.yaml"
 """One value of each key, by section."""

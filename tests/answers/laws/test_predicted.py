@@ -27,7 +27,7 @@ def test_the_largest_runs_are_predicted_with_skill(
     assert answered(answer)
     held = answer.numbers["holdout"]
     assert held["mean_relative_error"] < 0.01
-    assert held["skill_vs_loglinear"] > 0.3
+    assert held["skill"] > 0.3
     assert answer.numbers["holdout_non_embedding"] == laws[1].record["holdout"]
     assert (answer.about["method"], answer.about["teacher"]) == ("kd", "t")
 

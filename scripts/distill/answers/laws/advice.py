@@ -137,7 +137,7 @@ def _surer(rows: pd.DataFrame, laws: Sequence[FittedLaw]) -> Answer:
         }
     )
     unjudged = [law for law in chosen if law.record["holdout"] is None]
-    skills = [(law.record["holdout"] or {}).get("skill_vs_loglinear") for law in chosen]
+    skills = [(law.record["holdout"] or {}).get("skill") for law in chosen]
     losing = [skill for skill in skills if skill is not None and skill <= 0]
     spread = float(np.median([law.record["state"]["run_sd_log"] for law in chosen]))
     needs = []

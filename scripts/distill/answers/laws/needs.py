@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from distill.answers.answer import Need
+from distill.contracts.points import GROUP_KEYS
 from distill.laws.points import SIZE_RANGE, levels
 
 AMOUNTS, STUDENT_SIZES = 4, 3
@@ -31,7 +32,8 @@ def need_larger_data(rows: pd.DataFrame) -> Need:
 def need_students(rows: pd.DataFrame, needed: int = STUDENT_SIZES) -> Need:
     """Sizes of student: further ones are twice the largest."""
     sizes = _values(rows, "params")
-    return Need("student_sizes", needed, len(sizes), {"students[].params": _doubled(sizes, needed)})
+    change = {"students[].params": _doubled(sizes, needed)}
+    return Need("student_sizes", needed, _count(rows, "params"), change)
 
 
 def need_size_span(low: float, high: float) -> Need:
@@ -41,8 +43,13 @@ def need_size_span(low: float, high: float) -> Need:
 
 
 def need_draws(rows: pd.DataFrame, needed: int | None = None) -> Need:
-    """Draws of the data; one more than there are if `needed` is None."""
-    present = int(rows["draw"].nunique()) if len(rows) else 0
+    """Draws of the data; one more than there are if `needed` is None.
+
+    A user's own table has no draws: its repeats are seeds.
+    """
+    own = "samples" not in rows or bool(rows["samples"].isna().all())
+    repeats = [int(rows[name].nunique()) for name in (("draw", "seed") if own else ("draw",))]
+    present = max(repeats)
     needed = max(needed or present + 1, present + 1)
     return Need("draws", needed, present, {"runs[].draws": list(range(needed))})
 
@@ -102,7 +109,12 @@ def _values(rows: pd.DataFrame, name: str) -> list[int]:
 
 
 def _count(rows: pd.DataFrame, name: str) -> int:
-    return len(_values(rows, name))
+    """The most levels of a column that one group has: laws never mix groups."""
+    keys = [key for key in GROUP_KEYS if key in rows]
+    if not keys or not len(rows):
+        return len(_values(rows, name))
+    groups = rows.groupby(keys, dropna=False, sort=False)
+    return max(len(_values(group, name)) for _, group in groups)
 
 
 def _doubled(values: Sequence[int], count: int) -> list[int]:

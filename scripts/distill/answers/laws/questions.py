@@ -24,6 +24,7 @@ from distill.answers.laws.pilot import pilot_answers
 from distill.answers.laws.predicted import predicted_answers
 from distill.answers.laws.reach import reach_answer
 from distill.answers.laws.teacher_ratio import teacher_ratio_answers
+from distill.answers.own_table import applicable
 from distill.laws.fitted import FittedLaw
 from distill.laws.runs import trained_rows
 
@@ -39,7 +40,8 @@ def answer_law_questions(
     Args:
         runs: The runs table, or a table of points of laws (`own_table`).
         document: laws.json.
-        references: references.json; teachers' params and flops_per_token are read.
+        references: references.json; teachers' params and flops_per_token are read, and of a user's
+            own table whether it has any (`own_table`, `distils`).
         stated: From the config: pretraining_tokens {teacher: D_T}, corpus_methods (methods that
             train without a teacher), target_loss (nats per token or None). All may be missing.
 
@@ -68,6 +70,7 @@ def answer_law_questions(
         *pilot_answers(rows, laws),
         *claim_answers(rows, laws, corpus, measured),
     ]
+    answers = applicable(answers, references)
     answers = [*advice_answers(rows, laws, answers), *answers]
     if "samples" in rows and rows["samples"].notna().any():
         return answers

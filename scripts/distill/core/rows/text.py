@@ -62,7 +62,7 @@ def null_character(file: DataFile, line: int) -> UserError:
     """The error for a null character in a text."""
     return UserError(
         f"{file.path}, line {line}: a null character, as in UTF-16 or a damaged file; save the "
-        "file as UTF-8 (in Excel: CSV UTF-8), or set the source's encoding, such as utf-16-le"
+        "file as UTF-8 (in Excel: CSV UTF-8), or set its encoding in the config, such as utf-16-le"
     )
 
 
@@ -87,5 +87,5 @@ def _not_text(file: DataFile, encoding: str) -> UserError:
     name = "UTF-8" if encoding.startswith("utf-8") else encoding
     return UserError(
         f"{file.path}, {place}: not {name} text (perhaps {guess}); save the file as UTF-8 (in "
-        f"Excel: CSV UTF-8), or set the source's encoding, such as {example}"
+        f"Excel: CSV UTF-8), or set its encoding in the config, such as {example}"
     )
