@@ -18,6 +18,7 @@ from distill.cli.main import main
 from distill.config.study import Block
 from distill.core.files import write_json
 from distill.laws.choice import Settings
+from distill.laws.curves import curve_of, differences
 from distill.laws.fit import fit_laws
 from distill.laws.forms import LAWS
 from distill.laws.runs import inputs_of, rows_of, trained_rows
@@ -161,8 +162,9 @@ def test_a_refit_finds_the_expected_width() -> None:
         new["loss"] *= np.exp(0.005 * np.random.default_rng(100 + seed).normal(size=len(new)))
         both = pd.concat([runs, new], ignore_index=True)
         after = fit_table(both.assign(seed=range(len(both))), seed="seed", settings=QUICK)
-        forecast = after.predict(TARGET.params, TARGET.tokens)
-        half = float(np.log(forecast.high / forecast.low)[0] / 2)
+        (law,) = (one for one in after.laws if one.name == "chinchilla" and one.target == "loss")
+        curve = curve_of(law)  # of its coefficients' noise alone
+        half = float(differences(curve, curve.log({"params": 1e7, "tokens": 1e7})[1])[0])
         assert half < 0.6 * found["now"]["half"]
         ratios.append(half / found["expected"]["half"])
     assert 0.75 < float(np.exp(np.mean(np.log(ratios)))) < 1.35
