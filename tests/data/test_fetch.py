@@ -102,7 +102,7 @@ def test_parquet_files_are_read(tmp_path: Path) -> None:
         (
             "a.csv",
             "question,answer\nx,y\n".encode("utf-16")[2:],
-            r"line 1: a null character, as in UTF-16.*encoding, such as utf-16-le",
+            r"line 1: a null character, as in UTF-16.*encoding in the config, such as utf-16-le",
         ),
         (
             "a.csv",

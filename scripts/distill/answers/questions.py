@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from distill.answers.laws.questions import answer_law_questions
+from distill.answers.law_questions import answer_law_questions
 from distill.answers.measured import Measured
 from distill.answers.own_table import applicable, merge_groups, reading_answers
 from distill.answers.runs.questions import OF_ALL, OF_SAMPLES, answer_runs

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from distill.answers.answer import Answer
+from distill.answers.law_questions import answer_law_questions
 from distill.answers.laws import claims
-from distill.answers.laws.questions import answer_law_questions
 from distill.answers.wording import worded, wording_of
 from law_worlds import SIZES, bent, chinchilla, fit_all, make_rows, ratio_world
 
