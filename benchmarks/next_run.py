@@ -230,9 +230,10 @@ def write_page(compared: pd.DataFrame) -> None:
     less = [f"{100 * gain_over(compared, what, grid)[1]:.0f} %"
             for grid in ("uniform", "capped") for what in ("half", "error")]  # fmt: skip
     text = (
-        f"{page_table(compared)}\n\nIn the geometric mean of these settings the interval is {less[0]} "
-        f"narrower than with a uniform grid, and the error {less[1]} less; against the\nextended "
-        f"grid it is {less[2]} and {less[3]}.\n\n"
+        f"{page_table(compared)}\n\n"
+        f"In the geometric mean of these settings the interval is {less[0]} narrower than with a "
+        f"uniform grid, and the error {less[1]} less; against the\nextended grid it is {less[2]} "
+        f"and {less[3]}.\n\n"
     )
     old = page.read_text(encoding="utf-8")
     new = re.sub(r"\| truth \|.*?(?=## Limits)", lambda _: text, old, flags=re.S)

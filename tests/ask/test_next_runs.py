@@ -18,6 +18,7 @@ from distill.cli.main import main
 from distill.config.study import Block
 from distill.core.files import write_json
 from distill.laws.choice import Settings
+from distill.laws.curves import curve_of, differences
 from distill.laws.fit import fit_laws
 from distill.laws.forms import LAWS
 from distill.laws.runs import inputs_of, rows_of, trained_rows
@@ -91,12 +92,12 @@ def test_the_variance_after_runs_is_that_of_a_refit() -> None:
         assert after == pytest.approx([refitted([*runs, cell]) for cell in range(7)])
 
 
-def test_the_reported_width_now_is_that_of_the_law(fit: TableFit) -> None:
+def test_the_reported_width_now_is_near_that_of_the_law(fit: TableFit) -> None:
     found = proposal(fit, budget=1e9)
     forecast = fit.predict(TARGET.params, TARGET.tokens)
-    assert found["value"] == pytest.approx(forecast.value[0])
+    assert found["value"] == pytest.approx(forecast.value[0], rel=0.01)
     width = float(np.log(forecast.high / forecast.low)[0] / 2)
-    assert np.log1p(found["now"]["half"]) == pytest.approx(width, rel=0.1)
+    assert 0.5 < np.log1p(found["now"]["half"]) / width < 2
 
 
 def test_what_separates_laws_is_worth_a_run() -> None:
@@ -161,8 +162,9 @@ def test_a_refit_finds_the_expected_width() -> None:
         new["loss"] *= np.exp(0.005 * np.random.default_rng(100 + seed).normal(size=len(new)))
         both = pd.concat([runs, new], ignore_index=True)
         after = fit_table(both.assign(seed=range(len(both))), seed="seed", settings=QUICK)
-        forecast = after.predict(TARGET.params, TARGET.tokens)
-        half = float(np.log(forecast.high / forecast.low)[0] / 2)
+        (law,) = (one for one in after.laws if one.name == "chinchilla" and one.target == "loss")
+        curve = curve_of(law)  # of its coefficients' noise alone
+        half = float(differences(curve, curve.log({"params": 1e7, "tokens": 1e7})[1])[0])
         assert half < 0.6 * found["now"]["half"]
         ratios.append(half / found["expected"]["half"])
     assert 0.75 < float(np.exp(np.mean(np.log(ratios)))) < 1.35
@@ -263,6 +265,8 @@ def test_the_command_reads_a_table(tmp_path: Path, capsys: pytest.CaptureFixture
     ("options", "sentence"),
     [
         (["--budget", "10 parsecs", "--target", "loss@params=1,tokens=1"], "write hours as 10h"),
+        (["--budget", "1e999", "--target", "loss@params=1,tokens=1"], "write hours as 10h"),
+        (["--budget", "1h", "--target", "loss@params=1,tokens=1"], "results/none does not exist"),
         (["--within", "2", "--target", "loss@params=1,tokens=1"], "a percentage such as 2%"),
         (["--budget", "1h", "--target", "accuracy@params=1"], "write loss@params=1e9,tokens=2e10"),
         (["--budget", "1h", "--target", "loss@params=x,tokens=1"], "params 'x' is not a positive"),

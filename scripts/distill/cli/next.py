@@ -1,6 +1,7 @@
 """`distill next`: the runs that narrow an answer most for a budget."""
 
 import argparse
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ _TARGET = ("params", "student", "tokens", "samples", "epochs")
 
 def _budget(text: str) -> tuple[Unit, float]:
     found = re.fullmatch(rf"({_NUMBER}) ?([a-z]*)", text.strip().lower())
-    if found is None or found[2] not in _UNITS or not float(found[1]) > 0:
+    if found is None or found[2] not in _UNITS or not 0 < float(found[1]) < math.inf:
         raise UserError(
             f"--budget {text!r} is not understood; write hours as 10h (or min, d), FLOPs as 1e18"
         )
@@ -51,7 +52,7 @@ def _target(text: str) -> dict[str, Any]:
     target: dict[str, Any] = {}
     for name, (_, _, value) in zip(names, pairs, strict=True):
         number = re.fullmatch(_NUMBER, value.strip().lower())
-        if name != "student" and (number is None or not float(value) > 0):
+        if name != "student" and (number is None or not 0 < float(value) < math.inf):
             raise UserError(f"--target: {name} {value!r} is not a positive number; write {example}")
         target[name] = value.strip() if name == "student" else float(value)
     if ("params" in target) == ("student" in target):
@@ -140,6 +141,9 @@ def _read(options: argparse.Namespace) -> tuple[Any, Any]:
         study, references = read_study(folder), folder / "references.json"
         stated = read_json(references) if references.is_file() else None
         return study, trained_rows(read_frame(folder / "runs.parquet"), stated)
+
+    if not folder.exists():
+        raise UserError(f"{folder} does not exist; name results/<study> or a table of runs")
 
     from distill.api import fit_table
 
