@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from distill.contracts.points import GROUP_KEYS, KEYS, MEASURES
 from distill.laws.bootstrap import is_odd, pair_covariance
@@ -34,6 +35,7 @@ from distill.laws.staged import StagedFitter
 TARGETS = ("loss", "gap")
 
 
+@threadpool_limits.wrap(limits=1, user_api="blas")  # threads only wait in matrices of this size
 def fit_laws(
     table: pd.DataFrame, settings: Settings | None = None, corpus_methods: Sequence[str] = ()
 ) -> dict[str, Any]:
