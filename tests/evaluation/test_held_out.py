@@ -327,6 +327,17 @@ def test_scoring_in_place_finds_small_divergences() -> None:
         assert found["kl"] == pytest.approx(wanted, rel=1e-2, abs=1e-4)
 
 
+def test_a_temperature_near_zero_keeps_its_digits() -> None:
+    table = 20 + 3 * torch.randn(100, 100, generator=torch.Generator().manual_seed(5))
+    own = Lookup(table.roll(1, 0), None, 0.0, 1.0)
+    ids = table.argmax(-1).tolist()[:40]
+    states = [torch.arange(40).unsqueeze(1).bfloat16()]
+    head, cold = Lookup(table, None, 0.0, 1.0), Decoding(temperature=1e-6)
+    found = score_examples(own, [Example([0], ids)], 0, 1, states, head, cold)[0]
+    assert found["teacher_nats"] == pytest.approx(0.0, abs=1e-6)
+    assert found["kl"] == pytest.approx(found["nats"], rel=1e-5)  # q is at one token
+
+
 @pytest.mark.slow
 def test_confidence_is_of_the_likeliest_token_and_correct_if_the_text_has_it() -> None:
     model = tiny.model("gpt2", seed=2)

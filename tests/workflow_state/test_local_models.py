@@ -214,3 +214,39 @@ def test_the_checks_open_no_library(base: Path) -> None:
         [sys.executable, "-c", program], env={"PYTHONPATH": str(SCRIPTS)}, capture_output=True
     )
     assert out.stdout.decode().strip() == "[]"
+
+
+def write_template(base: Path, template: Any) -> None:
+    (base / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
+
+
+REFUSES = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}"
+    "{% endif %}{{ messages[0]['content'] }}"
+)
+
+
+def test_a_template_that_takes_no_system_text_is_told(base: Path) -> None:
+    write_template(base, REFUSES)
+    check({})
+    with pytest.raises(UserError, match=r"takes no system text \(System role not supported\); rem"):
+        check({"prompts.system": "Be brief."})
+    write_template(base, "{% generation %}{{ unknown.thing() }}{% endgeneration %}")
+    check({"prompts.system": "Be brief."})  # the library may know more
+
+
+def test_of_several_templates_the_default_counts(base: Path) -> None:
+    tools = {"name": "tool_use", "template": REFUSES}
+    write_template(base, [tools, {"name": "default", "template": "{{ messages }}"}])
+    check({"prompts.system": "Be brief."})
+    write_template(base, [tools])
+    with pytest.raises(UserError, match=r"needs a chat template, but the tokenizer of .* has none"):
+        check({})
+
+
+def test_weights_that_nothing_unpacks_are_told(base: Path) -> None:
+    file = base / "config.json"
+    quantised = {"quantization_config": {"quant_method": "gptq", "bits": 4}}
+    file.write_text(json.dumps(json.loads(file.read_text()) | quantised))
+    with pytest.raises(UserError, match=r"quantised by gptq, which are not read.*gptqmodel"):
+        check({})

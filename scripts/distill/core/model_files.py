@@ -137,10 +137,21 @@ def has_tokenizer(folder: Path) -> bool:
 
 def has_chat_template(folder: Path) -> bool:
     """Whether the tokenizer of a model directory has a chat template."""
-    names = ("chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja")
-    if any(next(folder.glob(name), None) for name in names):
-        return True
-    return bool(read_object(folder / "tokenizer_config.json").get("chat_template"))
+    return chat_template(folder) is not None
+
+
+def chat_template(folder: Path) -> str | None:
+    """The chat template that a tokenizer uses by default; None without one."""
+    if (file := folder / "chat_template.jinja").is_file():
+        return file.read_text(encoding="utf-8")
+    for name in ("chat_template.json", "tokenizer_config.json"):
+        stated = read_object(folder / name).get("chat_template")
+        if isinstance(stated, list):  # of names and templates
+            named = {entry.get("name"): entry.get("template") for entry in stated}
+            stated = named.get("default")
+        if isinstance(stated, str) and stated:
+            return stated
+    return None
 
 
 def missing_weights(folder: Path) -> tuple[str, list[str]] | None:

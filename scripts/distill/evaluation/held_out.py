@@ -75,7 +75,8 @@ def _score_rows(
         else:
             scaled.copy_(teacher)
             if decoding.temperature != 1:
-                scaled.div_(decoding.temperature)
+                # From the largest down: a small temperature would leave it no digits.
+                scaled.sub_(scaled.amax(-1, keepdim=True)).div_(decoding.temperature)
         q = torch.softmax(scaled, -1, out=room[1, :rows, : teacher.shape[1]])
         their_log_mass = scaled.amax(-1, keepdim=True) - q.amax(-1, keepdim=True).log()
         scores["teacher_nats"] = their_log_mass - scaled.gather(1, targets)

@@ -68,7 +68,8 @@ def cut_scores(logits: torch.Tensor, decoding: Decoding) -> torch.Tensor:
     """Scores at the temperature, -inf at excluded ids and where top-k or top-p cut."""
     scores = without(logits, decoding.excluded).float()
     if decoding.temperature != 1.0:
-        scores = scores / decoding.temperature
+        # From the largest down: a small temperature would leave it no digits.
+        scores = (scores - scores.amax(-1, keepdim=True)) / decoding.temperature
     if decoding.top_k:
         k = min(decoding.top_k, scores.shape[-1])
         least = scores.topk(k, dim=-1).values[..., -1:]

@@ -140,7 +140,34 @@ def load_teacher(path: str | Path, spec: dict[str, Any], *, sequence: int) -> An
     settings = quantised(spec["quantisation"], dtype_of(precision))
     settings["device_map"] = spec["device_map"] or {"": device()}
     model = open_weights(path, dtype=dtype_of(precision), **settings)
+    if spec["quantisation"] == "nf4":
+        _check_nf4(model, str(path))
     return _opened(choose_attention(model, sequence))
+
+
+@torch.inference_mode()
+def _check_nf4(model: Any, name: str) -> None:
+    """Try each kind of 4-bit layer once: bitsandbytes has no kernels of some widths on some CPUs.
+
+    Raises:
+        UserError: A layer cannot be run.
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    kinds = {
+        (module.in_features, module.out_features): module
+        for module in model.modules()
+        if isinstance(module, Linear4bit)
+    }
+    for (width, _), module in kinds.items():
+        try:
+            module(torch.zeros(1, width, dtype=model.dtype, device=module.weight.device))
+        except RuntimeError as error:
+            raise UserError(
+                f"{name} has a layer with inputs of width {width}, which bitsandbytes does not run "
+                f"in 4 bits on this device ({' '.join(str(error).split())[:100]}); set the "
+                "teacher's quantisation to none or int8"
+            ) from None
 
 
 def check_kind(config: Any, rows: Sequence[dict[str, Any]], name: str) -> None:

@@ -8,10 +8,12 @@ from typing import Any
 from distill.config.models import Student
 from distill.config.study import Study
 from distill.contracts.run import MAGPIE, Run
+from distill.core.chat_templates import refusal_of_system
 from distill.core.display import listed
 from distill.core.errors import UserError
 from distill.core.model_files import (
     ADAPTER,
+    chat_template,
     context_of,
     depth_of,
     gguf_file,
@@ -171,6 +173,14 @@ def _file_problems(models: UsedModels) -> Iterator[str]:
             )
         elif chat and name in models.formatting and not has_chat_template(folder):
             without.append(f"sources.{name} ({folder})")
+        elif chat and name in models.formatting and study.rows.system:
+            template = chat_template(folder)
+            if template and (reason := refusal_of_system(template)):
+                yield (
+                    f"prompts.system: the chat template of sources.{name} ({folder}) takes no "
+                    f"system text ({reason}); remove prompts.system, or set prompts.template to "
+                    "alpaca or to a text with {prompt}"
+                )
     if without:
         magpie = ", and prompts.source to a data set" if study.rows.source == MAGPIE else ""
         yield (
