@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from distill.ask.costs import Prices, rates_between, student_rates
+from distill.ask.costs import Prices, rates_between, student_rates, teacher_rates
 from size_study import SECONDS_PER_TOKEN, SIZES, own_runs, size_runs
 
 
 def _rates(method: str, student: str):  # type: ignore[no-untyped-def]
     group = size_runs()
     group = group[group["method"] == method]
-    return student_rates(group[group["student"] == student], group)
+    return student_rates(group[group["student"] == student], teacher_rates(group))
 
 
 def test_costs_are_the_runs_own_and_grow_with_tokens() -> None:
@@ -57,7 +57,7 @@ def test_text_alone_has_no_soft_targets_to_pay_for() -> None:
 def test_a_table_without_costs_has_estimated_flops_and_no_seconds() -> None:
     runs, _ = own_runs()
     runs = runs.assign(cache=None)
-    rates = student_rates(runs[runs["params"] == 600_000], runs)
+    rates = student_rates(runs[runs["params"] == 600_000], teacher_rates(runs))
     assert rates.estimated
     cost = rates.cost(1e6, 1.0, Prices(hour=1.0))
     assert cost["train_flops"] == pytest.approx(6 * 600_000 * 1e6)

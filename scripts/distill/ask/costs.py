@@ -104,29 +104,49 @@ def _money(cost: Mapping[str, Any], prices: Prices | None) -> float | None:
     return _total(parts)
 
 
-def student_rates(rows: pd.DataFrame, group: pd.DataFrame) -> Rates:
+@dataclass(frozen=True)
+class TeacherRates:
+    """What a teacher's work costs per unique token, whatever the student.
+
+    Attributes:
+        rates: By name of `TEACHER_RATES`.
+        cache_bytes: Bytes of soft targets.
+    """
+
+    rates: dict[str, float | None]
+    cache_bytes: float | None
+
+
+def teacher_rates(group: pd.DataFrame) -> TeacherRates:
+    """Rates of a teacher.
+
+    Args:
+        group: All trained runs of one group (columns of the runs table).
+    """
+    rates = {name: _ratio(group, name, "tokens_unique") for name in TEACHER_RATES}
+    if not _text_only(group):
+        return TeacherRates(rates, _mean(group, "cache_bytes_per_token"))
+    rates |= {name: 0.0 for name in ("target_seconds", "target_flops") if not rates[name]}
+    return TeacherRates(rates, 0.0)
+
+
+def student_rates(rows: pd.DataFrame, teacher: TeacherRates) -> Rates:
     """Rates of one student.
 
     Args:
         rows: Its trained runs of one group (columns of the runs table).
-        group: All trained runs of that group: the teacher's work does not depend on the student.
+        teacher: Rates of the teacher of that group.
     """
     seen, size = _sum(rows, "tokens_seen"), _mean(rows, "params")
     flops = _ratio(rows, "train_flops", "tokens_seen")
     estimated = flops is None and size is not None
-    teacher: dict[str, float | None] = {
-        name: _ratio(group, name, "tokens_unique") for name in TEACHER_RATES
-    }
-    text_only = _text_only(group)
-    if text_only:
-        teacher |= {name: 0.0 for name in ("target_seconds", "target_flops") if not teacher[name]}
     megabytes = _mean(rows, "size_mb")
     return Rates(
         train_seconds=_ratio(rows, "train_seconds", "tokens_seen") if seen else None,
         train_flops=_FLOPS_PER_PARAMETER * size if estimated and size else flops,
-        teacher=teacher,
-        teacher_tokens=0.0 if teacher["teacher_flops"] == 0 else 1.0,
-        cache_bytes=0.0 if text_only else _mean(group, "cache_bytes_per_token"),
+        teacher=teacher.rates,
+        teacher_tokens=0.0 if teacher.rates["teacher_flops"] == 0 else 1.0,
+        cache_bytes=teacher.cache_bytes,
         model_bytes=None if megabytes is None else megabytes * BYTES_PER_MB,
         estimated=estimated,
     )

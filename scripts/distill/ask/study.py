@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from distill.ask.costs import Rates, student_rates
+from distill.ask.costs import Rates, student_rates, teacher_rates
 from distill.contracts.points import GROUP_KEYS, MEASURES, size_name
 from distill.core.errors import UserError
 from distill.core.files import read_json
@@ -73,7 +73,20 @@ class Group:
     @cached_property
     def rates(self) -> dict[str, Rates]:
         """Costs per token of each student."""
-        return {name: student_rates(rows, self.rows) for name, rows in self.students.items()}
+        teacher = teacher_rates(self.rows)
+        return {name: student_rates(rows, teacher) for name, rows in self.students.items()}
+
+    @cached_property
+    def _sizes(self) -> dict[str, dict[float, Rates]]:
+        """`sizes` of each measure."""
+        sized = {
+            measure: {self.size(name, measure): self.rates[name] for name in self.students}
+            for measure in MEASURES
+        }
+        return {
+            measure: {size: rates for size, rates in found.items() if size is not None}
+            for measure, found in sized.items()
+        }
 
     @cached_property
     def epochs(self) -> float:
@@ -97,8 +110,7 @@ class Group:
 
     def sizes(self, measure: str) -> dict[float, Rates]:
         """Rates by size, of the students whose size is known."""
-        sized = {self.size(name, measure): self.rates[name] for name in self.students}
-        return {size: rates for size, rates in sized.items() if size is not None}
+        return self._sizes[measure]
 
     def teacher_loss(self) -> float | None:
         """The teacher's own loss, nats per token."""

@@ -59,9 +59,9 @@ def _report(spec: dict[str, Any], results: Path, templates: Path, page: str) -> 
     from distill.figures.job import draw_study
     from distill.plan.figures import figures_of
     from distill.report.job import report_study
-    from distill.table.own_table import parse_table_study
+    from distill.table.own_table import table_study
 
-    study = parse_table_study(spec)
+    study = table_study(spec)
     runs, references, laws = (
         results / name for name in ("runs.parquet", "references.json", "laws.json")
     )

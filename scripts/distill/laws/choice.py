@@ -34,7 +34,7 @@ class Settings:
     starts: int = STARTS
     huber_delta: float = HUBER_DELTA
     shared: bool = True
-    replicates: int = 399
+    replicates: int = 199
 
 
 @dataclass(frozen=True)

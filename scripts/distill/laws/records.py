@@ -33,7 +33,7 @@ def record_law(
     law, fit, error, points = fitted.law, fitted.fit, fitted.uncertainty, group.points
     values = coefficients(law, fit, error)
     floor = floor_of(fitted, points, standing, values)
-    if floor and floor["refused"]:
+    if floor and floor["refused"] and standing.best:
         values[floor["name"]]["identifiable"] = False
     residual = float(np.sqrt((fit.residuals**2).mean()))
     return {
@@ -116,7 +116,7 @@ def warnings(
     loose = [name for name, value in values.items() if not value["identifiable"]]
     if loose:
         out.append(f"not identifiable from these points: {', '.join(loose)}")
-    if floor and floor["refused"]:
+    if floor and floor["refused"] and standing.best:
         out.append(f"no floor is claimed: {WHY_NO_FLOOR[floor['refused']]}")
     for name in ("params", "tokens"):
         if name in law.inputs:

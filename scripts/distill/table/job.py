@@ -5,7 +5,7 @@ from typing import Any
 
 from distill.core.files import write_json
 from distill.table.collect import write_runs
-from distill.table.own_table import parse_table_study, runs_of_table
+from distill.table.own_table import runs_of_table, table_study
 
 
 def take_runs_table(
@@ -19,6 +19,6 @@ def take_runs_table(
         csv: Output, the same as CSV.
         references: Output, references.json.
     """
-    table, stated = runs_of_table(parse_table_study(spec))
+    table, stated = runs_of_table(table_study(spec))
     write_runs(table, runs, csv)
     write_json(references, stated)

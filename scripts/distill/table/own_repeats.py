@@ -97,7 +97,8 @@ def check_near(points: pd.DataFrame, rows: np.ndarray, columns: Mapping[str, str
         )
     near = []
     names = [key for key in _RUN if key not in ("student", "params", "tokens", "epochs")]
-    for _, group in points.groupby(names, dropna=False, sort=False):
+    alike = points[points.duplicated(names, keep=False)]
+    for _, group in alike.groupby(names, dropna=False, sort=False):
         ordered = group.sort_values(["params", "tokens", "epochs"])
         sizes = np.log(ordered[["params", "tokens", "epochs"]].to_numpy(dtype=float))
         for first in np.flatnonzero((np.abs(np.diff(sizes, axis=0)) < _NEAR).all(axis=1)):

@@ -117,9 +117,11 @@ def _shapes(group: pd.DataFrame) -> list[str]:
         return ["rough"]
     found = []
     for axis, other in (("params", "tokens"), ("tokens", "params")):
+        keys = [other, "epochs"] if axis == "params" else [other]
+        several = group[group.groupby(keys)[axis].transform("size") >= 3]
         shapes = [
             shape
-            for _, cell in group.groupby([other, "epochs"] if axis == "params" else [other])
+            for _, cell in several.groupby(keys)
             if (shape := _shape(cell[axis], cell["loss"]))
         ]
         for shape in ("rising", "u_shape"):

@@ -90,8 +90,8 @@ def _known(values: pd.Series) -> float | None:
     return None if pd.isna(first) else float(first)
 
 
-def parse_table_study(config: dict[str, Any]) -> TableStudy:
-    """Validate the config of a user's own table, and the table.
+def table_study(config: dict[str, Any]) -> TableStudy:
+    """Validate the config of a user's own table, without the table.
 
     Raises:
         UserError: One sentence per mistake, each naming key, column or row and the remedy.
@@ -102,6 +102,15 @@ def parse_table_study(config: dict[str, Any]) -> TableStudy:
             f"config: {listed(extra)} cannot be combined with runs_table, whose study "
             "trains no models; remove one or the other"
         )
-    study = validate(TableStudy, config)
+    return validate(TableStudy, config)
+
+
+def parse_table_study(config: dict[str, Any]) -> TableStudy:
+    """Validate the config of a user's own table, and the table.
+
+    Raises:
+        UserError: One sentence per mistake, each naming key, column or row and the remedy.
+    """
+    study = table_study(config)
     runs_of_table(study)
     return study
