@@ -250,3 +250,12 @@ def test_weights_that_nothing_unpacks_are_told(base: Path) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | quantised))
     with pytest.raises(UserError, match=r"quantised by gptq, which are not read.*gptqmodel"):
         check({})
+
+
+def test_an_adapter_without_a_base_on_disk_is_told(base: Path) -> None:
+    adapter = {"base_model_name_or_path": "owner/base"}
+    (base / "adapter_config.json").write_text(json.dumps(adapter))
+    with pytest.raises(UserError, match=r"is an adapter.*name that source as sources\..*\.base"):
+        check({})
+    (base / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base)}))
+    check({})

@@ -13,6 +13,7 @@ from distill.core.display import listed
 from distill.core.errors import UserError
 from distill.core.model_files import (
     ADAPTER,
+    base_model,
     chat_template,
     context_of,
     depth_of,
@@ -88,8 +89,27 @@ class UsedModels:
         return {name: entry.source for name, entry in entries.items() if entry.source}
 
     @cached_property
+    def adapters(self) -> dict[str, Path]:
+        """Folder of each used local adapter, by source."""
+        return {
+            name: folder for name, folder in self._places.items() if (folder / ADAPTER).is_file()
+        }
+
+    @cached_property
     def folders(self) -> dict[str, Path]:
-        """Folder of each used model source that lies on disk, by source."""
+        """Folder of each used model source that is a model on disk, by source."""
+        return {
+            name: folder
+            for name, folder in self._places.items()
+            # What is no model yet is left to the job that fetches it.
+            if "model_type" in read_object(folder / "config.json")
+            and not (folder / ADAPTER).is_file()
+            and not gguf_file(folder)
+        }
+
+    @cached_property
+    def _places(self) -> dict[str, Path]:
+        """Where each used model source lies, if on disk."""
         names = [*self.teachers.values(), *(student.source for student in self.students.values())]
         names += [
             tokenizer
@@ -98,15 +118,7 @@ class UsedModels:
         ]
         names += [self.study.corpus.tokenizer] if self.study.corpus else []
         places = {name: self._folder(name) for name in dict.fromkeys(names)}
-        return {
-            name: folder
-            for name, folder in places.items()
-            # What is no model yet is left to the job that fetches it.
-            if folder is not None
-            and "model_type" in read_object(folder / "config.json")
-            and not (folder / ADAPTER).is_file()
-            and not gguf_file(folder)
-        }
+        return {name: folder for name, folder in places.items() if folder is not None}
 
     @cached_property
     def formatting(self) -> set[str]:
@@ -157,6 +169,12 @@ def _file_problems(models: UsedModels) -> Iterator[str]:
     study = models.study
     chat = models.asks and (study.rows.template == "chat" or study.rows.source == MAGPIE)
     without: list[str] = []
+    for name, folder in models.adapters.items():
+        if study.sources[name].base is None and base_model(folder) is None:
+            yield (
+                f"sources.{name}.path: {folder} is an adapter, and its base model is not a local "
+                f"folder; add the base model to sources and name that source as sources.{name}.base"
+            )
     for name, folder in models.folders.items():
         if found := missing_weights(folder):
             index, missing = found
