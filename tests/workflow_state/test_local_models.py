@@ -152,6 +152,7 @@ def test_a_model_without_a_tokenizer_is_told(base: Path) -> None:
 def test_weights_that_an_index_names_must_exist(base: Path) -> None:
     files = {"a": "model.safetensors", "b": "model-2.safetensors", "c": "model-3.safetensors"}
     index = base / "model.safetensors.index.json"
+    (base / "model.safetensors").rename(base / "model-9.safetensors")
     index.write_text(json.dumps({"weight_map": files}))
     with pytest.raises(UserError, match=r"names model-2.* model-3.*, which are missing; copy"):
         check({})
@@ -259,3 +260,17 @@ def test_an_adapter_without_a_base_on_disk_is_told(base: Path) -> None:
         check({})
     (base / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base)}))
     check({})
+
+
+def test_an_index_beside_the_whole_weights_is_left_over(base: Path) -> None:
+    index = {"weight_map": {"a": "model-00001-of-00002.safetensors"}}
+    (base / "model.safetensors.index.json").write_text(json.dumps(index))
+    check({})
+    (base / "model.safetensors").rename(base / "model-00002-of-00002.safetensors")
+    with pytest.raises(UserError, match=r"names model-00001-of-00002\.safetensors, which is mis"):
+        check({})
+
+
+def test_the_path_of_a_gguf_file_is_left_to_the_job_that_converts_it(base: Path) -> None:
+    (base / "m.gguf").write_bytes(b"GGUF")
+    check({"sources.base.path": str(base / "m.gguf")})

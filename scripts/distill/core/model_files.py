@@ -88,7 +88,7 @@ def read_object(path: Path) -> dict[str, Any]:
     """
     try:
         loaded = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # the path of a model may be a GGUF file
         return {}
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is not readable JSON ({error}); get the model again") from None
@@ -154,9 +154,17 @@ def chat_template(folder: Path) -> str | None:
     return None
 
 
+def weight_indexes(folder: Path) -> list[Path]:
+    """Indexes of a model's weights; without one that an earlier save left beside a whole file,
+    which the library prefers."""
+    end = ".index.json"
+    found = sorted(folder.glob(f"*.safetensors{end}"))
+    return [one for one in found if not one.with_name(one.name.removesuffix(end)).is_file()]
+
+
 def missing_weights(folder: Path) -> tuple[str, list[str]] | None:
     """The index of a model's weights and the missing files that it names; None if all exist."""
-    for index in sorted(folder.glob("*.safetensors.index.json")):
+    for index in weight_indexes(folder):
         shards = read_object(index).get("weight_map")
         files = sorted({str(name) for name in shards.values()} if isinstance(shards, dict) else ())
         if missing := [name for name in files if not (folder / name).is_file()]:

@@ -5,11 +5,13 @@ the numbers do not depend on which kernels a machine has.
 """
 
 import logging
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from distill.core.errors import UserError
+from distill.core.model_files import read_object
 from distill.core.quantised_models import quantisation_fault, quantisation_of
 from distill.data.model_saving import as_plain, replace_model
 
@@ -64,5 +66,9 @@ def _convert_awq(folder: Path, place: Path) -> None:
     """Write a model of AutoAWQ in the format of compressed-tensors."""
     from compressed_tensors.entrypoints.convert import AutoAWQConverter, convert_checkpoint
 
-    converter = AutoAWQConverter.from_pretrained(str(folder))
+    settings = read_object(folder / "config.json")["quantization_config"]
+    kept = [f"re:.*{re.escape(name)}.*" for name in settings.get("modules_to_not_convert") or ()]
+    known = ("bits", "group_size", "zero_point", "version")
+    given = {name: settings[name] for name in known if name in settings}
+    converter = AutoAWQConverter(ignore=["lm_head", *kept], **given)
     convert_checkpoint(folder, place, converter, device="cpu")

@@ -12,6 +12,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from distill.core.errors import UserError
+from distill.core.model_files import weight_indexes
 
 
 def check_model_files(folder: str | Path, name: str) -> None:
@@ -104,10 +105,12 @@ def _check_weights(folder: Path, name: str) -> None:
                 f"{file.name} of the model {name} is not a safetensors file ({error}); get it "
                 "again, or convert the model with save_pretrained"
             ) from None
-    names = {file.name for file in files}
+    names, used = {file.name for file in files}, weight_indexes(folder)
     for index in sorted(folder.glob("*.safetensors.index.json")):
         shards = _read(index).get("weight_map", {})
-        if not isinstance(shards, dict) or set(map(str, shards.values())) - names:
+        named = set(map(str, shards.values())) if isinstance(shards, dict) else {"nothing"}
+        strange = {name for name in named if "/" in name or not name.endswith(".safetensors")}
+        if strange or (index in used and named - names):
             raise UserError(
                 f"{index.name} of the model {name} names files that are not safetensors files "
                 "beside it; get the model again"
