@@ -226,3 +226,12 @@ def test_a_standard_error_is_kept_and_must_be_one() -> None:
     found = read(grid().assign(se=0.01), loss_stderr="se")
     assert found.points["loss_stderr"].tolist() == [0.01] * 30
     assert "more than half the loss" in told(grid().assign(se=2.0), loss_stderr="se")
+
+
+def test_runs_that_are_equal_but_for_the_noise_of_their_losses_are_repeats() -> None:
+    table = grid()
+    again = table.iloc[[3, 3]].assign(L=[table["L"][3] * 1.004, table["L"][3] * 0.997])
+    found = read(pd.concat([table, again], ignore_index=True))
+    assert len(found.points) == 32
+    assert note(found, "near").rows == (4, 31, 32)
+    assert len(set(found.points["seed"][[3, 30, 31]])) == 3

@@ -84,18 +84,25 @@ def _kept(points: pd.DataFrame, rows: np.ndarray, keep: np.ndarray, notes: list[
 def check_near(points: pd.DataFrame, rows: np.ndarray, columns: Mapping[str, str]) -> list[Note]:
     """Check rows that are the same run, or nearly the same one.
 
+    Rows that are equal in all but the loss are repeats if the losses are near each other: they get
+    seeds of their own, in place.
+
     Raises:
-        UserError: Two rows are equal in all but the loss, or nearly the same run has two losses.
+        UserError: The same run, or nearly the same one, has two losses that differ much.
     """
     places = points.groupby(_RUN, dropna=False, sort=False).ngroup().to_numpy()
-    for place in np.flatnonzero(points.duplicated(_RUN))[:1]:
+    again, near = np.flatnonzero(points.duplicated(_RUN)), []
+    for place in again:
         other = int(np.flatnonzero(places == places[place])[0])
+        near.append((other, int(place)))
+        if abs(np.log(points["loss"][other] / points["loss"][place])) <= _DISAGREE:
+            continue
         raise UserError(
             f"runs_table: rows {rows[other]} and {rows[place]} are the same run with two values of "
             f"{columns['loss']!r}{_losses(points, other, int(place))}; give a seed column or drop "
             "one"
         )
-    near = []
+    points.loc[again, "seed"] = points["seed"].max() + 1 + np.arange(len(again))
     names = [key for key in _RUN if key not in ("student", "params", "tokens", "epochs")]
     alike = points[points.duplicated(names, keep=False)]
     for _, group in alike.groupby(names, dropna=False, sort=False):
