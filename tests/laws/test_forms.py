@@ -64,6 +64,23 @@ def test_repeated_tokens_are_worth_what_muennighoff_says(epochs: int, worth: flo
     assert 7.0 / value / 1000.0 == pytest.approx(worth, abs=5e-4)
 
 
+def test_excess_parameters_decay_as_repeated_data_does() -> None:
+    """Muennighoff 2023, Eq. 7, with the coefficients of the paper, against the formula by hand."""
+    known = {"E": 1.869, "A": 520.8, "alpha": 0.3527, "B": 1487.6, "beta": 0.3527}
+    known |= {"R*": 15.39, "R_N*": 5.31}
+    unique, epochs = 1e8, np.array([1.0, 4.0, 44.0])
+    ratio = (known["A"] / known["B"]) ** (1 / (2 * known["alpha"]))
+    suits = unique * ratio * ratio
+    for size in (2.8e9, suits / 2):
+        base = min(size, suits)
+        left = base * (1 + 5.31 * (1 - np.exp(-(size / base - 1) / 5.31)))
+        data = unique * (1 + 15.39 * (1 - np.exp(-(epochs - 1) / 15.39)))
+        wanted = 1.869 + 520.8 / left**0.3527 + 1487.6 / data**0.3527
+        inputs = {"params": size, "tokens": unique, "epochs": epochs}
+        found = LAWS["loss"]["excess_parameters"].predict(known, inputs)
+        assert found == pytest.approx(wanted, rel=1e-12)
+
+
 @pytest.mark.parametrize(("tokens", "loss"), [(1e-12, 5.0), (4.0, 3.0), (100.0, 1.6667)])
 def test_rectified_law(tokens: float, loss: float) -> None:
     coefficients = {"B": 8.0, "D_l": 2.0, "beta": 0.5, "E": 1.0}

@@ -13,6 +13,7 @@ import numpy as np
 
 from distill.laws.law import Array, Inputs, Law, Levels, Over, Parameter, Term
 
+_DIFFERENCE = 1e-5
 BREAK_WIDTH = 0.2
 """Width of the break in log N: fixed, since no grid of this size determines it."""
 
@@ -55,6 +56,33 @@ def repeated_data(p: Array, x: Inputs) -> tuple[Array, list[Array]]:
     data = x["tokens"] + np.log(worth)
     by_rate = rate * (1.0 - left - repeats / rate * left) / worth
     return p[..., 0, :] - beta * data, [np.ones_like(data), -beta * data, -beta * by_rate]
+
+
+def _worth(log: Array, repeats: Array, rate: Array) -> Array:
+    """Log of what a quantity is worth that was used 1 + repeats times: log + its worth."""
+    return log + np.log1p(rate * -np.expm1(-repeats / rate))
+
+
+def _excess(p: Array, x: Inputs) -> Array:
+    """Log of the sum of both terms of `excess_parameters`."""
+    alpha, beta = np.exp(p[..., 1, :]), np.exp(p[..., 3, :])
+    data = _worth(x["tokens"], x["epochs"] - 1.0, np.exp(p[..., 4, :]))
+    # The size at which both terms fall alike per factor of compute, for the unique tokens.
+    fitting = np.log(alpha / beta) + p[..., 0, :] - p[..., 2, :] + beta * x["tokens"]
+    base = np.minimum(x["params"], fitting / alpha)
+    surplus = np.expm1(np.minimum(x["params"] - base, 50.0))
+    size = _worth(base, surplus, np.exp(p[..., 5, :]))
+    return np.asarray(np.logaddexp(p[..., 0, :] - alpha * size, p[..., 2, :] - beta * data))
+
+
+def excess_parameters(p: Array, x: Inputs) -> tuple[Array, list[Array]]:
+    """A/N'^alpha + B/D'^beta, both with decaying worth; derivatives by central differences."""
+    slopes = []
+    for row in range(p.shape[-2]):
+        step = np.zeros((p.shape[-2], 1))
+        step[row] = _DIFFERENCE
+        slopes.append((_excess(p + step, x) - _excess(p - step, x)) / (2 * _DIFFERENCE))
+    return _excess(p, x), slopes
 
 
 def rectified(p: Array, x: Inputs) -> tuple[Array, list[Array]]:
@@ -224,6 +252,10 @@ class Form:
 _SIZE = (power("params"), (_A, _ALPHA))
 _DATA = (power("tokens"), (_B, _BETA))
 _REPEATED = (repeated_data, (_B, _BETA, _R))
+_EXCESS = (
+    excess_parameters,
+    (_A, _ALPHA, _B, _BETA, _R, Parameter("R_N*", "amplitude", (1.0, 5.0), 0.02, 1e4)),
+)
 _BROKEN = (
     broken_size,
     (
@@ -392,6 +424,16 @@ FORMS = (
         parts=(_SIZE, _REPEATED),
         over="joint",
         needs=(_EPOCHS,),
+    ),
+    Form(
+        name="excess_parameters",
+        formula=f"A/N'^alpha + B/D'^beta, {_WORTH}, "
+        "N' likewise with R_N* from the size that suits U",
+        source=f"{_MUENNIGHOFF}, Eq. 7",
+        inputs=("params", "tokens", "epochs"),
+        parts=(_EXCESS,),
+        over="joint",
+        needs=(_SIZES, _EPOCHS),
     ),
     Form(
         name="ratio",
