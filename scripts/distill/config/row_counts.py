@@ -10,8 +10,6 @@ from typing import NamedTuple
 from distill.config.study import Study, raw_part_size, raw_rows_needed
 from distill.config.text import Prompts
 from distill.core.errors import UserError
-from distill.core.rows.files import data_files
-from distill.core.rows.survey import survey
 
 
 class RowCount(NamedTuple):
@@ -38,7 +36,11 @@ def known_rows(study: Study, name: str, max_tokens: int) -> RowCount | None:
     """
     source = study.sources[name]
     there = source.path is not None and _exists(source.path, source.split)
-    numbers = survey(study.source_spec(name)) if there else None
+    numbers = None
+    if there:  # the reader of rows is imported only where there are rows
+        from distill.core.rows.survey import survey
+
+        numbers = survey(study.source_spec(name))
     if numbers is not None:
         return RowCount(numbers.usable, numbers.fitting(max_tokens), numbers.distinct)
     return RowCount(*[source.rows] * 3) if source.rows is not None else None
@@ -46,6 +48,8 @@ def known_rows(study: Study, name: str, max_tokens: int) -> RowCount | None:
 
 def _exists(path: str, split: str) -> bool:
     """Whether local files are there; a plan without its data, as of copied results, has them not."""
+    from distill.core.rows.files import data_files
+
     try:
         return bool(data_files(path, split))
     except UserError:

@@ -27,7 +27,7 @@ from distill.config.values import (
     Tested,
 )
 from distill.contracts.run import MAGPIE
-from distill.core.rows.fields import MOST_LEFT_OUT
+from distill.core.rows.limits import MOST_LEFT_OUT
 
 
 def _known_encoding(name: str) -> str:

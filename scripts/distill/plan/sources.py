@@ -6,7 +6,6 @@ from pathlib import Path
 from distill.config.study import Study
 from distill.core import model_files
 from distill.core.keys import digest, slug
-from distill.core.rows.files import data_files
 from distill.plan.keys import RESOURCES, Part, Spec, cached, plain
 
 
@@ -78,5 +77,7 @@ class Sources(Part):
         if source.path is None:
             return []
         if source.is_data:
+            from distill.core.rows.files import data_files
+
             return [str(file) for file in data_files(source.path, source.split)]
         return sorted(map(str, model_files.local_files(Path(source.path))))

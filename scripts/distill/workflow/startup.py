@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Callable, Container, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distill.config.checks.sections import too_few_rows
 from distill.config.checks.study import parse_study
@@ -17,14 +17,15 @@ from distill.config.row_counts import known_rows, least_rows
 from distill.config.text import Corpus
 from distill.core.errors import UserError
 from distill.core.model_files import check_local_model
-from distill.core.rows.files import data_files
-from distill.core.rows.survey import Survey, named, survey
 from distill.plan.needed import needed_texts
 from distill.plan.study import Plan
 from distill.runtime.disk import check_writable
 from distill.workflow.local_models import check_models
 from distill.workflow.restart import check_file_times, source_files
 from distill.workflow.snakemake_state import has_metadata
+
+if TYPE_CHECKING:  # the reader of rows is imported only where there are rows
+    from distill.core.rows.survey import Survey
 
 ENOUGH = 10_000
 """More jobs than a study ever has ready at the same time."""
@@ -114,6 +115,9 @@ def check_local_files(plan: Plan) -> None:
             continue
         path = Path(source.path)
         if source.is_data:
+            from distill.core.rows.files import data_files
+            from distill.core.rows.survey import named
+
             with named(name):
                 data_files(path, source.split)
         if not source.is_data:
@@ -123,11 +127,13 @@ def check_local_files(plan: Plan) -> None:
                 raise UserError(f"config: sources.{name}.path: {error}") from None
 
 
-def _survey(plan: Plan, name: str) -> Survey | None:
+def _survey(plan: Plan, name: str) -> "Survey | None":
     """Numbers of a source's local data; None without any, or if a job alone can read them."""
     study = plan.study
     if study.sources[name].path is None:
         return None
+    from distill.core.rows.survey import survey
+
     reference = study.evaluate.reference
     passages = reference.passages if reference and reference.source == name else 0
     return survey(study.source_spec(name), passages)

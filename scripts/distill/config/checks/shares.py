@@ -14,8 +14,6 @@ from distill.config.study import Study
 from distill.config.values import SHARE
 from distill.contracts.run import MAGPIE
 from distill.core.errors import UserError
-from distill.core.rows.files import data_files
-from distill.core.rows.survey import named, survey
 
 SPLITS = ("test", "validation", "pool")
 PARTS = 20
@@ -125,6 +123,9 @@ def _rows(study: Study) -> int:
     if source is None or not source.is_data:
         raise UserError(f"config: prompts.source: there is no data set {name!r} under sources")
     if source.path is not None:
+        from distill.core.rows.files import data_files
+        from distill.core.rows.survey import named, survey
+
         with named(name):
             data_files(source.path, source.split)
         if (numbers := survey(study.source_spec(name))) is not None:

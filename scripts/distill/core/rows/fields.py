@@ -23,8 +23,6 @@ FIELDS = ("prompt", "context", "response", "text", "system")
 """Fields that a config can assign to columns of a data set."""
 COLUMNS = (*FIELDS, "turns")
 """Columns of a row."""
-MOST_LEFT_OUT = 0.5
-"""Default of a source's max_left_out."""
 _MISSING = {"nan", "<NA>"}
 """What pandas writes for a missing value where all values were made text."""
 _KINDS = {bool: "true or false", int: "a number", float: "a number", list: "a list",

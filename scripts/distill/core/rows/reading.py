@@ -7,7 +7,7 @@ from typing import Any
 
 from distill.core.errors import UserError
 from distill.core.rows.faults import Faults, Place
-from distill.core.rows.fields import MOST_LEFT_OUT, Picker, Row, needed_columns
+from distill.core.rows.fields import Picker, Row, needed_columns
 from distill.core.rows.files import (
     DataFile,
     data_files,
@@ -15,6 +15,7 @@ from distill.core.rows.files import (
     missing_packages,
 )
 from distill.core.rows.json_rows import read_json
+from distill.core.rows.limits import MOST_LEFT_OUT
 from distill.core.rows.separated import read_separated
 from distill.core.rows.text import open_text, text_lines
 
