@@ -242,7 +242,9 @@ def test_served_teachers_reach_the_report(study: Study) -> None:
     assert near["teacher_flops"] == 0
     references = json.loads((results / "references.json").read_text())
     ends = "reach max_tokens: raise it, or use a teacher that ends its answers"
-    assert [told for told in references["warnings"] if not told.endswith(ends)] == [
+    told = [text for text in references["warnings"] if not text.endswith(ends)]
+    # How many answers of a random model are empty depends on the machine's rounding.
+    assert [text for text in told if "are empty: check" not in text] == [
         "the energy of 2 of 4 rows is not known: a server's, that of a GPU without NVML, or "
         "results of an earlier version",
         "the FLOPs of near's text are not in the totals, as server.params is not stated",

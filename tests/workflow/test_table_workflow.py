@@ -53,8 +53,15 @@ def test_the_planted_law_comes_back(finished: Path) -> None:
     ]  # fmt: skip
     assert {law["selected"]["method"] for law in joint} == {"kd", "sft"}
     for law in joint:
-        assert law["name"] == "chinchilla"
-        found = law["coefficients"]
+        # The planted exponents are so near each other that the law with one for both may win.
+        assert law["name"] in ("chinchilla", "tied")
+        found = next(
+            one["coefficients"]
+            for one in laws
+            if one["name"] == "chinchilla"
+            and one["target"] == "loss"
+            and one["selected"] == law["selected"]
+        )
         for name in ("E", "alpha", "beta"):
             width = found[name]["high"] - found[name]["low"]
             assert abs(found[name]["value"] - TRUTH[name]) < width, (law["selected"], name)
