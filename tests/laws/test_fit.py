@@ -18,7 +18,7 @@ from distill.laws.forms import LAWS
 from distill.laws.intervals import half_widths
 from distill.laws.judging import evaluate_holdout
 from distill.laws.points import levels, points_of
-from distill.laws.rungs import log_linear, size_steps
+from distill.laws.size_steps import log_linear, size_steps
 from distill.laws.staged import StagedFitter
 from distill.table.own_points import own_table
 from law_simulations import chinchilla_rows, table_of

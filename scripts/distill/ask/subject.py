@@ -176,7 +176,7 @@ def _fits(law: FittedLaw, group: Group, student: str | None) -> bool:
 
 
 def judged_error(law: FittedLaw) -> float:
-    """Error on the rung that judged a law, to two digits so that equals tie; infinite without."""
+    """Error on the size step that judged a law, to two digits so that equals tie; else infinite."""
     judged = law.record["holdout"]
     return math.inf if judged is None else float(f"{judged['mean_relative_error']:.1e}")
 

@@ -28,7 +28,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def parse_table(config: dict[str, Any]) -> "TableStudy":
-    """Check the config of a table of one's own, and the table."""
+    """Check the config of your own table, and the table."""
     from distill.table.own_table import parse_table_study
 
     return parse_table_study(config)

@@ -1,4 +1,4 @@
-"""What a first study of one's own data is made of: its models, and numbers of its prompts."""
+"""What a first study of your own data is made of: its models, and numbers of its prompts."""
 
 import hashlib
 import heapq

@@ -1,4 +1,4 @@
-"""`distill init`: a first config for a file of one's own."""
+"""`distill init`: a first config for a file of yours."""
 
 import argparse
 import os

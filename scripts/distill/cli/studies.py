@@ -97,7 +97,7 @@ def read_plan(path: Path) -> Any:
     """The plan of a study that trains models.
 
     Raises:
-        UserError: The config has a mistake, or is of a table of one's own.
+        UserError: The config has a mistake, or is of your own table.
     """
     from distill.config.checks.study import parse_study
     from distill.plan.study import Plan

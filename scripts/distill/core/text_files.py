@@ -1,4 +1,4 @@
-"""Read a table of one's own from a CSV file: UTF-8 with commas, every cell as it is.
+"""Read your own table from a CSV file: UTF-8 with commas, every cell as it is.
 
 Errors count rows from 1, without the header, and lines of the file from 1. The rows of data sets,
 in all their formats, are read by `distill.core.rows`.

@@ -16,7 +16,7 @@ from distill.laws.fitting import TOGETHER, descend
 from distill.laws.intervals import coefficients, shared_data
 from distill.laws.law import Array, Inputs, Law
 from distill.laws.points import MOST_RUNS, Points, merged
-from distill.laws.rungs import size_steps
+from distill.laws.size_steps import size_steps
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from distill.laws.fitting import HUBER_DELTA, STARTS, Fit, fit_law
 from distill.laws.intervals import Uncertainty, shared_data, uncertainty
 from distill.laws.law import Array, Law
 from distill.laws.points import Points, cells, distinct
-from distill.laws.rungs import best_forecast, size_steps
+from distill.laws.size_steps import best_forecast, size_steps
 
 _SAME = 1e-9
 """Losses that differ by less, relative to the largest, are equal."""

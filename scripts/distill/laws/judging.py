@@ -19,7 +19,7 @@ from distill.laws.extrapolation import (
 from distill.laws.intervals import half_widths, run_variance
 from distill.laws.law import Law
 from distill.laws.points import Points
-from distill.laws.rungs import best_forecast, size_steps, skill_of
+from distill.laws.size_steps import best_forecast, size_steps, skill_of
 
 _MOST_ORIGINS = 5
 _FEW_STARTS = 24

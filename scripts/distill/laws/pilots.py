@@ -8,7 +8,7 @@ import numpy as np
 from distill.laws.choice import Fitter, Settings, fit_points, too_rich
 from distill.laws.law import Law
 from distill.laws.points import Points
-from distill.laws.rungs import best_forecast, size_steps
+from distill.laws.size_steps import best_forecast, size_steps
 
 WITHIN = (0.01, 0.02, 0.05, 0.1)
 """Mean relative errors asked for."""

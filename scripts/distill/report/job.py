@@ -25,7 +25,7 @@ def report_study(
         references: references.json.
         answers: answers.json.
         laws: laws.json.
-        samples: samples.json; None for a table of one's own.
+        samples: samples.json; None for your own table.
         figures: SVG of each figure, its CSV beside it, in the page's order.
         texts: Directory of the template and the captions.
         out: The page, HTML.

@@ -6,7 +6,7 @@ import pytest
 from distill.laws.choice import Settings
 from distill.laws.fit import fit_laws
 from distill.laws.points import Points, points_of
-from distill.laws.rungs import best_forecast, simple_forecasts, size_steps, skill_of
+from distill.laws.size_steps import best_forecast, simple_forecasts, size_steps, skill_of
 from law_simulations import chinchilla_rows, table_of
 
 

@@ -62,22 +62,22 @@ def _merged(ranks: np.ndarray, cells: np.ndarray, least: int) -> np.ndarray:
     return out
 
 
-def simple_forecasts(points: Points, axis: str, ranks: np.ndarray, rung: int) -> dict[str, Array]:
+def simple_forecasts(points: Points, axis: str, ranks: np.ndarray, step: int) -> dict[str, Array]:
     """Forecasts of a size step from the points below it, without a law.
 
     Args:
         points: All points.
         axis: The held-out axis.
         ranks: Size step of each point.
-        rung: The step to be predicted.
+        step: The step to be predicted.
 
     Returns:
         Shape (points of the step,) each, NaN where there is no such forecast: `constant` (the
         median below), `nearest` (the mean of the nearest points below in log size and data), and a
         log-linear line through the last two steps over each of compute, params and tokens.
     """
-    below, there = points.where(ranks < rung), points.where(ranks == rung)
-    steps = ranks[ranks < rung]
+    below, there = points.where(ranks < step), points.where(ranks == step)
+    steps = ranks[ranks < step]
     last = np.isin(steps, np.unique(steps)[-2:])
     out = {
         "constant": np.full(len(there), float(np.median(below.target))),
@@ -88,7 +88,7 @@ def simple_forecasts(points: Points, axis: str, ranks: np.ndarray, rung: int) ->
             _logs(below, name)[last], below.target[last], _logs(there, name)
         )
     if axis != "compute":
-        out[f"log-linear in {axis}, by line"] = log_linear(points, axis, ranks, rung)
+        out[f"log-linear in {axis}, by line"] = log_linear(points, axis, ranks, step)
     return out
 
 
@@ -120,23 +120,23 @@ def _line(x: Array, y: Array, asked: Array) -> Array:
     return line
 
 
-def best_forecast(points: Points, axis: str, ranks: np.ndarray, rung: int) -> tuple[str, Array]:
+def best_forecast(points: Points, axis: str, ranks: np.ndarray, step: int) -> tuple[str, Array]:
     """The simple forecast with the least mean relative error of a step, and its errors.
 
     Returns:
         Its name, and the relative error at each point of the step, shape (points of the step,).
     """
-    target = points.target[ranks == rung]
+    target = points.target[ranks == step]
     errors = {
         name: np.abs(forecast / target - 1)
-        for name, forecast in simple_forecasts(points, axis, ranks, rung).items()
+        for name, forecast in simple_forecasts(points, axis, ranks, step).items()
         if np.isfinite(forecast).all()
     }
     name = min(errors, key=lambda one: float(errors[one].mean()))
     return name, errors[name]
 
 
-def log_linear(points: Points, axis: str, ranks: np.ndarray, rung: int) -> Array:
+def log_linear(points: Points, axis: str, ranks: np.ndarray, step: int) -> Array:
     """Prediction of a size step by lines in log size through the last two sizes below it.
 
     On the tokens axis there is one line per student and teacher, on the params axis one per teacher
@@ -151,8 +151,8 @@ def log_linear(points: Points, axis: str, ranks: np.ndarray, rung: int) -> Array
     labels = [f"{t}|{o}|{e}" for t, o, e in zip(points.teacher, other, epochs, strict=True)]
     context = np.unique(labels, return_inverse=True)[1]
     lines = np.full(len(points), np.nan)
-    for label in np.unique(context[ranks == rung]):
-        below = (context == label) & (ranks < rung)
+    for label in np.unique(context[ranks == step]):
+        below = (context == label) & (ranks < step)
         last = np.unique(ranks[below])[-2:]
         if len(last) < 2:
             continue
@@ -161,9 +161,9 @@ def log_linear(points: Points, axis: str, ranks: np.ndarray, rung: int) -> Array
             for rank in last
         ]
         slope = (means[1][1] - means[0][1]) / (means[1][0] - means[0][0])
-        here = (context == label) & (ranks == rung)
+        here = (context == label) & (ranks == step)
         lines[here] = means[1][1] + slope * (log[here] - means[1][0])
-    return lines[ranks == rung]
+    return lines[ranks == step]
 
 
 def skill_of(errors: Array, simple: Array, noise: float) -> float:
