@@ -14,7 +14,7 @@ study: $(VENV)/study.done ## run the default study, or CONFIG=studies/….yaml, 
 
 test: $(VENV)/test.done check ## style checks, fast tests, then slow and workflow tests
 	pytest -q -n 2 -m "$(FAST)"
-	pytest -q -n 2 --dist loadfile -m "(workflow or slow) and not long" --durations=15
+	pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "(workflow or slow) and not long" --durations=15
 
 test-fast: $(VENV)/test.done ## all tests but slow and workflow tests; about a minute
 	pytest -q -n 2 -m "$(FAST)"

@@ -22,6 +22,12 @@ from synthetic_runs import make_references, make_runs, make_samples
 torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run files with studies first, so that no long one is left to a single worker at the end."""
+    studies = {item.path for item in items if item.get_closest_marker("workflow")}
+    items.sort(key=lambda item: item.path not in studies)
+
+
 @pytest.fixture(scope="session")
 def chat() -> Any:
     """A tokenizer with a chat template."""

@@ -156,7 +156,7 @@ def _overlap(one: Script, other: Script) -> bool:
     return one.start < other.end and other.start < one.end
 
 
-@pytest.mark.workflow
+@pytest.mark.long
 def test_a_study_on_a_cluster_is_the_same_study(node: Path, local: Path, tmp_path: Path) -> None:
     project = small_project(tmp_path)
     refused = on_cluster(project, "--jobs", "2", ok=False)
