@@ -219,7 +219,6 @@ def plan_step(runs: int) -> None:
 
 def collect_step(runs: int) -> None:
     """Rule collect_runs."""
-    from distill.evaluation.instructions import dummy_results
     from distill.table.collect import collect
 
     plan = _plan(runs)
@@ -238,7 +237,6 @@ def collect_step(runs: int) -> None:
         searches=[],
         trained=[],
         benchmarks=[],
-        dummy_results=dummy_results,
         out={
             "runs": f"{plan.results}/runs.parquet", "csv": f"{plan.results}/runs.csv",
             "references": f"{plan.results}/references.json",

@@ -41,6 +41,6 @@ rule collect_runs:
         runtime=30,
     params:
         spec=PLAN.outputs.table_spec() | PLAN.benchmarks.table_spec(),
-        code=code("collect_runs", *INSTRUCTIONS),
+        code=code("collect_runs"),
     script:
         "../scripts/collect_runs.py"

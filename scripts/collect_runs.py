@@ -1,6 +1,5 @@
 """Collect all records of the study in the runs table and its side records."""
 
-from distill.evaluation.instructions import dummy_results
 from distill.runtime.job import job
 from distill.table.collect import collect
 
@@ -18,6 +17,5 @@ with job(snakemake):
         searches=list(files.searches),
         trained=list(files.trained),
         benchmarks=list(files.benchmarks),
-        dummy_results=dummy_results,
         out=dict(snakemake.output.items()),
     )

@@ -22,5 +22,6 @@ with model_job(snakemake, threads=snakemake.params.spec["threads"]) as run:
         responses=snakemake.output.responses,
         served=list(files.served),
         validation=list(files.validation),
+        instructions=list(files.instructions),
         tokens_of=Path(files.tokenizer[0]).parent if files.tokenizer else None,
     )

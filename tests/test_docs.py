@@ -131,7 +131,7 @@ def test_the_documentation_loads_nothing_from_elsewhere() -> None:
 def _sections(model: type[BaseModel], mark: str) -> Iterator[tuple[str, type[BaseModel]]]:
     """A section of the config and those inside it, each by its place as the reference names it."""
     yield mark, model
-    named = {"teachers", "students", "curations", "caches", "methods", "searches"}
+    named = {"sources", "teachers", "students", "curations", "caches", "methods", "searches"}
     for key, field in model.model_fields.items():
         kinds = [field.annotation, *get_args(field.annotation)]
         kinds += [kind for outer in kinds for kind in get_args(outer)]

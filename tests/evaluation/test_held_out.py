@@ -1,4 +1,5 @@
 import math
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -151,7 +152,7 @@ def test_losses_and_divergence_equal_brute_force(temperature: float) -> None:
         assert ours["teacher_nats"] == pytest.approx(-sum(theirs["log_q"]), rel=1e-4)
         assert ours["kl"] == pytest.approx((q.exp() * (q - p)).sum().item(), rel=2e-2)
         assert ours["agree"] == (q.argmax(-1) == p.argmax(-1)).sum().item()
-    metrics = held_out_metrics(scored, examples, 100, set())
+    metrics = held_out_metrics(scored, examples, 100, {})
     tokens = sum(len(row["response_ids"]) for row in rows)
     total = sum(ours["nats"] for ours in scored)
     own = -sum(sum(theirs["log_q"]) for theirs in scores)
@@ -360,7 +361,7 @@ def test_confidence_is_of_the_likeliest_token_and_correct_if_the_text_has_it() -
         assert ours["confidence"] == pytest.approx(chances.tolist(), rel=1e-5)
         assert ours["correct"] == (best == torch.tensor(example.answer)).tolist()
         assert all(ours["correct"][1::2])
-    metrics = held_out_metrics(scored, examples, 100, set())
+    metrics = held_out_metrics(scored, examples, 100, {})
     confidence = [value for item in scored for value in item["confidence"]]
     correct = [value for item in scored for value in item["correct"]]
     assert {metrics["ece"]} | set(correct) > {True, False}
@@ -373,7 +374,7 @@ def test_the_teacher_as_its_own_student_has_no_divergence() -> None:
     teacher = tiny.model("llama", seed=1).bfloat16()
     rows = [text([3, 1 + n], [5 * n, 7, 9 + n][: 1 + n % 3], n) for n in range(12)]
     scored, _, examples = judged(teacher, teacher, rows, q_settings())
-    metrics = held_out_metrics(scored, examples, 100, set())
+    metrics = held_out_metrics(scored, examples, 100, {})
     assert metrics["kl_teacher"] == pytest.approx(0, abs=1e-3)
     assert metrics["top1_agreement"] == 1
     assert metrics["loss"] == pytest.approx(metrics["loss_teacher"], abs=1e-3)
@@ -404,7 +405,7 @@ def test_metrics_by_hand() -> None:
          "confidence": [0.2] * 5, "correct": [False] * 5},
     ]  # fmt: skip
     examples = [Example([1], [7] * 5), Example([1], [7] * 4 + [8] * 6), Example([1], [9] * 5)]
-    metrics = held_out_metrics(scored, examples, 80, {7, 1})
+    metrics = held_out_metrics(scored, examples, 80, {7: 1, 1: 1})
     assert metrics["loss"] == pytest.approx(2.0)  # the mean of means is 1.867
     assert metrics["perplexity"] == pytest.approx(math.exp(2.0))
     assert metrics["bits_per_byte"] == pytest.approx(0.5 / math.log(2))
@@ -421,11 +422,11 @@ def test_metrics_by_hand() -> None:
     assert metrics["top1_agreement"] == pytest.approx(12 / 20)
     assert metrics["kl_floor"] == pytest.approx(1 / 20)
     assert metrics["identity"]["difference"] == pytest.approx((40 - 25 - 6) / 20)
-    borrowed = held_out_metrics(scored, examples, 80, {7, 1}, own_text=False)
+    borrowed = held_out_metrics(scored, examples, 80, {7: 1, 1: 1}, own_text=False)
     assert borrowed["identity"] is None  # it holds for text from q alone
     assert borrowed["kl_teacher"] == metrics["kl_teacher"]
     without = [{key: item[key] for key in item if key not in _OF_TEACHER} for item in scored]
-    alone = held_out_metrics(without, examples, 80, {7})
+    alone = held_out_metrics(without, examples, 80, {7: 1})
     names = ("loss_teacher", "kl_teacher", "kl_stderr", "kl_floor", "top1_agreement", "identity")
     assert [alone[name] for name in names] == [None] * 6
     assert alone["ece"] == metrics["ece"]
@@ -433,7 +434,7 @@ def test_metrics_by_hand() -> None:
 
 def test_twenty_nats_over_forty_bytes() -> None:
     scored = {"tokens": 8, "nats": 20.0, "confidence": [0.5] * 8, "correct": [True] * 8}
-    metrics = held_out_metrics([scored], [Example([1], [2] * 8)], 40, set())
+    metrics = held_out_metrics([scored], [Example([1], [2] * 8)], 40, {})
     assert metrics["ece"] == 0.5
     assert metrics["bits_per_byte"] == pytest.approx(0.7213, abs=5e-5)
     assert metrics["loss_stderr"] == 0.0
@@ -519,7 +520,7 @@ def evaluate(
     }
     rows[0]["reference"], rows[3]["reference"] = "A boat.", "Beyond the limit."
     states = score_text(teacher, rows)
-    trained = {token for row in rows for token in row["response_ids"]}
+    trained = Counter(token for row in rows for token in row["response_ids"])
     heldout = held_out(model, words, rows, states, head, tokenizer_sha256(own), trained, spec)
     found, responses = ask_model(model, words, rows, spec)
     return found | {"heldout": heldout}, responses

@@ -18,7 +18,6 @@ from distill.evaluation.instructions import (
     DUMMY_RESPONSE,
     Instruction,
     check_response,
-    dummy_results,
     fixed_instructions,
     generated_instructions,
     instruction_sets,
@@ -211,10 +210,11 @@ def test_an_exception_of_a_checker_is_not_a_fail() -> None:
 
 @pytest.mark.slow
 def test_the_floor_of_the_dummy_is_low_but_not_zero() -> None:
-    results = dummy_results(240)
-    assert {name: len(met) for name, met in results.items()} == {"fixed": 50, "large": 240}
-    for met in results.values():
-        assert 0.02 < sum(met.values()) / len(met) < 0.4
+    sets = instruction_sets(240)
+    assert {name: len(items) for name, items in sets.items()} == {"fixed": 50, "large": 240}
+    for items in sets.values():
+        met = [check_response(item, DUMMY_RESPONSE) for item in items]
+        assert 0.02 < sum(met) / len(met) < 0.4
 
 
 DETECT = """

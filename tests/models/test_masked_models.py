@@ -168,7 +168,7 @@ def test_perplexities_are_those_of_brute_force(words: Any, rows: list[Any]) -> N
     found = evaluate_on_corpus(model, words, rows, [], spec)
     tokens = sum(len(row["positions"]) for row in rows)
     loss = sum(nats(model, row) for row in rows) / tokens
-    held = held_out(model, words, rows, [], None, tokenizer_sha256(words), set(), spec)
+    held = held_out(model, words, rows, [], None, tokenizer_sha256(words), {}, spec)
     assert held["loss"] == pytest.approx(loss, rel=1e-5)
     assert held["perplexity"] == pytest.approx(math.exp(loss), rel=1e-5)
     assert (held["tokens"], held["bits_per_byte"], held["identity"]) == (tokens, None, None)
@@ -207,7 +207,7 @@ def test_a_reference_text_is_masked_too(words: Any, rows: list[Any]) -> None:
         "reference": {"max_tokens": 20},
     }  # fmt: skip
     found = evaluate_on_corpus(model, words, rows, list(tiny.SENTENCES), spec)
-    held = held_out(model, words, rows, [], None, tokenizer_sha256(words), set(), spec)
+    held = held_out(model, words, rows, [], None, tokenizer_sha256(words), {}, spec)
     assert found["reference"]["passages"] == len(tiny.SENTENCES)
     assert found["reference"]["loss"] != held["loss"]
 

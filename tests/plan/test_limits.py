@@ -50,7 +50,7 @@ def test_sizes_of_different_methods_do_not_add_up() -> None:
     ("evaluate", "sentence"),
     [
         ({"reference": None}, "no loss on a text that no teacher wrote"),
-        ({"generated_instructions": 0}, "50 fixed instructions distinguish only large"),
+        ({"generated_instructions": 0}, "50 instructions distinguish only large"),
         (
             {"generated_instructions": 24},
             "whose 95 % interval reaches 20 points",

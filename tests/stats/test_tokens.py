@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from distill.stats.tokens import expected_calibration_error, mcnemar, wilson_interval
+from distill.stats.tokens import (
+    expected_calibration_error,
+    mcnemar,
+    unigram_entropy,
+    unigram_loss,
+    wilson_interval,
+)
 
 
 def columns(found: dict[str, Any], name: str) -> list[float]:
@@ -149,3 +155,32 @@ def test_mcnemar_without_discordant_pairs() -> None:
 def test_mcnemar_refuses_lists_of_different_lengths() -> None:
     with pytest.raises(ValueError, match="shorter"):
         mcnemar([True, False], [True])
+
+
+def test_a_unigram_model_is_additive_smoothing_with_the_weight_of_leaving_one_out() -> None:
+    trained, held_out, size = {1: 5, 2: 2, 3: 1}, {1: 3, 2: 1, 9: 2}, 50
+
+    def loss(counts: dict[int, int], scored: dict[int, int], weight: float) -> float:
+        total = sum(counts.values()) + weight * size
+        return -sum(n * math.log((counts.get(t, 0) + weight) / total) for t, n in scored.items())
+
+    def left_out(weight: float) -> float:
+        return sum(n * loss({**trained, t: n - 1}, {t: 1}, weight) for t, n in trained.items())
+
+    weights = np.geomspace(1e-4, 10, 101)
+    best = min(weights, key=left_out)
+    assert weights[0] < best < weights[-1]
+    assert unigram_loss(trained, held_out, size) == pytest.approx(loss(trained, held_out, best) / 6)
+
+
+def test_without_text_all_tokens_are_equally_likely() -> None:
+    assert unigram_loss({}, {4: 2}, 10) == pytest.approx(math.log(10))
+    with pytest.raises(ValueError, match="no held-out tokens"):
+        unigram_loss({1: 1}, {}, 10)
+
+
+def test_with_much_text_the_unigram_loss_is_the_entropy_of_the_frequencies() -> None:
+    counts = {1: 6000, 2: 3000, 3: 1000}
+    assert unigram_loss(counts, counts, 4) == pytest.approx(
+        unigram_entropy(list(counts.values())), abs=1e-3
+    )

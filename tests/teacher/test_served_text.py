@@ -342,7 +342,7 @@ def test_the_teachers_loss_is_what_its_server_said() -> None:
         {"tokens": 1, "nats": 1.0, "confidence": [0.9], "correct": [True]},
     ]
     examples = [Example([1], [3, 4]), Example([1], [3])]
-    found = held_out_metrics(scored, examples, 10, set(), teacher_nats=[2.0, 1.0])
+    found = held_out_metrics(scored, examples, 10, {}, teacher_nats=[2.0, 1.0])
     assert (found["loss"], found["loss_teacher"]) == (2.0, 1.0)
     assert found["kl_teacher"] is None
     assert found["identity"] is None

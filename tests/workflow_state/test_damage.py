@@ -300,7 +300,7 @@ def test_a_prompt_that_leaves_no_room_is_named(plain: Any) -> None:
     formatting = {"template": "{prompt}", "system": None}
     spec = {"formatting": formatting, "batch_size": 2}
     with pytest.raises(UserError, match=r"the prompt .* has 40 tokens .* no room in the context"):
-        held_out(model, words, rows, [], None, None, set(), spec)
+        held_out(model, words, rows, [], None, None, {}, spec)
     with pytest.raises(UserError, match=r"has 40 tokens and leaves no room in train\.max_length"):
         encode_rows(rows, words, formatting, None, 32)
 

@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field
 from pydantic import model_validator as checked
 
+from distill.config.answer_checks import AnswerChecks
 from distill.config.values import (
     PRECISION,
     DataSource,
@@ -21,6 +22,10 @@ from distill.config.values import (
 
 MOST_INSTRUCTIONS = 2769
 """Instructions that the templates of `distill.evaluation.instructions` can make distinct."""
+
+
+GENERAL_INSTRUCTIONS = 50
+"""Fixed instructions that ship with the project."""
 
 
 class Reference(Section):
@@ -104,6 +109,38 @@ class Benchmark(Section):
     )
 
 
+class Instructions(Section):
+    """Verifiable instructions of the study's own, in place of the two general sets: prompts with
+    checks of a data source, or a file of IFEval's form."""
+
+    source: DataSource | None = Field(
+        None,
+        description="Data source of prompts with checks. With the source of the prompts: its held-out prompts",
+    )
+    path: LocalPath | None = Field(
+        None,
+        description="File of JSON lines with prompt, instruction_id_list and kwargs, as IFEval's",
+    )
+    checks: AnswerChecks | None = Field(
+        None,
+        description="Checks of every prompt of the source, such as {exact: '{response}'} or {number: '{response}'}, with its response, context or prompt filled in (default: those of its templates)",
+    )
+    published: Positive = Field(
+        50, description="Number of the first instructions, whose pass rate is pass_rate"
+    )
+    more: NotNegative = Field(
+        200, description="Number of the next instructions, for pass_rate_large; 0: none"
+    )
+
+    @checked(mode="after")
+    def _one_origin(self) -> "Instructions":
+        if (self.source is None) == (self.path is None):
+            raise ValueError("give exactly one of source and path")
+        if self.path is not None and self.checks is not None:
+            raise ValueError("the file of path says what its instructions check; remove checks")
+        return self
+
+
 class Evaluate(Section):
     """What is measured on every student and teacher."""
 
@@ -113,7 +150,11 @@ class Evaluate(Section):
     )
     generated_instructions: Annotated[int, Field(ge=0, le=MOST_INSTRUCTIONS)] = Field(
         200,
-        description="Size of the second, generated set of verifiable instructions; 0: none",
+        description="Size of the second, generated set of general instructions; 0: none",
+    )
+    instructions: Instructions | None = Field(
+        None,
+        description="Instructions of the study's own (default: the general sets, 50 fixed ones and generated_instructions)",
     )
     instruction_tokens: Positive = Field(
         96, description="Longest answer to a verifiable instruction (greedy decoding)"
@@ -164,3 +205,10 @@ class Evaluate(Section):
         1, description="CPU threads of timing jobs; no other job runs at the same time"
     )
     threads: Threads = Field(1, description="CPU threads per job; results depend on it slightly")
+
+    @property
+    def asked(self) -> int:
+        """Number of verifiable instructions that each model answers."""
+        if self.instructions is not None:
+            return self.instructions.published + self.instructions.more
+        return GENERAL_INSTRUCTIONS + self.generated_instructions

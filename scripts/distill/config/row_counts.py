@@ -43,7 +43,8 @@ def known_rows(study: Study, name: str, max_tokens: int) -> RowCount | None:
         numbers = survey(study.source_spec(name))
     if numbers is not None:
         return RowCount(numbers.usable, numbers.fitting(max_tokens), numbers.distinct)
-    return RowCount(*[source.rows] * 3) if source.rows is not None else None
+    rows = source.known_rows
+    return RowCount(*[rows] * 3) if rows is not None else None
 
 
 def _exists(path: str, split: str) -> bool:

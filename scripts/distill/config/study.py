@@ -109,6 +109,11 @@ class Study(Section):
         """Settings of the pool of rows: those of the prompts or of the corpus."""
         rows = self.corpus.rows if self.corpus else self.prompts
         assert rows is not None  # `_one_pool` rejects a study without both
+        source = self.sources.get(rows.source)
+        if source and source.templates and "near_duplicate" not in rows.model_fields_set:
+            return rows.model_copy(
+                update={"near_duplicate": 1.0}
+            )  # such prompts resemble each other
         return rows
 
     @property

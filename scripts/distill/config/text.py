@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, StringConstraints, field_validator
 from pydantic import model_validator as checked
 
+from distill.config.answer_checks import AnswerChecks
 from distill.config.values import (
     MOST_PARTS,
     MOST_ROWS,
@@ -28,6 +29,7 @@ from distill.config.values import (
 )
 from distill.contracts.run import MAGPIE
 from distill.core.rows.limits import MOST_LEFT_OUT
+from distill.core.rows.templates import MOST_COMBINATIONS, combinations, template_fault
 
 
 def _known_encoding(name: str) -> str:
@@ -54,8 +56,25 @@ def _day(text: str) -> str:
 Day = Annotated[str, AfterValidator(_day)]
 
 
+class Template(Section):
+    """A kind of prompt: a text with slots such as {animal}, which words fill."""
+
+    prompt: str = Field(min_length=1, description="The prompt, with slots in braces")
+    checks: AnswerChecks | None = Field(
+        None, description="What a right answer meets; its texts may hold the prompt's slots"
+    )
+
+    @checked(mode="before")
+    @classmethod
+    def _prompt_alone(cls, value: Any) -> Any:
+        return {"prompt": value} if isinstance(value, str) else value
+
+
+Word = str | dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*$")], str]
+
+
 class Source(Section):
-    """The origin of a model or data set: exactly one of `wheel`, `hub`, `path`."""
+    """The origin of a model or data set: exactly one of `wheel`, `hub`, `path`, `templates`."""
 
     wheel: (
         Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]+==[A-Za-z0-9_.+-]+$")] | None
@@ -79,8 +98,21 @@ class Source(Section):
         None,
         description="Column of each field, or path to a value inside one, such as `answers.text[0]`; makes the source a data set. A prompt column may hold chats (`messages`, `conversations`)",
     )
+    templates: list[Template] | None = Field(
+        None,
+        min_length=1,
+        description="Kinds of prompts, from which a data set is built: every combination of words makes one prompt",
+    )
+    slots: dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*$")], list[Word]] | None = (
+        Field(
+            None,
+            description="Words of each slot of templates; a word of several forms is a mapping, such as {now: runs, past: ran}, and {verb.past} takes one of them",
+        )
+    )
+    seed: NotNegative = Field(0, description="Seed of the combinations that templates draw")
     rows: Positive | None = Field(
-        None, description="Rows of the data set, those left out included; checked on download"
+        None,
+        description="Rows of the data set, those left out included; checked on download. With templates: prompts to draw, as evenly from each as its combinations allow (default: all combinations)",
     )
     split: str = Field(
         "train",
@@ -117,9 +149,9 @@ class Source(Section):
 
     @checked(mode="after")
     def _one_origin(self) -> "Source":
-        origins = [key for key in ("wheel", "hub", "path") if getattr(self, key) is not None]
-        if len(origins) != 1:
-            raise ValueError("give exactly one of wheel, hub and path")
+        names = ("wheel", "hub", "path", "templates")
+        if sum(getattr(self, key) is not None for key in names) != 1:
+            raise ValueError("give exactly one of wheel, hub, path and templates")
         if self.wheel and not (self.file and self.sha256):
             raise ValueError("a wheel needs file (inside it) and sha256 (of the wheel)")
         # The error does not repeat the value of hub: an address may hold a password.
@@ -133,9 +165,11 @@ class Source(Section):
             )
         if self.base is not None and (self.fields is not None or self.wheel):
             raise ValueError("base is for an adapter, which a path or a hub repository holds")
+        if self.slots is not None and self.templates is None:
+            raise ValueError("slots are words of templates; add templates, or remove slots")
         if self.fields is not None and not {"prompt", "text"} & set(self.fields):
             raise ValueError("fields must name the prompt column (or text, for reference text)")
-        if self.fields is not None and not self.path and not self.rows:
+        if self.fields is not None and (self.wheel or self.hub) and not self.rows:
             raise ValueError(
                 "a downloaded data set needs rows, because planning does not use the network"
             )
@@ -148,10 +182,47 @@ class Source(Section):
                 raise ValueError(f"begins is not a regular expression: {error}") from None
         return self
 
+    @checked(mode="after")
+    def _filled(self) -> "Source":
+        if self.templates is None:
+            return self
+        if self.fields is not None:
+            raise ValueError("templates make prompts; remove fields")
+        slots, prompts = self.slots or {}, [template.prompt for template in self.templates]
+        for slot, words in slots.items():
+            if not words:
+                raise ValueError(f"slots.{slot} has no words; add some")
+            if len({str(word) for word in words}) < len(words):
+                raise ValueError(f"slots.{slot} holds a word twice; remove one")
+        for template in self.templates:
+            checks = template.checks.model_dump() if template.checks else None
+            if fault := template_fault(template.prompt, checks, slots):
+                raise ValueError(f"templates: {template.prompt!r}: {fault}")
+        most = sum(combinations(prompts, slots))
+        if self.rows is None and most > MOST_COMBINATIONS:
+            raise ValueError(
+                f"templates make {most:,} prompts; set rows to the number that the study needs"
+            )
+        if self.rows is not None and self.rows > most:
+            raise ValueError(f"rows is {self.rows}, but templates make only {most} prompts")
+        return self
+
     @property
     def is_data(self) -> bool:
         """Whether this is a data set rather than a model."""
-        return self.fields is not None
+        return bool(self.columns)
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """Fields of the data set; none of a model."""
+        return frozenset({"prompt"} if self.templates is not None else self.fields or ())
+
+    @property
+    def known_rows(self) -> int | None:
+        """Rows as stated, or as the templates make; None if neither says."""
+        if self.templates is None or self.rows is not None:
+            return self.rows
+        return sum(combinations([one.prompt for one in self.templates], self.slots or {}))
 
 
 def _check_parts(pool: int, part_size: int) -> None:

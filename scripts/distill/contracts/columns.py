@@ -152,6 +152,15 @@ _QUALITY = (
         teacher=True,
     ),
     Column(
+        "unigram_loss",
+        "loss of a unigram model on the held-out text: the token frequencies of the run's "
+        "training text, with additive smoothing; a student above it learned less than these",
+        "heldout.unigram_loss",
+        "nats",
+        groups=("Quality",),
+        digits=4,
+    ),
+    Column(
         "loss_stderr",
         "standard error of loss over prompts (all runs share the prompts)",
         "heldout.loss_stderr",
@@ -163,6 +172,7 @@ _QUALITY = (
         "the teacher's cross-entropy on the same text",
         "heldout.loss_teacher",
         "nats",
+        teacher=True,
         nullable=True,
     ),
     Column(

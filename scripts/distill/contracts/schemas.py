@@ -14,6 +14,8 @@ CHAT_FIELDS = [("system", pa.large_string()), ("turns", pa.large_string())]
 """What stands before a row's prompt in its chat: `system`, the row's own system text, in place of
 the study's; `turns`, the turns between it and the prompt, a JSON list of objects with role (user,
 assistant or system) and content. Null where there is none."""
+CHECKS_FIELD = ("checks", pa.large_string())
+"""What a right answer to a row's prompt meets, as JSON of `AnswerChecks`; null without checks."""
 RAW_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -21,6 +23,7 @@ RAW_SCHEMA = pa.schema(
         ("context", pa.large_string()),
         ("response", pa.large_string()),
         *CHAT_FIELDS,
+        CHECKS_FIELD,
     ]
 )
 """Candidate prompts; `response` is the data set's response, if any."""
@@ -32,6 +35,7 @@ PROMPT_SCHEMA = pa.schema(
         ("context", pa.large_string()),
         ("reference", pa.large_string()),
         *CHAT_FIELDS,
+        CHECKS_FIELD,
         *cost_fields("prompt_"),
     ]
 )
@@ -132,6 +136,7 @@ DATA_SCHEMA = pa.schema(
     [
         *((name, pa.large_string()) for name in ("prompt", "context", "response", "text")),
         *CHAT_FIELDS,
+        CHECKS_FIELD,
     ]
 )
 """The fields of a data set; null for a field that it does not have."""

@@ -193,9 +193,9 @@ def _answers(pricing: Pricing, model: Architecture, teacher: str, base: float) -
     """A model's answers to instructions and, where a data set has its own, to test prompts."""
     study, lengths, at = pricing.study, pricing.lengths[teacher], pricing.judging
     entry, source, compared = study.evaluate, study.sources.get(study.rows.source), 0
-    if source is not None and "response" in (source.fields or {}):
+    if source is not None and "response" in source.columns:
         compared = min(entry.reference_answers, study.rows.test)
-    answers = INSTRUCTIONS + entry.generated_instructions + entry.qualitative
+    answers = entry.asked + entry.qualitative
     drawn, longest = entry.answers, entry.instruction_tokens
     work = generation_work(model.flops, lengths.prompt, longest) * answers
     rows, tokens = AT_ONCE, longest

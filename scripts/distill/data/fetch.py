@@ -4,6 +4,7 @@ Downloads are pinned (version and sha256, or revision) and verified. Models are 
 a GGUF file is converted once.
 """
 
+import json
 import logging
 import shutil
 import subprocess
@@ -25,6 +26,7 @@ from distill.core.parquet import write_batches
 from distill.core.rows.faults import Faults, Header, Place
 from distill.core.rows.fields import Picker, Row, needed_columns
 from distill.core.rows.reading import DataSet, check_count, join_lines, picker_of
+from distill.core.rows.templates import template_rows
 from distill.data.dequantisation import dequantise
 from distill.data.model_conversion import convert_gguf, extract_text_model, merge_adapter
 from distill.data.model_files import check_model_files, check_weights
@@ -229,6 +231,20 @@ def _write(spec: dict[str, Any], rows: Iterable[Row], picker: Picker, out: str |
     write_batches(out, _in_batches(usable), DATA_SCHEMA, metadata)
 
 
+def _write_templates(spec: dict[str, Any], out: str | Path) -> None:
+    """Write the prompts of templates, with what their answers must meet."""
+    made = template_rows(
+        spec["templates"], spec.get("slots", {}), spec.get("rows"), spec.get("seed", 0)
+    )
+    blank: dict[str, Any] = dict.fromkeys(DATA_SCHEMA.names)
+    rows = [
+        {**blank, "prompt": row["prompt"], "checks": row["checks"] and json.dumps(row["checks"])}
+        for row in made
+    ]
+    counts = {"read": len(rows), "usable": len(rows), "left_out": {}}
+    write_batches(out, _in_batches(rows), DATA_SCHEMA, lambda: {"spec": spec, "data": counts})
+
+
 def fetch_data(spec: dict[str, Any], out: str | Path) -> None:
     """Write a data set's named fields as Parquet with the columns of `DATA_SCHEMA`.
 
@@ -243,6 +259,9 @@ def fetch_data(spec: dict[str, Any], out: str | Path) -> None:
         UserError: It cannot be downloaded, a field is missing, rows have mistakes, too many are
             left out, or the row count differs.
     """
+    if "templates" in spec:
+        _write_templates(spec, out)
+        return
     if "hub" in spec:
         picker = picker_of(spec, spec["hub"], Faults())
         _write(spec, picker.rows(_hub_rows(spec, picker.check_header)), picker, out)

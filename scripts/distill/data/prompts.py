@@ -98,6 +98,7 @@ def filter_part(
             "reference": row["response"],
             "system": row.get("system"),
             "turns": row.get("turns"),
+            "checks": row.get("checks"),
             **share.columns("prompt_"),
         }
         for number, row in enumerate(distinct[: spec["rows"]])

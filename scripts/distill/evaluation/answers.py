@@ -2,11 +2,18 @@
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from distill.contracts.run import AT_ONCE
 from distill.evaluation.answering import answer_prompts, draw_answers, likeness
-from distill.evaluation.instructions import Instruction, check_response, instruction_sets
+from distill.evaluation.instructions import (
+    DUMMY_RESPONSE,
+    Instruction,
+    check_response,
+    instruction_sets,
+    own_instructions,
+)
 from distill.models.formatting import asked
 from distill.stats.tokens import wilson_interval
 
@@ -20,6 +27,7 @@ def _pass_rate(items: Sequence[Instruction], passed: Sequence[bool]) -> dict[str
         "low": low,
         "high": high,
         "results": {item.id: ok for item, ok in zip(items, passed, strict=True)},
+        "dummy": {item.id: check_response(item, DUMMY_RESPONSE) for item in items},
     }
 
 
@@ -29,6 +37,7 @@ def ask_model(
     rows: Sequence[dict[str, Any]],
     spec: dict[str, Any],
     validation: Sequence[dict[str, Any]] = (),
+    instructions: Sequence[str | Path] = (),
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """A model's answers to verifiable instructions and to held-out prompts.
 
@@ -36,23 +45,31 @@ def ask_model(
         model: The model in eval mode.
         tokenizer: Its tokenizer.
         rows: The teacher's held-out text.
-        spec: formatting, generated_instructions, instruction_tokens, reference_answers and
-            qualitative; answers, where those compared with references are drawn; and stop, texts
-            that end an answer.
+        spec: formatting, generated_instructions or instructions, instruction_tokens,
+            reference_answers and qualitative; answers, where those compared with references are
+            drawn; and stop, texts that end an answer.
         validation: Text for the validation prompts, whose answers are compared apart.
+        instructions: Files of the study's own instructions, see `own_instructions`.
 
     Returns:
         instructions, answers and answers_validation; and the responses to instructions and to the
         held-out prompts that were asked.
     """
     metrics: dict[str, Any] = {}
-    sets = instruction_sets(spec["generated_instructions"])
+    own = spec.get("instructions")
+    sets = (
+        own_instructions(instructions, own)
+        if own
+        else instruction_sets(spec["generated_instructions"])
+    )
     examples = list(rows[: spec["qualitative"]])
     compared = [row for row in rows[: spec["reference_answers"]] if row["reference"]]
     settings = spec.get("answers")
     greedy = examples if settings else [*examples, *compared]
     prompts: list[tuple[str | None, ...]] = [
-        (item.prompt, None) for items in sets.values() for item in items
+        asked(item.row) if item.row else (item.prompt, None)
+        for items in sets.values()
+        for item in items
     ]
     prompts += [asked(row) for row in greedy]
     logging.info("answering %d prompts", len(prompts))

@@ -7,7 +7,7 @@ KL(q || model) count: q gives these ids none (see `distill.models.decoding`).
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,7 +21,12 @@ from distill.models.forward import chunk_rows, run_model
 from distill.models.heads import OutputHead, hidden_states
 from distill.models.rows import Example, read_ids
 from distill.models.vocabulary import Vocabulary
-from distill.stats.tokens import expected_calibration_error, token_mean, unigram_entropy
+from distill.stats.tokens import (
+    expected_calibration_error,
+    token_mean,
+    unigram_entropy,
+    unigram_loss,
+)
 
 _MOST_NATS = 700.0
 """Nats per token above which the perplexity exceeds what float64 holds."""
@@ -208,9 +213,10 @@ def held_out_metrics(
     scored: Sequence[dict[str, Any]],
     examples: Sequence[Example],
     answer_bytes: int | None,
-    trained_types: set[int],
+    trained: Mapping[int, int],
     own_text: bool = True,
     teacher_nats: Sequence[float] | None = None,
+    size: int | None = None,
 ) -> dict[str, Any]:
     """Metrics on the teacher's held-out text.
 
@@ -220,16 +226,18 @@ def held_out_metrics(
         answer_bytes: UTF-8 bytes of the text that the scored tokens cover; the nats of EOS are in
             the loss, so they count in bits per byte too. None where only some tokens are scored,
             given all others (a masked text): no code has that length.
-        trained_types: Token ids that were targets in training.
+        trained: How often each token id was a target in the training set.
         own_text: Whether the text was drawn from the teacher's q, so that the identity holds.
         teacher_nats: Per example -log q of its tokens, where a server reports no more of q.
+        size: Number of the vocabulary's tokens; None of a model that this study does not train.
 
     Returns:
         loss (nats per token), loss_stderr (over prompts), perplexity, bits_per_byte, ece and
         ece_bins (see `expected_calibration_error`; every token of the text is one prediction),
-        unseen_token_share, unigram_entropy and, with a teacher, loss_teacher, kl_teacher,
-        kl_stderr, kl_floor, top1_agreement and identity: loss - loss_teacher - kl_teacher, which
-        is 0 in expectation, with its paired standard error.
+        unseen_token_share, unigram_entropy (of the held-out text itself), unigram_loss (of the
+        frequencies of the training text, see `unigram_loss`) and, with a teacher, loss_teacher,
+        kl_teacher, kl_stderr, kl_floor, top1_agreement and identity: loss - loss_teacher -
+        kl_teacher, which is 0 in expectation, with its paired standard error.
     """
     tokens = [int(item["tokens"]) for item in scored]
     nats = [item["nats"] for item in scored]
@@ -238,7 +246,7 @@ def held_out_metrics(
     counts: dict[int, int] = {}
     for token in flat:
         counts[token] = counts.get(token, 0) + 1
-    unseen = sum(count for token, count in counts.items() if token not in trained_types)
+    unseen = sum(count for token, count in counts.items() if token not in trained)
     calibration = expected_calibration_error(
         [value for item in scored for value in item["confidence"]],
         [value for item in scored for value in item["correct"]],
@@ -254,6 +262,7 @@ def held_out_metrics(
         "ece_bins": calibration["bins"],
         "unseen_token_share": unseen / len(flat),
         "unigram_entropy": unigram_entropy(list(counts.values())),
+        "unigram_loss": unigram_loss(trained, counts, size) if size and trained else None,
         "loss_teacher": None,
         "kl_teacher": None,
         "kl_stderr": None,
@@ -323,7 +332,7 @@ def held_out(
     states: Sequence[dict[str, Any]],
     head: OutputHead | None,
     text_tokenizer: str | None,
-    trained_types: set[int],
+    trained: Mapping[int, int],
     spec: dict[str, Any],
     vocabulary: Vocabulary | None = None,
     served_nats: Sequence[float] = (),
@@ -337,7 +346,7 @@ def held_out(
         states: The teacher's final hidden states on it, empty without a teacher model.
         head: The teacher's output head, None without a teacher model.
         text_tokenizer: Digest of the text's tokenizer.
-        trained_types: Token ids that were targets in training.
+        trained: How often each token id was a target in the training set.
         spec: formatting, batch_size, and with a teacher model distribution and written.
         vocabulary: The model's, where it is trimmed (and saved with the full one).
         served_nats: Per row the teacher's -log q of its answer, where its server said so.
@@ -371,7 +380,8 @@ def held_out(
         scored,
         examples,
         covered,
-        trained_types,
+        trained,
+        size=len(tokenizer),
         own_text=spec.get("written", False),
         teacher_nats=served_nats if shared and served_nats else None,
     )

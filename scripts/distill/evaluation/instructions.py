@@ -1,20 +1,35 @@
 """Verifiable instructions: two sets of prompts and their strict check.
 
-The vocabulary and the checkers are those of IFEval (Zhou 2023), as packaged by if-verifiable.
-Only the types that need neither the network nor NLTK data are used.
+The general sets are in the vocabulary of IFEval (Zhou 2023), as packaged by if-verifiable; only
+types that need neither the network nor NLTK data are used. A study may have instructions of its
+own, in a file of IFEval's form or as prompts of a data set with checks.
 """
 
-import functools
+import json
 import random
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from distill.contracts.instructions import Instruction, read_ifeval
 from distill.core.errors import UserError
 from distill.core.files import read_json
+from distill.core.parquet import read_rows
+from distill.core.rows.templates import fill
+from distill.evaluation.checkers import contains, exact, excludes, ifeval, json_schema, regex
+from distill.evaluation.checkers import number as number_checker
 from distill.evaluation.instruction_templates import INSTRUCTION_TYPES, MAKERS
-from distill.runtime.imports import quick_imports
 
+CHECKERS: Mapping[str, Any] = {
+    "contains": contains,
+    "excludes": excludes,
+    "regex": regex,
+    "exact": exact,
+    "number": number_checker,
+    "json_schema": json_schema,
+    "ifeval": ifeval,
+}
+"""The module of each key of the config's `checks`."""
 FIXED_COUNT = 50
 """Number of hand-written instructions that ship with the project."""
 FIXED_PATH = Path(__file__).with_name("instructions_50.json")
@@ -24,20 +39,6 @@ DUMMY_RESPONSE = "This is a plain sentence that says nothing about the request."
 
 It is not the best constant answer: shorter ones without words meet more of the upper bounds.
 """
-
-
-@dataclass(frozen=True)
-class Instruction:
-    """A request together with the constraints that its answer has to meet.
-
-    `instruction_id_list` names the constraint types in IFEval's vocabulary and `kwargs` holds the
-    arguments of each, in the same order.
-    """
-
-    id: str
-    prompt: str
-    instruction_id_list: tuple[str, ...]
-    kwargs: tuple[dict[str, Any], ...]
 
 
 def fixed_instructions() -> list[Instruction]:
@@ -96,50 +97,27 @@ def generated_instructions(count: int, seed: int) -> list[Instruction]:
     return items
 
 
-@functools.cache
-def _checkers() -> dict[str, Any]:
-    with quick_imports():  # NLTK is below, and would take scipy along
-        from if_verifiable.ifeval.instructions_registry import INSTRUCTION_DICT
-    return {kind: INSTRUCTION_DICT[kind] for kind in INSTRUCTION_TYPES}
-
-
 def check_response(instruction: Instruction, response: str) -> bool:
-    """Whether `response` meets every constraint, by the strict rule of IFEval (Zhou 2023).
-
-    An empty response fails, as does one that is only white space or an open thinking block. The
-    detection of languages is seeded, so the verdict depends on the arguments alone. As in IFEval,
-    a text without any letter passes a response-language constraint.
+    """Whether `response` meets every check; one by IFEval is strict.
 
     Raises:
-        ValueError: the instruction has an unknown type or lacks an argument, or has one too many.
-        Exception: whatever a checker raises, which is a fault of the instruction.
+        ValueError: A check has an unknown name or constraint, lacks an argument, or has one too
+            many.
+        Exception: Whatever a checker raises, which is a fault of the instruction.
     """
-    from if_verifiable.common import strip_thinking
-    from langdetect import DetectorFactory
-
-    DetectorFactory.seed = 0
-    text = strip_thinking(response)
-    verdicts = []
-    for kind, kwargs in zip(instruction.instruction_id_list, instruction.kwargs, strict=True):
-        if kind not in INSTRUCTION_TYPES:
-            raise ValueError(f"{instruction.id}: {kind} is not one of the instruction types in use")
-        checker = _checkers()[kind](kind)
-        checker.build_description(**kwargs)
-        argument_names = set(checker.get_instruction_args_keys())
-        if set(kwargs) != argument_names:
-            raise ValueError(
-                f"{instruction.id}: {kind} needs {sorted(argument_names)}, has {list(kwargs)}"
-            )
-        verdicts.append(bool(text) and bool(checker.check_following(text)))
-    return bool(verdicts) and all(verdicts)
-
-
-def dummy_results(count: int) -> dict[str, dict[str, bool]]:
-    """Per set of `instruction_sets` and instruction id, whether the dummy answer meets it."""
-    return {
-        name: {item.id: check_response(item, DUMMY_RESPONSE) for item in items}
-        for name, items in instruction_sets(count).items()
-    }
+    if unused := [
+        kind for kind in instruction.instruction_id_list if kind not in INSTRUCTION_TYPES
+    ]:
+        raise ValueError(
+            f"{instruction.id}: {unused[0]} is not one of the instruction types in use"
+        )
+    checks = instruction.arguments
+    try:
+        return bool(checks) and all(
+            CHECKERS[name].passes(response, argument) for name, argument in checks.items()
+        )
+    except ValueError as error:
+        raise ValueError(f"{instruction.id}: {error}") from error
 
 
 def instruction_sets(count: int) -> dict[str, list[Instruction]]:
@@ -149,3 +127,48 @@ def instruction_sets(count: int) -> dict[str, list[Instruction]]:
     """
     sets = {"fixed": fixed_instructions()}
     return sets | ({"large": generated_instructions(count, seed=0)} if count else {})
+
+
+def own_instructions(
+    files: Sequence[str | Path], settings: Mapping[str, Any]
+) -> dict[str, list[Instruction]]:
+    """A study's own instructions, by the names that records use.
+
+    Args:
+        files: One file of IFEval's form, as JSON lines; or Parquet files of a data set's rows.
+        settings: As of the config's `evaluate.instructions`.
+
+    Returns:
+        The first `published` as `fixed`, and the next `more`, if any, as `large`.
+
+    Raises:
+        UserError: A line is malformed, or there are too few.
+    """
+    first, more = settings["published"], settings["more"]
+    if settings.get("path"):
+        items: Iterable[Instruction] = read_ifeval(files[0])
+    else:
+        items = _checked_prompts(read_rows(files), settings.get("checks"))
+    found = [item for item, _ in zip(items, range(first + more), strict=False)]
+    if len(found) < first + more:
+        raise UserError(
+            f"config: evaluate.instructions: {len(found)} instructions have checks, but published "
+            f"and more are {first} and {more}; lower them, or give more instructions"
+        )
+    return {"fixed": found[:first]} | ({"large": found[first:]} if more else {})
+
+
+def _checked_prompts(
+    rows: Iterable[Mapping[str, Any]], checks: Mapping[str, Any] | None
+) -> Iterator[Instruction]:
+    """Rows as instructions: by their own checks, or by `checks` with the row's fields filled in."""
+    for number, row in enumerate(rows):
+        met = checks or json.loads(row.get("checks") or "null")
+        if not met:
+            continue
+        words = {key: row[key] for key in ("prompt", "context") if row.get(key)}
+        if answer := row.get("reference") or row.get("response"):
+            words["response"] = answer
+        filled = {name: value for name, value in fill(met, words).items() if value is not None}
+        name = str(row.get("id") or f"row-{number:07d}")
+        yield Instruction(name, row["prompt"], checks=filled, row=row)

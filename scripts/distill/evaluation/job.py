@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,10 +111,10 @@ class _Subject:
         }
 
 
-def _trained_types(
+def _trained_tokens(
     shard: str | Path, training: dict[str, Any], tokenizer: Any, formatting: dict[str, Any]
-) -> set[int]:
-    """Token ids that were targets in training."""
+) -> Counter[int]:
+    """How often each token id was a target in the training set."""
     limit = training["spec"]["train"]["max_length"]
     digest = read_metadata(shard, "tokenizer_sha256")
     if "corpus" in training["spec"]["shard"]:
@@ -121,7 +122,7 @@ def _trained_types(
     names = [name for name in read_schema(shard).names if name in MASKED_SCHEMA.names]
     rows = read_table(shard, names).to_pylist()  # without the soft targets, which are large
     examples = encode_rows(rows, tokenizer, formatting, digest, limit)
-    return {token for example in examples for token in example.answer}
+    return Counter(token for example in examples for token in example.answer)
 
 
 def _training_record(training: dict[str, Any]) -> dict[str, Any]:
@@ -162,11 +163,12 @@ def _instructed(
     passages: Sequence[str],
     spec: dict[str, Any],
     validation: Sequence[str | Path],
+    instructions: Sequence[str | Path],
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Metrics on answers to instructions and on the reference text (if any), and the answers."""
     model, tokenizer = subject.model, subject.tokenizer
     tuned = read_rows(validation)[: spec["reference_answers"]] if validation else []
-    sections, answers = ask_model(model, tokenizer, rows, spec, tuned)
+    sections, answers = ask_model(model, tokenizer, rows, spec, tuned, instructions)
     sections["reference"] = NO_REFERENCE
     if passages:
         most, size = spec["reference"]["max_tokens"], spec["batch_size"]
@@ -187,6 +189,7 @@ def evaluate_model(
     responses: str | Path,
     served: Sequence[str | Path] = (),
     validation: Sequence[str | Path] = (),
+    instructions: Sequence[str | Path] = (),
     tokens_of: str | Path | None = None,
 ) -> None:
     """Measure a model and write its record.
@@ -204,6 +207,7 @@ def evaluate_model(
         responses: Output, JSON lines.
         served: The server's answers that the text was taken from, where they give its loss.
         validation: Text for the validation prompts, if the study answers them.
+        instructions: Files of the study's own verifiable instructions, if it has some.
         tokens_of: Directory with the text's tokenizer, if it is not the model's.
 
     Raises:
@@ -216,9 +220,9 @@ def evaluate_model(
         )
         opened, tokenizer = subject.model, subject.tokenizer
         training_record = read_json(training) if training is not None else None
-        trained: set[int] = set()
+        trained = Counter[int]()
         if shard is not None and training_record is not None:
-            trained = _trained_types(shard, training_record, tokenizer, spec["formatting"])
+            trained = _trained_tokens(shard, training_record, tokenizer, spec["formatting"])
         heldout = held_out(
             opened,
             tokenizer,
@@ -236,7 +240,7 @@ def evaluate_model(
         if on_corpus:
             sections = evaluate_on_corpus(opened, tokenizer, rows, passages, spec)
         else:
-            sections, answers = _instructed(subject, rows, passages, spec, validation)
+            sections, answers = _instructed(subject, rows, passages, spec, validation, instructions)
         record: dict[str, Any] = {
             "schema": 1,
             "spec": spec,

@@ -4,7 +4,7 @@ from distill.figures.over_samples import Panel, figure_over_samples
 
 FIGURE = figure_over_samples(
     "Loss against FLOPs, the teacher's share counted",
-    Panel("loss", "held-out loss (nats/token)", teacher="loss"),
+    Panel("loss", "held-out loss (nats/token)", teacher="loss", of_loss=float),
     section="flops",
     start=False,
     x="total_flops",

@@ -14,10 +14,11 @@ from distill.table.lines import Line, has_values
 COLUMNS = ("panel", "kind", "label", "samples", "x", "y", "low", "high", "runs", "mark")
 """Columns of the CSV. `kind` is mean (over the runs of a cell; low and high are one standard
 deviation off it, null for a single run), run, before (training; drawn at samples 0), teacher,
-floor or guide."""
+floor, unigram (the model of token frequencies of the largest training text) or guide."""
 LAYERS = (
     Layer("teacher", "across", key="teacher", style={"color": GREY, "ls": (0, (6, 3))}),
     Layer("floor", "across", key="dummy answer", style={"color": GREY, "ls": (0, (1, 2))}),
+    Layer("unigram", "across", key="unigram model", style={"color": GREY, "ls": (0, (4, 1, 1, 1))}),
     Layer("guide", "line", key="∝ samples",
           style={"color": GREY, "ls": (0, (1, 2)), "marker": ""}),
     Layer("run", "points", style={"ms": 2.2, "mew": 0, "alpha": 0.4}),
@@ -35,6 +36,8 @@ class Panel:
     label: str
     teacher: str | None = None
     floor: str | None = None
+    of_loss: Callable[[float], float] | None = None
+    """The column's value at a loss: the unigram model is drawn, and the teacher's floor."""
 
 
 def figure_over_samples(
@@ -154,9 +157,20 @@ def _reference_rows(lines: list[Line], panel: Panel, references: Mapping[str, An
     names = [t for t in dict.fromkeys(line.teacher for line in lines) if t in teachers]
     for name in names or list(teachers):
         y = teachers[name].get(panel.teacher) if panel.teacher else None
+        # The loss at the temperature of the text is the least that a student can have.
+        if panel.of_loss and (least := teachers[name].get("loss_teacher")) is not None:
+            y = panel.of_loss(least)
         if y is not None:
             label = "teacher" if len(teachers) == 1 else f"teacher {name}"
             rows.append({"panel": panel.column, "kind": "teacher", "label": label, "y": float(y)})
+    losses = [
+        (int(samples), loss)
+        for by_samples in (references.get("unigram_loss") or {}).values()
+        for samples, loss in by_samples.items()
+    ]
+    if panel.of_loss and losses:
+        place = {"panel": panel.column, "kind": "unigram", "label": "unigram model"}
+        rows.append({**place, "y": panel.of_loss(float(max(losses)[1]))})
     floor = (references.get("floor") or {}).get(panel.floor) if panel.floor else None
     if floor is not None:
         place = {"panel": panel.column, "kind": "floor", "label": "dummy answer"}

@@ -31,6 +31,7 @@ OTHER_KEYS = {
 """Keys of `evaluate` that metrics do not depend on, or that their spec has in another form."""
 PROMPT_KEYS = {
     "generated_instructions",
+    "instructions",
     "instruction_tokens",
     "reference_answers",
     "qualitative",
@@ -66,6 +67,7 @@ class Evaluation(Part):
         skipped = OTHER_KEYS if self.pool.asks else OTHER_KEYS | PROMPT_KEYS
         if entry.answers is None:
             skipped = skipped | {"answers"}
+        skipped = skipped | {"generated_instructions" if entry.instructions else "instructions"}
         spec = {
             "text": self.text.spec(teacher),
             "formatting": self.teachers.formatting(teacher),
@@ -101,8 +103,21 @@ class Evaluation(Part):
             "served": self.text.served_test(teacher),
             "reference": self.sources.reference,
             "validation": self.text.answered_validation(teacher),
+            "instructions": self._instructions,
             "tokenizer": self._tokenizer(teacher),
         }
+
+    @property
+    def _instructions(self) -> list[str]:
+        """Files of the study's own instructions: held-out prompts, a data set, or a file."""
+        own = self.study.evaluate.instructions
+        if own is None or not self.pool.asks:
+            return []
+        if own.path is not None:
+            return [own.path]
+        if own.source == self.pool.settings.source:
+            return self.pool.test_prompts
+        return [self.sources.rows(own.source or "")]
 
     def _tokenizer(self, teacher: str) -> list[str]:
         """A file beside the tokenizer of a corpus, which a teacher's may differ from.

@@ -48,17 +48,20 @@ def _evaluation_limits(study: Study) -> Iterator[str]:
         )
     if study.corpus is not None:
         return
-    number = entry.generated_instructions
+    own = entry.instructions
+    number, key = entry.generated_instructions, "evaluate.generated_instructions"
+    if own is not None:
+        number, key = own.more, "evaluate.instructions.more"
     if number == 0:
         yield (
-            "no small differences of pass rates: 50 fixed instructions distinguish only large "
-            "ones; raise evaluate.generated_instructions"
+            f"no small differences of pass rates: {entry.asked} instructions distinguish only "
+            f"large ones; raise {key}"
         )
     elif number < INSTRUCTIONS_OF_A_CLAIM:
         margin = 196 * math.sqrt(0.25 / number)
         yield (
             "no small differences of pass_rate_large, whose 95 % interval reaches "
-            f"{min(margin, 50):.0f} points to either side; raise evaluate.generated_instructions, "
+            f"{min(margin, 50):.0f} points to either side; raise {key}, "
             f"which is {number}"
         )
 

@@ -54,6 +54,11 @@ class Pool(Protocol):
     def formatting(self) -> Spec:
         """How a prompt becomes a model's input."""
 
+    @property
+    def test_prompts(self) -> list[str]:
+        """Files of the held-out prompts; a corpus has none."""
+        return []
+
     def parts(self, split: str) -> range:
         """Numbers of a held-out split's parts."""
         sizes = {"test": self.settings.test, "validation": self.settings.validation}

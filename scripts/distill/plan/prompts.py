@@ -95,6 +95,11 @@ class PromptPool(Pool):
         """A part of the prompts, before (raw candidates) or after the filter."""
         return f"{self.folder}/{'raw/' if raw else ''}{part_name(split, part)}"
 
+    @property
+    def test_prompts(self) -> list[str]:
+        """Files of the held-out prompts."""
+        return [self.part("test", part) for part in self.parts("test")]
+
     def rows(self, split: str, part: int) -> int:
         """Number of rows of a part: training parts have the part size if there are enough rows."""
         prompts = self.settings

@@ -27,7 +27,8 @@ class Sources(Part):
     def key(self, name: str) -> str:
         """Folder name of a source's files: readable, and unique to its spec."""
         source = self.study.sources[name]
-        origin = source.wheel or source.hub or Path(source.path or "").name
+        templates = "templates" if source.templates else ""
+        origin = source.wheel or source.hub or templates or Path(source.path or "").name
         return f"{slug(origin)}-{digest(self.spec(name))}"
 
     @cached_property

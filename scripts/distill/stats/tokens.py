@@ -1,7 +1,7 @@
 """Averages over tokens with their sampling error over prompts; calibration; pass rates."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import NormalDist
 from typing import Any
 
@@ -33,6 +33,41 @@ def unigram_entropy(counts: Sequence[int]) -> float:
     frequency = np.asarray([count for count in counts if count], dtype=np.float64)
     frequency /= frequency.sum()
     return float(-(frequency * np.log(frequency)).sum())
+
+
+_WEIGHTS = np.geomspace(1e-4, 10, 101)
+"""Additive weights among which `unigram_loss` chooses."""
+
+
+def unigram_loss(trained: Mapping[int, int], held_out: Mapping[int, int], size: int) -> float:
+    """Loss of a unigram model, the frequencies of the training text, on held-out text.
+
+    Additive smoothing, p(t) = (n(t) + a) / (n + a V) (Chen and Goodman 1998, section 2.1). The
+    weight a is the one with the highest likelihood of each training token given all others.
+
+    Args:
+        trained: Counts of token ids in the training text.
+        held_out: Counts in the held-out text.
+        size: Number V of the vocabulary's tokens.
+
+    Returns:
+        Nats per token. Without training text, log V.
+
+    Raises:
+        ValueError: There is no held-out token.
+    """
+    total = sum(held_out.values())
+    if not total:
+        raise ValueError("no held-out tokens")
+    counts = np.asarray(list(trained.values()), dtype=np.float64)
+    seen = counts.sum()
+    if not seen:
+        return math.log(size)
+    left_out = np.log(counts[:, None] - 1 + _WEIGHTS) - np.log(seen - 1 + _WEIGHTS * size)
+    weight = float(_WEIGHTS[np.argmax(counts @ left_out)])
+    given = np.asarray([trained.get(token, 0) for token in held_out], dtype=np.float64)
+    times = np.asarray(list(held_out.values()), dtype=np.float64)
+    return float(times @ (math.log(seen + weight * size) - np.log(given + weight)) / total)
 
 
 def expected_calibration_error(

@@ -18,7 +18,6 @@ from distill.core.files import altered, read_json, replacing, sha256_of, write_j
 from distill.core.parquet import write_table
 from distill.table.benchmarks import add_benchmarks
 from distill.table.references import (
-    DummyResults,
     add_training,
     curation_counts,
     qualitative_samples,
@@ -242,7 +241,6 @@ def collect(
     searches: Sequence[str],
     trained: Sequence[str],
     benchmarks: Sequence[str],
-    dummy_results: DummyResults,
     out: Mapping[str, str],
 ) -> None:
     """Read all records of a study and write its runs table, references and samples.
@@ -265,7 +263,6 @@ def collect(
         searches: best.json per search, in the order of spec's searches.
         trained: training.json per teacher that the study trains.
         benchmarks: Scores on benchmarks.
-        dummy_results: See `distill.table.references.references`.
         out: Paths of runs (Parquet), csv, references and samples (JSON).
     """
     runs = [Run(*values) for values in spec["runs"]]
@@ -294,7 +291,7 @@ def collect(
         left_out_by(records[runs[0]]["spec"]),  # all runs are evaluated alike
     )
     duplicates, study = read_json(near_duplicates), spec["study"]
-    record = references(records, teacher_records, speed_of, duplicates, table, study, dummy_results)
+    record = references(records, teacher_records, speed_of, duplicates, table, study)
     record["warnings"] += _text_warnings(spec, shard_record)
     record["methods"] = spec["methods"]
     record["caches"] = {run.cache: cache for run, cache in caches.items() if cache}

@@ -1,6 +1,6 @@
 """What accompanies the runs table: teachers, floors, paired tests, checks and sample answers."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -14,11 +14,6 @@ from distill.core.files import read_json
 from distill.stats.tokens import mcnemar
 
 _RUN_KEYS = ("student", "method", "curation", "cache", "samples", "draw", "seed")
-
-
-DummyResults = Callable[[int], dict[str, dict[str, bool]]]
-"""From the number of generated instructions to what the dummy answer meets, by set and id: what
-knowing nothing scores."""
 
 
 @cache
@@ -107,7 +102,6 @@ def references(
     near_duplicates: dict[str, Any],
     table: pd.DataFrame,
     study: str,
-    dummy_results: DummyResults,
 ) -> dict[str, Any]:
     """What the figures and the report show beside the runs: teachers, floor, checks, costs.
 
@@ -118,12 +112,11 @@ def references(
         near_duplicates: Similarity of test and training prompts.
         table: The runs table.
         study: Name of the study.
-        dummy_results: Asked only if the models were asked instructions.
     """
     first = next(iter(records.values()))
     dummy: dict[str, dict[str, bool]] = {}
     if first["instructions"] is not None:
-        dummy = dummy_results(first["spec"]["generated_instructions"])
+        dummy = {name: met["dummy"] for name, met in first["instructions"].items()}
     teacher_entries: dict[str, Any] = {}
     for name, record in teachers.items():
         sections = record | {"speed": efficiency[name]}
@@ -160,6 +153,7 @@ def references(
         "unigram_entropy": {
             run.teacher: record["heldout"]["unigram_entropy"] for run, record in records.items()
         },
+        "unigram_loss": _unigram_losses(table),
         "identity": identity,
         "near_duplicates": near_duplicates,
         "paired": paired_tests(records, dummy),
@@ -175,6 +169,15 @@ def references(
         "warnings": warnings,
         "largest_samples": int(table["samples"].max()),
     }
+
+
+def _unigram_losses(table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Mean loss of the unigram model per teacher and number of samples, in nats per token."""
+    known = table[table["unigram_loss"].notna()]
+    losses: dict[str, dict[str, float]] = {}
+    for (teacher, samples), cell in known.groupby(["teacher", "samples"]):
+        losses.setdefault(str(teacher), {})[str(samples)] = float(cell["unigram_loss"].mean())
+    return losses
 
 
 def _energy_totals(table: pd.DataFrame) -> dict[str, float | None]:

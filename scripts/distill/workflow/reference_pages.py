@@ -15,6 +15,8 @@ from distill.contracts.energy import WATTS_PER_CPU
 
 _SECTIONS = {
     "sources": "Source",
+    "sources.<name>.templates": "Template",
+    "sources.<name>.templates.checks": "AnswerChecks",
     "prompts": "Prompts",
     "corpus": "Corpus",
     "corpus.mask": "Mask",
@@ -43,6 +45,8 @@ _SECTIONS = {
     "train.lora": "Lora",
     "evaluate": "Evaluate",
     "evaluate.reference": "Reference",
+    "evaluate.instructions": "Instructions",
+    "evaluate.instructions.checks": "AnswerChecks",
     "evaluate.answers": "Answers",
     "evaluate.combined_weights": "Weights",
     "evaluate.prices": "Prices",

@@ -15,6 +15,7 @@ from distill.config.checks.study import parse_study
 from distill.config.own_table import TableStudy
 from distill.config.row_counts import known_rows, least_rows
 from distill.config.text import Corpus
+from distill.contracts.instructions import least_words, read_ifeval
 from distill.core.errors import UserError
 from distill.core.model_files import check_local_model
 from distill.plan.needed import needed_texts
@@ -67,6 +68,7 @@ def load_study(
         check_reference(plan)
         check_corpora(plan)
         check_benchmarks(plan)
+        check_instructions(plan)
         check_models(plan)
         if resources is not None:
             check_device_limit(resources)
@@ -243,6 +245,33 @@ def check_corpora(plan: Plan) -> None:
                 f"config: methods with corpus: {samples} samples of {tokens} tokens are needed, "
                 f"but the rows of {plan.study.sources[name].path} after the reference text have at "
                 f"most {most} tokens; lower samples or corpus_tokens, or name a larger corpus"
+            )
+
+
+def check_instructions(plan: Plan) -> None:
+    """Check a file of the study's own instructions.
+
+    Raises:
+        UserError: It is missing or malformed, has too few instructions, or one whose right answers
+            are longer than the limit.
+    """
+    own, limit = plan.study.evaluate.instructions, plan.study.evaluate.instruction_tokens
+    if own is None or own.path is None:
+        return
+    key = "config: evaluate.instructions"
+    if not Path(own.path).is_file():
+        raise UserError(f"{key}.path: {own.path} is not a file; name one of JSON lines")
+    items = read_ifeval(own.path)
+    if len(items) < own.published + own.more:
+        raise UserError(
+            f"{key}: {own.path} has {len(items)} instructions, but published is {own.published} "
+            f"and more is {own.more}; lower them, or give more instructions"
+        )
+    for item in items[: own.published + own.more]:
+        if (words := least_words(item)) > limit:
+            raise UserError(
+                f"{key}: {item.id} of {own.path} asks for at least {words} words, but "
+                f"evaluate.instruction_tokens is {limit}; raise it, or leave that line out"
             )
 
 

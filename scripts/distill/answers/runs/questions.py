@@ -30,6 +30,7 @@ from distill.answers.runs import (
     forgetting,
     initialisation,
     largest_size,
+    learned,
     more_responses,
     pareto,
     prompts_or_epochs,
@@ -50,6 +51,7 @@ class Question(Protocol):
 
 
 OF_SAMPLES: tuple[Question, ...] = (
+    learned,
     summary,
     largest_size,
     doubling,

@@ -18,7 +18,7 @@ def corpus_problems(study: Study) -> list[str]:
 
 def _problems(study: Study, corpus: Corpus) -> Iterator[str]:
     for name in filter(None, (corpus.source, corpus.test_source, corpus.validation_source)):
-        if "text" not in (study.sources[name].fields or {}):
+        if "text" not in study.sources[name].columns:
             yield f"sources.{name}.fields: name the text column of the corpus"
     held = [name for name in (corpus.test_source, corpus.validation_source) if name]
     if corpus.source in held or len(set(held)) < len(held):

@@ -110,7 +110,7 @@ def corpus_method_problems(study: Study, name: str, method: Method) -> list[str]
     """Report mistakes in a method that trains on a corpus, except in its `train` entries."""
     problems, corpus, reference = list[str](), method.corpus or "", study.evaluate.reference
     source = study.sources[corpus]
-    if "text" not in (source.fields or {}):
+    if "text" not in source.columns:
         problems.append(
             f"sources.{corpus}.fields: name the text column, which methods.{name} learns"
         )

@@ -28,10 +28,10 @@ def prompt_problems(study: Study) -> Iterator[str]:
     prompts = study.prompts
     if prompts.source != MAGPIE:
         source = study.sources[prompts.source]
-        if "prompt" not in (source.fields or {}):
+        if "prompt" not in source.columns:
             yield f"sources.{prompts.source}.fields: name the prompt column"
-        if source.rows and least_rows(prompts) > source.rows:
-            yield too_few_rows(prompts, prompts.source, source.rows)
+        if source.known_rows and least_rows(prompts) > source.known_rows:
+            yield too_few_rows(prompts, prompts.source, source.known_rows)
         return
     if prompts.teacher is None:
         yield unknown("prompts.teacher", "", study.teachers, "teacher")
@@ -77,7 +77,7 @@ def teacher_problems(study: Study) -> Iterator[str]:
         return
     for name, teacher in study.teachers.items():
         if teacher.text is not None:
-            if "response" not in (study.sources[teacher.text].fields or {}):
+            if "response" not in study.sources[teacher.text].columns:
                 yield (
                     f"sources.{teacher.text}.fields: ready-made teacher text needs a response "
                     "column"
@@ -122,13 +122,14 @@ def evaluation_problems(study: Study) -> Iterator[str]:
     """Report mistakes in the reference text, costs, benchmarks and answers of the evaluation."""
     if reference := study.evaluate.reference:
         source = study.sources[reference.source]
-        if "text" not in (source.fields or {}):
+        if "text" not in source.columns:
             yield f"sources.{reference.source}.fields: name the text column"
         if source.rows and not source.begins and source.rows < reference.passages:
             yield (
                 f"evaluate.reference.passages is {reference.passages}, but {reference.source} has "
                 f"{source.rows} rows; lower passages"
             )
+    yield from _instruction_problems(study)
     rows = COLUMNS.values()
     columns = [row.name for row in rows if not row.text and study.task not in row.null_in]
     for name in study.evaluate.cost or {}:
@@ -145,6 +146,35 @@ def evaluation_problems(study: Study) -> Iterator[str]:
         yield (
             "evaluate.answers.validation: there are no validation prompts; set "
             "prompts.validation, e.g. to 100"
+        )
+
+
+def _instruction_problems(study: Study) -> Iterator[str]:
+    """Report own instructions without checks, prompts or rows."""
+    own = study.evaluate.instructions
+    if own is None or own.source is None:
+        return
+    source = study.sources[own.source]
+    if "prompt" not in source.columns:
+        yield f"evaluate.instructions.source: {own.source} has no prompts; name a source with some"
+        return
+    if own.checks is None and not any(one.checks for one in source.templates or ()):
+        yield (
+            f"evaluate.instructions: the prompts of {own.source} have no checks; add checks here, "
+            "or to its templates"
+        )
+    rows = source.known_rows
+    if own.source == study.rows.source:
+        rows = study.rows.test
+        if study.evaluate.asked > rows:
+            yield (
+                f"evaluate.instructions: {study.evaluate.asked} held-out prompts are asked, but "
+                f"prompts.test is {rows}; raise it, or lower published or more"
+            )
+    elif rows is not None and study.evaluate.asked > rows:
+        yield (
+            f"evaluate.instructions: {study.evaluate.asked} prompts are asked, but {own.source} "
+            f"has {rows}; lower published or more"
         )
 
 

@@ -130,6 +130,6 @@ def _rows(study: Study) -> int:
             data_files(source.path, source.split)
         if (numbers := survey(study.source_spec(name))) is not None:
             return numbers.fitting(study.rows.max_tokens)
-    if source.rows is None:
+    if source.known_rows is None:
         raise UserError(f"config: sources.{name}.rows is missing; shares in prompts need it")
-    return source.rows
+    return source.known_rows
