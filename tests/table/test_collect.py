@@ -186,7 +186,11 @@ def test_combined_scores_by_hand() -> None:
     assert scores["combined_mean"] == pytest.approx(0.65)
     for missing in ((None, 300.0), (0.8, None)):
         alone = combined_scores(WEIGHTS, 4.0, 0.5, 100.0, *missing)
-        assert alone == {**scores, "combined_normalised": None, "combined_mean": None}
+        mean = None if missing[0] is None else scores["combined_mean"]
+        assert alone == {**scores, "combined_normalised": None, "combined_mean": mean}
+    disturbed = combined_scores(WEIGHTS, 4.0, 0.5, None, 0.8, 300.0)
+    both = {"combined": None, "combined_normalised": None}
+    assert disturbed == {**both, "combined_mean": scores["combined_mean"]}
 
 
 @pytest.mark.parametrize(
@@ -224,7 +228,7 @@ RECORD: dict[str, Any] = {
 for name in ("model", "training", "heldout"):  # columns that no test here is about
     RECORD[name] = dict.fromkeys(keys_in(name), 0.5) | RECORD[name]
 SPEED = {"tokens_per_second": 100.0, "tokens_per_second_median": 101.0, "ttft_ms": 2.0,
-         "peak_memory_mb": 9.0, "flops_per_token": 2000}  # fmt: skip
+         "peak_memory_mb": 9.0, "flops_per_token": 2000, "disturbed": 0}  # fmt: skip
 SPEC = {"study": "demo", "task": "instruction", "init": {"small": "cut"}, "weights": WEIGHTS}
 
 

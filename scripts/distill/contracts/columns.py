@@ -157,6 +157,7 @@ _QUALITY = (
         "training text, with additive smoothing; a student above it learned less than these",
         "heldout.unigram_loss",
         "nats",
+        nullable=True,
         groups=("Quality",),
         digits=4,
     ),
@@ -298,12 +299,20 @@ _QUALITY = (
 _SPEED = (
     Column(
         "tokens_per_second",
-        "128 new tokens at batch 1, without stopping at EOS, over mean latency; for a masked "
-        "model, tokens of a forward pass over its mean latency",
+        "evaluate.latency_tokens new tokens at batch 1, without stopping at EOS, over mean "
+        "latency; for a masked model, tokens of a forward pass over its mean latency",
         "speed.tokens_per_second",
         "tokens/s",
         measured=True,
         groups=("Students",),
+        teacher=True,
+    ),
+    Column(
+        "speed_disturbed",
+        "1 if other programs disturbed the timing until its limit, so that speeds are left out of "
+        "fronts and scores; else 0",
+        "speed.disturbed",
+        measured=True,
         teacher=True,
     ),
     Column(
@@ -439,6 +448,7 @@ _SCORES = (
         "w1 / perplexity + w2 * pass_rate + w3 * tokens_per_second, as published",
         "scores.combined",
         measured=True,
+        nullable=True,
         null_in=_CORPUS,
         groups=("Scores",),
     ),

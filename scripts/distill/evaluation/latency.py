@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from distill.core.checksums import check_files
 from distill.core.errors import UserError
 from distill.core.files import write_json
 from distill.core.units import BYTES_PER_MB
+from distill.evaluation.quiet_timing import repeat_until_quiet
 from distill.models.flops import FlopModel, active_parameters, count_parameters, model_size_mb
 from distill.models.opening import quantised, resolve_precision
 from distill.models.stepping import accepted
@@ -66,7 +68,8 @@ def measure_efficiency(
             is downloaded, and the model's code is never run.
         new_tokens: tokens generated per repeat, at least 2.
         prompt_tokens: length of the prompt, at least 1.
-        repeats: timed runs, at least 1; 10 or more for reports.
+        repeats: undisturbed timed runs, at least 1; 10 or more for reports. There may be more
+            runs than that, see `repeat_until_quiet`.
         warmup: untimed runs before them.
         threads: PyTorch's intra-op threads; the earlier number is put back afterwards.
         precision: "fp32" or "bf16", the type of weights, activations and cache.
@@ -76,9 +79,9 @@ def measure_efficiency(
     Returns:
         A plain JSON record:
 
-        - tokens_per_second: `new_tokens` / mean latency over the repeats, where latency is that of
-          the whole generation, first token included; tokens_per_second_median: `new_tokens` /
-          median latency.
+        - tokens_per_second: `new_tokens` / mean latency over the quiet repeats, where latency is
+          that of the whole generation, first token included; tokens_per_second_median:
+          `new_tokens` / median latency.
         - latency_mean_s, latency_median_s, latency_p90_s: over the repeats, p90 by linear
           interpolation.
         - ttft_ms: median time to first token, the prefill alone.
@@ -95,6 +98,7 @@ def measure_efficiency(
           uses, see `active_parameters`.
         - flops_per_token: one cached step at a context of 128 tokens; flops_counted: whether
           torch's counter gives them, see `FlopModel`.
+        - repeats_measured: timed runs in all; disturbed: whether fewer than `repeats` were quiet.
         - new_tokens, prompt_tokens, repeats, warmup, threads, precision, device, device_name.
 
     Raises:
@@ -118,7 +122,15 @@ def measure_efficiency(
         return time_generation(model, prompt, new_tokens)
 
     timings, flops, record = _measured(
-        model_dir, generate, repeats, warmup, threads, precision, device, quantisation
+        model_dir,
+        generate,
+        attrgetter("latency_s"),
+        repeats,
+        warmup,
+        threads,
+        precision,
+        device,
+        quantisation,
     )
     return summarise(timings, new_tokens) | {
         **record,
@@ -183,7 +195,7 @@ def measure_encoder(
         return time.perf_counter() - start
 
     seconds, flops, record = _measured(
-        model_dir, read, repeats, warmup, threads, precision, device, quantisation
+        model_dir, read, float, repeats, warmup, threads, precision, device, quantisation
     )
     latencies = _latencies(seconds, batch * length)
     return latencies | {
@@ -199,6 +211,7 @@ def measure_encoder(
 def _measured(
     model_dir: str | Path,
     work: Callable[[Any], Any],
+    seconds_of: Callable[[Any], float],
     repeats: int,
     warmup: int,
     threads: int,
@@ -206,7 +219,7 @@ def _measured(
     device: str,
     quantisation: str,
 ) -> tuple[list[Any], FlopModel, dict[str, Any]]:
-    """The result of each repeat of some work with a model, the model's FLOPs, and its record."""
+    """The results of quiet repeats of some work with a model, its FLOPs, and its record."""
     threads_before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -217,7 +230,7 @@ def _measured(
         span = "generation" if reset_peak(device) else "process"
         for _ in range(warmup):
             work(model)
-        timings = [work(model) for _ in range(repeats)]
+        timings = repeat_until_quiet(lambda: work(model), seconds_of, repeats, device == "cpu")
         peak = peak_memory(device)
     finally:
         torch.set_num_threads(threads_before)
@@ -233,13 +246,15 @@ def _measured(
         "params_active": active_parameters(model),
         "flops_counted": flops.counted,
         "repeats": repeats,
+        "repeats_measured": timings.total,
+        "disturbed": int(timings.disturbed),
         "warmup": warmup,
         "threads": threads,
         "precision": precision,
         "device": device,
         "device_name": _device_name(device),
     }
-    return timings, flops, record
+    return timings.quiet, flops, record
 
 
 def summarise(timings: list[Timing], new_tokens: int) -> dict[str, float]:

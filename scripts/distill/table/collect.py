@@ -22,6 +22,7 @@ from distill.table.references import (
     curation_counts,
     qualitative_samples,
     references,
+    timing_warnings,
 )
 from distill.table.teacher_costs import known_sum, teacher_costs
 
@@ -79,11 +80,16 @@ def normalised_loss(loss: float, entropy: float, teacher: float) -> float:
     return (entropy - loss) / (entropy - teacher) if loss < entropy else 0.0
 
 
+def undisturbed(speed: Mapping[str, Any]) -> float | None:
+    """Tokens per second of a speed record; None if its timing was disturbed."""
+    return None if speed.get("disturbed") else float(speed["tokens_per_second"])
+
+
 def combined_scores(
     weights: Mapping[str, float],
     perplexity: float,
     pass_rate: float | None,
-    speed: float,
+    speed: float | None,
     score: float | None,
     teacher_speed: float | None,
 ) -> dict[str, float | None]:
@@ -98,25 +104,23 @@ def combined_scores(
         weights: Of perplexity, pass_rate and tokens_per_second in `combined`.
         perplexity: On held-out text.
         pass_rate: Share of instructions met, in [0, 1].
-        speed: Tokens per second.
+        speed: Tokens per second; None if its timing was disturbed.
         score: `normalised_loss`.
         teacher_speed: Tokens per second of the teacher; None if unknown.
     """
     if pass_rate is None:
         return dict.fromkeys(("combined", "combined_normalised", "combined_mean"))
-    literal = (
-        weights["perplexity"] / perplexity
-        + weights["pass_rate"] * pass_rate
-        + weights["tokens_per_second"] * speed
-    )
-    if score is None or teacher_speed is None:
-        return {"combined": literal, "combined_normalised": None, "combined_mean": None}
+    quality, rates = weights["perplexity"], weights["pass_rate"] * pass_rate
+    literal = normalised = None
+    if speed is not None:
+        literal = quality / perplexity + rates + weights["tokens_per_second"] * speed
+        if score is not None and teacher_speed is not None:
+            share = speed / (speed + teacher_speed)
+            normalised = quality * score + rates + weights["tokens_per_second"] * share
     return {
         "combined": literal,
-        "combined_normalised": weights["perplexity"] * score
-        + weights["pass_rate"] * pass_rate
-        + weights["tokens_per_second"] * speed / (speed + teacher_speed),
-        "combined_mean": (score + pass_rate) / 2,
+        "combined_normalised": normalised,
+        "combined_mean": None if score is None else (score + pass_rate) / 2,
     }
 
 
@@ -201,7 +205,7 @@ def runs_table(
                 spec["weights"],
                 held["perplexity"],
                 passed and passed["fixed"]["rate"],
-                speed["tokens_per_second"],
+                undisturbed(speed),
                 score,
                 teacher_speed.get(run.teacher),
             ),
@@ -284,7 +288,7 @@ def collect(
         records,
         shard_of,
         {run: speeds[place] for run, place in zip(runs, spec["efficiency"], strict=True)},
-        {name: speed["tokens_per_second"] for name, speed in speed_of.items()},
+        {name: undisturbed(speed) for name, speed in speed_of.items()},
         spec,
         caches,
         {run: None if place is None else decisions[place] for run, place in chosen.items()},
@@ -293,6 +297,9 @@ def collect(
     duplicates, study = read_json(near_duplicates), spec["study"]
     record = references(records, teacher_records, speed_of, duplicates, table, study)
     record["warnings"] += _text_warnings(spec, shard_record)
+    students = zip(runs, spec["efficiency"], strict=True)
+    timed = {run.student: speeds[place] for run, place in students} | speed_of
+    record["warnings"] += timing_warnings(timed)
     record["methods"] = spec["methods"]
     record["caches"] = {run.cache: cache for run, cache in caches.items() if cache}
     record["curations"] = curation_counts(shard_record)

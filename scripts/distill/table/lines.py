@@ -24,7 +24,8 @@ def prepare_runs(runs: pd.DataFrame) -> pd.DataFrame:
     """Return a checked copy of a runs table.
 
     Needed columns: student, method, samples and loss (nats per token). Names that are missing
-    become empty, `draw` counts the runs of a cell, `perplexity` is exp(loss).
+    become empty, `draw` counts the runs of a cell, `perplexity` is exp(loss). A speed whose timing
+    was disturbed is null.
 
     Raises:
         UserError: a needed column is missing or has an impossible value.
@@ -52,6 +53,8 @@ def prepare_runs(runs: pd.DataFrame) -> pd.DataFrame:
         table[name] = table[name].fillna(0) if name in table else 0
     if not has_values(table, "perplexity"):
         table["perplexity"] = np.exp(table["loss"])
+    if "speed_disturbed" in table and "tokens_per_second" in table:
+        table["tokens_per_second"] = table["tokens_per_second"].mask(table["speed_disturbed"] == 1)
     return table
 
 

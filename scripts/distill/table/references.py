@@ -1,8 +1,11 @@
 """What accompanies the runs table: teachers, floors, paired tests, checks and sample answers."""
 
+import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +95,37 @@ def mixtures(records: Sequence[Mapping[str, Any]]) -> list[str]:
     for what, precisions in used.items():
         if len(values := sorted({one for one in precisions if one})) > 1:
             sentences.append(f"rows were {what} in {' and '.join(values)}: {slightly}")
+    return sentences
+
+
+def timing_warnings(speeds: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Sentences on timings that were disturbed, or are in an order that cannot be.
+
+    Args:
+        speeds: Speed record of each student and teacher, with the architecture in its spec.
+    """
+    again = "run `snakemake --cores 1 --forcerun measure_efficiency` while the machine is idle"
+    disturbed = [name for name, speed in speeds.items() if speed.get("disturbed")]
+    sentences = []
+    if disturbed:
+        sentences.append(
+            f"other programs disturbed the timing of {', '.join(disturbed)}, whose speeds are left "
+            f"out of fronts and scores; {again}"
+        )
+    kinds: dict[str, list[tuple[float, float, str]]] = {}
+    for name, speed in speeds.items():
+        spec = dict(speed.get("spec", {}).get("architecture", {}))
+        layers = spec.pop("layers", math.inf)  # a whole model has more than any cut of it
+        if name not in disturbed and isinstance(layers, (int, float)):
+            kind = json.dumps(spec, sort_keys=True)
+            kinds.setdefault(kind, []).append((layers, float(speed["tokens_per_second"]), name))
+    for models in kinds.values():
+        for (fewer, slow, one), (more, fast, other) in pairwise(sorted(models)):
+            if fewer < more and slow < fast:
+                sentences.append(
+                    f"{one} was slower ({slow:.0f} tokens/s) than {other} ({fast:.0f}), although "
+                    f"it has fewer layers of the same model: this timing cannot be right; {again}"
+                )
     return sentences
 
 

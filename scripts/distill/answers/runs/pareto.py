@@ -55,7 +55,7 @@ def answer(study: Measured) -> list[Answer]:
     """
     answers = []
     for group in sort_out(study.parts, "teacher", "group"):
-        known = [c for c in COSTS if all(has_values(line.runs, c) for line in group)]
+        known = [c for c in COSTS if _known(group, c)]
         table = pd.concat([line.runs for line in group])
         used = [c for c in known if c not in TO_MAKE]
         flat = [c for c in used if pd.to_numeric(table[c]).nunique() == 1]
@@ -67,6 +67,12 @@ def answer(study: Measured) -> list[Answer]:
         answers += [_front(group, columns, study.part_spread) for columns in choices]
         answers += [_missing(group, column) for column in COSTS if column not in known]
     return answers
+
+
+def _known(group: list[Line], column: str) -> bool:
+    """Whether models can be compared by a cost; speeds whose timing was disturbed are left out."""
+    some = [has_values(line.runs, column) for line in group]
+    return any(some) if column == "tokens_per_second" else all(some)
 
 
 def _missing(group: list[Line], column: str) -> Answer:
