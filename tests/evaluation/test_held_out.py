@@ -392,6 +392,17 @@ def test_divergence_sees_the_teachers_temperature() -> None:
     assert found[1] == pytest.approx((q.exp() * (q - p)).sum().item(), rel=2e-2)
 
 
+def test_a_teacher_is_scored_at_the_temperature_that_it_writes_at() -> None:
+    teacher = tiny.model("llama", seed=1)
+    (scored,) = score_examples(teacher, [Example([3, 1], [4, 5, 6])], 0, 1, temperature=0.7)
+    with torch.inference_mode():
+        logits = teacher(torch.tensor([[3, 1, 4, 5, 6]])).logits[0, 1:4]
+    logs = (logits / 0.7).log_softmax(-1)
+    nats = -logs[range(3), [4, 5, 6]].sum().item()
+    assert scored["nats"] == pytest.approx(nats, rel=1e-5)
+    assert scored["confidence"] == pytest.approx(logs.amax(-1).exp().tolist(), rel=1e-5)
+
+
 _OF_TEACHER = ("teacher_nats", "kl", "agree", "floor")
 
 

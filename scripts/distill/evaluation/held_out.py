@@ -47,6 +47,7 @@ def _score_rows(
     room: torch.Tensor,
     vocabulary: Vocabulary | None = None,
     drawn: bool = False,
+    temperature: float = 1.0,
 ) -> dict[str, torch.Tensor]:
     """Score the distributions over a few tokens, in few passes over memory that stays in cache.
 
@@ -58,6 +59,7 @@ def _score_rows(
         room: float32 to work in, [3, at least rows, the larger vocabulary].
         vocabulary: The evaluated model's, where it is trimmed.
         drawn: Whether the targets were drawn from q.
+        temperature: Of the evaluated model.
 
     Returns:
         [rows] each: nats, confidence, correct and, with a teacher, teacher_nats, kl and agree;
@@ -65,6 +67,8 @@ def _score_rows(
     """
     rows, width = logits.shape
     student = room[0, :rows, :width].copy_(logits)
+    if temperature != 1:
+        student.sub_(student.amax(-1, keepdim=True)).div_(temperature)
     best = likeliest(student).unsqueeze(1)
     confidence = torch.softmax(student, -1, out=room[1, :rows, :width]).gather(1, best)
     log_mass = student.gather(1, best) - confidence.log()  # log of the sum of exponentials
@@ -106,6 +110,7 @@ def _score_tokens(
     decoding: Decoding | None,
     vocabulary: Vocabulary | None,
     drawn: bool,
+    temperature: float,
 ) -> dict[str, torch.Tensor]:
     """The columns of `_score_rows` for all tokens of a batch, a block of them at a time.
 
@@ -113,7 +118,7 @@ def _score_tokens(
         logits: The evaluated model's, [tokens, vocabulary].
         targets: int64 [tokens].
         states: The teacher's final hidden states [tokens, width], or None.
-        head, decoding, vocabulary, drawn: As of `score_examples`.
+        head, decoding, vocabulary, drawn, temperature: As of `score_examples`.
     """
     names = ["nats", "confidence", "correct"]
     if states is not None and head is not None and decoding is not None:
@@ -131,7 +136,14 @@ def _score_tokens(
             part = slice(start, min(start + size, last))
             near = None if theirs is None else theirs[start - first : part.stop - first]
             scores = _score_rows(
-                logits[part], targets[part, None], near, decoding, room, vocabulary, drawn
+                logits[part],
+                targets[part, None],
+                near,
+                decoding,
+                room,
+                vocabulary,
+                drawn,
+                temperature,
             )
             for name, column in scores.items():
                 columns[name][part] = column
@@ -149,6 +161,7 @@ def score_examples(
     decoding: Decoding | None = None,
     vocabulary: Vocabulary | None = None,
     drawn: bool = False,
+    temperature: float = 1.0,
 ) -> list[dict[str, Any]]:
     """Score each example's answer tokens.
 
@@ -164,6 +177,8 @@ def score_examples(
         vocabulary: The model's, where it is trimmed (and saved with the full one).
         drawn: Whether the answers were drawn from q, which rounding must then not put outside its
             top-k or top-p set (see `distill.models.decoding.log_q`).
+        temperature: Of the evaluated model: 1 for a student; a teacher is its sampling
+            distribution.
 
     Returns:
         Per example the sums tokens, nats (cross-entropy) and, with a teacher, teacher_nats (-log q
@@ -184,7 +199,9 @@ def score_examples(
         logits = run_model(model, keep, **arguments).logits
         targets = inputs["shift_labels"][keep]
         states = None if teacher is None else torch.cat([teacher[number] for number in batch])
-        columns = _score_tokens(logits, targets, states, head, decoding, vocabulary, drawn)
+        columns = _score_tokens(
+            logits, targets, states, head, decoding, vocabulary, drawn, temperature
+        )
         ends = torch.cumsum(keep.sum(1), 0).tolist()
         for place, number in enumerate(batch):
             part = slice(ends[place - 1] if place else 0, ends[place])
@@ -336,6 +353,7 @@ def held_out(
     spec: dict[str, Any],
     vocabulary: Vocabulary | None = None,
     served_nats: Sequence[float] = (),
+    is_teacher: bool = False,
 ) -> dict[str, Any]:
     """Metrics on held-out text; see `held_out_metrics`.
 
@@ -350,6 +368,8 @@ def held_out(
         spec: formatting, batch_size, and with a teacher model distribution and written.
         vocabulary: The model's, where it is trimmed (and saved with the full one).
         served_nats: Per row the teacher's -log q of its answer, where its server said so.
+        is_teacher: Whether the model is the teacher, which is evaluated at the temperature that it
+            writes at: its loss is then the least that a student can have.
     """
     length = model.config.max_position_embeddings
     limit = f"the context of {model.name_or_path}"
@@ -373,6 +393,7 @@ def held_out(
         decoding,
         vocabulary,
         spec.get("written", False),
+        spec["distribution"]["temperature"] if is_teacher and "distribution" in spec else 1.0,
     )
     masked = any(example.positions is not None for example in examples)
     covered = None if masked else sum(len(row["response"].encode()) for row in rows)

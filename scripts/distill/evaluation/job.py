@@ -234,6 +234,7 @@ def evaluate_model(
             spec,
             subject.vocabulary,
             _served_nats(rows, read_rows(served)) if served else [],
+            is_teacher=training is None,
         )
         passages = _passages(reference, spec)
         on_corpus, answers = "corpus" in spec["text"], list[dict[str, Any]]()
