@@ -73,3 +73,63 @@ def test_a_first_study_runs_to_its_report(project: Path, monkeypatch: pytest.Mon
     assert "<th>pass_<wbr>rate_<wbr>large" not in report
     samples = list(project.glob("resources/prompts/*/t*.parquet"))
     assert sum(len(pd.read_parquet(file)) for file in samples) == 48  # every row of the file
+
+
+TASKS = """
+study: tasks
+sources:
+  big: {path: models/big}
+  small: {path: models/small}
+  tasks:
+    templates:
+      - prompt: "Say where the {who} is: the {who} {verb.now} at the {place}."
+        checks: {excludes: ["{place}"]}
+    slots:
+      who: [fox, king, cook, child]
+      verb: [{now: runs}, {now: sits}, {now: waits}]
+      place: [lake, farm, hill, gate]
+prompts: {source: tasks, test: 12, pool: 32, part_size: 16, surplus: 1}
+teachers: {big: {source: big, max_tokens: 8}}
+students: {small: {init: pretrained, source: small}}
+methods: {sft: {ce: 1.0}}
+evaluate:
+  instructions: {source: tasks, published: 8, more: 4}
+  instruction_tokens: 8
+  latency_tokens: 4
+runs: [{students: [small], teachers: [big], methods: [sft], samples: [16, 32]}]
+"""
+
+
+def test_prompts_of_templates_are_answered_and_checked(project: Path) -> None:
+    (project / "tasks.yaml").write_text(TASKS)
+    miniature.snakemake(project, "--configfile", "tasks.yaml")
+    prompts = [
+        pd.read_parquet(file)["prompt"]
+        for file in sorted(project.glob("resources/prompts/tasks-*/t*.parquet"))
+    ]
+    assert sum(map(len, prompts)) == 12 + 32
+    assert len(set(pd.concat(prompts))) == 12 + 32  # held-out prompts are not trained on
+    runs = pd.read_csv(project / "results/tasks/runs.csv")
+    assert runs["unigram_loss"].notna().tolist() == (runs["samples"] > 0).tolist()
+    references = json.loads((project / "results/tasks/references.json").read_text())
+    assert references["items"] == {"fixed": 8, "large": 4}
+    for row in runs.itertuples():
+        (file,) = project.glob(
+            f"results/tasks/students/small/*/*/*/*/*/n{row.samples}/responses.jsonl"
+        )
+        asked = [json.loads(line) for line in file.read_text().splitlines()]
+        fixed = [one for one in asked if one["set"] == "fixed"]
+        assert {one["prompt"] for one in fixed} <= set(pd.concat(prompts))
+        for one in fixed:
+            place = one["prompt"].split()[-1].rstrip(".")
+            absent = place not in one["text"].lower().replace(".", " ").split()
+            assert one["passed"] == (bool(one["text"].strip()) and absent)
+        assert row.pass_rate == sum(one["passed"] for one in fixed) / 8
+    assert miniature.dry_run(project, "tasks.yaml") == {}
+    (project / "tasks.yaml").write_text(TASKS.replace("published: 8", "published: 6"))
+    rerun = miniature.dry_run(project, "tasks.yaml")
+    assert rerun["evaluate_student"] == 3
+    assert "train_student" not in rerun
+    (project / "tasks.yaml").write_text(TASKS.replace("excludes:", "contains:"))
+    rerun = miniature.dry_run(project, "tasks.yaml")
+    assert rerun["fetch_data"] == 1
