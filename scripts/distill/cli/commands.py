@@ -1,6 +1,18 @@
 """The sub-commands: one line each, in the order of `distill --help`."""
 
-from distill.cli import ask, check, container, init, laws, next, plan, reference, unused, verify
+from distill.cli import (
+    ask,
+    check,
+    container,
+    init,
+    laws,
+    next,
+    page,
+    plan,
+    reference,
+    unused,
+    verify,
+)
 from distill.cli.command import Command
 
 COMMANDS: dict[str, Command] = {
@@ -10,6 +22,7 @@ COMMANDS: dict[str, Command] = {
     "ask": ask.COMMAND,
     "laws": laws.COMMAND,
     "next": next.COMMAND,
+    "page": page.COMMAND,
     "verify": verify.COMMAND,
     "unused": unused.COMMAND,
     "reference": reference.COMMAND,
