@@ -1,10 +1,14 @@
 import math
 
+import numpy as np
 import pytest
 from scipy import stats
 
 from distill.core.quantities import number, percent
 from distill.stats.intervals import (
+    LEVEL,
+    POWER,
+    Estimate,
     Spread,
     estimate,
     mean_estimate,
@@ -64,3 +68,13 @@ def test_the_mean_of_one_value_has_no_interval() -> None:
     found = mean_estimate([1.0, 2.0, 4.5])
     interval = stats.ttest_1samp([1.0, 2.0, 4.5], 0).confidence_interval(0.90)
     assert (found.low, found.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
+
+
+def test_the_least_difference_shown_is_found_in_four_of_five_repeats() -> None:
+    noise = np.random.default_rng(0).normal(0, 1, 200_000)
+    half = stats.norm.ppf((1 + LEVEL) / 2)
+    least = Estimate(0.0, 1.0, -half, half).least_shown
+    assert least is not None
+    found = np.abs(least + noise) > half
+    assert found.mean() == pytest.approx(POWER, abs=0.005)
+    assert Estimate(1.0).least_shown is None

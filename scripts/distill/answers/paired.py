@@ -80,6 +80,7 @@ def compare_paired(
         steps.append(
             {"samples": size, "runs": len(values), "better": better_of(difference, names)}
             | difference.numbers("loss_difference")
+            | {"least_shown": difference.least_shown}
         )
     numbers = {
         "compared": list(names),

@@ -14,6 +14,10 @@ LEVEL = 0.90
 """Coverage of the intervals (a share)."""
 
 
+POWER = 0.80
+"""Share of repeats in which a difference of `Estimate.least_shown` is found."""
+
+
 def sizes_text(sizes: Iterable[int]) -> str:
     """Write sample counts as n = 64, 128."""
     return "n = " + ", ".join(f"{n:,}" for n in sizes)
@@ -92,6 +96,18 @@ class Estimate:
     def bounded(self) -> bool:
         """Whether the interval has both ends."""
         return self.low is not None and self.high is not None
+
+    @property
+    def least_shown(self) -> float | None:
+        """The least true value that an interval of this width excludes 0 for, in 80 % of repeats.
+
+        The half width times 1 + z(80 %) / z(95 %): the power of a two-sided test at the interval's
+        level, by the normal approximation. None without an interval.
+        """
+        if self.low is None or self.high is None:
+            return None
+        ratio = stats.norm.ppf(POWER) / stats.norm.ppf((1 + LEVEL) / 2)
+        return (self.high - self.low) / 2 * (1 + float(ratio))
 
     @property
     def negated(self) -> "Estimate":
