@@ -90,7 +90,8 @@ class Looks:
         self.shapes = [shape for shape in distinct(rows[figure.shape]) if shape]
         # Looks that differ only by colour also get separate markers and dashes.
         self.one_name = len(self.shapes) <= 1 or figure.shape == figure.colour
-        self.drawn = [x for x in self.colours if x in set(rows[figure.colour])]
+        coloured = set(rows[figure.colour])
+        self.drawn = [colour for colour in self.colours if colour in coloured]
         self.draws = {layer.draw for layer in layers}
         self.dashes = [x.style["ls"] for x in layers if x.draw == "line" and "ls" in x.style]
 

@@ -100,11 +100,13 @@ class Fitting:
     def fit_students(self, target: str) -> None:
         """Laws over data, for each student."""
         for selected, rows in self._groups(KEYS, target):
+            if not self.settings.shared and len(rows) < 2:
+                continue  # scattered points of a user's own table: every size is its own student
             group = self._usable(rows, target, selected, "params")
             if not len(group.points):
                 continue
             if not self.settings.shared and distinct(group.points, "tokens") < 2:
-                continue  # scattered points of a user's own table: every size is its own student
+                continue
             self._with_and_without_repeats(group, "data")
 
     def fit_sizes(self, target: str, size: str) -> None:

@@ -19,7 +19,7 @@ from distill.answers.needs import need_repeats
 from distill.answers.runs.energy_quality import KWH, estimated_share
 from distill.contracts.energy import WATTS_PER_CPU
 from distill.stats.intervals import LEVEL, Spread, pooled_spread
-from distill.table.lines import Line, has_values, mean_of, sort_out
+from distill.table.lines import Line, has_values, sort_out
 
 KEY = "pareto"
 COSTS = ("params", "size_mb", "flops_per_token", "tokens_per_second", "peak_memory_mb", KWH)
@@ -118,20 +118,29 @@ def _front(group: list[Line], columns: tuple[str, ...], spread: Spread | None) -
 
 
 def _models(line: Line, columns: Sequence[str]) -> list[Model]:
-    cells = line.cells("loss")
+    samples = line.runs["samples"].to_numpy()
+    loss, *costs = (
+        pd.to_numeric(line.runs[name], errors="coerce").to_numpy(float)
+        for name in ("loss", *columns)
+    )
     models = []
-    for samples, row in cells.iterrows():
-        runs = line.runs[line.runs["samples"] == samples]
-        means = [mean_of(runs, column) for column in columns]
-        if any(mean is None or mean <= 0 for mean in means):
+    for size in np.unique(samples):
+        here = samples == size
+        means = [_mean(values[here]) for values in costs]
+        if not all(mean > 0 for mean in means):  # not measured
             continue
-        costs = tuple(
+        each = tuple(
             1 / mean if column in MORE_IS_BETTER else mean
             for column, mean in zip(columns, means, strict=True)
-            if mean
         )
-        models.append(Model(line, int(str(samples)), float(row["mean"]), int(row["count"]), costs))
+        models.append(Model(line, int(size), _mean(loss[here]), int(here.sum()), each))
     return models
+
+
+def _mean(values: np.ndarray) -> float:
+    """The mean of what was measured, NaN of nothing."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else math.nan
 
 
 def _blur(group: list[Line], column: str) -> Spread | None:
