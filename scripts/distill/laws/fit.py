@@ -295,6 +295,7 @@ class Fitting:
                 # Only the winner is evaluated on the largest step, else that would select a law.
                 held = evaluate_holdout(fitted.law, able, points, self.settings, fitter)
                 beyond = extrapolation_of(fitted.law, able, points, self.settings, fitter)
+            if won or place == 0:  # the first has an exponent for each input, whatever won
                 fitted = self._resampled(fitted, points)
             self._record(fitted, group, Standing(choice, best and won, held), beyond)
         return True
