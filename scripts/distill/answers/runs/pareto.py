@@ -32,6 +32,10 @@ MOST_BEATEN_BY = 8
 """Most models that are listed as beating another."""
 
 
+MOST_MODELS = 1_000
+"""Models that are compared, each with all others."""
+
+
 @dataclass(frozen=True)
 class Model:
     """The runs of one line at one size: their mean loss, their number and their costs."""
@@ -76,7 +80,8 @@ def _missing(group: list[Line], column: str) -> Answer:
 
 
 def _front(group: list[Line], columns: tuple[str, ...], spread: Spread | None) -> Answer:
-    models = [model for line in group for model in _models(line, columns)]
+    measured = [model for line in group for model in _models(line, columns)]
+    models = _thinned(measured)
     blurs = [_blur(group, column) for column in columns]
     beaten_by, on_front = _compare(models, columns, blurs, spread)
     status = [
@@ -90,6 +95,7 @@ def _front(group: list[Line], columns: tuple[str, ...], spread: Spread | None) -
         "pooled_df": spread.df if spread else 0,
         "costs_equal": len({model.costs for model in models}) == 1,
         "costs_repeated": any(blurs),
+        "left_out": len(measured) - len(models),
         "models": [
             {
                 "label": models[k].line.label,
@@ -115,6 +121,17 @@ def _front(group: list[Line], columns: tuple[str, ...], spread: Spread | None) -
     if spread is None:
         return Answer(KEY, about, "cannot_tell", numbers, (need_repeats(),))
     return Answer(KEY, about, "answered", numbers)
+
+
+def _thinned(models: list[Model]) -> list[Model]:
+    """At most `MOST_MODELS`: of more, the lowest loss of each of as many groups of equal number,
+    by the first cost. A model that is left out has a higher loss at about the same cost."""
+    if len(models) <= MOST_MODELS:
+        return models
+    order = np.argsort([model.costs[0] for model in models], kind="stable")
+    loss = np.array([model.loss for model in models])
+    parts = np.array_split(order, MOST_MODELS)
+    return [models[place] for place in sorted(int(part[loss[part].argmin()]) for part in parts)]
 
 
 def _models(line: Line, columns: Sequence[str]) -> list[Model]:
