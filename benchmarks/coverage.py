@@ -124,8 +124,8 @@ def simulate() -> list[str]:
             log, gradient = best.law.curve(best.fit.theta, best.law.centred(where, best.fit.centre))
             beyond = extrapolation_of(best.law, laws, points, SETTINGS)
             plain = half_widths(gradient, best.uncertainty)[1]
-            half = half_widths(gradient, best.uncertainty, ratio=beyond.noise_ratio(where))[1]
-            half = np.sqrt(half**2 + beyond.variance(log, where))
+            curve, half = half_widths(gradient, best.uncertainty, ratio=beyond.noise_ratio(where))
+            half = np.sqrt(half**2 + beyond.variance(log, where, curve))
             miss = new["log"].to_numpy() - log
             hits.append(np.abs(miss) <= half)
             noise_alone.append(np.abs(miss) <= plain)

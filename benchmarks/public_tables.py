@@ -158,8 +158,8 @@ def split_row(split: Split) -> str:
     log, gradient = best.log_prediction(split.there)
     beyond = extrapolation_of(best.law, laws, split.below, SETTINGS)
     ratio = beyond.noise_ratio(split.there.values)
-    half = half_widths(gradient, best.uncertainty, ratio=ratio)[1]
-    half = np.sqrt(half**2 + beyond.variance(log, split.there.values))
+    curve, half = half_widths(gradient, best.uncertainty, ratio=ratio)
+    half = np.sqrt(half**2 + beyond.variance(log, split.there.values, curve))
     miss = np.abs(np.log(split.there.target) - log)
     error = float(np.abs(np.exp(log) / split.there.target - 1).mean())
     factor = split.there.compute.max() / split.below.compute.max()

@@ -125,18 +125,23 @@ class Extrapolation:
         }
         return replace(self, ranges=ranges)
 
-    def variance(self, log: Array, inputs: Mapping[str, Any]) -> Array:
+    def variance(self, log: Array, inputs: Mapping[str, Any], curve: Array) -> Array:
         """What is added to the square of a half width at `LEVEL`, log units, shape (m,).
+
+        Laws that were fitted to the same runs also differ by the noise of their coefficients,
+        which the curve's half width holds already: only what is more is added.
 
         Args:
             log: The law's log prediction, shape (m,).
             inputs: Of the prediction, as of `Law.centred`.
+            curve: Half width of the mean curve by noise, log units, shape (m,).
         """
         spread = np.zeros_like(log)
         for rival in self.rivals:
             other = rival.law.curve(rival.theta, rival.law.centred(inputs, rival.centre))[0]
             spread = spread + rival.weight * (other - log) ** 2
-        total: Array = self.error(inputs) ** 2 + norm.ppf(0.5 + LEVEL / 2) ** 2 * spread
+        apart = norm.ppf(0.5 + LEVEL / 2) ** 2 * spread
+        total: Array = self.error(inputs) ** 2 + np.maximum(apart - curve**2, 0.0)
         return total
 
     def noise_ratio(self, inputs: Mapping[str, Any]) -> Array:
