@@ -1,14 +1,13 @@
 """Do 90 % intervals hold what lies beyond the runs? Simulated worlds, and tables of other people.
 
-    PUBLIC_TABLES=FOLDER python benchmarks/coverage.py
+    python benchmarks/coverage.py FOLDER
 
 writes the tables of docs/explanation/coverage.md. Simulated: grids of sizes and amounts of data
 with one run a cell, and new runs with up to 64 times the compute. Public: the largest size step of
 each table, predicted from the others; the files are not part of this repository.
 """
 
-import os
-import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from distill.laws.judging import evaluate_holdout, extrapolation_of
 from distill.laws.law import Array
 from distill.laws.points import Points, points_of
 from distill.table.own_points import own_points
+from rows import replace_table
 
 PAGE = Path(__file__).parents[1] / "docs/explanation/coverage.md"
 STUDIES, NOISE = 40, 0.005
@@ -124,8 +124,8 @@ def simulate() -> list[str]:
             log, gradient = best.law.curve(best.fit.theta, best.law.centred(where, best.fit.centre))
             beyond = extrapolation_of(best.law, laws, points, SETTINGS)
             plain = half_widths(gradient, best.uncertainty)[1]
-            half = half_widths(gradient, best.uncertainty, ratio=beyond.noise_ratio(where))[1]
-            half = np.sqrt(half**2 + beyond.variance(log, where))
+            curve, half = half_widths(gradient, best.uncertainty, ratio=beyond.noise_ratio(where))
+            half = np.sqrt(half**2 + beyond.variance(log, where, curve))
             miss = new["log"].to_numpy() - log
             hits.append(np.abs(miss) <= half)
             noise_alone.append(np.abs(miss) <= plain)
@@ -201,15 +201,8 @@ def public(folder: Path) -> list[str]:
     return rows
 
 
-def write(name: str, rows: list[str]) -> None:
-    """Replace the rows of one table of the page."""
-    text = PAGE.read_text(encoding="utf-8")
-    mark = re.compile(rf"(<!-- {name} -->\n(?:\|.*\n){{2}})(?:\|.*\n)*")
-    PAGE.write_text(mark.sub(lambda found: found[1] + "\n".join(rows) + "\n", text), "utf-8")
-
-
 if __name__ == "__main__":
     with threadpool_limits(1, "blas"):
-        write("simulated", simulate())
-        if tables := os.environ.get("PUBLIC_TABLES"):
-            write("public", public(Path(tables)))
+        replace_table(PAGE, "simulated", simulate())
+        for tables in sys.argv[1:]:
+            replace_table(PAGE, "public", public(Path(tables)))

@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -120,3 +121,10 @@ def page(results: Mapping[str, Any], order: Sequence[str]) -> str:
 def write_tables(order: Sequence[str]) -> None:
     """Write the page of results."""
     (HERE / "results.md").write_text(page(json.loads(RESULTS.read_text()), order))
+
+
+def replace_table(page: Path, name: str, rows: list[str]) -> None:
+    """Replace the rows of one table of a page, below the comment that names it."""
+    text = page.read_text(encoding="utf-8")
+    mark = re.compile(rf"(<!-- {name} -->\n(?:\|.*\n){{2}})(?:\|.*\n)*")
+    page.write_text(mark.sub(lambda found: found[1] + "\n".join(rows) + "\n", text), "utf-8")

@@ -11,14 +11,23 @@ import pytest
 import yaml
 
 from distill.api import TableFit, fit_table
-from distill.ask.design import Between, Case, Draws, Problem, best_runs, cheapest_runs, make_problem
+from distill.ask.design import (
+    Between,
+    Case,
+    Draws,
+    Problem,
+    Stated,
+    best_runs,
+    cheapest_runs,
+    make_problem,
+)
 from distill.ask.next_runs import Limits, Target, plan_next, spread_levels
 from distill.ask.study import NoLaw, Refusal, make_study, pick_groups
 from distill.cli.main import main
 from distill.config.study import Block
 from distill.core.files import write_json
 from distill.laws.choice import Settings
-from distill.laws.curves import curve_of, differences
+from distill.laws.extrapolation import Extrapolation, Noise
 from distill.laws.fit import fit_laws
 from distill.laws.forms import LAWS
 from distill.laws.runs import inputs_of, rows_of, trained_rows
@@ -68,11 +77,15 @@ def case_of(old: np.ndarray, rows: np.ndarray, shared: np.ndarray) -> Case:
                 old.T @ shared[:5, 5:], shared[5:, 5:], 0.5)  # fmt: skip
 
 
+def stated(half: float = 1.0) -> Stated:
+    return Stated(1.0, half, None, {})
+
+
 def random_problem(seed: int, cells: int = 7) -> Problem:
     """One law of three coefficients, five old runs."""
     case, costs = case_of(*parts(seed)), np.random.default_rng(seed).uniform(1, 4, cells)
     nothing = Between(0.0, np.zeros(cells), np.eye(cells), 0.5)
-    return Problem([case], [case], nothing, costs, 0.0, 20.0, 0.0, most=4)
+    return Problem([case], [case], nothing, costs, 0.0, 20.0, stated(), most=4)
 
 
 def test_the_variance_after_runs_is_that_of_a_refit() -> None:
@@ -92,19 +105,47 @@ def test_the_variance_after_runs_is_that_of_a_refit() -> None:
         assert after == pytest.approx([refitted([*runs, cell]) for cell in range(7)])
 
 
-def test_the_reported_width_now_is_near_that_of_the_law(fit: TableFit) -> None:
+def test_the_interval_now_is_that_of_the_law(fit: TableFit) -> None:
     found = proposal(fit, budget=1e9)
     forecast = fit.predict(TARGET.params, TARGET.tokens)
-    assert found["value"] == pytest.approx(forecast.value[0], rel=0.01)
-    width = float(np.log(forecast.high / forecast.low)[0] / 2)
-    assert 0.5 < np.log1p(found["now"]["half"]) / width < 2
+    assert found["value"] == forecast.value[0]
+    assert found["now"]["low"] == pytest.approx(forecast.low[0], rel=1e-12)
+    assert found["now"]["high"] == pytest.approx(forecast.high[0], rel=1e-12)
+
+
+def test_the_error_of_extrapolation_falls_with_the_distance_and_the_rest_with_the_refit() -> None:
+    ranges = {"params": [1e5, 1e6], "tokens": [1e5, 1e6], "effort": [1e10, 1e12]}
+    beyond = Extrapolation(0.01, 1e9, 3, Noise(0.0, 0.0, 0.0, 0.0), (), ranges)
+    places = {"params": np.array([1e6, 1e7, 1e7]), "tokens": np.array([1e6, 1e6, 1e7])}
+    error = 1.6448536 * 0.01 * np.log(100)
+    interval = Stated(2.0, float(np.hypot(0.03, error)), beyond, places)
+    assert interval.after([], 1.0) == interval.half
+    assert interval.after([0], 0.5) == pytest.approx(np.hypot(0.015, error))
+    assert interval.after([0, 1], 0.5) == pytest.approx(np.hypot(0.015, error / 2))
+
+
+def test_next_and_ask_print_the_same_interval(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    size_runs().to_parquet(tmp_path / "runs.parquet")
+    write_json(tmp_path / "laws.json", size_laws())
+    target = ["--student", "d144", "--samples", "400000", "--method", "kd"]
+    assert main(["ask", str(tmp_path), "loss", *target, "--json"]) == 0
+    (answer,) = json.loads(capsys.readouterr().out)["answers"]
+    loss = answer["loss"]
+    asked = ["--target", "loss@student=d144,samples=400000", "--select", "method=kd"]
+    assert main(["next", str(tmp_path), *asked, "--budget", "1e18", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["value"] == loss["value"]
+    assert found["now"]["low"] == pytest.approx(loss["low"], rel=1e-12)
+    assert found["now"]["high"] == pytest.approx(loss["high"], rel=1e-12)
 
 
 def test_what_separates_laws_is_worth_a_run() -> None:
     nothing = np.zeros((2, 2))
     case = Case(1.0, np.eye(2), np.zeros(2), np.eye(2), nothing, nothing, nothing, 0.01)
     between = Between(0.04, np.array([0.02, 0.0]), np.diag([0.02, 0.01]), 0.01)
-    problem = Problem([case], [case], between, np.ones(2), 0.0, 20.0, 0.0)
+    problem = Problem([case], [case], between, np.ones(2), 0.0, 20.0, stated())
     now, gains = problem.gains([])
     assert now == pytest.approx(0.04)
     assert gains == pytest.approx([0.02**2 / 0.03, 0.0])
@@ -162,10 +203,9 @@ def test_a_refit_finds_the_expected_width() -> None:
         new["loss"] *= np.exp(0.005 * np.random.default_rng(100 + seed).normal(size=len(new)))
         both = pd.concat([runs, new], ignore_index=True)
         after = fit_table(both.assign(seed=range(len(both))), seed="seed", settings=QUICK)
-        (law,) = (one for one in after.laws if one.name == "chinchilla" and one.target == "loss")
-        curve = curve_of(law)  # of its coefficients' noise alone
-        half = float(differences(curve, curve.log({"params": 1e7, "tokens": 1e7})[1])[0])
-        assert half < 0.6 * found["now"]["half"]
+        refit = after.predict(TARGET.params, TARGET.tokens)
+        half = float(refit.high[0] / refit.value[0] - 1)
+        assert half < 0.75 * found["now"]["half"]
         ratios.append(half / found["expected"]["half"])
     assert 0.75 < float(np.exp(np.mean(np.log(ratios)))) < 1.35
 
@@ -223,9 +263,10 @@ def test_a_seed_of_an_old_draw_tells_less_than_a_new_draw() -> None:
     old = Draws(*(fitted[name].to_numpy() for name in ("tokens", "draw", "teacher")))
     new = Draws(places["tokens"][:2], np.array([0, 2]), np.array(["smol", "smol"]))
     inputs = [inputs_of(law, fitted)]
-    shared = make_problem([law], inputs, places, np.ones(2), (old, new))
+    now = law.predict({name: values[-1:] for name, values in places.items()})
+    shared = make_problem([law], inputs, places, np.ones(2), now, (old, new))
     assert shared.half([1, 1]) < shared.half([0, 0])
-    alone = make_problem([law], inputs, places, np.ones(2))
+    alone = make_problem([law], inputs, places, np.ones(2), now)
     assert alone.half([1, 1]) == pytest.approx(alone.half([0, 0]))
 
 

@@ -86,13 +86,20 @@ def test_laws_that_disagree_widen_the_interval() -> None:
     log = CHINCHILLA.curve(theta, CHINCHILLA.centred(inputs, {}))[0]
     rival = Rival(CHINCHILLA, theta, {}, 0.25)
     alone = Extrapolation(0.01, 9.0, 1, EVEN, (rival,), RANGES)
-    assert alone.variance(log, inputs)[0] == pytest.approx(0.0, abs=1e-12)
-    assert alone.variance(log + 0.02, inputs)[0] == pytest.approx(
+    exact = np.zeros(1)
+    assert alone.variance(log, inputs, exact)[0] == pytest.approx(0.0, abs=1e-12)
+    assert alone.variance(log + 0.02, inputs, exact)[0] == pytest.approx(
         0.25 * 0.02**2 * 1.6449**2, rel=1e-3
     )
+    # What the curve's own noise explains of the difference is not counted again.
+    some, all_of_it = (share * 0.5 * 0.02 * 1.6449 for share in (0.6, 1.1))
+    assert alone.variance(log + 0.02, inputs, exact + some)[0] == pytest.approx(
+        (1 - 0.6**2) * (0.5 * 0.02 * 1.6449) ** 2, rel=1e-3
+    )
+    assert alone.variance(log + 0.02, inputs, exact + all_of_it)[0] == 0.0
     again = Extrapolation.of(json.loads(json.dumps(alone.record())), LAWS["loss"])
     far = {"params": np.array([1e9]), "tokens": np.array([1e9])}
-    assert again.variance(log, far) == pytest.approx(alone.variance(log, far))
+    assert again.variance(log, far, exact) == pytest.approx(alone.variance(log, far, exact))
 
 
 def test_shares_of_laws_go_with_their_errors() -> None:

@@ -10,14 +10,13 @@ EQUAL = 0.02
 
 def curated_pairs(lines: list[Line]) -> list[tuple[Line, Line]]:
     """Pairs (raw, curated) of lines of the same student and method, all else equal."""
+    curated = [line for line in lines if line.curation not in RAW]
     return [
         (one, other)
         for one in lines
         if one.curation in RAW
-        for other in lines
-        if other.curation not in RAW
-        and one.method == other.method
-        and alike(one, other, "curation")
+        for other in curated
+        if one.method == other.method and alike(one, other, "curation")
     ]
 
 

@@ -156,25 +156,26 @@ def _text_only(group: pd.DataFrame) -> bool:
     return "cache" not in group or set(group["cache"].fillna("").astype(str)) <= {"", "none"}
 
 
-def _numbers(rows: pd.DataFrame, column: str) -> pd.Series:
+def _numbers(rows: pd.DataFrame, column: str) -> np.ndarray:
     if column not in rows:
-        return pd.Series(np.nan, index=rows.index, dtype=float)
-    return pd.to_numeric(rows[column], errors="coerce").astype(float)
+        return np.full(len(rows), np.nan)
+    return np.asarray(pd.to_numeric(rows[column], errors="coerce"), dtype=np.float64)
 
 
 def _sum(rows: pd.DataFrame, column: str) -> float:
-    return float(_numbers(rows, column).sum())
+    return float(np.nansum(_numbers(rows, column)))
 
 
 def _mean(rows: pd.DataFrame, column: str) -> float | None:
-    values = _numbers(rows, column).dropna()
-    return float(values.mean()) if len(values) else None
+    values = _numbers(rows, column)
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else None
 
 
 def _ratio(rows: pd.DataFrame, column: str, per: str) -> float | None:
     """Sum over sum, of the rows that have both."""
     above, below = _numbers(rows, column), _numbers(rows, per)
-    both = above.notna() & below.notna() & (below > 0)
+    both = ~np.isnan(above) & (below > 0)
     return float(above[both].sum() / below[both].sum()) if both.any() else None
 
 

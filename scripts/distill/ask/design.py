@@ -12,6 +12,7 @@ to measure, not only noise). What new runs decide between laws is that of the be
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,8 @@ from scipy.stats import t as student_t
 
 from distill.ask.choices import MOST_RUNS
 from distill.laws.curves import Curve, curve_of
-from distill.laws.fitted import FittedLaw
+from distill.laws.extrapolation import Extrapolation
+from distill.laws.fitted import FittedLaw, Predictions
 from distill.laws.fitting import HUBER_DELTA
 from distill.laws.intervals import huber_inflation, shared_data
 from distill.laws.law import Array
@@ -140,28 +142,68 @@ class Between:
 
 
 @dataclass(frozen=True)
+class Stated:
+    """The interval of the mean that the chosen law states at the target, as `distill ask` prints.
+
+    Attributes:
+        value: The prediction, nats per token.
+        half: Half width of the interval, log units.
+        beyond: The law's errors of extrapolation; None where it has none.
+        places: Inputs of the law at the M cells and the target as the last, shape (M + 1,) each.
+    """
+
+    value: float
+    half: float
+    beyond: Extrapolation | None
+    places: Mapping[str, Array]
+
+    def after(self, runs: Sequence[int], narrowed: float) -> float:
+        """Half width after some runs: no run, no change.
+
+        The error of extrapolation falls with the target's distance from the runs, all else as a
+        linear refit says.
+
+        Args:
+            runs: Cells by number.
+            narrowed: Half width of the linear refit over that without new runs.
+        """
+        now = self._error([])
+        rest = np.sqrt(max(self.half**2 - now**2, 0.0))
+        return float(np.hypot(rest * narrowed, self._error(runs)))
+
+    def _error(self, runs: Sequence[int]) -> float:
+        if self.beyond is None:
+            return 0.0
+        cells, target = (
+            {name: values[at] for name, values in self.places.items()} for at in (list(runs), [-1])
+        )
+        beyond = self.beyond.widened(cells) if len(runs) else self.beyond
+        return float(beyond.error(target)[0])
+
+
+@dataclass(frozen=True)
 class Problem:
     """What the choice of runs needs; M cells compete.
 
     Attributes:
         planned: Laws with their departures, by which runs are chosen.
-        reported: The same without departures: the intervals that the fitted laws state.
+        refitted: The same without departures: how runs narrow the interval.
         between: What runs decide between the laws.
         costs: Of one run of each cell, shape (M,).
         shift: Standard deviation at the target by the sampling of the test set, which no run
             narrows.
         df: Degrees of freedom now.
-        log_value: Log of the predicted loss at the target, mean over laws.
+        stated: The interval now.
         most: Runs of a design, at most.
     """
 
     planned: Sequence[Case]
-    reported: Sequence[Case]
+    refitted: Sequence[Case]
     between: Between
     costs: Array
     shift: float
     df: float
-    log_value: float
+    stated: Stated
     most: int = MOST_RUNS
 
     def spend(self, runs: Sequence[int]) -> float:
@@ -170,7 +212,14 @@ class Problem:
 
     def half(self, runs: Sequence[int] = ()) -> float:
         """Half width of the 90 % interval of the mean curve at the target after some runs, log."""
-        variance, _ = self._after(self.reported, runs)
+        return self.stated.after(runs, self._linear(runs) / self._linear_now)
+
+    @cached_property
+    def _linear_now(self) -> float:
+        return self._linear(())
+
+    def _linear(self, runs: Sequence[int]) -> float:
+        variance, _ = self._after(self.refitted, runs)
         t = student_t.ppf(0.5 + LEVEL / 2, self.df + len(runs))
         return float(np.hypot(np.sqrt(variance) * t, self.shift * norm.ppf(0.5 + LEVEL / 2)))
 
@@ -222,6 +271,7 @@ def make_problem(
     fitted: Sequence[Mapping[str, Array]],
     places: Mapping[str, Array],
     costs: Array,
+    stated: Predictions,
     draws: tuple[Draws, Draws] | None = None,
     most: int = MOST_RUNS,
 ) -> Problem:
@@ -232,13 +282,14 @@ def make_problem(
         fitted: Per law, its inputs at the n runs that it was fitted to, shape (n,) each.
         places: Inputs of laws at the M cells and the target as the last, shape (M + 1,) each.
         costs: Of one run of each cell, shape (M,).
+        stated: What the chosen law predicts at the target.
         draws: Of the n runs (equal for all laws) and of the M cells; None where runs share none.
         most: Runs of a design, at most.
     """
     weights, cells = law_weights(laws), len(costs)
     means, within = np.empty((len(laws), cells + 1)), np.zeros((cells, cells))
     planned: list[Case] = []
-    reported: list[Case] = []
+    refitted: list[Case] = []
     shift = 0.0
     overlap = None if draws is None else _overlap(*draws)
     for place, (law, weight, inputs) in enumerate(zip(laws, weights, fitted, strict=True)):
@@ -246,7 +297,7 @@ def make_problem(
         means[place], rows = curve.log(places)
         _, jacobian = curve.log(inputs)
         departures, same = _departures(inputs, places, law.inputs)
-        for kind, scale in ((planned, 1.0), (reported, 0.0)):
+        for kind, scale in ((planned, 1.0), (refitted, 0.0)):
             case = _case(curve, jacobian, rows, scale * departures, scale * STUCK * same, overlap)
             kind.append(replace(case, weight=float(weight)))
         spread = np.linalg.inv(planned[-1].information)
@@ -258,12 +309,17 @@ def make_problem(
     noise = float(weights @ [case.noise for case in planned])
     return Problem(
         planned=planned,
-        reported=reported,
+        refitted=refitted,
         between=Between(float(apart[-1, -1]), apart[-1, :-1], apart[:-1, :-1] + within, noise),
         costs=costs,
         shift=abs(shift),
         df=curve_of(laws[0]).uncertainty.df,
-        log_value=float(weights @ means[:, -1]),
+        stated=Stated(
+            value=float(stated.value[0]),
+            half=float(np.log(stated.high[0] / stated.value[0])),
+            beyond=laws[0].beyond,
+            places={name: places[name] for name in laws[0].inputs},
+        ),
         most=most,
     )
 
@@ -430,13 +486,13 @@ def without_each(problem: Problem, runs: Sequence[int]) -> list[float]:
 def ends(problem: Problem, runs: Sequence[int] = ()) -> dict[str, Any]:
     """The interval at the target after some runs: half (share of the loss), low and high.
 
-    `half` is exp(half width in logs) - 1.
+    `half` is exp(half width in logs) - 1. Without runs it is what `distill ask` prints.
     """
-    half = problem.half(runs)
+    half, value = problem.half(runs), problem.stated.value
     with np.errstate(over="ignore"):
         found = {
             "half": np.expm1(half),
-            "low": np.exp(problem.log_value - half),
-            "high": np.exp(problem.log_value + half),
+            "low": value * np.exp(-half),
+            "high": value * np.exp(half),
         }
     return {name: float(x) if np.isfinite(x) else None for name, x in found.items()}

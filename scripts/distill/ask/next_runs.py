@@ -163,6 +163,7 @@ def plan_next(
         [inputs_of(law, part) for law, part in zip(laws, fitted_rows, strict=True)],
         _places(subject, cells, tokens),
         np.array([cell.cost for cell in cells]),
+        subject.predict(tokens),
         (_old_draws(measured), _new_draws(cells, measured)) if shared else None,
         limits.most,
     )
@@ -307,7 +308,6 @@ def _record(
     cells: Sequence[Cell], runs: Sequence[int], measured: pd.DataFrame,
 ) -> dict[str, Any]:  # fmt: skip
     """The answer: the interval now and after the runs, and each run with what it is for."""
-    value = math.exp(problem.log_value)
     without = without_each(problem, runs)
     used: Counter[int] = Counter()
     listed = []
@@ -343,7 +343,7 @@ def _record(
                    "samples": target.samples, "epochs": subject.epochs},
         "laws": [{"name": law.name, "weight": float(weight)}
                  for law, weight in zip(laws, weights, strict=True)],
-        "value": value,
+        "value": problem.stated.value,
         "now": ends(problem),
         "expected": ends(problem, runs),
         "runs": listed,

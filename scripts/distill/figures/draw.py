@@ -192,7 +192,7 @@ class _Panel:
             if layer.draw == "start":
                 _draw_start(self.axes, rows, looks)
                 continue
-            for look, group in looks.groups(rows):
+            for look, group in looks.groups(rows, apart=layer.draw != "points"):
                 for transform, marks in self._dodged(figure, looks.table, group):
                     pen = _Pen(
                         self.axes,

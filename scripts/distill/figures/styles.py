@@ -90,31 +90,43 @@ class Looks:
         self.shapes = [shape for shape in distinct(rows[figure.shape]) if shape]
         # Looks that differ only by colour also get separate markers and dashes.
         self.one_name = len(self.shapes) <= 1 or figure.shape == figure.colour
-        self.drawn = [x for x in self.colours if x in set(rows[figure.colour])]
+        coloured = set(rows[figure.colour])
+        self.drawn = [colour for colour in self.colours if colour in coloured]
+        self._places = {
+            is_colour: {name: place for place, name in reversed(list(enumerate(names)))}
+            for is_colour, names in ((True, self.colours), (False, self.shapes))
+        }
         self.draws = {layer.draw for layer in layers}
         self.dashes = [x.style["ls"] for x in layers if x.draw == "line" and "ls" in x.style]
 
     def look(self, colour: Any, shape: Any) -> Look:
         """Return the look of a mark by its values of the figure's colour and shape."""
-        names, name = (self.colours, colour) if self.one_name else (self.shapes, shape)
-        turn = names.index(name) if name in names else 0
+        turn = self._places[self.one_name].get(colour if self.one_name else shape, 0)
         looks = (MARKERS, DASHES, HATCHES)
         return Look(self._colour(colour), *(values[turn % len(values)] for values in looks))
 
     def _colour(self, name: Any) -> str:
-        if name not in self.colours:
+        place, count = self._places[True].get(name), len(self.colours)
+        if place is None:
             return GREY
-        place, count = self.colours.index(name), len(self.colours)
         if self.figure.sequential:
             return to_hex(mpl.colormaps["cividis"](0.86 * (1 - place / max(1, count - 1))))
         colour = np.array(to_rgb(OKABE_ITO[place % len(OKABE_ITO)]))
         return to_hex(cast(Any, colour if place < len(OKABE_ITO) else 0.5 * colour + 0.5))
 
-    def groups(self, rows: pd.DataFrame) -> Iterator[tuple[Look, pd.DataFrame]]:
-        """Split rows by their look."""
+    def groups(self, rows: pd.DataFrame, apart: bool = True) -> Iterator[tuple[Look, pd.DataFrame]]:
+        """Split rows by their names or, if these need not stay apart, by their look."""
         keys = list(dict.fromkeys([self.figure.colour, self.figure.shape]))
-        for values, group in rows.groupby(keys, sort=False, dropna=False):
-            yield self.look(values[0], values[-1]), group
+        if apart:
+            for values, group in rows.groupby(keys, sort=False, dropna=False):
+                yield self.look(values[0], values[-1]), group
+            return
+        names = zip(rows[keys[0]], rows[keys[-1]], strict=True)
+        looks = [self.look(*each) for each in names]
+        numbers = {look: number for number, look in enumerate(dict.fromkeys(looks))}
+        of_row = np.array([numbers[look] for look in looks])
+        for look, number in numbers.items():
+            yield look, rows[of_row == number]
 
     def entries(self) -> list[Any]:
         """Return the handles of the legend: colours, shapes, then the layers that have a key."""

@@ -14,7 +14,7 @@ outside their ranges together, whichever is more.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -110,19 +110,38 @@ class Extrapolation:
         farthest: Array = np.maximum(outside, np.maximum(effort - most, 0.0))
         return farthest
 
-    def variance(self, log: Array, inputs: Mapping[str, Any]) -> Array:
+    def error(self, inputs: Mapping[str, Any]) -> Array:
+        """Half width at `LEVEL` of the error that grows with the distance, log units, (m,)."""
+        half: Array = student_t.ppf(0.5 + LEVEL / 2, self.df) * self.rate * self.distance(inputs)
+        return half
+
+    def widened(self, inputs: Mapping[str, Any]) -> "Extrapolation":
+        """The same with runs at some inputs (as of `Law.centred`) inside its ranges."""
+        of = {name: np.asarray(inputs[name]) for name in inputs if name in self.ranges}
+        of["effort"] = np.exp(effort_of(inputs, self.ranges))
+        ranges = {
+            name: [min(ends[0], float(of[name].min())), max(ends[1], float(of[name].max()))]
+            for name, ends in self.ranges.items()
+        }
+        return replace(self, ranges=ranges)
+
+    def variance(self, log: Array, inputs: Mapping[str, Any], curve: Array) -> Array:
         """What is added to the square of a half width at `LEVEL`, log units, shape (m,).
+
+        Laws that were fitted to the same runs also differ by the noise of their coefficients,
+        which the curve's half width holds already: only what is more is added.
 
         Args:
             log: The law's log prediction, shape (m,).
             inputs: Of the prediction, as of `Law.centred`.
+            curve: Half width of the mean curve by noise, log units, shape (m,).
         """
-        square = (student_t.ppf(0.5 + LEVEL / 2, self.df) * self.rate * self.distance(inputs)) ** 2
         spread = np.zeros_like(log)
         for rival in self.rivals:
             other = rival.law.curve(rival.theta, rival.law.centred(inputs, rival.centre))[0]
             spread = spread + rival.weight * (other - log) ** 2
-        total: Array = square + norm.ppf(0.5 + LEVEL / 2) ** 2 * spread
+        apart = norm.ppf(0.5 + LEVEL / 2) ** 2 * spread
+        total: Array = self.error(inputs) ** 2 + np.maximum(apart - curve**2, 0.0)
         return total
 
     def noise_ratio(self, inputs: Mapping[str, Any]) -> Array:

@@ -99,12 +99,13 @@ class Fitting:
 
     def fit_students(self, target: str) -> None:
         """Laws over data, for each student."""
-        for selected, rows in self._groups(KEYS, target):
+        # Of scattered points of a user's own table, every size is its own student.
+        for selected, rows in self._groups(KEYS, target, least=1 if self.settings.shared else 2):
             group = self._usable(rows, target, selected, "params")
             if not len(group.points):
                 continue
             if not self.settings.shared and distinct(group.points, "tokens") < 2:
-                continue  # scattered points of a user's own table: every size is its own student
+                continue
             self._with_and_without_repeats(group, "data")
 
     def fit_sizes(self, target: str, size: str) -> None:
@@ -180,10 +181,15 @@ class Fitting:
                 record["pilots"] = pilot_ladder(points, law, self.settings, self.fit)
 
     def _groups(
-        self, keys: Sequence[str], target: str | None, size: str | None = None
+        self, keys: Sequence[str], target: str | None, size: str | None = None, least: int = 1
     ) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
-        """Runs with equal keys and some gap, if that is the target; and what they share."""
-        for values, rows in self.table.groupby(list(keys), sort=False):
+        """At least so many runs with equal keys and some gap, if that is the target; and what
+        they share."""
+        table = self.table
+        if least > 1:  # before the split, which takes long with many groups
+            counts = table.groupby(list(keys), sort=False)["tokens"].transform("size")
+            table = table[counts.to_numpy() >= least]
+        for values, rows in table.groupby(list(keys), sort=False):
             if target == "gap" and not np.isfinite(rows["gap"].to_numpy()).any():
                 continue
             selected: dict[str, Any] = dict.fromkeys(KEYS)
@@ -201,24 +207,22 @@ class Fitting:
             reasons[row] = "the same run stands in an earlier row"
         points = points_of(rows, target, size, self.settings.shared)
         usable = points.where(np.array([row not in reasons for row in rows.index], dtype=bool))
-        return Group(usable, target, selected, [self._dropped(*item) for item in reasons.items()])
+        return Group(usable, target, selected, self._dropped(reasons))
 
-    def _dropped(self, row: int, reason: str) -> dict[str, Any]:
-        values = self.table.loc[row]
-        return {
-            "row": int(row) + 1,
-            "student": str(values["student"]),
-            "teacher": str(values["teacher"]),
-            "tokens": float(values["tokens"]),
-            "seed": int(values["seed"]),
-            "draw": int(values["draw"]),
-            "reason": reason,
-        }
+    def _dropped(self, reasons: Mapping[int, str]) -> list[dict[str, Any]]:
+        """Records of runs that are left out, from row and reason."""
+        kinds = {"student": str, "teacher": str, "tokens": float, "seed": int, "draw": int}
+        rows = self.table.loc[list(reasons), list(kinds)]
+        columns = [map(kind, rows[name].tolist()) for name, kind in kinds.items()]
+        return [
+            {"row": int(row) + 1, **dict(zip(kinds, values, strict=True)), "reason": reason}
+            for (row, reason), *values in zip(reasons.items(), *columns, strict=True)
+        ]
 
     def _at_level(self, group: Group, name: str, level: int, why: str) -> Group:
         """The runs of one level of an input; the others are listed as dropped."""
         keep = levels(group.points.values[name], name) == level
-        dropped = [self._dropped(row, why) for row in group.points.rows[~keep]]
+        dropped = self._dropped(dict.fromkeys(group.points.rows[~keep], why))
         return replace(group, points=group.points.where(keep), dropped=[*group.dropped, *dropped])
 
     def _with_and_without_repeats(self, group: Group, over: str) -> tuple[bool, Group]:
@@ -291,6 +295,7 @@ class Fitting:
                 # Only the winner is evaluated on the largest step, else that would select a law.
                 held = evaluate_holdout(fitted.law, able, points, self.settings, fitter)
                 beyond = extrapolation_of(fitted.law, able, points, self.settings, fitter)
+            if won or place == 0:  # the first has an exponent for each input, whatever won
                 fitted = self._resampled(fitted, points)
             self._record(fitted, group, Standing(choice, best and won, held), beyond)
         return True

@@ -82,12 +82,13 @@ class FittedLaw:
         x = self.law.centred(checked, state["centre"])
         log, gradient = self.law.curve(np.array(state["theta"], dtype=np.float64), x)
         ratio: Array | float = 1.0
-        added: Array | float = 0.0
         if self.beyond is not None:
-            ratio, added = self.beyond.noise_ratio(checked), self.beyond.variance(log, checked)
+            ratio = self.beyond.noise_ratio(checked)
         uncertain = uncertainty_of(state)
-        halves = half_widths(gradient, uncertain, state["level"], test_set, ratio)
-        curve, run = (np.sqrt(half**2 + added) for half in halves)
+        curve, run = half_widths(gradient, uncertain, state["level"], test_set, ratio)
+        if self.beyond is not None:
+            added = self.beyond.variance(log, checked, curve)
+            curve, run = np.sqrt(curve**2 + added), np.sqrt(run**2 + added)
         # Far outside the fitted range a width may overflow: then that end is infinite.
         with np.errstate(over="ignore"):
             return Predictions(

@@ -10,7 +10,7 @@ early (Besiroglu et al. 2024, Chinchilla scaling: a replication attempt).
 
 import itertools
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +30,8 @@ _NEAR_STEPS = 25
 STARTS = 162
 _MANY = 1000
 """With more runs, those of one cell are merged, and starts are sought on as many of the rest."""
+_SCATTERED, _CELL = 10_000, 0.05
+"""With more cells than that, they are intervals of this width of log inputs."""
 TOGETHER = 64
 """Points that `descend` best takes at once: their gradients stay in the processor's cache."""
 
@@ -213,18 +215,36 @@ def fit_law(
 
 
 def _merged(x: Inputs, y: Array) -> tuple[dict[str, Array], Array, Array]:
-    """Of many runs, those with equal inputs as one: their mean log target and their number.
+    """Of many runs, those of one cell as one: their mean inputs and log target, and their number.
+
+    A cell is one value of each input. Where more than `_SCATTERED` are left, it is an interval of
+    `_CELL` of each log input instead. The mean of a law over a cell differs from the law at the
+    cell's mean by L'' w^2 / 24, at most alpha^2 w^2 / 24: 3e-5 of the loss at alpha = .5. That is
+    less than the standard error of a curve through so many runs with 1 % of noise.
 
     Returns:
         Inputs, log targets and numbers of runs, shape (cells,) each.
     """
     if len(y) <= _MANY:
         return dict(x), y, np.ones(len(y))
-    table = np.stack(list(x.values()), axis=1)
-    cells, place = np.unique(table, axis=0, return_inverse=True)
-    counts = np.bincount(place.ravel()).astype(np.float64)
-    means = np.bincount(place.ravel(), weights=y) / counts
-    return {name: cells[:, column].copy() for column, name in enumerate(x)}, means, counts
+    place = _cells(list(x.values()))
+    if place.max() >= _SCATTERED:
+        place = _cells([np.floor(values / _CELL) for values in x.values()])
+    counts = np.bincount(place).astype(np.float64)
+
+    def mean(values: Array) -> Array:
+        return np.asarray(np.bincount(place, weights=values) / counts)
+
+    return {name: mean(values) for name, values in x.items()}, mean(y), counts
+
+
+def _cells(columns: Sequence[Array]) -> np.ndarray:
+    """Number of the combination of values of each point, from 0, shape (n,)."""
+    code = np.zeros(len(columns[0]), dtype=np.int64)
+    for values in columns:
+        ranks = np.unique(values, return_inverse=True)[1]
+        code = np.unique(code * (ranks.max() + 1) + ranks, return_inverse=True)[1]
+    return code
 
 
 def _some(

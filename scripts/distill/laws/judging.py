@@ -122,8 +122,8 @@ def evaluate_holdout(
     log, gradient = fitted.log_prediction(there)
     beyond = extrapolation_of(law, laws, below, settings, fitter)
     ratio = beyond.noise_ratio(there.values)
-    _, half = half_widths(gradient, fitted.uncertainty, test_set=False, ratio=ratio)
-    half = np.sqrt(half**2 + beyond.variance(log, there.values))
+    curve, half = half_widths(gradient, fitted.uncertainty, test_set=False, ratio=ratio)
+    half = np.sqrt(half**2 + beyond.variance(log, there.values, curve))
     low, high = np.exp(log - half), np.exp(log + half)
     value, target = np.exp(log), there.target
     errors = np.abs(value / target - 1)

@@ -163,8 +163,11 @@ def distinct(points: Points, name: str) -> int:
 
 def cells_of(points: Points, inputs: Sequence[str]) -> np.ndarray:
     """Number of the cell of each point: the combination of levels of some inputs."""
-    ranks = np.stack([levels(points.values[name], name) for name in inputs], axis=1)
-    return np.unique(ranks, axis=0, return_inverse=True)[1].ravel()
+    code = np.zeros(len(points), dtype=np.int64)
+    for name in inputs:  # one number for each cell: sorting rows takes ten times as long
+        ranks = levels(points.values[name], name)
+        code = np.unique(code * (ranks.max(initial=0) + 1) + ranks, return_inverse=True)[1]
+    return code
 
 
 def cells(points: Points, law: Law) -> int:

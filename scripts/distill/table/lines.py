@@ -204,6 +204,8 @@ def _epochs(table: pd.DataFrame) -> pd.Series:
 
 def _parts(line: Line) -> list[Line]:
     """Split a line by initialisation and group, and by epochs where only they distinguish runs."""
+    if len(line.runs) == 1:
+        return [line]
     runs = line.runs.assign(_epochs=line.runs["epochs"].round(2))
     keys = ["init", "group", "samples", "draw", "seed"]
     by = [name for name in ("init", "group") if runs[name].nunique() > 1]

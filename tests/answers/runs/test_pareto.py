@@ -7,6 +7,7 @@ from scipy import stats
 
 from distill.answers.runs import pareto
 from distill.answers.runs.energy_quality import KWH
+from distill.table.lines import lines_of, prepare_runs
 from question_tables import ask, gap, runs_of, shifted
 
 
@@ -107,3 +108,24 @@ def test_a_front_over_energy_compares_beyond_the_noise_of_loss_and_energy() -> N
     assert seen == {"beaten", "front", "undecided"}
     assert found.numbers["kwh_estimated"] == 1.0
     assert found.numbers["watts_per_cpu"] == 4.0
+
+
+def test_of_many_models_the_front_stays() -> None:
+    """Costs apart by more than a group: the front of all is the front of those that are left."""
+    rng = np.random.default_rng(2)
+    (line,) = lines_of(prepare_runs(pd.DataFrame(runs_of(lambda n: 1.0, sizes=(64,)))))
+    costs, losses = np.sort(rng.uniform(1, 100, 5_000)), rng.uniform(2, 3, 5_000)
+    models = [
+        pareto.Model(line, 64, float(loss), 1, (float(cost),))
+        for cost, loss in zip(costs, losses, strict=True)
+    ]
+    kept = pareto._thinned(models)
+    assert len(kept) == pareto.MOST_MODELS
+    least = np.minimum.accumulate(losses)
+    front = {float(loss) for loss in losses[losses == least]}
+    # Of two in one group, the later has the lower loss.
+    groups = np.array_split(losses, pareto.MOST_MODELS)
+    assert {model.loss for model in kept} == {float(group.min()) for group in groups}
+    of_kept = np.minimum.accumulate([model.loss for model in kept])
+    assert set(of_kept) <= front
+    assert min(front) == of_kept[-1]

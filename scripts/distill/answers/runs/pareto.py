@@ -19,7 +19,7 @@ from distill.answers.needs import need_repeats
 from distill.answers.runs.energy_quality import KWH, estimated_share
 from distill.contracts.energy import WATTS_PER_CPU
 from distill.stats.intervals import LEVEL, Spread, pooled_spread
-from distill.table.lines import Line, has_values, mean_of, sort_out
+from distill.table.lines import Line, has_values, sort_out
 
 KEY = "pareto"
 COSTS = ("params", "size_mb", "flops_per_token", "tokens_per_second", "peak_memory_mb", KWH)
@@ -30,6 +30,10 @@ TO_MAKE = (KWH,)
 """Costs of making a model; all others are those of using it, which its architecture decides."""
 MOST_BEATEN_BY = 8
 """Most models that are listed as beating another."""
+
+
+MOST_MODELS = 1_000
+"""Models that are compared, each with all others."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,8 @@ def _missing(group: list[Line], column: str) -> Answer:
 
 
 def _front(group: list[Line], columns: tuple[str, ...], spread: Spread | None) -> Answer:
-    models = [model for line in group for model in _models(line, columns)]
+    measured = [model for line in group for model in _models(line, columns)]
+    models = _thinned(measured)
     blurs = [_blur(group, column) for column in columns]
     beaten_by, on_front = _compare(models, columns, blurs, spread)
     status = [
@@ -96,6 +101,7 @@ def _front(group: list[Line], columns: tuple[str, ...], spread: Spread | None) -
         "pooled_df": spread.df if spread else 0,
         "costs_equal": len({model.costs for model in models}) == 1,
         "costs_repeated": any(blurs),
+        "left_out": len(measured) - len(models),
         "models": [
             {
                 "label": models[k].line.label,
@@ -123,21 +129,41 @@ def _front(group: list[Line], columns: tuple[str, ...], spread: Spread | None) -
     return Answer(KEY, about, "answered", numbers)
 
 
+def _thinned(models: list[Model]) -> list[Model]:
+    """At most `MOST_MODELS`: of more, the lowest loss of each of as many groups of equal number,
+    by the first cost. A model that is left out has a higher loss at about the same cost."""
+    if len(models) <= MOST_MODELS:
+        return models
+    order = np.argsort([model.costs[0] for model in models], kind="stable")
+    loss = np.array([model.loss for model in models])
+    parts = np.array_split(order, MOST_MODELS)
+    return [models[place] for place in sorted(int(part[loss[part].argmin()]) for part in parts)]
+
+
 def _models(line: Line, columns: Sequence[str]) -> list[Model]:
-    cells = line.cells("loss")
+    samples = line.runs["samples"].to_numpy()
+    loss, *costs = (
+        pd.to_numeric(line.runs[name], errors="coerce").to_numpy(float)
+        for name in ("loss", *columns)
+    )
     models = []
-    for samples, row in cells.iterrows():
-        runs = line.runs[line.runs["samples"] == samples]
-        means = [mean_of(runs, column) for column in columns]
-        if any(mean is None or mean <= 0 for mean in means):
+    for size in np.unique(samples):
+        here = samples == size
+        means = [_mean(values[here]) for values in costs]
+        if not all(mean > 0 for mean in means):  # not measured
             continue
-        costs = tuple(
+        each = tuple(
             1 / mean if column in MORE_IS_BETTER else mean
             for column, mean in zip(columns, means, strict=True)
-            if mean
         )
-        models.append(Model(line, int(str(samples)), float(row["mean"]), int(row["count"]), costs))
+        models.append(Model(line, int(size), _mean(loss[here]), int(here.sum()), each))
     return models
+
+
+def _mean(values: np.ndarray) -> float:
+    """The mean of what was measured, NaN of nothing."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else math.nan
 
 
 def _blur(group: list[Line], column: str) -> Spread | None:

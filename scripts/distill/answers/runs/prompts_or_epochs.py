@@ -9,7 +9,14 @@ from distill.answers.needs import change_method, need_precision
 from distill.answers.paired import about_pair
 from distill.core.quantities import number
 from distill.stats.intervals import Spread, estimate
-from distill.table.lines import Line, alike, has_values, same_method, steady, train_setting
+from distill.table.lines import (
+    Line,
+    has_values,
+    same_method,
+    sort_out,
+    steady,
+    train_setting,
+)
 
 KEY = "prompts_or_epochs"
 TOTALS = ("train_flops", "total_flops")
@@ -21,8 +28,9 @@ def answer(study: Measured) -> list[Answer]:
     """Compare lines that differ in epochs alone, and the sizes of a line with equal updates."""
     lines, spread, settings = study.parts, study.part_spread, study.settings
     answers = []
-    for one, other in combinations(lines, 2):
-        if not alike(one, other) or not same_method(one, other, settings, "epochs"):
+    alike = sort_out(lines, "teacher", "student", "curation", "cache", "init", "group")
+    for one, other in (pair for group in alike for pair in combinations(group, 2)):
+        if not same_method(one, other, settings, "epochs"):
             continue
         epochs = (steady(one, "epochs"), steady(other, "epochs"))
         if epochs[0] is None or epochs[1] is None or max(epochs) < FEWEST * min(epochs):  # type: ignore[type-var,operator]
