@@ -63,11 +63,13 @@ class Standing:
         choice: How the winner was chosen (`choose`).
         best: Whether it is the law chosen for its group.
         holdout: Its evaluation (`evaluate_holdout`); None without one.
+        rollouts: How it predicted each size step from those below (`record_rollouts`).
     """
 
     choice: Mapping[str, Any]
     best: bool
     holdout: Mapping[str, Any] | None = None
+    rollouts: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from distill.laws.law import Law
 from distill.laws.pilots import pilot_ladder
 from distill.laws.points import Points, commonest, distinct, levels, points_of
 from distill.laws.records import record_law
+from distill.laws.rollouts import record_rollouts, roll_out
 from distill.laws.staged import StagedFitter
 
 TARGETS = ("loss", "gap")
@@ -287,12 +288,15 @@ class Fitting:
         for place, fitted in enumerate(fits):
             won = place == winner
             held = beyond = None
+            steps: list[dict[str, Any]] = []
             if won:
                 # Only the winner is evaluated on the largest step, else that would select a law.
                 held = evaluate_holdout(fitted.law, able, points, self.settings, fitter)
-                beyond = extrapolation_of(fitted.law, able, points, self.settings, fitter)
+                rollouts = roll_out(fitted.law, able, points, self.settings, fitter)
+                beyond = extrapolation_of(fitted.law, able, points, self.settings, fitter, rollouts)
+                steps = record_rollouts(rollouts, held)
                 fitted = self._resampled(fitted, points)
-            self._record(fitted, group, Standing(choice, best and won, held), beyond)
+            self._record(fitted, group, Standing(choice, best and won, held, steps), beyond)
         return True
 
     def _resampled(self, fitted: Fitted, points: Points) -> Fitted:

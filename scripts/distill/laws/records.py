@@ -48,6 +48,7 @@ def record_law(
         "coefficients": values,
         "residual_rmse_log": residual,
         "holdout": standing.holdout,
+        "rollouts": list(standing.rollouts),
         "choice": dict(standing.choice),
         "aicc": aicc(fit),
         "fit_seconds": fitted.seconds,
