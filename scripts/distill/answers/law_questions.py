@@ -14,6 +14,7 @@ import pandas as pd
 from distill.answers.answer import Answer
 from distill.answers.laws.advice import advice_answers
 from distill.answers.laws.against_scratch import scratch_answers
+from distill.answers.laws.allocation import allocation_answers
 from distill.answers.laws.claims import claim_answers
 from distill.answers.laws.collapse import collapse_answers
 from distill.answers.laws.common_text import CommonText, curation_differences, scratch_differences
@@ -58,6 +59,7 @@ def answer_law_questions(
         *data_answers(rows, laws, stated.get("target_loss")),
         *scratch_answers(rows, corpus, costs, text),
         *compute_optimal_answers(rows, laws, costs, stated.get("pretraining_tokens") or {}, corpus),
+        *allocation_answers(rows, laws, document),
         *curation_differences(rows, text),
     ]
     answers = [

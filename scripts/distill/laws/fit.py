@@ -25,6 +25,7 @@ from distill.laws.choice import (
 from distill.laws.common_text import fit_on_common_text
 from distill.laws.extrapolation import Extrapolation
 from distill.laws.forms import LAWS, laws_over, simplest
+from distill.laws.isoflops import fit_isoflops
 from distill.laws.judging import evaluate_holdout, extrapolation_of
 from distill.laws.law import Law
 from distill.laws.pilots import pilot_ladder
@@ -52,7 +53,8 @@ def fit_laws(
         schema; laws (records) and refused (records), in the table's order of groups. The record of
         a chosen law of the loss has `pilots` (`pilot_ladder`), that of the smooth law of size and
         data `break_test`. `common_text`: laws of groups trained on different text, fitted to
-        one score for all (`fit_on_common_text`).
+        one score for all (`fit_on_common_text`). `isoflops`: best sizes at equal FLOPs
+        (`fit_isoflops`).
     """
     fitting = Fitting(table.reset_index(drop=True), settings or Settings())
     for target in TARGETS:
@@ -64,7 +66,8 @@ def fit_laws(
     return fitting.document() | {
         "common_text": fit_on_common_text(
             fitting.table, corpus_methods, fitting.settings, fitting.fit
-        )
+        ),
+        "isoflops": fit_isoflops(fitting.table),
     }
 
 
