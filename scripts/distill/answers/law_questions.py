@@ -24,6 +24,7 @@ from distill.answers.laws.exponents import exponent_answers, method_differences
 from distill.answers.laws.pilot import pilot_answers
 from distill.answers.laws.predicted import predicted_answers
 from distill.answers.laws.reach import reach_answer
+from distill.answers.laws.related_scores import score_answers
 from distill.answers.laws.teacher_ratio import teacher_ratio_answers
 from distill.answers.own_table import applicable
 from distill.laws.fitted import FittedLaw
@@ -60,6 +61,7 @@ def answer_law_questions(
         *scratch_answers(rows, corpus, costs, text),
         *compute_optimal_answers(rows, laws, costs, stated.get("pretraining_tokens") or {}, corpus),
         *allocation_answers(rows, laws, document),
+        *score_answers(rows, laws, document, stated.get("target_loss")),
         *curation_differences(rows, text),
     ]
     answers = [

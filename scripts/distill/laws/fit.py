@@ -31,6 +31,7 @@ from distill.laws.law import Law
 from distill.laws.pilots import pilot_ladder
 from distill.laws.points import Points, commonest, distinct, levels, points_of
 from distill.laws.records import record_law
+from distill.laws.related_scores import relate_scores
 from distill.laws.rollouts import record_rollouts, roll_out
 from distill.laws.staged import StagedFitter
 
@@ -39,7 +40,10 @@ TARGETS = ("loss", "gap")
 
 @threadpool_limits.wrap(limits=1, user_api="blas")  # threads only wait in matrices of this size
 def fit_laws(
-    table: pd.DataFrame, settings: Settings | None = None, corpus_methods: Sequence[str] = ()
+    table: pd.DataFrame,
+    settings: Settings | None = None,
+    corpus_methods: Sequence[str] = (),
+    references: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Fit every law that the table allows; the content of laws.json.
 
@@ -48,13 +52,14 @@ def fit_laws(
         settings: How to fit.
         corpus_methods: Methods that train without a teacher: their groups are compared with the
             others on one text.
+        references: references.json, for the items and the floors of pass rates.
 
     Returns:
         schema; laws (records) and refused (records), in the table's order of groups. The record of
         a chosen law of the loss has `pilots` (`pilot_ladder`), that of the smooth law of size and
         data `break_test`. `common_text`: laws of groups trained on different text, fitted to
         one score for all (`fit_on_common_text`). `isoflops`: best sizes at equal FLOPs
-        (`fit_isoflops`).
+        (`fit_isoflops`). `relations`: scores as functions of loss and data (`relate_scores`).
     """
     fitting = Fitting(table.reset_index(drop=True), settings or Settings())
     for target in TARGETS:
@@ -68,6 +73,9 @@ def fit_laws(
             fitting.table, corpus_methods, fitting.settings, fitting.fit
         ),
         "isoflops": fit_isoflops(fitting.table),
+        "relations": relate_scores(
+            fitting.table, references, fitting.laws, fitting.settings.shared
+        ),
     }
 
 
