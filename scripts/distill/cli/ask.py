@@ -36,8 +36,10 @@ def _student() -> argparse.ArgumentParser:
     """Options that name a student."""
     student = argparse.ArgumentParser(add_help=False)
     either = student.add_mutually_exclusive_group(required=True)
-    either.add_argument("--student", metavar="NAME", help="a student of the study")
-    either.add_argument("--params", type=float, metavar="N", help="parameters of any student")
+    either.add_argument(
+        "--student", metavar="NAME", help="a student of the study (of your own table: its size)"
+    )
+    either.add_argument("--params", type=float, metavar="N", help="parameters of any model")
     student.add_argument("--non-embedding", action="store_true", help="N counts no embeddings")
     student.add_argument(
         "--teacher-loss", type=float, metavar="L",
@@ -65,7 +67,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
             formatter_class=parser.formatter_class,
         )
 
-    loss = question("loss", "The expected loss of a student, and what training it costs.", *both)
+    loss = question("loss", "The expected loss of a model, and what training it costs.", *both)
     data = loss.add_mutually_exclusive_group(required=True)
     data.add_argument("--samples", type=float, metavar="n", help="teacher responses to train on")
     data.add_argument("--tokens", type=float, metavar="D", help="unique training tokens")
@@ -75,7 +77,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     target.add_argument("--loss", type=float, metavar="L", help="nats per token")
     target.add_argument("--perplexity", type=float, metavar="P", help="exp(loss)")
 
-    best = question("best", "The best student and data for a budget.", narrowed)
+    best = question("best", "The best model and data for a budget.", narrowed)
     limit = best.add_mutually_exclusive_group(required=True)
     for unit in UNITS:
         limit.add_argument(f"--budget-{unit}", type=float, metavar="X")
@@ -101,7 +103,7 @@ def _run(options: argparse.Namespace) -> Outcome:
 COMMAND = Command(
     summary="ask a finished study",
     details="Ask a finished study for an expected loss, the samples that a loss takes, the best "
-    "student for a budget, or its laws. Each answer names its law, its intervals and how far it "
+    "model for a budget, or its laws. Each answer names its law, its intervals and how far it "
     "extrapolates. Options of a question: distill ask STUDY QUESTION --help.",
     examples=tuple(_EXAMPLES.values()),
     add_options=_add_options,

@@ -46,6 +46,10 @@ class TableColumns(Section):
         None,
         description="Standard error of the loss, in the unit of the loss; runs weigh by it in the fit",
     )
+    weight: str | None = Field(
+        None,
+        description="How much a run counts in the fit, in any unit: 4 for the mean of 4 runs, 1 for one run",
+    )
     reference_loss: str | None = Field(
         None,
         description="Loss on another text that all runs share, in the unit of the loss; related to the loss",
@@ -80,6 +84,8 @@ class TableColumns(Section):
             )
         if self.items is not None and self.accuracy is None:
             raise ValueError("items counts those of accuracy; name the column of accuracy too")
+        if self.weight is not None and self.loss_stderr is not None:
+            raise ValueError("weight and loss_stderr both say how much a run counts; name one")
         return self
 
 

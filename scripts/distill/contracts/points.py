@@ -13,6 +13,8 @@ OWN_NAMES = ("kind", "teacher", "method", "init", "group")
 """Columns of text in a user's own table."""
 SCORES = ("reference_loss", "accuracy", "items")
 """Columns of numbers in a user's own table that no law is fitted to, but related to the loss."""
+FURTHER = ("weight", *SCORES)
+"""Columns that points have only where a user's own table does."""
 OWN_COLUMNS = (
     "params",
     "tokens",
@@ -24,6 +26,7 @@ OWN_COLUMNS = (
     "epochs",
     "flops",
     "loss_stderr",
+    "weight",
     "reference_loss",
     "accuracy",
     "items",

@@ -313,7 +313,8 @@ class Fitting:
     def _resampled(self, fitted: Fitted, points: Points) -> Fitted:
         """The law with the covariance of resampled pairs where runs share nothing and their noise
         is not normal."""
-        if self.settings.shared or fitted.law.first_stage or not is_odd(fitted.fit.residuals):
+        plain = not self.settings.shared and not fitted.law.first_stage and points.weight is None
+        if not plain or not is_odd(fitted.fit.residuals):
             return fitted
         covariance = pair_covariance(fitted.law, points, fitted.fit, self.settings.seed)
         by_run = covariance / fitted.uncertainty.variances.sum()

@@ -58,7 +58,8 @@ def record_law(
         "range": record_range(points, law.inputs),
         "settings": {
             "objective": "sum of Huber losses of log residuals"
-            + ("" if points.error is None else ", weighted by the runs' standard errors"),
+            + ("" if points.error is None else ", weighted by the runs' standard errors")
+            + ("" if points.weight is None else ", weighted as the table states"),
             "optimiser": "L-BFGS-B (scipy), analytic gradients",
             "huber_delta": settings.huber_delta,
             "starts": fit.starts,

@@ -8,10 +8,10 @@ import pandas as pd
 
 from distill.contracts.points import (
     COLUMNS,
+    FURTHER,
     KEYS,
     OWN_COLUMNS,
     OWN_NAMES,
-    SCORES,
     size_name,
 )
 from distill.core.display import listed
@@ -38,7 +38,7 @@ class OwnPoints:
     """A table as it was read.
 
     Attributes:
-        points: `COLUMNS` of `distill.contracts.points`, and of `SCORES` those that it has.
+        points: `COLUMNS` of `distill.contracts.points`, and of `FURTHER` those that it has.
         notes: What a reader must know of the reading.
         distils: Whether the table says which runs have a teacher.
         supervised: Methods whose runs have no teacher; empty unless the table says so.
@@ -205,6 +205,7 @@ REACH = {
     "reference_loss": (1e-9, 1e6),
     "accuracy": (0.0, 1.0),
     "items": (1.0, 1e9),
+    "weight": (1e-6, 1e9),
 }
 OTHER_REACH = (1e-20, 1e40)
 """What a value can be: things are counted one by one, not in billions, and powers of all are
@@ -316,11 +317,10 @@ def _points(
     ]
     out["teacher"] = names.get("teacher", described)
     distils, supervised = _kinds(table, out, names.get("kind"), described)
-    for name in SCORES:
-        if name in values:
-            out[name] = values[name]
-    scores = [name for name in SCORES if name in values]
-    return out[[*COLUMNS, *scores]], distils, supervised
+    further = [name for name in FURTHER if name in values]
+    for name in further:
+        out[name] = values[name]
+    return out[[*COLUMNS, *further]], distils, supervised
 
 
 def _teacher_name(size: float, loss: float) -> str:
