@@ -40,10 +40,10 @@ def law_grid(study: Study, learner: str = "student") -> dict[str, Any]:
     Returns:
         schema, learner, same_level and max_factor (how extrapolation is judged), `groups` and
         `refused` (sentences). A group: label, teacher, epochs, tokens_per_sample (None without
-        samples), `students` and `any_size` (None without a joint law). A student: label, params, law,
-        law_over, law_error, range, tokens (nodes), the `CURVES` (null where infinite), rates (per
-        unique token), model_bytes, notes. `any_size` has `sizes` too: its curves are lists of sizes
-        by tokens, its rates lists over sizes.
+        samples), `students` and `any_size` (None without a joint law). A student: label, params,
+        law, law_over, law_error, range, tokens (nodes), the `CURVES` (null where infinite), rates
+        (per unique token), model_bytes, notes. `any_size` has `sizes` too: its curves are lists of
+        sizes by tokens, its rates lists over sizes.
     """
     groups, refused = [], []
     for group in study.groups:
