@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from distill.laws.isoflops import fit_isoflops, size_at
+from distill.laws.isoflops import fit_isoflops
 from law_simulations import table_of
 
 BUDGETS = tuple(1e15 * 4.0**k for k in range(5))
@@ -52,7 +52,8 @@ def test_exact_parabolas_give_their_minima_and_the_exponent() -> None:
         assert level["tokens_per_parameter"]["value"] == pytest.approx(ratio, rel=1e-6)
         assert level["loss"] == pytest.approx(3.0 - 0.1 * np.log(budget / 1e15))
         assert level["sizes"] == level["runs"] == 5
-    assert size_at(record, 1e15) == pytest.approx(2e6, rel=0.02)
+    assert record["largest"]["flops"] == pytest.approx(BUDGETS[-1], rel=0.05)
+    assert record["largest"]["params"]["value"] == pytest.approx(best, rel=0.02)
 
 
 def test_the_minimum_is_that_of_a_polynomial_fit() -> None:
@@ -62,6 +63,26 @@ def test_the_minimum_is_that_of_a_polynomial_fit() -> None:
         here = table.iloc[5 * place : 5 * place + 5]
         curve, slope, _ = np.polyfit(np.log(here["params"]), here["loss"], 2)
         assert level["params"]["value"] == pytest.approx(np.exp(-slope / (2 * curve)), rel=1e-6)
+
+
+def test_a_flat_budget_has_no_minimum() -> None:
+    table = rows(noise=0.01)
+    flat = np.isclose(np.log(table["flops"]), np.log(BUDGETS[-1]), atol=0.1)
+    table.loc[flat, "loss"] = 2.0 + 0.001 * np.log(table["params"] / 1e7)[flat] ** 2
+    record = only(table)
+    assert len(record["levels"]) == 4
+    assert [one["reason"] for one in record["levels_refused"]] == ["no_minimum"]
+
+
+def test_scattered_flops_within_a_budget_do_not_move_the_minimum() -> None:
+    table = rows(sizes=tuple(np.geomspace(0.2, 5.0, 9)))
+    # Within a budget the loss falls with FLOPs, and larger models happen to have more of them.
+    more = 1 + 0.08 * np.tile([-1, -0.6, 0.2, -0.8, 0, 0.7, 0.3, 1, 0.9], 5)
+    table["flops"] = np.repeat(BUDGETS, 9) * more
+    table["loss"] -= 0.5 * np.log(more)
+    for level, budget in zip(only(table)["levels"], BUDGETS, strict=True):
+        best = 2e6 * (budget / 1e15) ** 0.46
+        assert level["params"]["value"] == pytest.approx(best, rel=1e-3)
 
 
 def test_flops_that_are_not_stated_are_six_per_parameter_and_token() -> None:

@@ -112,6 +112,6 @@ def test_without_a_usable_law_the_section_says_why_and_has_no_script() -> None:
 
 
 def test_a_table_without_teachers_has_models() -> None:
-    runs, laws = size_runs(), {"laws": [], "refused": []}
-    assert law_grid(make_study(runs, laws))["learner"] == "student"
-    assert law_grid(make_study(runs, laws), "model")["learner"] == "model"
+    study = make_study(size_runs(), {"laws": [], "refused": []})
+    assert law_grid(study)["learner"] == "student"
+    assert law_grid(study, "model")["learner"] == "model"

@@ -4,7 +4,7 @@ Hoffmann et al. 2022, Training compute-optimal large language models, approach 2
 FLOPs a parabola of the loss in log N has its minimum at N*, and N* is fitted by k C^a.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,9 @@ from distill.stats.intervals import LEVEL, Estimate
 
 LEAST_LEVELS, LEAST_SIZES = 3, 4
 """Budgets for a power law, and sizes for the minimum of one budget."""
+_EQUAL, _FEWEST_SLOPED = 1e-3, 6
+"""FLOPs of a budget that differ by less, in logs, are equal; runs that determine a slope in them
+beside the parabola."""
 FLOPS_PER_PRODUCT = 6.0
 """FLOPs of training per parameter and token, where the table has none (Kaplan et al. 2020)."""
 
@@ -33,6 +36,8 @@ class Minimum:
         sizes: Distinct sizes.
         log_size: Log of the size at the minimum.
         factor: Its standard error per unit of noise of a run, log units.
+        bend: Curvature over its standard error per unit of noise of a run, nats.
+        free: Degrees of freedom of its residuals.
         loss: Loss at the minimum, nats per token.
         residuals: Loss minus parabola, nats per token, shape (n,).
     """
@@ -42,6 +47,8 @@ class Minimum:
     sizes: int
     log_size: float
     factor: float
+    bend: float
+    free: int
     loss: float
     residuals: Array
 
@@ -94,43 +101,71 @@ def _fit(rows: pd.DataFrame) -> dict[str, Any]:
         else:
             mean = float(np.exp(np.log(flops[here]).mean()))
             missed.append({"flops": mean, "sizes": sizes, "reason": found})
-    refusal = {"levels": budgets, "minima": len(minima), "levels_refused": missed}
-    if budgets < LEAST_LEVELS:
-        return {"reason": "few_levels", **refusal}
-    if len(minima) < LEAST_LEVELS:
-        return {"reason": "few_minima", **refusal}
-    free = sum(len(one.residuals) - 3 for one in minima)
-    return _record(minima, free, len(rows), counted, missed)
+    if minima:
+        minima, flat = _bent(minima)
+        missed += flat
+    if budgets < LEAST_LEVELS or len(minima) < LEAST_LEVELS:
+        reason = "few_levels" if budgets < LEAST_LEVELS else "few_minima"
+        refusal = {"levels": budgets, "minima": len(minima), "levels_refused": missed}
+        return {"reason": reason, **refusal}
+    return _record(minima, len(rows), counted, missed)
+
+
+def _noise(minima: Sequence[Minimum]) -> tuple[float, int]:
+    """Standard deviation of a run about its parabola, nats, pooled, and degrees of freedom."""
+    free = sum(one.free for one in minima)
+    square = sum(float(one.residuals @ one.residuals) for one in minima)
+    return float(np.sqrt(square / free)), free
+
+
+def _bent(minima: list[Minimum]) -> tuple[list[Minimum], list[dict[str, Any]]]:
+    """The minima of parabolas that are bent beyond the noise, and refusals of the others."""
+    noise, free = _noise(minima)
+    least = float(student_t.ppf(0.5 + LEVEL / 2, free)) * noise
+    clear = [one for one in minima if one.bend > least]
+    flat = [
+        {"flops": one.flops, "sizes": one.sizes, "reason": "no_minimum"}
+        for one in minima
+        if one.bend <= least
+    ]
+    return clear, flat
 
 
 def _minimum(flops: Array, size: Array, tokens: Array, loss: Array, sizes: int) -> Minimum | str:
     """The minimum of one budget; `no_minimum` or `edge` where the parabola has none inside."""
-    logs = np.log(size)
+    logs, budget = np.log(size), np.log(flops)
     centre = logs.mean()
     x = logs - centre
     design = np.stack([np.ones_like(x), x, x * x], axis=1)
+    if np.ptp(budget) > _EQUAL and len(loss) >= _FEWEST_SLOPED:
+        # Runs of scattered FLOPs: the loss also falls within a budget.
+        design = np.column_stack([design, budget - budget.mean()])
     coefficients, *_ = np.linalg.lstsq(design, loss, rcond=None)
-    height, slope, curve = (float(one) for one in coefficients)
+    height, slope, curve = (float(one) for one in coefficients[:3])
     if curve <= 0:
         return "no_minimum"
     place = -slope / (2 * curve)
     if not x.min() < place < x.max():
         return "edge"
-    gradient = np.array([0.0, -1 / (2 * curve), slope / (2 * curve**2)])
-    variance = gradient @ np.linalg.inv(design.T @ design) @ gradient
+    gradient = np.zeros(design.shape[1])
+    gradient[1:3] = -1 / (2 * curve), slope / (2 * curve**2)
+    inverse = np.linalg.pinv(design.T @ design)
+    variance = gradient @ inverse @ gradient
     return Minimum(
         flops=float(np.exp(np.log(flops).mean())),
         product=float(np.median(flops / (size * tokens))),
         sizes=sizes,
         log_size=centre + place,
         factor=float(np.sqrt(variance)),
+        bend=float(curve / np.sqrt(inverse[2, 2])),
+        free=len(loss) - design.shape[1],
         loss=height + slope * place / 2,
         residuals=loss - design @ coefficients,
     )
 
 
 def _record(
-    minima: Sequence[Minimum], free: int, runs: int, counted: bool, missed: list[dict[str, Any]]
+    minima: Sequence[Minimum], runs: int, counted: bool, missed: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """The power law through the minima, weighted by their errors.
 
@@ -138,7 +173,7 @@ def _record(
     explains, errors grow by that factor (Birge 1932, The calculation of errors by the method of
     least squares).
     """
-    noise = float(np.sqrt(sum(float(one.residuals @ one.residuals) for one in minima) / free))
+    noise, free = _noise(minima)
     x, y = np.log([one.flops for one in minima]), np.array([one.log_size for one in minima])
     error = np.maximum(noise * np.array([one.factor for one in minima]), 1e-9)
     weight = error**-2
@@ -150,6 +185,9 @@ def _record(
     scale = max(1.0, np.sqrt(excess))
     t = float(student_t.ppf(0.5 + LEVEL / 2, free))
     product = float(np.median([one.product for one in minima]))
+    last = float(x.max())
+    half = t * scale * np.sqrt(1 / weight.sum() + (last - mean) ** 2 / spread)
+    largest = _sizes(float(np.exp(last)), product, level + a * (last - mean), float(half))
     return {
         "points": runs,
         "flops_counted": counted,
@@ -160,6 +198,7 @@ def _record(
         "log_size_at_mean": level,
         "log_flops_mean": mean,
         "scatter": float(np.sqrt(excess)),
+        "largest": largest,
         "levels": [_level(one, float(t * e)) for one, e in zip(minima, error, strict=True)],
         "levels_refused": missed,
     }
@@ -167,22 +206,16 @@ def _record(
 
 def _level(one: Minimum, half: float) -> dict[str, Any]:
     """One budget: the best size and tokens per parameter there, with their intervals."""
-    ends = np.exp([one.log_size, one.log_size - half, one.log_size + half])
-    ratios = one.flops / (one.product * ends**2)
-    names = ("value", "low", "high")
+    known = {"sizes": one.sizes, "runs": len(one.residuals), "loss": one.loss}
+    return known | _sizes(one.flops, one.product, one.log_size, half)
+
+
+def _sizes(flops: float, product: float, log_size: float, half: float) -> dict[str, Any]:
+    """A best size and its tokens per parameter, from its log and the half width of that."""
+    value, low, high = (float(one) for one in np.exp([log_size, log_size - half, log_size + half]))
+    ratio, most, least = (flops / (product * one**2) for one in (value, low, high))
     return {
-        "flops": one.flops,
-        "sizes": one.sizes,
-        "runs": len(one.residuals),
-        "loss": one.loss,
-        "params": dict(zip(names, map(float, ends), strict=True)),
-        "tokens_per_parameter": dict(
-            zip(names, map(float, (ratios[0], ratios[2], ratios[1])), strict=True)
-        ),
+        "flops": flops,
+        "params": {"value": value, "low": low, "high": high},
+        "tokens_per_parameter": {"value": ratio, "low": least, "high": most},
     }
-
-
-def size_at(record: Mapping[str, Any], flops: float) -> float:
-    """Parameters that the power law of a record gives for a budget."""
-    away = np.log(flops) - record["log_flops_mean"]
-    return float(np.exp(record["log_size_at_mean"] + record["exponent"]["value"] * away))

@@ -62,7 +62,9 @@ def _answer(rows: pd.DataFrame, record: Mapping[str, Any], law: FittedLaw | None
     if law is not None and refusal is None:
         numbers["law"] = _of_law(law, flops, product)
     if numbers["isoflops"] and numbers["law"]:
+        sizes = (_logs(one["params"]) for one in (record["largest"], numbers["law"]))
         numbers["agree"] = _agree(record["exponent"], numbers["law"]["exponent"])
+        numbers["agree"] &= _agree(*sizes)
     if numbers["isoflops"] or numbers["law"]:
         return Answer(KEY, about, "answered", numbers)
     need = Need("isoflops", LEAST_LEVELS, record["minima"])
@@ -72,7 +74,7 @@ def _answer(rows: pd.DataFrame, record: Mapping[str, Any], law: FittedLaw | None
 def _largest(record: Mapping[str, Any], rows: pd.DataFrame, product: float) -> float:
     """The largest budget with a minimum, else the largest of a run."""
     if "reason" not in record:
-        return float(record["levels"][-1]["flops"])
+        return float(record["largest"]["flops"])
     counted = rows["flops"].to_numpy(dtype=float)
     work = product * (rows["params"] * rows["tokens"] * rows["epochs"]).to_numpy(dtype=float)
     return float(np.where(np.isfinite(counted) & (counted > 0), counted, work).max())
@@ -135,6 +137,11 @@ def _exp(log: Estimate) -> Estimate:
         for end in (log.value, log.low, log.high)
     )
     return Estimate(value or 0.0, None, low, high)
+
+
+def _logs(entry: Mapping[str, float]) -> dict[str, float]:
+    """An entry of `value`, `low` and `high` in logs."""
+    return {name: float(np.log(max(end, 1e-300))) for name, end in entry.items()}
 
 
 def _agree(first: Mapping[str, float], second: Mapping[str, float]) -> bool:
