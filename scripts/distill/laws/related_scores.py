@@ -147,7 +147,9 @@ def _pairs(
                         y=score[group.index.to_numpy()],
                         items=_items(group, of, counts.get(name)),
                         chance=floors.get(name) if of in RATES else None,
-                        floor=_floor(laws, selected) if of == OTHER_LOSS else None,
+                        floor=_floor(laws, selected, float(group["loss"].min()))
+                        if of == OTHER_LOSS
+                        else None,
                         points=points_of(group, "loss", "params", shared),
                     ),
                     selected,
@@ -164,14 +166,17 @@ def _items(group: pd.DataFrame, of: str, stated: Any) -> Array | None:
     return None if stated is None else np.full(len(group), float(stated))
 
 
-def _floor(laws: Sequence[Mapping[str, Any]], selected: Mapping[str, Any]) -> float | None:
-    """The floor that the chosen law of a group's loss claims, if it does."""
+def _floor(
+    laws: Sequence[Mapping[str, Any]], selected: Mapping[str, Any], lowest: float
+) -> float | None:
+    """The floor that the chosen law of a group's loss claims, if it does, below the lowest loss."""
     for law in laws:
         same = all(law["selected"].get(key) == selected[key] for key in GROUP_KEYS)
         floor = law.get("floor")
         chosen = law["best"] and law["target"] == "loss" and law["selected"]["size"] == "params"
         if chosen and same and floor and not floor["refused"]:
-            return float(law["coefficients"][floor["name"]]["value"])
+            value = float(law["coefficients"][floor["name"]]["value"])
+            return value if value < lowest else None
     return None
 
 
@@ -249,8 +254,9 @@ def _holdout(pair: Pair) -> dict[str, Any] | None:
     inputs = ("tokens",) if pair.by == "tokens" else ("params", "tokens")
     axis, ranks = size_steps(pair.points, inputs)
     top = int(ranks.max())
-    below, there = pair.where(ranks < top), pair.where(ranks == top)
-    if top < 1 or len(np.unique(below.x)) < pair.least:
+    # The law whose floor is known has seen the largest step.
+    below, there = replace(pair.where(ranks < top), floor=None), pair.where(ranks == top)
+    if top < 1 or len(np.unique(below.x)) < below.least:
         return None
     relation = below.fit()
     predicted = relation.predict(there.x, there.items)
