@@ -75,7 +75,7 @@
     return worst <= grid.same_level ? 1 : worst;
   }
   const who = () => student.sizes
-    ? `A student of ${whole(size)} ${student.size === "params" ? "" : "non-embedding "}parameters`
+    ? `A ${grid.learner} of ${whole(size)} ${student.size === "params" ? "" : "non-embedding "}parameters`
     : student.label + (student.params ? ` (${whole(student.params)} parameters)` : "");
   const amount = () => perSample() ? `${whole(shown(tokens))} samples (${whole(tokens)} tokens)` : `${whole(tokens)} tokens`;
 
@@ -93,8 +93,8 @@
       out.push(`soft targets take ${bytes(cost("cache_bytes"))}` + (cost("target_seconds") === null ? "" : ` and ${duration(cost("target_seconds"))}`));
     }
     const model = rate(student.model_bytes);
-    if (model !== null) out.push(`the student takes ${bytes(model)}`);
-    return out.length ? `${capital(out.join("; "))}: at the rates of this study's runs on their machine${student.sizes ? ", log-linear in size between students" : ""}.` : "Costs are not known from this table.";
+    if (model !== null) out.push(`the ${grid.learner} takes ${bytes(model)}`);
+    return out.length ? `${capital(out.join("; "))}: at the rates of this study's runs on their machine${student.sizes ? `, log-linear in size between ${grid.learner}s` : ""}.` : "Costs are not known from this table.";
   }
 
   function words() {

@@ -124,3 +124,45 @@ def test_it_needs_neither_torch_nor_snakemake() -> None:
         env={"PYTHONPATH": str(ROOT / "scripts")},
     )  # fmt: skip
     assert done.stdout == "[]\n"
+
+
+UNITS = {
+    "params": ("millions", lambda runs: runs["N"] / 1e6),
+    "tokens": ("log10", lambda runs: np.log10(runs["D"])),
+    "loss": ("bits", lambda runs: runs["val_loss"] / np.log(2)),
+}
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_units_are_those_of_a_study(fit: TableFit, name: str) -> None:
+    unit, convert = UNITS[name]
+    column = COLUMNS[name]
+    written = table().assign(**{column: convert})
+    same = fit_table(written, settings=QUICK, units={name: unit}, **COLUMNS)
+    given, plain = (one.predict(2e6, 4e6).value[0] for one in (same, fit))
+    assert given == pytest.approx(plain, rel=1e-3)
+    ours = same.runs.rename(columns={"tokens_unique": "tokens"})[name]
+    np.testing.assert_allclose(ours, table()[column], rtol=1e-4)
+
+
+def test_wrong_units_are_one_sentence() -> None:
+    with pytest.raises(UserError, match=r"units\.loss"):
+        fit_table(table(), settings=QUICK, units={"loss": "miles"}, **COLUMNS)
+    with pytest.raises(UserError, match=r"units\.flops: runs_table\.columns names no column"):
+        fit_table(table(), settings=QUICK, units={"flops": "exaflops"}, **COLUMNS)
+    small = table().assign(N=table()["N"] / 1e6)
+    with pytest.raises(UserError, match=r"units: \{params: millions"):
+        fit_table(small, settings=QUICK, **COLUMNS)
+
+
+def test_scores_of_a_table_are_related() -> None:
+    frame = table()
+    rng = np.random.default_rng(0)
+    middle = float(frame["val_loss"].median())
+    share = 0.1 + 0.8 / (1 + np.exp(4 * (frame["val_loss"] - middle)))
+    frame = frame.assign(right=rng.binomial(300, share) / 300, asked=300)
+    named: dict[str, Any] = {"accuracy": "right", "items": "asked"}
+    fitted = fit_table(frame, settings=QUICK, **named, **COLUMNS).document["relations"]["fitted"]
+    (record,) = [one for one in fitted if one["by"] == "loss"]
+    assert record["of"] == "accuracy"
+    assert record["coefficients"]["x0"]["value"] == pytest.approx(middle, abs=0.15)

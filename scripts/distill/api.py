@@ -140,7 +140,7 @@ def fit_table(
     study = validate(TableStudy, {"study": "table", "runs_table": section})
     runs, references = runs_of_table(study, frame)
     rows, how = trained_rows(runs, references), settings or Settings(shared=False)
-    document = fit_laws(rows, how, references["corpus_methods"])
+    document = fit_laws(rows, how, references["corpus_methods"], references)
     finished = make_study(runs, document, references)
     refused = tuple(Refused(**entry) for entry in document["refused"])
     return TableFit(runs, tuple(finished.laws), refused, document, references, finished)

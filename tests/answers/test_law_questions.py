@@ -86,7 +86,7 @@ def test_every_template_words_every_status_that_occurs(answers: list[Answer]) ->
     for key, found in statuses.items():
         wanted = {"answered"} if key in always else {"answered", "cannot_tell"}
         assert wanted <= found, key
-    assert len(statuses) == 19
+    assert len(statuses) == 20
 
 
 def test_advice_comes_first_and_eight_claims_last(answers: list[Answer]) -> None:

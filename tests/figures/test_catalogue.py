@@ -17,7 +17,7 @@ from distill.plan.study import Plan
 from miniature import ROOT
 
 CAPTIONS = ROOT / "report"
-LAWS = {"law_curves", "judged", "exponents", "residuals"}
+LAWS = {"law_curves", "judged", "rollouts", "exponents", "residuals"}
 
 
 def figures(change: dict[str, Any], base: str = "config.yaml") -> set[str]:
@@ -74,7 +74,7 @@ def test_the_sizes_of_a_study_decide_on_laws() -> None:
     three = blocks(students=students[:1], methods=methods[:1], samples=[20, 40, 80], draws=[0])
     assert not figures(three) & LAWS  # three runs determine no law
     twice = blocks(students=students[:1], methods=methods[:1], samples=[20, 40, 80], draws=[0, 1])
-    assert figures(twice) & LAWS == LAWS - {"judged"}
+    assert figures(twice) & LAWS == LAWS - {"judged", "rollouts"}
     four = blocks(students=students[:1], methods=methods[:1], samples=[20, 40, 80, 160], draws=[0])
     assert figures(four) >= LAWS
     pair = blocks(students=students[:2], methods=methods[:1], samples=[20], draws=[0])

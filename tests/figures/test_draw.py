@@ -26,7 +26,7 @@ from figure_study import make_study, study_laws
 from synthetic_runs import CACHES, make_references, make_runs, make_search
 
 pytestmark = pytest.mark.slow  # fits many laws
-OF_LAWS = {"law_curves", "residuals", "exponents", "judged"}
+OF_LAWS = {"law_curves", "residuals", "exponents", "judged", "rollouts"}
 OF_SIZES = {"size_curves", "distillation_gap", "flops_split", "curation_effect", "pareto"} | OF_LAWS
 
 

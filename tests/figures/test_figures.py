@@ -66,7 +66,14 @@ def test_what_can_be_drawn() -> None:
     assert [name for name in FIGURES if drawable(name, few)] == ["perplexity"]
     runs, references = make_runs(caches=tuple(CACHES)), make_references()
     without = {name for name in FIGURES if not drawable(name, runs, references)}
-    assert without == {"law_curves", "residuals", "exponents", "judged", "curation_effect"}
+    assert without == {
+        "law_curves",
+        "residuals",
+        "exponents",
+        "judged",
+        "rollouts",
+        "curation_effect",
+    }
     assert not drawable("search", runs)
     assert not drawable("cache_cost", make_runs(), references)
     assert not drawable("kl_gap", runs.assign(kl_teacher=None))

@@ -19,7 +19,7 @@ from drawing import drawable, table_of
 from figure_study import SAMPLES, STUDENTS, make_references, make_study, study_laws
 
 pytestmark = pytest.mark.slow  # fits many laws
-OF_LAWS = ("law_curves", "size_curves", "residuals", "exponents", "judged")
+OF_LAWS = ("law_curves", "size_curves", "residuals", "exponents", "judged", "rollouts")
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +156,22 @@ def test_judged_runs_are_those_of_the_holdouts(laws: list[FittedLaw]) -> None:
     assert sorted(value["y"]) == wanted
     np.testing.assert_allclose(miss["y"], 100 * (value["y"].to_numpy() / value["x"] - 1))
     np.testing.assert_allclose(miss["high"], 100 * (value["high"].to_numpy() / value["x"] - 1))
+
+
+def test_rollouts_end_with_the_holdout(laws: list[FittedLaw]) -> None:
+    table = drawn("rollouts")
+    chosen = [law.record for law in find_laws(laws, best=True) if law.record["rollouts"]]
+    assert len(table) == sum(len(s["predicted"]) for one in chosen for s in one["rollouts"])
+    for record in chosen:
+        *_, last = record["rollouts"]
+        assert last["step"] == record["holdout"]["rung"]
+        steps = [step["step"] for step in record["rollouts"]]
+        assert steps == sorted(set(steps))
+        for run in last["predicted"]:
+            mine = table[np.isclose(table["high"], 100 * (run["high"] / run["measured"] - 1))]
+            assert 100 * (run["predicted"] / run["measured"] - 1) == pytest.approx(
+                mine["y"].iloc[0]
+            )
 
 
 @pytest.mark.parametrize("name", OF_LAWS)

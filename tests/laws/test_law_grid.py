@@ -109,3 +109,9 @@ def test_without_a_usable_law_the_section_says_why_and_has_no_script() -> None:
     assert "Cannot tell for d6, sft: no law over data" in panel.html
     assert "one size &lt;b&gt;only" in panel.html
     assert make_panel(runs, None, None, make_environment(REPORT)).html == ""
+
+
+def test_a_table_without_teachers_has_models() -> None:
+    study = make_study(size_runs(), {"laws": [], "refused": []})
+    assert law_grid(study)["learner"] == "student"
+    assert law_grid(study, "model")["learner"] == "model"

@@ -64,3 +64,36 @@ def test_a_study_has_a_shared_error_and_a_table_of_runs_its_own() -> None:
     kept = own.where(np.arange(30) < 4)
     assert kept.error is not None
     assert len(kept.error) == 4
+
+
+@pytest.mark.slow
+def test_a_weight_is_as_many_runs() -> None:
+    """A fit with weights w is that of a table that holds each run w times."""
+    table = grid(noise=0.01)
+    times = np.where(np.arange(len(table)) % 3 == 0, 1, 4)
+    weighed = own_table(table.assign(w=times), {**NAMES, "weight": "w"})
+    repeated = weighed.loc[np.repeat(weighed.index, times)].drop(columns="weight")
+    law = replace(CHINCHILLA)
+    # Beyond Huber's width residuals count linearly, so squares are compared.
+    settings = replace(SETTINGS, huber_delta=10.0)
+    found = [
+        fit_points(law, points_of(one.reset_index(drop=True), "loss", "params", False), settings)
+        for one in (weighed, repeated, weighed.drop(columns="weight"))
+    ]
+    values = [coefficients(law, one.fit, one.uncertainty) for one in found]
+    for name in TRUTH:
+        assert values[0][name]["value"] == pytest.approx(values[1][name]["value"], rel=1e-3)
+    assert values[0]["alpha"]["value"] != pytest.approx(values[2]["alpha"]["value"], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_equal_weights_change_nothing() -> None:
+    table = own_table(grid().assign(w=3.0), {**NAMES, "weight": "w"})
+    given = points_of(table, "loss", "params", False)
+    assert given.weight is not None
+    plain = fit_points(CHINCHILLA, replace(given, weight=None), SETTINGS)
+    equal = fit_points(CHINCHILLA, given, SETTINGS)
+    np.testing.assert_array_equal(equal.fit.theta, plain.fit.theta)
+    some = given.where(np.arange(30) < 4)
+    assert some.weight is not None
+    assert len(some.weight) == 4

@@ -228,6 +228,21 @@ def test_a_standard_error_is_kept_and_must_be_one() -> None:
     assert "more than half the loss" in told(grid().assign(se=2.0), loss_stderr="se")
 
 
+def test_further_scores_are_kept_and_must_be_what_they_are_named() -> None:
+    table = grid().assign(acc=0.5, n=100, other=2.0, w=4.0)
+    table.loc[0, "acc"], table.loc[1, "acc"] = 0.0, np.nan
+    found = read(table, accuracy="acc", items="n", reference_loss="other", weight="w").points
+    assert found["accuracy"].tolist()[:3] == pytest.approx([0.0, np.nan, 0.5], nan_ok=True)
+    assert found["items"].tolist() == [100.0] * 30
+    assert found["weight"].tolist() == [4.0] * 30
+    assert found["reference_loss"].tolist() == [2.0] * 30
+    assert "accuracy" not in read(grid()).points
+    assert "a share from 0 to 1" in told(table.assign(acc=45.0), accuracy="acc")
+    assert "divide percentages by 100" in told(table.assign(acc=45.0), accuracy="acc")
+    assert "row 1, column 'n'" in told(table.assign(n=0), accuracy="acc", items="n")
+    assert "row 1, column 'w'" in told(table.assign(w=-1.0), weight="w")
+
+
 def test_runs_that_are_equal_but_for_the_noise_of_their_losses_are_repeats() -> None:
     table = grid()
     again = table.iloc[[3, 3]].assign(L=[table["L"][3] * 1.004, table["L"][3] * 0.997])

@@ -54,11 +54,24 @@ def test_the_runs_table_gives_the_same_points_as_the_table_itself(
     assert np.allclose(runs["tokens_unique"], table["D"] / 2)
 
 
+def test_further_scores_reach_the_points_of_laws(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    grid().assign(acc=0.25, n=80, other=3.0, w=2.0).to_csv(path, index=False)
+    named = {"accuracy": "acc", "items": "n", "reference_loss": "other", "weight": "w"}
+    runs, references = runs_of_table(parse_table_study(config(path, **named)))
+    rows = trained_rows(runs, references)
+    for name, value in (("accuracy", 0.25), ("items", 80), ("reference_loss", 3.0), ("weight", 2)):
+        assert set(rows[name]) == {value}
+    assert {"accuracy", "weight"}.isdisjoint(runs_of_table(parse_table_study(config(path)))[0])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"columns": {"loss": "value"}}, r"columns\.loss: the table has no column 'value'"),
         ({"columns": {"tokens": None}}, r"columns: tokens is missing; name the column of training"),
+        ({"columns": {"items": "again"}}, r"name the column of accuracy too"),
+        ({"columns": {"weight": "ep", "loss_stderr": "again"}}, r"both say how much a run counts"),
         ({"columns": {"los": "val"}}, r"'runs_table.columns.los' is not a known key"),
         ({"teachers": {}}, r"config: teachers cannot be combined with runs_table"),
     ],

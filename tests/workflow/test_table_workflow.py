@@ -72,7 +72,7 @@ def test_everything_is_made_and_no_model(finished: Path) -> None:
     results = finished / "results/mine"
     assert {"runs.csv", "answers.json", "report.html"} <= {path.name for path in results.iterdir()}
     drawn = {path.stem for path in (results / "figures").glob("*.png")}
-    laws = {"law_curves", "size_curves", "judged", "exponents", "residuals"}
+    laws = {"law_curves", "size_curves", "judged", "rollouts", "exponents", "residuals"}
     assert drawn == {*laws, "pareto"}  # the table has no teacher
     assert not (finished / "resources").exists()
     answers = read_json(results / "answers.json")["answers"]

@@ -14,6 +14,7 @@ import pandas as pd
 from distill.answers.answer import Answer
 from distill.answers.laws.advice import advice_answers
 from distill.answers.laws.against_scratch import scratch_answers
+from distill.answers.laws.allocation import allocation_answers
 from distill.answers.laws.claims import claim_answers
 from distill.answers.laws.collapse import collapse_answers
 from distill.answers.laws.common_text import CommonText, curation_differences, scratch_differences
@@ -23,6 +24,7 @@ from distill.answers.laws.exponents import exponent_answers, method_differences
 from distill.answers.laws.pilot import pilot_answers
 from distill.answers.laws.predicted import predicted_answers
 from distill.answers.laws.reach import reach_answer
+from distill.answers.laws.related_scores import score_answers
 from distill.answers.laws.teacher_ratio import teacher_ratio_answers
 from distill.answers.own_table import applicable
 from distill.laws.fitted import FittedLaw
@@ -58,6 +60,8 @@ def answer_law_questions(
         *data_answers(rows, laws, stated.get("target_loss")),
         *scratch_answers(rows, corpus, costs, text),
         *compute_optimal_answers(rows, laws, costs, stated.get("pretraining_tokens") or {}, corpus),
+        *allocation_answers(rows, laws, document),
+        *score_answers(rows, laws, document, stated.get("target_loss")),
         *curation_differences(rows, text),
     ]
     answers = [

@@ -6,7 +6,7 @@ takes the `Answer`. An optional macro `label` replaces the answer's label. Templ
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,15 @@ from distill.table.words import words_of_task
 PARTS = ("question", "answer", "evidence")
 
 
-def wording_of(folder: str | Path, own_table: bool = False, distils: bool = True) -> Environment:
+def wording_of(
+    folder: str | Path | Sequence[Path], own_table: bool = False, distils: bool = True
+) -> Environment:
     """The templates in `folder`, with the filters that write numbers.
 
     A misspelt name in a template is an error, not an empty string.
 
     Args:
-        folder: Holds the templates.
+        folder: Holds the templates; of several, the first that has one.
         own_table: Whether the runs are those of a user's own table, which has no draws of data.
         distils: Whether the study is one of distillation, whose models are students.
     """

@@ -4,7 +4,7 @@ import argparse
 import math
 from typing import Any
 
-from distill.ask import budget, study, subject
+from distill.ask import budget, score, study, subject
 from distill.ask.choices import UNITS
 from distill.ask.costs import Prices
 from distill.ask.words import text_of
@@ -47,7 +47,22 @@ def answer(given: argparse.Namespace) -> tuple[dict[str, Any], str]:
             finished, groups, unit, limit, given.count, given.max_factor, prices, given.epochs
         )
         return {"schema": 1, "question": "best", **found}, text_of("best", found)
+    if given.question == "score":
+        scores = score.ask_scores(finished, groups, _loss(given), given.items)
+        text = text_of("score", scores)
+        if not scores["answers"]:
+            raise study.Refusal("; ".join(text.splitlines()))
+        return {"schema": 1, "question": "score", **scores}, text
     return _of_groups(given, finished, groups, prices)
+
+
+def _loss(given: argparse.Namespace) -> float:
+    """The loss that was asked for, nats per token."""
+    if given.loss is not None:
+        return float(given.loss)
+    if not given.perplexity > 1:
+        raise UserError("--perplexity must be above 1")
+    return math.log(given.perplexity)
 
 
 def _of_groups(
@@ -72,12 +87,7 @@ def _of_groups(
                 answers.append(subject.ask_loss(asked, tokens, given.max_factor, prices))
                 texts.append(text_of("loss", answers[-1]))
             else:
-                target = given.loss
-                if target is None:
-                    if not given.perplexity > 1:
-                        raise UserError("--perplexity must be above 1")
-                    target = math.log(given.perplexity)
-                answers.append(subject.ask_samples(asked, target, given.max_factor, prices))
+                answers.append(subject.ask_samples(asked, _loss(given), given.max_factor, prices))
                 texts.append(text_of("samples", answers[-1]))
         except study.NoLaw as reason:
             refused.append(reason)

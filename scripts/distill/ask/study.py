@@ -120,11 +120,12 @@ class Group:
 
 @dataclass(frozen=True)
 class Study:
-    """A finished study: its groups of runs, its laws, what was refused."""
+    """A finished study: its groups of runs, its laws, what was refused, and related scores."""
 
     groups: list[Group]
     laws: list[FittedLaw]
     refused: list[dict[str, Any]]
+    relations: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_study(folder: str | Path) -> Study:
@@ -187,7 +188,7 @@ def make_study(
         known = teachers.get(keys["teacher"]) or {}
         groups.append(Group(keys, label, part, {name: known.get(name) for name in MEASURES}))
     laws = [FittedLaw(record) for record in document["laws"]]
-    return Study(groups, laws, list(document["refused"]))
+    return Study(groups, laws, list(document["refused"]), document.get("relations") or {})
 
 
 def _trained(runs: pd.DataFrame) -> pd.DataFrame:

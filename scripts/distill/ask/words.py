@@ -9,19 +9,20 @@ from jinja2 import Environment
 
 from distill.answers.wording import wording_of
 
-TEMPLATES = Path(__file__).parents[3] / "report/ask"
+REPORT = Path(__file__).parents[3] / "report"
+TEMPLATES = REPORT / "ask"
 
 
 @cache
 def _wording() -> Environment:
-    return wording_of(TEMPLATES)
+    return wording_of([TEMPLATES, REPORT / "answers"])
 
 
 def text_of(question: str, answer: Mapping[str, Any]) -> str:
     """An answer as lines of text; blank lines of the template are left out.
 
     Args:
-        question: loss, samples, best or laws.
+        question: loss, samples, best, score or laws.
         answer: Its record, of `distill.ask.subject`, `distill.ask.budget` or laws.json.
     """
     text = _wording().get_template(f"{question}.j2").render(answer=answer)

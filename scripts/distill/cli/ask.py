@@ -11,6 +11,7 @@ _EXAMPLES = {
     "loss": "distill ask results/my_study loss --student NAME --samples 5000 --price-hour 0.4",
     "samples": "distill ask results/my_study samples --student NAME --perplexity 8",
     "best": "distill ask results/my_study best --budget-hours 10",
+    "score": "distill ask results/my_study score --loss 2.1 --method kd",
     "laws": "distill ask results/my_study laws --best",
 }
 
@@ -36,14 +37,22 @@ def _student() -> argparse.ArgumentParser:
     """Options that name a student."""
     student = argparse.ArgumentParser(add_help=False)
     either = student.add_mutually_exclusive_group(required=True)
-    either.add_argument("--student", metavar="NAME", help="a student of the study")
-    either.add_argument("--params", type=float, metavar="N", help="parameters of any student")
+    either.add_argument(
+        "--student", metavar="NAME", help="a student of the study (of your own table: its size)"
+    )
+    either.add_argument("--params", type=float, metavar="N", help="parameters of any model")
     student.add_argument("--non-embedding", action="store_true", help="N counts no embeddings")
     student.add_argument(
         "--teacher-loss", type=float, metavar="L",
         help="another teacher's loss, nats per token (needs a fitted distillation law)",
     )  # fmt: skip
     return student
+
+
+def _add_loss(parser: argparse.ArgumentParser) -> None:
+    target = parser.add_mutually_exclusive_group(required=True)
+    target.add_argument("--loss", type=float, metavar="L", help="nats per token")
+    target.add_argument("--perplexity", type=float, metavar="P", help="exp(loss)")
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -65,17 +74,21 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
             formatter_class=parser.formatter_class,
         )
 
-    loss = question("loss", "The expected loss of a student, and what training it costs.", *both)
+    loss = question("loss", "The expected loss of a model, and what training it costs.", *both)
     data = loss.add_mutually_exclusive_group(required=True)
     data.add_argument("--samples", type=float, metavar="n", help="teacher responses to train on")
     data.add_argument("--tokens", type=float, metavar="D", help="unique training tokens")
 
     samples = question("samples", "The number of samples that a loss takes.", *both)
-    target = samples.add_mutually_exclusive_group(required=True)
-    target.add_argument("--loss", type=float, metavar="L", help="nats per token")
-    target.add_argument("--perplexity", type=float, metavar="P", help="exp(loss)")
+    _add_loss(samples)
 
-    best = question("best", "The best student and data for a budget.", narrowed)
+    score = question(
+        "score", "The pass rate or accuracy, and the reference loss, of a loss.", narrowed
+    )
+    _add_loss(score)
+    score.add_argument("--items", type=float, metavar="K", help="items of a new run's score")
+
+    best = question("best", "The best model and data for a budget.", narrowed)
     limit = best.add_mutually_exclusive_group(required=True)
     for unit in UNITS:
         limit.add_argument(f"--budget-{unit}", type=float, metavar="X")
@@ -101,8 +114,8 @@ def _run(options: argparse.Namespace) -> Outcome:
 COMMAND = Command(
     summary="ask a finished study",
     details="Ask a finished study for an expected loss, the samples that a loss takes, the best "
-    "student for a budget, or its laws. Each answer names its law, its intervals and how far it "
-    "extrapolates. Options of a question: distill ask STUDY QUESTION --help.",
+    "model for a budget, the task score of a loss, or its laws. Each answer names its law, its "
+    "intervals and how far it extrapolates. Options of a question: distill ask STUDY QUESTION --help.",
     examples=tuple(_EXAMPLES.values()),
     add_options=_add_options,
     run=_run,

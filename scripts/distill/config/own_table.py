@@ -46,6 +46,22 @@ class TableColumns(Section):
         None,
         description="Standard error of the loss, in the unit of the loss; runs weigh by it in the fit",
     )
+    weight: str | None = Field(
+        None,
+        description="How much a run counts in the fit, in any unit: 4 for the mean of 4 runs, 1 for one run",
+    )
+    reference_loss: str | None = Field(
+        None,
+        description="Loss on another text that all runs share, in the unit of the loss; related to the loss",
+    )
+    accuracy: str | None = Field(
+        None,
+        description="Score on a task, a share from 0 to 1; related to the loss and to the tokens",
+    )
+    items: str | None = Field(
+        None,
+        description="Number of items that accuracy is a share of; without it the relation is fitted by least squares",
+    )
     learning_rate: str | None = Field(
         None,
         description="Peak learning rate; of runs that differ in it alone, the best rate is kept",
@@ -66,6 +82,10 @@ class TableColumns(Section):
                 "tokens is missing; name the column of training tokens seen (or, as flops, that of "
                 "training FLOPs)"
             )
+        if self.items is not None and self.accuracy is None:
+            raise ValueError("items counts those of accuracy; name the column of accuracy too")
+        if self.weight is not None and self.loss_stderr is not None:
+            raise ValueError("weight and loss_stderr both say how much a run counts; name one")
         return self
 
 
@@ -86,7 +106,7 @@ class TableUnits(Section):
     flops: ComputeUnit | None = Field(None, description="Unit of flops (default: ones)")
     loss: LossUnit | None = Field(
         None,
-        description="Unit of loss, loss_stderr and teacher_loss (default: nats); perplexity is exp(loss)",
+        description="Unit of loss, loss_stderr, reference_loss and teacher_loss (default: nats); perplexity is exp(loss)",
     )
 
 

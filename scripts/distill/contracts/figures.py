@@ -27,6 +27,7 @@ FIGURES: dict[str, set[str]] = {
     "law_curves": {"sizes"},
     "size_curves": {"students"},
     "judged": {"held_out"},
+    "rollouts": {"held_out"},
     "exponents": {"laws"},
     "residuals": {"laws"},
     "kl_gap": {"runs", "gap"},

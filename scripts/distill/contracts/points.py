@@ -11,6 +11,10 @@ RESULTS = ("loss", "gap", "loss_stderr")
 COLUMNS = (*KEYS, "seed", "draw", *SIZES, *TEACHER, *RESULTS)
 OWN_NAMES = ("kind", "teacher", "method", "init", "group")
 """Columns of text in a user's own table."""
+SCORES = ("reference_loss", "accuracy", "items")
+"""Columns of numbers in a user's own table that no law is fitted to, but related to the loss."""
+FURTHER = ("weight", *SCORES)
+"""Columns that points have only where a user's own table does."""
 OWN_COLUMNS = (
     "params",
     "tokens",
@@ -22,6 +26,10 @@ OWN_COLUMNS = (
     "epochs",
     "flops",
     "loss_stderr",
+    "weight",
+    "reference_loss",
+    "accuracy",
+    "items",
     "learning_rate",
     *OWN_NAMES,
     "seed",

@@ -63,11 +63,13 @@ class Standing:
         choice: How the winner was chosen (`choose`).
         best: Whether it is the law chosen for its group.
         holdout: Its evaluation (`evaluate_holdout`); None without one.
+        rollouts: How it predicted each size step from those below (`record_rollouts`).
     """
 
     choice: Mapping[str, Any]
     best: bool
     holdout: Mapping[str, Any] | None = None
+    rollouts: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def fit_points(
     """Fit a law to points, with its uncertainty.
 
     Where runs have standard errors that differ, each weighs by them and by the spread of the runs
-    around a first fit without weights.
+    around a first fit without weights. Where they have weights, those are the inverse variances.
     """
     inputs = {name: points.values[name] for name in law.inputs}
 
@@ -114,6 +116,8 @@ def fit_points(
     fit = fitted(initial, None)
     if points.error is not None and np.ptp(points.error) > _SAME * points.error.max():  # no NaN
         fit = fitted(fit.theta, _weights(fit, points.error))
+    elif points.weight is not None and np.ptp(points.weight) > 0:
+        fit = fitted(fit.theta, np.sqrt(points.weight / points.weight.mean()))
     sharing = None
     if points.draw is not None:
         sharing = shared_data(points.values["tokens"], points.teacher, points.draw)

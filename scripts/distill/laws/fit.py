@@ -25,11 +25,14 @@ from distill.laws.choice import (
 from distill.laws.common_text import fit_on_common_text
 from distill.laws.extrapolation import Extrapolation
 from distill.laws.forms import LAWS, laws_over, simplest
+from distill.laws.isoflops import fit_isoflops
 from distill.laws.judging import evaluate_holdout, extrapolation_of
 from distill.laws.law import Law
 from distill.laws.pilots import pilot_ladder
 from distill.laws.points import Points, commonest, distinct, levels, points_of
 from distill.laws.records import record_law
+from distill.laws.related_scores import relate_scores
+from distill.laws.rollouts import record_rollouts, roll_out
 from distill.laws.staged import StagedFitter
 
 TARGETS = ("loss", "gap")
@@ -37,7 +40,10 @@ TARGETS = ("loss", "gap")
 
 @threadpool_limits.wrap(limits=1, user_api="blas")  # threads only wait in matrices of this size
 def fit_laws(
-    table: pd.DataFrame, settings: Settings | None = None, corpus_methods: Sequence[str] = ()
+    table: pd.DataFrame,
+    settings: Settings | None = None,
+    corpus_methods: Sequence[str] = (),
+    references: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Fit every law that the table allows; the content of laws.json.
 
@@ -46,12 +52,14 @@ def fit_laws(
         settings: How to fit.
         corpus_methods: Methods that train without a teacher: their groups are compared with the
             others on one text.
+        references: references.json, for the items and the floors of pass rates.
 
     Returns:
         schema; laws (records) and refused (records), in the table's order of groups. The record of
         a chosen law of the loss has `pilots` (`pilot_ladder`), that of the smooth law of size and
         data `break_test`. `common_text`: laws of groups trained on different text, fitted to
-        one score for all (`fit_on_common_text`).
+        one score for all (`fit_on_common_text`). `isoflops`: best sizes at equal FLOPs
+        (`fit_isoflops`). `relations`: scores as functions of loss and data (`relate_scores`).
     """
     fitting = Fitting(table.reset_index(drop=True), settings or Settings())
     for target in TARGETS:
@@ -63,7 +71,11 @@ def fit_laws(
     return fitting.document() | {
         "common_text": fit_on_common_text(
             fitting.table, corpus_methods, fitting.settings, fitting.fit
-        )
+        ),
+        "isoflops": fit_isoflops(fitting.table),
+        "relations": relate_scores(
+            fitting.table, references, fitting.laws, fitting.settings.shared
+        ),
     }
 
 
@@ -291,19 +303,23 @@ class Fitting:
         for place, fitted in enumerate(fits):
             won = place == winner
             held = beyond = None
+            steps: list[dict[str, Any]] = []
             if won:
                 # Only the winner is evaluated on the largest step, else that would select a law.
                 held = evaluate_holdout(fitted.law, able, points, self.settings, fitter)
-                beyond = extrapolation_of(fitted.law, able, points, self.settings, fitter)
+                rollouts = roll_out(fitted.law, able, points, self.settings, fitter)
+                beyond = extrapolation_of(fitted.law, able, points, self.settings, fitter, rollouts)
+                steps = record_rollouts(rollouts, held)
             if won or place == 0:  # the first has an exponent for each input, whatever won
                 fitted = self._resampled(fitted, points)
-            self._record(fitted, group, Standing(choice, best and won, held), beyond)
+            self._record(fitted, group, Standing(choice, best and won, held, steps), beyond)
         return True
 
     def _resampled(self, fitted: Fitted, points: Points) -> Fitted:
         """The law with the covariance of resampled pairs where runs share nothing and their noise
         is not normal."""
-        if self.settings.shared or fitted.law.first_stage or not is_odd(fitted.fit.residuals):
+        plain = not self.settings.shared and not fitted.law.first_stage and points.weight is None
+        if not plain or not is_odd(fitted.fit.residuals):
             return fitted
         covariance = pair_covariance(fitted.law, points, fitted.fit, self.settings.seed)
         by_run = covariance / fitted.uncertainty.variances.sum()

@@ -25,4 +25,4 @@ def fit_study(
     settings = Settings(shared=not stated.get("own_table"))  # draws and a test set
     rows = trained_rows(read_frame(runs), stated)
     methods = corpus_methods or stated.get("corpus_methods") or ()  # a user's own table names them
-    write_json(out, fit_laws(rows, settings, methods))
+    write_json(out, fit_laws(rows, settings, methods, stated))

@@ -1,33 +1,26 @@
 """Evaluate a chosen law on the largest size step, and learn how far it is off beyond its runs."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from distill.laws.choice import Fitted, Fitter, Settings, fit_points, mean_error, too_rich, widest
-from distill.laws.extrapolation import (
-    Extrapolation,
-    Origin,
-    Rival,
-    effort_of,
-    ranges_of,
-    rate_of,
-    weights_of,
-)
-from distill.laws.intervals import half_widths, run_variance
+from distill.laws.choice import Fitter, Settings, fit_points, mean_error, too_rich, widest
+from distill.laws.extrapolation import Extrapolation, Rival, ranges_of, rate_of, weights_of
+from distill.laws.intervals import half_widths
 from distill.laws.law import Law
 from distill.laws.points import Points
+from distill.laws.rollouts import Rollout, roll_out
 from distill.laws.size_steps import best_forecast, size_steps, skill_of
-
-_MOST_ORIGINS = 5
-_FEW_STARTS = 24
-"""Starting points of a fit to an earlier size step, of which only the size of an error is asked."""
 
 
 def extrapolation_of(
-    law: Law, laws: Sequence[Law], points: Points, settings: Settings, fitter: Fitter = fit_points
+    law: Law,
+    laws: Sequence[Law],
+    points: Points,
+    settings: Settings,
+    fitter: Fitter = fit_points,
+    rollouts: Sequence[Rollout] | None = None,
 ) -> Extrapolation:
     """What a law's intervals need beyond its own uncertainty, from the points that it is fitted to.
 
@@ -39,33 +32,15 @@ def extrapolation_of(
         points: The points of the fit.
         settings: How to fit.
         fitter: Fits a law.
+        rollouts: Of `roll_out` with the same arguments, where they are known.
     """
     _, ranks = size_steps(points, widest(laws))
-    top = int(ranks.max())
-    origins, quick = [], replace(settings, starts=min(settings.starts, _FEW_STARTS))
-    for last in range(max(0, top - _MOST_ORIGINS), top):
-        below, beyond = points.where(ranks <= last), points.where(ranks > last)
-        if too_rich(law, below) is None:
-            fitted = fitter(law, below, settings if last == top - 1 else quick)
-            origins.append(_origin(fitted, below, beyond, ranks[ranks > last]))
-    rate, df, steps = rate_of(origins)
+    if rollouts is None:
+        rollouts = roll_out(law, laws, points, settings, fitter)
+    rate, df, steps = rate_of([one.origin for one in rollouts])
     fitted = fitter(law, points, settings)
     rivals = _rivals(law, laws, points, ranks, settings, fitter)
     return Extrapolation(rate, df, steps, fitted.noise, rivals, ranges_of(points, law))
-
-
-def _origin(fitted: Fitted, below: Points, beyond: Points, steps: np.ndarray) -> Origin:
-    """What a law, fitted to the points below, made of those beyond."""
-    log, gradient = fitted.log_prediction(beyond)
-    ranges = ranges_of(below, fitted.law)
-    plain = Extrapolation(0.0, 1.0, 0, fitted.noise, (), ranges)
-    ratio = fitted.noise.ratio(effort_of(beyond.values, ranges))
-    return Origin(
-        steps=steps,
-        errors=np.log(beyond.target) - log,
-        distances=plain.distance(beyond.values),
-        variance=run_variance(gradient, fitted.uncertainty, ratio),
-    )
 
 
 def _rivals(

@@ -33,6 +33,7 @@ class Points:
         rows: Row numbers in the table of laws.
         error: Relative standard error of each target, independent between runs, NaN where unknown;
             None where all are.
+        weight: How much each run counts, in any unit; None where all count alike.
     """
 
     values: dict[str, Array]
@@ -45,6 +46,7 @@ class Points:
     draw: np.ndarray | None
     rows: np.ndarray
     error: Array | None = None
+    weight: Array | None = None
 
     def __len__(self) -> int:
         return len(self.target)
@@ -62,6 +64,7 @@ class Points:
             draw=None if self.draw is None else self.draw[mask],
             rows=self.rows[mask],
             error=None if self.error is None else self.error[mask],
+            weight=None if self.weight is None else self.weight[mask],
         )
 
 
@@ -102,6 +105,7 @@ def points_of(table: pd.DataFrame, target: str, size: str, shared: bool) -> Poin
         draw=table["draw"].to_numpy() if shared else None,
         rows=table.index.to_numpy(),
         error=None if shared or np.isnan(error).all() else error,
+        weight=column("weight") if "weight" in table and not shared else None,
     )
 
 

@@ -48,6 +48,7 @@ def record_law(
         "coefficients": values,
         "residual_rmse_log": residual,
         "holdout": standing.holdout,
+        "rollouts": list(standing.rollouts),
         "choice": dict(standing.choice),
         "aicc": aicc(fit),
         "fit_seconds": fitted.seconds,
@@ -57,7 +58,8 @@ def record_law(
         "range": record_range(points, law.inputs),
         "settings": {
             "objective": "sum of Huber losses of log residuals"
-            + ("" if points.error is None else ", weighted by the runs' standard errors"),
+            + ("" if points.error is None else ", weighted by the runs' standard errors")
+            + ("" if points.weight is None else ", weighted as the table states"),
             "optimiser": "L-BFGS-B (scipy), analytic gradients",
             "huber_delta": settings.huber_delta,
             "starts": fit.starts,

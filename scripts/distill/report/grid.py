@@ -30,16 +30,20 @@ _MOST_STUDENTS = 24
 _RATES = ("train_seconds", "train_flops", "teacher_tokens", *TEACHER_RATES, "cache_bytes")
 
 
-def law_grid(study: Study) -> dict[str, Any]:
+def law_grid(study: Study, learner: str = "student") -> dict[str, Any]:
     """Grids of every group of a study that has a law of the loss over data.
 
+    Args:
+        study: The study.
+        learner: What a reader calls its models: `student`, or `model` where none has a teacher.
+
     Returns:
-        schema, same_level and max_factor (how extrapolation is judged), `groups` and `refused`
-        (sentences). A group: label, teacher, epochs, tokens_per_sample (None without samples),
-        `students` and `any_size` (None without a joint law). A student: label, params, law,
-        law_over, law_error, range, tokens (nodes), the `CURVES` (null where infinite), rates (per
-        unique token), model_bytes, notes. `any_size` has `sizes` too: its curves are lists of sizes
-        by tokens, its rates lists over sizes.
+        schema, learner, same_level and max_factor (how extrapolation is judged), `groups` and
+        `refused` (sentences). A group: label, teacher, epochs, tokens_per_sample (None without
+        samples), `students` and `any_size` (None without a joint law). A student: label, params,
+        law, law_over, law_error, range, tokens (nodes), the `CURVES` (null where infinite), rates
+        (per unique token), model_bytes, notes. `any_size` has `sizes` too: its curves are lists of
+        sizes by tokens, its rates lists over sizes.
     """
     groups, refused = [], []
     for group in study.groups:
@@ -67,9 +71,10 @@ def law_grid(study: Study) -> dict[str, Any]:
                 }
             )
         elif len(names) > _MOST_STUDENTS:
-            refused.append(NoLaw(group.label, "its students share no law over size and data"))
+            refused.append(NoLaw(group.label, f"its {learner}s share no law over size and data"))
     return {
         "schema": 1,
+        "learner": learner,
         "same_level": SAME_LEVEL,
         "max_factor": MAX_FACTOR,
         "groups": groups,

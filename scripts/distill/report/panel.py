@@ -64,8 +64,9 @@ def make_panel(
         section = environment.get_template(FILES[-1])
     except jinja2.TemplateNotFound as error:
         raise UserError(f"{error.name} is missing; the report is made from it") from None
-    grid = _visible(law_grid(make_study(runs, laws, references)))
     distils = (references or {}).get("distils", True)
+    study = make_study(runs, laws, references)
+    grid = _visible(law_grid(study, "student" if distils else "model"))
     html = section.render(grid=grid, data=embedded(grid), script=Markup(script), distils=distils)
     policy = f"script-src 'sha256-{_digest(script)}'; " if grid["groups"] else ""
     return Panel(policy, Markup(style), Markup(html))

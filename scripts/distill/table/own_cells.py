@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from distill.contracts.points import SCORES
 from distill.core.display import brief
 from distill.core.errors import UserError
 
@@ -28,9 +29,9 @@ _TOTAL = re.compile(
     r"(?:grand )?(?:total|sum|mean|average|avg|median|count|std)s?\b", re.IGNORECASE
 )
 _NULLS = {"", "na", "n/a", "#n/a", "nan", "null", "none", "-"}
-NULLABLE = ("teacher", "teacher_loss", "teacher_params", "flops", "loss_stderr")
-"""Columns that may be empty: a run without a teacher has no teacher's loss; FLOPs and errors are
-not always known."""
+NULLABLE = ("teacher", "teacher_loss", "teacher_params", "flops", "loss_stderr", *SCORES)
+"""Columns that may be empty: a run without a teacher has no teacher's loss; FLOPs, errors and
+further scores are not always known."""
 _MOST_ROWS = 5
 
 

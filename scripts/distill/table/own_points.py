@@ -6,7 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from distill.contracts.points import COLUMNS, KEYS, OWN_COLUMNS, OWN_NAMES, size_name
+from distill.contracts.points import (
+    COLUMNS,
+    FURTHER,
+    KEYS,
+    OWN_COLUMNS,
+    OWN_NAMES,
+    size_name,
+)
 from distill.core.display import listed
 from distill.core.errors import UserError
 from distill.table.own_cells import NULLABLE, Table
@@ -31,7 +38,7 @@ class OwnPoints:
     """A table as it was read.
 
     Attributes:
-        points: `COLUMNS` of `distill.contracts.points`.
+        points: `COLUMNS` of `distill.contracts.points`, and of `FURTHER` those that it has.
         notes: What a reader must know of the reading.
         distils: Whether the table says which runs have a teacher.
         supervised: Methods whose runs have no teacher; empty unless the table says so.
@@ -195,6 +202,10 @@ REACH = {
     **dict.fromkeys(COUNTS, (1.0, 1e18)),
     **dict.fromkeys(("loss", "teacher_loss"), (1e-9, 1e6)),
     "loss_stderr": (1e-12, 1e3),
+    "reference_loss": (1e-9, 1e6),
+    "accuracy": (0.0, 1.0),
+    "items": (1.0, 1e9),
+    "weight": (1e-6, 1e9),
 }
 OTHER_REACH = (1e-20, 1e40)
 """What a value can be: things are counted one by one, not in billions, and powers of all are
@@ -204,6 +215,8 @@ numbers."""
 def _needed(name: str) -> str:
     if name == "seed":
         return f"a whole number up to {LARGEST}"
+    if name == "accuracy":
+        return "a share from 0 to 1; divide percentages by 100"
     least, most = REACH.get(name, OTHER_REACH)
     return f"a positive finite number ({least:g} to {most:g})"
 
@@ -221,6 +234,8 @@ def _values(table: Table, units: Mapping[str, str]) -> dict[str, np.ndarray]:
             table.fail_where(table.empty(name), (name,), f"{why} the row")
         with np.errstate(invalid="ignore"):
             bad = (array % 1 != 0) | (abs(array) > LARGEST) if name == "seed" else array <= 0
+            if name == "accuracy":
+                bad = (array < 0) | (array > 1)
         _fail_value(table, name, bad & ~np.isnan(array))
         values[name] = array
     return convert(values, units)
@@ -302,7 +317,10 @@ def _points(
     ]
     out["teacher"] = names.get("teacher", described)
     distils, supervised = _kinds(table, out, names.get("kind"), described)
-    return out[list(COLUMNS)], distils, supervised
+    further = [name for name in FURTHER if name in values]
+    for name in further:
+        out[name] = values[name]
+    return out[[*COLUMNS, *further]], distils, supervised
 
 
 def _teacher_name(size: float, loss: float) -> str:

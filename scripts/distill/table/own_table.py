@@ -11,6 +11,7 @@ import pandas as pd
 from distill.config.own_table import TableStudy
 from distill.config.reading import check_plain, validate
 from distill.contracts.columns import COLUMNS
+from distill.contracts.points import FURTHER
 from distill.contracts.run import NO_CACHE, RAW
 from distill.core.display import listed
 from distill.core.errors import UserError
@@ -47,7 +48,8 @@ def runs_of_table(
 
     Returns:
         The columns of any runs table and `group`, null where the table says nothing (`samples`
-        among them: tokens are what it has); and the teachers' sizes and losses by name.
+        among them: tokens are what it has), weight, accuracy and
+        items if the table has them; and the teachers' sizes and losses by name.
 
     Raises:
         UserError: The table does not hold what `distill.table.own_points.own_points` asks for.
@@ -62,6 +64,9 @@ def runs_of_table(
     out["curation"], out["cache"] = RAW, NO_CACHE
     for name in ("params", "params_non_embedding", "updates", "loss_stderr"):
         out[name] = points[name]
+    for name in FURTHER:
+        if name in points:
+            out[name] = points[name]
     out["tokens_unique"] = points["tokens"]
     out["tokens_seen"] = points["tokens"] * points["epochs"]
     out["train_flops"] = points["flops"]

@@ -59,12 +59,15 @@ COMPUTE: dict[str, Convert] = {
 }
 COUNTS = ("params", "params_non_embedding", "teacher_params", "tokens", "unique_tokens")
 LOSSES = ("loss", "teacher_loss")
+"""Losses on the held-out text, whose magnitude is checked."""
+_CONVERTED = (*LOSSES, "reference_loss")
 _INHERITED = {
     "params_non_embedding": "params",
     "teacher_params": "params",
     "unique_tokens": "tokens",
     "teacher_loss": "loss",
     "loss_stderr": "loss",
+    "reference_loss": "loss",
 }
 """Columns whose unit is that of another one unless it is stated."""
 LEAST = {"params": 1e3, "params_non_embedding": 1e2, "teacher_params": 1e3, "tokens": 1e4,
@@ -105,8 +108,8 @@ def convert(values: Mapping[str, Array], units: Mapping[str, str]) -> dict[str, 
     out = dict(values)
     for name, array in values.items():
         unit = unit_of(name, units)
-        table = COUNT if name in COUNTS else LOSS if name in LOSSES else COMPUTE
-        if unit is None or (name not in (*COUNTS, *LOSSES, "flops")):
+        table = COUNT if name in COUNTS else LOSS if name in _CONVERTED else COMPUTE
+        if unit is None or (name not in (*COUNTS, *_CONVERTED, "flops")):
             continue
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             out[name] = table[unit](array)
