@@ -52,7 +52,9 @@ def _answer(rows: pd.DataFrame, test: Mapping[str, Any], selected: Mapping[str, 
     def refused(reason: str, *needs: Need) -> Answer:
         return Answer(KEY, about, "cannot_tell", numbers | {"reason": reason}, needs)
 
-    more = need_students(mine, max(LEAST_SIZES, test["sizes"] + 1))
+    # With many sizes, more of the same range would not show a break that these do not show.
+    few = test["sizes"] < 2 * LEAST_SIZES
+    more = (need_students(mine, max(LEAST_SIZES, test["sizes"] + 1)),) if few else ()
     if test["sizes"] < LEAST_SIZES:
         return refused("few_sizes", need_students(mine, LEAST_SIZES))
     if "p_value" not in test:
@@ -63,10 +65,10 @@ def _answer(rows: pd.DataFrame, test: Mapping[str, Any], selected: Mapping[str, 
     numbers |= {name: test[name] for name in same} | {"points": test["points"]}
     numbers |= place.ends("break") | steeper.ends("steeper")
     if test["gain"] <= 0 or test["p_value"] > SIGNIFICANCE:
-        return refused("no_break", more)
+        return refused("no_break", *more)
     low, high = test["smallest"], test["largest"]
     if place.low is None or place.high is None or place.high < low or place.low > high:
-        return refused("no_place", more)
+        return refused("no_place", *more)
     numbers["established"] = True
     epochs = mine["epochs"].to_numpy(dtype=float)
     same_epochs = mine[np.isclose(epochs, commonest_epochs(epochs), rtol=0.01)]
