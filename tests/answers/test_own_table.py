@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -54,6 +55,24 @@ def distilled(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     tables = [grid(seed=seed).assign(k=kind) for seed, kind in enumerate(("kd", "scratch"))]
     table = pd.concat(tables, ignore_index=True)
     return answers_of(tmp_path_factory.mktemp("distilled"), table, kind="k")
+
+
+@pytest.mark.slow
+def test_an_accuracy_is_asked_of_by_its_relation(
+    tmp_path: Path, scaling: list[dict[str, Any]]
+) -> None:
+    table = grid()
+    share = 0.1 + 0.8 / (1 + np.exp(3 * (table["L"] - table["L"].median())))
+    table["right"] = (200 * share).round() / 200
+    records = answers_of(tmp_path, table.assign(asked=200), accuracy="right", items="asked")
+    (record,) = [one for one in records if one["key"] == "task_score"]
+    assert record["status"] == "answered"
+    assert "Accuracy at the lowest loss measured" in record["answer"]
+    assert "the model of 6.90 × 10⁹ parameters is predicted" in record["answer"]
+    assert "student" not in record["answer"] + record["evidence"]
+    assert "task_metric" not in {one["key"] for one in records}
+    assert "task_metric" in {one["key"] for one in scaling}
+    assert "task_score" not in {one["key"] for one in scaling}
 
 
 @pytest.mark.slow

@@ -7,8 +7,10 @@ from typing import Any
 import pandas as pd
 
 from distill.answers.law_questions import answer_law_questions
+from distill.answers.laws.related_scores import TASK
 from distill.answers.measured import Measured
 from distill.answers.own_table import applicable, merge_groups, reading_answers
+from distill.answers.runs import task_metric
 from distill.answers.runs.questions import OF_ALL, OF_SAMPLES, answer_runs
 from distill.answers.wording import worded, wording_of
 
@@ -43,6 +45,9 @@ def answer_questions(
         *answer_law_questions(runs, laws, references, stated),
         *applicable(answer_runs(study, OF_ALL), references),
     ]
+    if own and any(answer.question == TASK for answer in answers):
+        # Its scores have no floor to be compared with, but they are there.
+        answers = [answer for answer in answers if answer.question != task_metric.KEY]
     wording = wording_of(templates, own, bool(references.get("distils", True)))
     records = worded(answers, wording)
     return {"schema": 1, "answers": merge_groups(records, wording) if own else records}

@@ -115,7 +115,8 @@ COMMAND = Command(
     summary="ask a finished study",
     details="Ask a finished study for an expected loss, the samples that a loss takes, the best "
     "model for a budget, the task score of a loss, or its laws. Each answer names its law, its "
-    "intervals and how far it extrapolates. More: distill ask STUDY QUESTION --help.",
+    "intervals and how far it extrapolates. Options of a question: distill ask STUDY QUESTION "
+    "--help.",
     examples=tuple(_EXAMPLES.values()),
     add_options=_add_options,
     run=_run,

@@ -116,7 +116,8 @@ def record_rollouts(
         quantile = student_t.ppf(0.5 + LEVEL / 2, df)
         half = np.hypot(one.half, quantile * rate * one.origin.distances)[next_step]
         there, log = one.beyond.where(next_step), one.log[next_step]
-        low, high, target = np.exp(log - half), np.exp(log + half), there.target
+        with np.errstate(over="ignore"):  # an end far beyond a law that is hardly determined
+            low, high, target = np.exp(log - half), np.exp(log + half), there.target
         runs = [
             {
                 "student": str(there.student[row]),

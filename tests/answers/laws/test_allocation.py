@@ -95,6 +95,20 @@ def test_two_ways_that_disagree_are_said_to(rows: pd.DataFrame, laws: list[Fitte
     assert answer.numbers["agree"] is False
 
 
+def test_a_best_size_that_was_not_measured_is_said_to(laws: list[FittedLaw]) -> None:
+    inside = budgets()
+    small = inside[inside["params"] < 0.9 * best_size(float(inside["flops"].max()))]
+    refusal = {"reason": "few_levels", "levels": 0, "minima": 0, "levels_refused": []}
+    (record,) = fit_isoflops(inside)["fitted"]
+    refused = {"fitted": [], "refused": [{"selected": record["selected"], **refusal}]}
+    for table, text in ((inside, False), (small, True)):
+        answers = allocation_answers(table, laws, {"isoflops": refused})
+        (worded_one,) = worded(answers, wording_of(ROOT / "report/answers"))
+        numbers = worded_one["numbers"]
+        assert (numbers["law"]["params"]["value"] > numbers["sizes_measured"][1]) is text
+        assert ("outside the sizes measured" in worded_one["answer"]) is text
+
+
 def test_one_way_alone_is_an_answer_and_none_a_refusal(laws: list[FittedLaw]) -> None:
     grid = make_rows(tokens=(2e5, 1e6, 5e6))  # at most two sizes share a budget
     alone = answer_of(grid, fit(grid, sizes=("params",)))

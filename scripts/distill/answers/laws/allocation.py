@@ -58,13 +58,15 @@ def _answer(rows: pd.DataFrame, record: Mapping[str, Any], law: FittedLaw | None
     product = record.get("flops_per_product", FLOPS_PER_PRODUCT)
     flops = _largest(record, rows, product)
     refusal = _refusal(law)
+    sizes = rows["params"].to_numpy(dtype=float)
+    numbers["sizes_measured"] = [float(np.nanmin(sizes)), float(np.nanmax(sizes))]
     numbers |= {"flops": flops, "law": None, "law_refused": refusal}
     if law is not None and refusal is None:
         numbers["law"] = _of_law(law, flops, product)
     if numbers["isoflops"] and numbers["law"]:
-        sizes = (_logs(one["params"]) for one in (record["largest"], numbers["law"]))
+        best = (_logs(one["params"]) for one in (record["largest"], numbers["law"]))
         numbers["agree"] = _agree(record["exponent"], numbers["law"]["exponent"])
-        numbers["agree"] &= _agree(*sizes)
+        numbers["agree"] &= _agree(*best)
     if numbers["isoflops"] or numbers["law"]:
         return Answer(KEY, about, "answered", numbers)
     need = Need("isoflops", LEAST_LEVELS, record["minima"])
