@@ -1,6 +1,7 @@
 """Published studies as miniatures, to the report: question answering, and adapters with a 4-bit
 teacher of another tokenizer."""
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,6 @@ from distill.contracts.run import Run
 from distill.core.checksums import tokenizer_sha256
 from distill.core.files import read_json
 from distill.core.parquet import read_rows
-from distill.core.text_files import read_csv_rows
 from distill.evaluation.text_metrics import text_similarity
 from distill.plan.study import Plan
 
@@ -43,6 +43,12 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def adapted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose study of adapters is done."""
     return _finished(tmp_path_factory.mktemp("dolly"), miniature.make_dolly_inputs, miniature.DOLLY)
+
+
+def csv_rows(path: Path) -> list[dict[str, str]]:
+    """Rows of a CSV file."""
+    with path.open(encoding="utf-8-sig", newline="") as lines:
+        return list(csv.DictReader(lines))
 
 
 def _plan(project: Path, config: str, monkeypatch: pytest.MonkeyPatch) -> Plan:
@@ -71,7 +77,7 @@ def test_questions_are_split_by_shares_and_answered_by_the_csvs_own_answers(
     asked: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = _plan(asked, miniature.QA, monkeypatch)
-    given = read_csv_rows(asked / "studies/data/accounting_qa.csv")
+    given = csv_rows(asked / "studies/data/accounting_qa.csv")
     answers = {row["question"]: row["answer"] for row in given}
     prompts = plan.pool.settings
     assert (prompts.pool, prompts.validation, prompts.test) == (54, 54, 54)
@@ -156,7 +162,7 @@ def test_bleu_is_of_sampled_answers_on_both_splits(
 
 def test_a_csv_of_ones_own_needs_its_path_and_columns_alone(asked: Path, tmp_path: Path) -> None:
     project = miniature.moved(asked, tmp_path / "moved")
-    rows = read_csv_rows(project / "studies/data/accounting_qa.csv")
+    rows = csv_rows(project / "studies/data/accounting_qa.csv")
     own = pd.DataFrame(rows[:100]).rename(columns={"question": "Frage", "answer": "Antwort"})
     own.insert(0, "Nr.", range(100))
     own.to_csv(project / "data/own.csv", index=False, encoding="utf-8-sig")
