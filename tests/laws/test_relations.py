@@ -1,5 +1,6 @@
 """One score as a function of another: closed forms, recovery, coverage, refusals."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,9 +8,11 @@ import pandas as pd
 import pytest
 from scipy.optimize import minimize
 from scipy.special import expit
+from scipy.stats import t as student_t
 
 from distill.laws.related_scores import relate_scores
-from distill.laws.relations import Form, Relation, fit_relation, loss_form, sigmoid_form
+from distill.laws.relation_fitting import fit_relation
+from distill.laws.relations import Form, Relation, loss_form, sigmoid_form
 from law_worlds import chinchilla, make_rows
 
 LOSSES = np.linspace(1.5, 4.0, 12)
@@ -123,6 +126,22 @@ def test_intervals_of_a_loss_to_loss_cover() -> None:
         ahead = fit_relation(loss_form(LOSSES, y, None), LOSSES, y).predict(at)
         covered.append((ahead["low"] <= truth) & (truth <= ahead["high"]))
     assert (np.mean(covered, axis=0) > 0.82).all(), np.mean(covered, axis=0)
+
+
+def test_a_miss_beyond_the_runs_widens_intervals_there() -> None:
+    found = fit_relation(loss_form(LOSSES, OTHERS, 1.0), LOSSES, OTHERS)
+    there = np.array([1.3, 1.2])
+    assert found.beyond(LOSSES, OTHERS * 1.1, None) == 0.0  # no run lies beyond
+    right = found.predict(there)["value"]
+    assert found.beyond(there, right, None) < 1e-6
+    # A miss of 10 % at a distance of .2 and .3 nats.
+    rate = found.beyond(there, right * 1.1, None)
+    assert rate == pytest.approx(np.log(1.1) / np.sqrt((0.2**2 + 0.3**2) / 2), rel=1e-6)
+    wider = replace(found, rate=rate)
+    assert wider.predict(2.0)["high"] == found.predict(2.0)["high"]
+    half = np.log(wider.predict(1.0)["high"] / wider.predict(1.0)["value"])
+    assert half == pytest.approx(rate * 0.5 * student_t.ppf(0.95, found.df), rel=1e-3)
+    assert Relation.of_state(wider.state()).rate == rate
 
 
 def table(score: Any, column: str = "accuracy", seed: int = 3, **more: Any) -> pd.DataFrame:

@@ -11,13 +11,13 @@ from scipy.stats import norm
 from distill.contracts.points import GROUP_KEYS, KEYS
 from distill.laws.law import Array
 from distill.laws.points import Points, cells_of, points_of
+from distill.laws.relation_fitting import fit_relation
 from distill.laws.relations import (
     FORMULAS,
     LOSS_TO_LOSS,
     SIGMOID,
     SOURCES,
     Relation,
-    fit_relation,
     loss_form,
     sigmoid_form,
 )
@@ -227,7 +227,8 @@ def _bins(pair: Pair) -> tuple[Array, Array]:
 
 
 def _record(pair: Pair) -> dict[str, Any]:
-    relation = pair.fit()
+    holdout, rate = _holdout(pair)
+    relation = replace(pair.fit(), rate=rate)
     form = LOSS_TO_LOSS if pair.of == OTHER_LOSS else SIGMOID
     items = None if pair.items is None else float(np.median(pair.items))
     return {
@@ -239,17 +240,18 @@ def _record(pair: Pair) -> dict[str, Any]:
         "coefficients": relation.coefficients(),
         "residual": relation.error,
         "dispersion": relation.scale if pair.items is not None else None,
-        "holdout": _holdout(pair),
+        "holdout": holdout,
         "range": list(relation.range),
         "state": relation.state(),
     }
 
 
-def _holdout(pair: Pair) -> dict[str, Any] | None:
+def _holdout(pair: Pair) -> tuple[dict[str, Any] | None, float]:
     """How well the relation of the smaller size steps predicts the largest one.
 
     Steps are of compute, of data for a relation to tokens. Errors are of the score itself for a
-    share, and relative for a loss. None where the smaller steps determine no relation.
+    share, and relative for a loss. None where the smaller steps determine no relation. And
+    `Relation.beyond` of that step, by which intervals beyond the runs are widened.
     """
     inputs = ("tokens",) if pair.by == "tokens" else ("params", "tokens")
     axis, ranks = size_steps(pair.points, inputs)
@@ -257,7 +259,7 @@ def _holdout(pair: Pair) -> dict[str, Any] | None:
     # The law whose floor is known has seen the largest step.
     below, there = replace(pair.where(ranks < top), floor=None), pair.where(ranks == top)
     if top < 1 or len(np.unique(below.x)) < below.least:
-        return None
+        return None, 0.0
     relation = below.fit()
     predicted = relation.predict(there.x, there.items)
     unit = there.y if pair.of == OTHER_LOSS else np.ones(len(there.y))
@@ -267,7 +269,7 @@ def _holdout(pair: Pair) -> dict[str, Any] | None:
     nearest = last[np.abs(x[None, :] - there.x[:, None]).argmin(axis=1)]
     simple = np.abs(nearest - there.y) / unit
     inside = (predicted["run_low"] <= there.y) & (there.y <= predicted["run_high"])
-    return {
+    record = {
         "axis": axis,
         "runs": len(there.x),
         "mean_error": float(errors.mean()),
@@ -291,3 +293,4 @@ def _holdout(pair: Pair) -> dict[str, Any] | None:
             for row in range(len(there.x))
         ],
     }
+    return record, relation.beyond(there.x, there.y, there.items)

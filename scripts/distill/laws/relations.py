@@ -1,6 +1,6 @@
 """One score of a run as a function of another: pass rate of loss or data, and loss of loss.
 
-Two forms, each fitted by maximum likelihood with damped Fisher scoring from several starts:
+Two forms, fitted by maximum likelihood (`distill.laws.relation_fitting`):
 
 - `sigmoid`: score = chance + (top - chance)/(1 + exp(-k (x - x0))), as of Grattafiori et al. 2024,
   The Llama 3 herd of models, 3.2.1, who predict accuracy from loss. Binomial where the number of
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import expit, logit, xlogy
+from scipy.special import expit, logit
 from scipy.stats import t as student_t
 
 from distill.laws.law import Array
@@ -34,11 +34,7 @@ SOURCES = {
     SIGMOID: "Grattafiori et al. 2024, The Llama 3 herd of models, section 3.2.1",
     LOSS_TO_LOSS: "Brandfonbrener et al. 2024, Loss-to-loss prediction",
 }
-_FIRST_STEPS, _STEPS = 10, 50
-_TINY, _NEAR_BOUND, _LEAST_WEIGHT = 1e-6, 1e-4, 1e-3
-_GRID, _REACH = 16, 4.0
-"""Values of the coefficient that is averaged over, at first over its bounds, then over this many
-standard errors and wherever a value has weight."""
+TINY, _NEAR_BOUND = 1e-6, 1e-4
 
 
 @dataclass(frozen=True)
@@ -116,7 +112,7 @@ class Form:
         else:
             known, least = self.frame["floor_x"], self.frame["least_x"]
             floor = least * p["E_x"] if known is None else known
-            above, centre = np.maximum(x - floor, _TINY), self.frame["centre"] - floor
+            above, centre = np.maximum(x - floor, TINY), self.frame["centre"] - floor
             power, logs = np.exp(p["kappa"]), np.log(above / centre)
             reducible = np.exp(p["K"] + power * logs)
             total = reducible + self.frame["least_y"] * p["E_y"]
@@ -164,6 +160,7 @@ class Relation:
         binomial: Whether scores count items.
         range: Lowest and highest x.
         error: Root mean square of the residuals, on the scale of the fit.
+        rate: Standard deviation of the error per unit of x beyond the range, logits or logs.
     """
 
     form: Form
@@ -175,6 +172,7 @@ class Relation:
     binomial: bool
     range: tuple[float, float]
     error: float
+    rate: float = 0.0
 
     @property
     def _quantile(self) -> float:
@@ -195,17 +193,10 @@ class Relation:
         at = np.atleast_1d(np.asarray(x, dtype=np.float64))
         share = self.form.name == SIGMOID
         back = expit if share else np.exp
-        values, own = self._linked(at)
+        middle, variance, run = self._spread(at, items)
         step = 1e-4 * (self.range[1] - self.range[0])
         ends = [self.weights @ self._linked(at + way)[0] for way in (step, -step)]
-        middle, slope = self.weights @ values, (ends[0] - ends[1]) / (2 * step)
-        variance = self.weights @ (own + (values - middle) ** 2)
-        value = back(middle)
-        by_link = np.maximum(value * (1 - value), _TINY) if share else value
-        if self.binomial:
-            run = self.scale / (by_link * np.asarray(1.0 if items is None else items))
-        else:
-            run = self.scale / (by_link**2 if share else np.ones(len(at)))
+        slope, value = (ends[0] - ends[1]) / (2 * step), back(middle)
         moved = slope * np.asarray(x_half)
         halves = [np.sqrt(self._quantile**2 * v + moved**2) for v in (variance, variance + run)]
         with np.errstate(over="ignore"):
@@ -214,8 +205,50 @@ class Relation:
             )
         return {
             "value": value, "low": low, "high": high, "run_low": run_low, "run_high": run_high,
-            "slope": slope * by_link,
+            "slope": slope * (value * (1 - value) if share else value),
         }  # fmt: skip
+
+    def beyond(self, x: Array, y: Array, items: Array | None) -> float:
+        """The error per unit of x beyond the runs, logits or logs, that runs there show.
+
+        What their errors have beyond the noise and the fit's own uncertainty; 0 without such runs.
+
+        Args:
+            x: Of runs that were not fitted, shape (m,).
+            y: Their scores, shape (m,).
+            items: Of each share, shape (m,); None for none.
+        """
+        away = self._away(x)
+        if not away.any():
+            return 0.0
+        middle, variance, run = self._spread(x, items)
+        if self.form.name == SIGMOID:
+            least = 0.5 / items if items is not None else np.full(len(y), 0.01)
+            errors = logit(np.clip(y, least, 1 - least)) - middle
+        else:
+            errors = np.log(y) - middle
+        excess = np.maximum(errors**2 - variance - run, 0.0)[away > 0]
+        return float(np.sqrt(excess.mean() / (away[away > 0] ** 2).mean()))
+
+    def _away(self, at: Array) -> Array:
+        """Distance of x from the range of the runs, 0 inside."""
+        low, high = self.range
+        return np.asarray(np.maximum(np.maximum(low - at, at - high), 0.0))
+
+    def _spread(self, at: Array, items: Any) -> tuple[Array, Array, Array]:
+        """Logit of a share or log of a loss, its variance, and that of a run about it; (m,)."""
+        values, own = self._linked(at)
+        middle = self.weights @ values
+        variance = self.weights @ (own + (values - middle) ** 2)
+        variance = variance + (self.rate * self._away(at)) ** 2
+        if self.form.name == LOSS_TO_LOSS:
+            return middle, variance, np.full(len(at), self.scale)
+        share = expit(middle)
+        by_link = np.maximum(share * (1 - share), TINY)
+        if self.binomial:
+            counts = np.asarray(1.0 if items is None else items)
+            return middle, variance, self.scale / (by_link * counts)
+        return middle, variance, self.scale / by_link**2
 
     def _linked(self, at: Array) -> tuple[Array, Array]:
         """Logit of a share or log of a loss, and its variance, for each value; shape (G, m)."""
@@ -223,7 +256,7 @@ class Relation:
         variance = np.einsum("gpm,gpq,gqm->gm", gradient, self.covariance, gradient)
         if self.form.name == LOSS_TO_LOSS:
             return value, variance
-        inside = np.clip(value, _TINY, 1 - _TINY)
+        inside = np.clip(value, TINY, 1 - TINY)
         return logit(inside), variance / (inside * (1 - inside)) ** 2
 
     def coefficients(self) -> dict[str, dict[str, Any]]:
@@ -242,7 +275,7 @@ class Relation:
         own = np.einsum("gip,gpq,giq->gi", jacobian, self.covariance, jacobian)
         mean = self.weights @ values
         half = self._quantile * np.sqrt(self.weights @ (own + (values - mean) ** 2))
-        bound = _at_bound(self.theta[:1], self.form.box)[0]
+        bound = at_bound(self.theta[:1], self.form.box)[0]
         widest = {"K": np.log(100.0), "x0": 2 * (self.range[1] - self.range[0])}
         records: dict[str, dict[str, Any]] = {}
         for place, name in enumerate(self.form.names):
@@ -281,6 +314,7 @@ class Relation:
             "binomial": self.binomial,
             "range": list(self.range),
             "error": self.error,
+            "rate": self.rate,
         }
 
     @classmethod
@@ -292,7 +326,8 @@ class Relation:
         low, high = state["range"]
         form = Form(state["form"], state["frame"])
         numbers = state["scale"], state["df"], state["binomial"]
-        return cls(form, weights, theta, covariance, *numbers, (low, high), state["error"])
+        last = (low, high), state["error"], state["rate"]
+        return cls(form, weights, theta, covariance, *numbers, *last)
 
 
 def sigmoid_form(x: Array, direction: int, chance: float | None) -> Form:
@@ -313,159 +348,6 @@ def loss_form(x: Array, y: Array, floor: float | None) -> Form:
     return Form(LOSS_TO_LOSS, frame)
 
 
-def fit_relation(form: Form, x: Array, y: Array, items: Array | None = None) -> Relation:
-    """Fit a form.
-
-    Args:
-        form: Which.
-        x: Losses, or logs of tokens, shape (n,).
-        y: Shares between 0 and 1, or positive losses, shape (n,).
-        items: Items of each share, shape (n,); None for least squares.
-
-    Raises:
-        ValueError: There are no degrees of freedom, n <= P.
-    """
-    count = len(form.names)
-    if len(x) <= count:
-        raise ValueError(f"{len(x)} runs leave no degrees of freedom to {count} coefficients")
-    target, df = (y if form.name == SIGMOID else np.log(y)), len(x) - count
-    low, high = form.box[-1]
-    theta, cost = _best(form, x, target, items, np.linspace(low, high, _GRID))
-    if form.averaged:
-        theta, cost = _best(form, x, target, items, _likely(form, x, target, items, theta, cost))
-    weights, scale = _weighed(cost, float(cost.min()), df, items is not None)
-    keep = np.argsort(-weights, kind="stable")
-    keep = keep[weights[keep] > _LEAST_WEIGHT]
-    theta, weights = theta[keep], weights[keep] / weights[keep].sum()
-    value, gradient = form.curve(theta, x)
-    free = ~_at_bound(theta, form.box)
-    if form.averaged:
-        free[:, -1] = False
-    gradient = gradient * free[:, :, None]
-    information = (gradient * _weights(value, items)[:, None, :]) @ gradient.transpose(0, 2, 1)
-    covariance = scale * np.linalg.pinv(information, rcond=1e-13, hermitian=True)
-    error = float(np.sqrt(((target - value[0]) ** 2).mean()))
-    ends = float(x.min()), float(x.max())
-    return Relation(form, weights, theta, covariance, scale, df, items is not None, ends, error)
-
-
-def _likely(
-    form: Form, x: Array, target: Array, items: Array | None, theta: Array, cost: Array
-) -> Array:
-    """Values of the last parameter where the likelihood is, its maximum among them.
-
-    Args:
-        form: Which.
-        x: As of `fit_relation`.
-        target: On the scale of the fit.
-        items: As of `fit_relation`.
-        theta: The best fit for each value of a coarse grid, shape (G, P).
-        cost: Theirs, shape (G,).
-    """
-    (low, high), last = form.box[-1], theta[:, -1]
-    best, least = _score(form, x, target, items, theta[[cost.argmin()]], _STEPS, hold=False)
-    weights, scale = _weighed(cost, float(least[0]), len(x) - theta.shape[1], items is not None)
-    value, gradient = form.curve(best, x)
-    information = (gradient[0] * _weights(value[0], items)) @ gradient[0].T
-    error = np.sqrt(scale * np.linalg.pinv(information, rcond=1e-13, hermitian=True)[-1, -1])
-    some = last[weights > _LEAST_WEIGHT * weights.max(initial=1.0)]
-    middle, step = float(best[0, -1]), float(last[1] - last[0])
-    first = min([middle - _REACH * error, *(some - step)])
-    end = max([middle + _REACH * error, *(some + step)])
-    grid = np.linspace(max(first, low), min(end, high), _GRID)
-    grid[np.abs(grid - middle).argmin()] = middle
-    return grid
-
-
-def _weighed(cost: Array, least: float, df: int, binomial: bool) -> tuple[Array, float]:
-    """Weights by the likelihood, and the scale of the noise.
-
-    Args:
-        cost: `_cost` of each value, shape (G,).
-        least: The least cost of any value; the weights are 1 there before they are made to add up.
-        df: Degrees of freedom.
-        binomial: Whether scores count items.
-    """
-    if binomial:
-        scale = max(1.0, 2 * least / df)
-        logs = -(cost - least) / scale
-    else:
-        scale = max(2 * least / df, 1e-20)
-        logs = -0.5 * (df + 1) * np.log(np.maximum(cost, 1e-20) / max(least, 1e-20))
-    weights = np.exp(logs)
-    return weights / max(float(weights.sum()), 1.0), scale
-
-
-def _at_bound(theta: Array, box: Array) -> np.ndarray:
+def at_bound(theta: Array, box: Array) -> np.ndarray:
     """Whether each parameter is at a bound, shape (S, P)."""
     return np.asarray((np.abs(theta[:, :, None] - box) < _NEAR_BOUND).any(axis=2))
-
-
-def _weights(value: Array, items: Array | None) -> Array:
-    """Inverse variances of targets, up to a common scale."""
-    if items is None:
-        return np.ones_like(value)
-    inside = np.clip(value, _TINY, 1 - _TINY)
-    return np.asarray(items / (inside * (1 - inside)))
-
-
-def _cost(value: Array, target: Array, items: Array | None) -> Array:
-    """Half the deviance of a binomial fit, or half the sum of squares; over the last axis."""
-    if items is None:
-        return np.asarray(0.5 * ((target - value) ** 2).sum(axis=-1))
-    inside = np.clip(value, _TINY, 1 - _TINY)
-    likelihood = xlogy(target, inside) + xlogy(1 - target, 1 - inside)
-    best = xlogy(target, target) + xlogy(1 - target, 1 - target)
-    return np.asarray((items * (best - likelihood)).sum(axis=-1))
-
-
-def _best(
-    form: Form, x: Array, target: Array, items: Array | None, last: Array
-) -> tuple[Array, Array]:
-    """The best fit for each value of the last parameter: points (G, P) and costs (G,)."""
-    starts = form.starts(last)
-    groups, each, width = starts.shape
-    theta, cost = _score(form, x, target, items, starts.reshape(-1, width), _FIRST_STEPS)
-    best = cost.reshape(groups, each).argmin(axis=1) + each * np.arange(groups)
-    return _score(form, x, target, items, theta[best], _STEPS)
-
-
-def _score(
-    form: Form,
-    x: Array,
-    target: Array,
-    items: Array | None,
-    theta: Array,
-    steps: int,
-    hold: bool = True,
-) -> tuple[Array, Array]:
-    """Steps of Fisher scoring, each point with its own damping: points (S, P), costs (S,).
-
-    `hold` keeps a parameter that is averaged over as it is.
-    """
-    box, damping = form.box, np.full(len(theta), 1e-2)
-    value, gradient = form.curve(theta, x)
-    cost = _cost(value, target, items)
-    for _ in range(steps):
-        weighted = gradient * _weights(value, items)[:, None, :]
-        square = weighted @ gradient.transpose(0, 2, 1)
-        pull = (weighted @ (target - value)[..., None])[..., 0]
-        # A parameter at its bound that is pulled beyond it stays there.
-        held = ((theta <= box[:, 0]) & (pull < 0)) | ((theta >= box[:, 1]) & (pull > 0))
-        if form.averaged and hold:
-            held[:, -1] = True
-        free = ~held
-        square = square * (free[:, :, None] & free[:, None, :])
-        ridge = damping[:, None] * np.einsum("spp->sp", square) + 1e-12 + held
-        square = square + ridge[:, :, None] * np.eye(len(box))
-        step = np.linalg.solve(square, (pull * free)[..., None])[..., 0]
-        new = np.clip(theta + np.clip(step, -2.0, 2.0), box[:, 0], box[:, 1])
-        new_value, new_gradient = form.curve(new, x)
-        new_cost = _cost(new_value, target, items)
-        better = new_cost < cost
-        theta = np.where(better[:, None], new, theta)
-        value = np.where(better[:, None], new_value, value)
-        gradient = np.where(better[:, None, None], new_gradient, gradient)
-        cost = np.where(better, new_cost, cost)
-        damping = np.where(better, damping * 0.2, np.minimum(damping * 5.0, 1e8))
-    return theta, cost
