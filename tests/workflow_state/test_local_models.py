@@ -274,3 +274,95 @@ def test_an_index_beside_the_whole_weights_is_left_over(base: Path) -> None:
 def test_the_path_of_a_gguf_file_is_left_to_the_job_that_converts_it(base: Path) -> None:
     (base / "m.gguf").write_bytes(b"GGUF")
     check({"sources.base.path": str(base / "m.gguf")})
+
+
+def test_an_encoder_decoder_is_told(base: Path) -> None:
+    file = base / "config.json"
+    kind = {"model_type": "t5", "is_encoder_decoder": True}
+    file.write_text(json.dumps(CONFIG | kind))
+    with pytest.raises(
+        UserError, match=r"models/base is an encoder-decoder \(t5\), .*; name a dec"
+    ):
+        check({})
+
+
+def test_a_masked_model_cannot_answer(base: Path) -> None:
+    file = base / "config.json"
+    kind = {"model_type": "bert", "architectures": ["BertForMaskedLM"]}
+    file.write_text(json.dumps(CONFIG | kind))
+    with pytest.raises(UserError, match=r"is a masked language model \(bert\), but task is instru"):
+        check({})
+    file.write_text(json.dumps(CONFIG | {"architectures": ["LlamaForCausalLM"]}))
+    check({})
+
+
+@pytest.mark.parametrize(
+    ("entries", "sentence"),
+    [
+        (
+            {"hidden_size": 50, "num_attention_heads": 4},
+            r"fresh\.config: hidden_size \(50\) is not",
+        ),
+        (
+            {"num_attention_heads": 6},
+            r"fresh\.config: .*\(6\) is not .*\(4, the source's\); set num_",
+        ),
+        ({"num_attention_heads": 8, "hidden_size": 64}, None),
+        ({"model_type": "gpt2", "n_embd": 48, "n_head": 4}, None),
+    ],
+)
+def test_heads_of_a_random_student_are_checked(
+    base: Path, entries: dict[str, Any], sentence: str | None
+) -> None:
+    file = base / "config.json"
+    heads = {"num_attention_heads": 8, "num_key_value_heads": 4, "hidden_size": 64}
+    file.write_text(json.dumps(CONFIG | heads))
+    if sentence is None:
+        return check({"students.fresh.config": entries})
+    with pytest.raises(UserError, match=sentence):
+        check({"students.fresh.config": entries})
+
+
+def write_tokens(base: Path, tokens: dict[str, int], **settings: Any) -> None:
+    """Write the files of a fast tokenizer with added tokens, as the library saves them."""
+    added = [{"id": number, "content": token} for token, number in tokens.items()]
+    text = json.dumps({"version": "1.0", "added_tokens": added, "model": {"vocab": {}}}, indent=2)
+    (base / "tokenizer.json").write_text(text)
+    stated = {"tokenizer_class": "TokenizersBackend", "chat_template": tiny.CHATML} | settings
+    (base / "tokenizer_config.json").write_text(json.dumps(stated))
+
+
+def test_control_tokens_beyond_the_embeddings_are_told(base: Path) -> None:
+    file = base / "config.json"
+    file.write_text(json.dumps(CONFIG | {"vocab_size": 300}))
+    tokens = {"<|im_start|>": 300, "<|im_end|>": 301, "<tool>": 302}
+    write_tokens(base, tokens, eos_token="<|im_end|>")
+    sentence = (
+        r"holds 300 ids, too few for <\|im_start\|> and <\|im_end\|>, which every prompt has; r"
+    )
+    with pytest.raises(UserError, match=sentence):
+        check({})
+    check({"prompts.template": "alpaca", "prompts.source": "faq"})
+    with pytest.raises(UserError, match=r"too few for <tool>, which every"):
+        check({"prompts.template": "<tool>{prompt}", "prompts.source": "faq"})
+    file.write_text(json.dumps(CONFIG | {"vocab_size": 302}))
+    check({})
+
+
+def test_a_model_that_never_ends_an_answer_is_told(base: Path) -> None:
+    template = "{{ messages[-1]['content'] }}\n"
+    tokens = {"<|im_start|>": 1, "<|im_end|>": 2}
+    write_tokens(base, tokens, chat_template=template)
+    with pytest.raises(
+        UserError, match=r"models/base has no token that ends an answer; set eos_to"
+    ):
+        check({})
+    write_tokens(base, tokens)  # its template ends turns
+    check({})
+    write_tokens(base, tokens, chat_template=template, tokenizer_class="GPT2Tokenizer")
+    check({})  # a class with an EOS token of its own
+    write_tokens(base, tokens, chat_template=template, eos_token={"content": "<|im_end|>"})
+    check({})
+    write_tokens(base, tokens, chat_template=template)
+    (base / "generation_config.json").write_text(json.dumps({"eos_token_id": [2]}))
+    check({})

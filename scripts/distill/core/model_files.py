@@ -19,6 +19,9 @@ _PADDED_POSITIONS = {
     "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod",
 }  # fmt: skip
 """Architectures that count positions from pad_token_id + 1, as fairseq did."""
+MASKED = ("ForMaskedLM", "ForPreTraining")
+"""Ends of the names of classes of masked language models."""
+_CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 _TOKENIZER_FILES = ("tokenizer*", "vocab*", "*.model", "spiece*", "*.tiktoken", "tekken.json")
 ADAPTER = "adapter_config.json"
 """File of an adapter, whose weights change another model's."""
@@ -152,6 +155,28 @@ def chat_template(folder: Path) -> str | None:
         if isinstance(stated, str) and stated:
             return stated
     return None
+
+
+def embedding_rows(config: Config) -> int | None:
+    """Ids that a model's embeddings hold; None if its config does not say."""
+    return _number(config, ("vocab_size",))
+
+
+def fills_masks(config: Config) -> bool | None:
+    """Whether a model is a masked language model rather than a causal one, by its class; None if
+    the class is of neither kind, or unknown."""
+    names = [str(name) for name in config.get("architectures") or ()]
+    if any(name.endswith(MASKED) for name in names):
+        return True
+    return False if any(name.endswith(_CAUSAL) for name in names) else None
+
+
+def encoder_decoder_fault(kind: str) -> str:
+    """Why an encoder-decoder is not read, as the end of a sentence."""
+    return (
+        f"is an encoder-decoder ({kind}), which has no distribution of a next token without its "
+        "encoder's input; name a decoder or a masked model"
+    )
 
 
 def weight_indexes(folder: Path) -> list[Path]:

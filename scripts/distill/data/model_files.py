@@ -12,7 +12,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from distill.core.errors import UserError
-from distill.core.model_files import weight_indexes
+from distill.core.model_files import encoder_decoder_fault, weight_indexes
 
 
 def check_model_files(folder: str | Path, name: str) -> None:
@@ -53,11 +53,7 @@ def check_weights(folder: str | Path, name: str) -> None:
     try:
         config = AutoConfig.from_pretrained(folder, **SAFE)
         if getattr(config, "is_encoder_decoder", False):
-            raise UserError(
-                f"the model {name} is an encoder-decoder ({config.model_type}), which has no "
-                "distribution of a next token without its encoder's input; name a decoder or a "
-                "masked model"
-            )
+            raise UserError(f"the model {name} {encoder_decoder_fault(config.model_type)}")
         weights.check_weights(folder, name)
     except (ValueError, OSError, KeyError, TypeError, RuntimeError, ImportError) as error:
         reason = " ".join(str(error).split())[:300]

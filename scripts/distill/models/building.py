@@ -10,6 +10,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig
 
+from distill.core.attention_heads import heads_fault
 from distill.core.checksums import SAFE, check_files, list_files, tokenizer_sha256
 from distill.core.errors import UserError
 from distill.core.files import write_json
@@ -72,7 +73,8 @@ def _random(config: Any, overrides: dict[str, Any], tokenizer: Any, seed: int) -
         # Some mistakes raise only in a forward pass.
         model(input_ids=torch.arange(4).unsqueeze(0), **plain_pass)
     except (ValueError, TypeError, KeyError, RuntimeError, StrictDataclassError) as error:
-        reason = " ".join(str(error).split())
+        same = config.to_dict() if kind == config.model_type else {}
+        reason = heads_fault(kind, entries, same) or " ".join(str(error).split())
         raise UserError(
             f"the student's config {overrides} builds no {kind} model: {reason}"
         ) from None
@@ -97,6 +99,24 @@ def _vocabulary(
     turns, excluded = find_turns(tokens.tokenizer), ids_without_token(tokens.tokenizer, full)
     always = {*tokens.tokenizer.all_special_ids, *(turns.stops if turns else ())}
     return most_frequent(counts, always, size, full, excluded)
+
+
+def _check_tokenizer(tokenizer: Any, folder: Path, kind: str) -> None:
+    """Check that a saved tokenizer, opened beside a model, gives the ids of the one that was saved.
+
+    For some architectures (Qwen2) the library opens a class of its own, which splits any text as
+    that architecture's models do.
+
+    Raises:
+        UserError: It does not.
+    """
+    opened = open_tokenizer(folder)
+    if tokenizer_sha256(opened) != tokenizer_sha256(tokenizer):
+        raise UserError(
+            f"a {kind} model always gets the library's {type(opened).__name__}, which splits text "
+            "otherwise than the tokenizer of the student's source; set another model_type in the "
+            "student's config, or name a source of that family"
+        )
 
 
 def build_student(
@@ -151,6 +171,7 @@ def build_student(
     if vocabulary is not None:
         write_json(folder / FILE, vocabulary.record())
     save_model(model, tokenizer, folder)
+    _check_tokenizer(tokenizer, folder, model.config.model_type)
     check_saved(model, folder, {"cut": "cut from"}.get(spec["init"], "made of"))
     record = {"schema": 1, "spec": spec, "layers": model.config.num_hidden_layers}
     write_json(manifest, record | {"files": list_files(folder)})

@@ -21,17 +21,16 @@ from transformers import (
 )
 
 from distill.core.errors import UserError
+from distill.core.model_files import MASKED
 from distill.models.attention import GROUPED, close_logits
 from distill.models.positions import depends_on_length, windows
 from distill.models.stand_in import evaluating, stand_in
-
-_MASKED = ("ForMaskedLM", "ForPreTraining")
 
 
 def is_masked(config: Any) -> bool:
     """Whether a config describes a masked language model, by its architecture's name."""
     names = getattr(config, "architectures", None) or []
-    return any(name.endswith(_MASKED) for name in names)
+    return any(name.endswith(MASKED) for name in names)
 
 
 def model_class(config: Any) -> Any:
@@ -51,7 +50,7 @@ def bare(model: Any) -> Any:
 
 def fills_masks(model: Any) -> bool:
     """Whether a model, wrapped or not, is a masked language model."""
-    return type(bare(model)).__name__.endswith(_MASKED)
+    return type(bare(model)).__name__.endswith(MASKED)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Any
 from distill.config.models import Student
 from distill.config.study import Study
 from distill.contracts.run import MAGPIE, Run
+from distill.core.attention_heads import heads_fault
 from distill.core.chat_templates import refusal_of_system
 from distill.core.display import listed
 from distill.core.errors import UserError
@@ -17,6 +18,9 @@ from distill.core.model_files import (
     chat_template,
     context_of,
     depth_of,
+    embedding_rows,
+    encoder_decoder_fault,
+    fills_masks,
     gguf_file,
     has_chat_template,
     has_tokenizer,
@@ -25,6 +29,7 @@ from distill.core.model_files import (
     weight_shapes,
 )
 from distill.core.quantised_models import quantisation_fault
+from distill.core.tokenizer_files import ends_no_turn, tokens_beyond
 from distill.plan.needed import needed_runs, needed_searches, needed_students
 from distill.plan.study import Plan
 
@@ -42,6 +47,8 @@ def check_models(plan: Plan) -> None:
     problems = [*_file_problems(models)]
     if not problems:
         problems = [
+            *_architecture_problems(models),
+            *_token_problems(models),
             *_layer_problems(models),
             *_target_problems(models),
             *_context_problems(models),
@@ -206,6 +213,52 @@ def _file_problems(models: UsedModels) -> Iterator[str]:
             f"{' and of '.join(without)} has none; set prompts.template to alpaca or to a text "
             f"with {{prompt}}{magpie}"
         )
+
+
+def _architecture_problems(models: UsedModels) -> Iterator[str]:
+    """Report models of a kind that the study cannot use, and heads that no student can have."""
+    masked = models.study.mask is not None
+    used = {*models.teachers.values(), *(student.source for student in models.students.values())}
+    for name, config in models.configs.items():
+        where, kind = f"sources.{name}.path: the model in {models.folders[name]}", "model_type"
+        if config.get("is_encoder_decoder"):
+            yield f"{where} {encoder_decoder_fault(config[kind])}"
+        elif name in used and (fills := fills_masks(config)) is not None and fills != masked:
+            is_kind, other = ("masked", "causal") if fills else ("causal", "masked")
+            yield (
+                f"{where} is a {is_kind} language model ({config[kind]}), but task is "
+                f"{models.study.task}; name a {other} model, or set another task"
+            )
+    for name, student in models.students.items():
+        source = models.configs.get(student.source, {})
+        student_kind = student.config.get("model_type", source.get("model_type"))
+        base = source if source.get("model_type") == student_kind else {}
+        if student.config and (fault := heads_fault(student_kind, student.config, base)):
+            yield f"students.{name}.config: {fault}"
+
+
+def _token_problems(models: UsedModels) -> Iterator[str]:
+    """Report models that cannot read a prompt's control tokens, or that never end an answer."""
+    teachers = {source: name for name, source in models.teachers.items()}
+    for name in models.folders if models.asks else ():
+        if name not in models.formatting:
+            continue
+        folder, config = models.folders[name], models.configs[name]
+        formatting = models.plan.pool.formatting
+        if name in teachers:
+            formatting = models.plan.teachers.formatting(teachers[name])
+        where, rows = f"sources.{name}.path: the model in {folder}", embedding_rows(config)
+        if rows and (beyond := tokens_beyond(folder, rows, formatting)):
+            yield (
+                f"{where} holds {rows} ids, too few for {listed(beyond)}, which every prompt has; "
+                "resize the model (resize_token_embeddings), or set prompts.template to alpaca or "
+                "to a text with {prompt}"
+            )
+        elif ends_no_turn(folder, config, formatting):
+            yield (
+                f"{where} has no token that ends an answer; set eos_token in its "
+                "tokenizer_config.json, or eos_token_id in its generation_config.json"
+            )
 
 
 def _layer_problems(models: UsedModels) -> Iterator[str]:
