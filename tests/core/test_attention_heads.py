@@ -17,8 +17,8 @@ def builds(kind: str, **entries: Any) -> bool:
     family = "Masked" if kind in MASKED else "Causal"
     auto = getattr(transformers, f"AutoModelFor{family}LM")
     small = {"num_hidden_layers": 1, "intermediate_size": 8, "vocab_size": 8, "pad_token_id": 0}
-    config = transformers.AutoConfig.for_model(kind, **small, **entries)
     try:
+        config = transformers.AutoConfig.for_model(kind, **small, **entries)
         with torch.device("meta"):
             auto.from_config(config)(input_ids=torch.arange(4).unsqueeze(0))
     except (ValueError, RuntimeError, StrictDataclassError):

@@ -148,6 +148,6 @@ def test_a_tokenizer_that_the_library_replaces_is_told(tmp_path: Path) -> None:
     source(tmp_path, "llama", words)
     entries = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
     entries |= {"num_attention_heads": 2, "num_key_value_heads": 2}
-    with pytest.raises(UserError, match="a qwen2 model always gets .* Qwen2Tokenizer, which spl"):
+    with pytest.raises(UserError, match=r"a qwen2 model always gets .* Qwen2Tokenizer, which spl"):
         build(tmp_path, config=entries | {"model_type": "qwen2"})
     assert build(tmp_path, config=entries | {"model_type": "mistral"}).config.hidden_size == 16

@@ -304,7 +304,7 @@ def test_a_masked_model_cannot_answer(base: Path) -> None:
             r"fresh\.config: hidden_size \(50\) is not",
         ),
         (
-            {"num_attention_heads": 6},
+            {"num_attention_heads": 6, "hidden_size": 96},
             r"fresh\.config: .*\(6\) is not .*\(4, the source's\); set num_",
         ),
         ({"num_attention_heads": 8, "hidden_size": 64}, None),
@@ -337,9 +337,7 @@ def test_control_tokens_beyond_the_embeddings_are_told(base: Path) -> None:
     file.write_text(json.dumps(CONFIG | {"vocab_size": 300}))
     tokens = {"<|im_start|>": 300, "<|im_end|>": 301, "<tool>": 302}
     write_tokens(base, tokens, eos_token="<|im_end|>")
-    sentence = (
-        r"holds 300 ids, too few for <\|im_start\|> and <\|im_end\|>, which every prompt has; r"
-    )
+    sentence = r"holds 300 ids, too few for <\|im_start\|>, <\|im_end\|>, which every prompt has; r"
     with pytest.raises(UserError, match=sentence):
         check({})
     check({"prompts.template": "alpaca", "prompts.source": "faq"})
