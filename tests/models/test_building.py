@@ -127,6 +127,10 @@ def test_a_random_student_may_have_another_architecture(tmp_path: Path, plain: A
         ({"hidden_size": 30, "num_attention_heads": 4}, "builds no llama model|knows no"),
         ({"hidden_size": "wide"}, "builds no llama model"),
         (
+            {"model_type": "bert", "num_hidden_layers": 1},
+            "a bert model that attends to later tokens",
+        ),
+        (
             {"num_attention_heads": 3, "hidden_size": 24},
             r"\(3\) is not a mul.*2, the source's\); set",
         ),

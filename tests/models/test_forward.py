@@ -4,12 +4,21 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 import corpus_inputs
 import tiny
+from distill.core.errors import UserError
 from distill.models.attention import GROUPED
 from distill.models.flops import FlopModel
-from distill.models.forward import fills_masks, head_inputs, is_masked, packs, run_model
+from distill.models.forward import (
+    fills_masks,
+    head_inputs,
+    is_masked,
+    model_class,
+    packs,
+    run_model,
+)
 from distill.models.head_extraction import final_hidden, head_of
 
 MASKED = {
@@ -199,3 +208,26 @@ def test_a_batch_without_padding_needs_no_mask() -> None:
         logits = run_model(model, keep, input_ids=ids, attention_mask=None).logits
         expected = model(input_ids=ids).logits
     assert torch.allclose(logits.view_as(expected), expected, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "kind", ["bert", "roberta", "electra", "rembert", "roformer", "gemma3_text"]
+)
+@pytest.mark.parametrize("causal", [True, False])
+def test_a_model_that_sees_what_it_predicts_is_refused(kind: str, causal: bool) -> None:
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8}
+    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "vocab_size": 20}
+    direction = {"is_decoder": causal, "use_bidirectional_attention": not causal}
+    config = AutoConfig.for_model(kind, **small, **heads, **direction, initializer_range=0.5)
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    ids = torch.arange(4, 12).unsqueeze(0)
+    with torch.inference_mode():
+        gap = model(input_ids=ids).logits[:, :4] - model(input_ids=ids[:, :4]).logits
+    assert bool(gap.abs().max() < 1e-4) == causal
+    if causal:
+        assert model_class(config) is AutoModelForCausalLM
+        return
+    with pytest.raises(UserError, match=f"a {kind} model that attends to later tokens, so it sees"):
+        model_class(config)

@@ -307,6 +307,7 @@ def test_a_masked_model_cannot_answer(base: Path) -> None:
             {"num_attention_heads": 6, "hidden_size": 96},
             r"fresh\.config: .*\(6\) is not .*\(4, the source's\); set num_",
         ),
+        ({"model_type": "bert"}, r"fresh\.config: this is a bert model that attends to later"),
         ({"num_attention_heads": 8, "hidden_size": 64}, None),
         ({"model_type": "gpt2", "n_embd": 48, "n_head": 4}, None),
     ],

@@ -22,6 +22,12 @@ _PADDED_POSITIONS = {
 MASKED = ("ForMaskedLM", "ForPreTraining")
 """Ends of the names of classes of masked language models."""
 _CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+_ENCODERS = {
+    "bert", "bert-generation", "big_bird", "camembert", "data2vec-text", "electra", "ernie",
+    "megatron-bert", "nezha", "qdqbert", "rembert", "roberta", "roberta-prelayernorm", "roc_bert",
+    "roformer", "xlm-roberta", "xlm-roberta-xl", "xmod",
+}  # fmt: skip
+"""Architectures whose causal class attends in both directions unless is_decoder is set."""
 _TOKENIZER_FILES = ("tokenizer*", "vocab*", "*.model", "spiece*", "*.tiktoken", "tekken.json")
 ADAPTER = "adapter_config.json"
 """File of an adapter, whose weights change another model's."""
@@ -169,6 +175,28 @@ def fills_masks(config: Config) -> bool | None:
     if any(name.endswith(MASKED) for name in names):
         return True
     return False if any(name.endswith(_CAUSAL) for name in names) else None
+
+
+def sees_later_tokens(config: Config) -> bool:
+    """Whether a causal class reads a text in both directions, so that it sees what it predicts."""
+    text = config.get("text_config")
+    if isinstance(text, dict) and sees_later_tokens(text):
+        return True
+    kind = config.get("model_type")
+    return (
+        (kind in _ENCODERS and not config.get("is_decoder"))
+        or (kind == "xlm" and not config.get("causal"))
+        or kind == "cpmant"
+        or config.get("use_bidirectional_attention") in (True, "all")
+    )
+
+
+def later_tokens_fault(kind: object) -> str:
+    """What is wrong with such a model, as the end of a sentence."""
+    return (
+        f"is a {kind} model that attends to later tokens, so it sees the tokens that it is to "
+        "predict; name a causal model, or set is_decoder: true in its config if it is a decoder"
+    )
 
 
 def encoder_decoder_fault(kind: str) -> str:

@@ -14,11 +14,12 @@ from distill.core.attention_heads import heads_fault
 from distill.core.checksums import SAFE, check_files, list_files, tokenizer_sha256
 from distill.core.errors import UserError
 from distill.core.files import write_json
+from distill.core.model_files import later_tokens_fault, sees_later_tokens
 from distill.core.parquet import read_metadata, read_rows
 from distill.models.cutting import check_saved, cut
 from distill.models.export import save_model
 from distill.models.flops import count_parameters
-from distill.models.forward import fills_masks, model_class
+from distill.models.forward import fills_masks, is_masked, model_class
 from distill.models.layers import lists_by_layer
 from distill.models.shared_tokens import Reader
 from distill.models.token_ids import full_width, ids_without_token
@@ -63,9 +64,10 @@ def _random(config: Any, overrides: dict[str, Any], tokenizer: Any, seed: int) -
             base["model_type"] = kind
         torch.manual_seed(seed)
         # A student is a masked model if its source is.
-        model = model_class(config).from_config(
-            AutoConfig.for_model(**{**base, **entries}), trust_remote_code=False
-        )
+        made = AutoConfig.for_model(**{**base, **entries})
+        if not is_masked(config) and sees_later_tokens(made.to_dict()):
+            raise UserError(f"the student {later_tokens_fault(kind)}")
+        model = model_class(config).from_config(made, trust_remote_code=False)
         # A cache needs a layer of attention, which a small hybrid may lack; a pass without one
         # reads values, which the meta device has not.
         with_cache = fills_masks(model) or model.device.type == "meta"

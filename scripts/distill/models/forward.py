@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from distill.core.errors import UserError
-from distill.core.model_files import MASKED
+from distill.core.model_files import MASKED, later_tokens_fault, sees_later_tokens
 from distill.models.attention import GROUPED, close_logits
 from distill.models.positions import depends_on_length, windows
 from distill.models.stand_in import evaluating, stand_in
@@ -34,9 +34,15 @@ def is_masked(config: Any) -> bool:
 
 
 def model_class(config: Any) -> Any:
-    """The library's class that opens a model: for masked, causal, or else multimodal models."""
+    """The library's class that opens a model: for masked, causal, or else multimodal models.
+
+    Raises:
+        UserError: A model that is not masked attends to later tokens.
+    """
     if is_masked(config):
         return AutoModelForMaskedLM
+    if sees_later_tokens(config.to_dict()):
+        raise UserError(f"the model {later_tokens_fault(config.model_type)}")
     causal = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
     multimodal = type(config) in MODEL_FOR_MULTIMODAL_LM_MAPPING
     return AutoModelForMultimodalLM if multimodal and not causal else AutoModelForCausalLM

@@ -24,8 +24,10 @@ from distill.core.model_files import (
     gguf_file,
     has_chat_template,
     has_tokenizer,
+    later_tokens_fault,
     missing_weights,
     read_object,
+    sees_later_tokens,
     weight_shapes,
 )
 from distill.core.quantised_models import quantisation_fault
@@ -221,19 +223,25 @@ def _architecture_problems(models: UsedModels) -> Iterator[str]:
     used = {*models.teachers.values(), *(student.source for student in models.students.values())}
     for name, config in models.configs.items():
         where, kind = f"sources.{name}.path: the model in {models.folders[name]}", "model_type"
+        fills = fills_masks(config)
         if config.get("is_encoder_decoder"):
             yield f"{where} {encoder_decoder_fault(config[kind])}"
-        elif name in used and (fills := fills_masks(config)) is not None and fills != masked:
+        elif name in used and fills is not None and fills != masked:
             is_kind, other = ("masked", "causal") if fills else ("causal", "masked")
             yield (
                 f"{where} is a {is_kind} language model ({config[kind]}), but task is "
                 f"{models.study.task}; name a {other} model, or set another task"
             )
+        elif not masked and name in used and not fills and sees_later_tokens(config):
+            yield f"{where} {later_tokens_fault(config[kind])}"
     for name, student in models.students.items():
         source = models.configs.get(student.source, {})
         student_kind = student.config.get("model_type", source.get("model_type"))
         base = source if source.get("model_type") == student_kind else {}
-        if student.config and (fault := heads_fault(student_kind, student.config, base)):
+        entries = {**base, "model_type": student_kind, **student.config}
+        if not masked and student.config and sees_later_tokens(entries):
+            yield f"students.{name}.config: this {later_tokens_fault(student_kind)}"
+        elif student.config and (fault := heads_fault(student_kind, student.config, base)):
             yield f"students.{name}.config: {fault}"
 
 
