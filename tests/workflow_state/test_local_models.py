@@ -365,3 +365,20 @@ def test_a_model_that_never_ends_an_answer_is_told(base: Path) -> None:
     write_tokens(base, tokens, chat_template=template)
     (base / "generation_config.json").write_text(json.dumps({"eos_token_id": [2]}))
     check({})
+
+
+def test_weights_that_the_library_does_not_look_for_are_told(base: Path) -> None:
+    (base / "model.safetensors").rename(base / "model.fp16.safetensors")
+    with pytest.raises(UserError, match=r"has neither model.* but model\.fp16\.safetensors, which"):
+        check({})
+    (base / "model.fp16.safetensors").rename(base / "pytorch_model.bin")
+    with pytest.raises(UserError, match=r"models/base has no \.safetensors weights; other formats"):
+        check({})
+
+
+def test_a_config_without_an_architecture_is_told(base: Path) -> None:
+    (base / "config.json").write_text('{"num_hidden_layers": 30}')
+    with pytest.raises(
+        UserError, match=r"sources\.base\.path: .* has a config\.json without model_"
+    ):
+        check({})

@@ -32,6 +32,11 @@ _TOKENIZER_FILES = ("tokenizer*", "vocab*", "*.model", "spiece*", "*.tiktoken", 
 ADAPTER = "adapter_config.json"
 """File of an adapter, whose weights change another model's."""
 _PATTERNS = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+NO_MODEL_TYPE = (
+    "has a config.json without model_type, so its architecture is unknown; add model_type, such as "
+    "llama, or get the model again"
+)
+"""What is wrong with such a model, as the end of a sentence."""
 _MOST_HEADER = 100_000_000
 """Bytes of the largest header that the safetensors library accepts."""
 
@@ -204,6 +209,24 @@ def encoder_decoder_fault(kind: str) -> str:
     return (
         f"is an encoder-decoder ({kind}), which has no distribution of a next token without its "
         "encoder's input; name a decoder or a masked model"
+    )
+
+
+def weights_fault(folder: Path) -> str | None:
+    """Why the library finds no weights in a model directory, as the end of a sentence; None if it
+    finds some."""
+    names = sorted(file.name for file in folder.glob("*.safetensors"))
+    if not names:
+        return (
+            "has no .safetensors weights; other formats can carry code and are not read; convert "
+            "it with save_pretrained first"
+        )
+    if any((folder / f"model.safetensors{end}").is_file() for end in ("", ".index.json")):
+        return None
+    return (
+        f"has neither model.safetensors nor its index, but {listed(names)}, which the library does "
+        "not look for; rename the weights if they are in the library's format, or convert them "
+        "with save_pretrained"
     )
 
 

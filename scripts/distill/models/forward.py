@@ -42,7 +42,7 @@ def model_class(config: Any) -> Any:
     if is_masked(config):
         return AutoModelForMaskedLM
     if sees_later_tokens(config.to_dict()):
-        raise UserError(f"the model {later_tokens_fault(config.model_type)}")
+        raise UserError(f"the model {config.name_or_path} {later_tokens_fault(config.model_type)}")
     causal = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
     multimodal = type(config) in MODEL_FOR_MULTIMODAL_LM_MAPPING
     return AutoModelForMultimodalLM if multimodal and not causal else AutoModelForCausalLM

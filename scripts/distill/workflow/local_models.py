@@ -14,6 +14,7 @@ from distill.core.display import listed
 from distill.core.errors import UserError
 from distill.core.model_files import (
     ADAPTER,
+    NO_MODEL_TYPE,
     base_model,
     chat_template,
     context_of,
@@ -29,6 +30,7 @@ from distill.core.model_files import (
     read_object,
     sees_later_tokens,
     weight_shapes,
+    weights_fault,
 )
 from distill.core.quantised_models import quantisation_fault
 from distill.core.tokenizer_files import ends_no_turn, tokens_beyond
@@ -117,6 +119,17 @@ class UsedModels:
         }
 
     @cached_property
+    def unnamed(self) -> list[str]:
+        """Used local sources whose config.json names no architecture."""
+        configs = {name: folder / "config.json" for name, folder in self._places.items()}
+        return [
+            name
+            for name, file in configs.items()
+            if file.is_file() and name not in {*self.folders, *self.adapters}
+            if not gguf_file(file.parent)
+        ]
+
+    @cached_property
     def _places(self) -> dict[str, Path]:
         """Where each used model source lies, if on disk."""
         names = [*self.teachers.values(), *(student.source for student in self.students.values())]
@@ -184,6 +197,8 @@ def _file_problems(models: UsedModels) -> Iterator[str]:
                 f"sources.{name}.path: {folder} is an adapter, and its base model is not a local "
                 f"folder; add the base model to sources and name that source as sources.{name}.base"
             )
+    for name in models.unnamed:
+        yield f"sources.{name}.path: the model in {study.sources[name].path} {NO_MODEL_TYPE}"
     for name, folder in models.folders.items():
         if found := missing_weights(folder):
             index, missing = found
@@ -191,6 +206,8 @@ def _file_problems(models: UsedModels) -> Iterator[str]:
                 f"sources.{name}.path: {index} of {folder} names {listed(missing)}, which "
                 f"{'is' if len(missing) == 1 else 'are'} missing; copy the model's missing files"
             )
+        elif fault := weights_fault(folder):
+            yield f"sources.{name}.path: the model in {folder} {fault}"
         if fault := quantisation_fault(folder):
             yield f"sources.{name}.path: the model in {folder} {fault}"
         if not has_tokenizer(folder):
