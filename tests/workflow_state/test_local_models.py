@@ -326,7 +326,10 @@ def test_heads_of_a_random_student_are_checked(
 
 def write_tokens(base: Path, tokens: dict[str, int], **settings: Any) -> None:
     """Write the files of a fast tokenizer with added tokens, as the library saves them."""
-    added = [{"id": number, "content": token} for token, number in tokens.items()]
+    added = [
+        {"id": number, "content": token, "special": token.startswith("<"), "single_word": False}
+        for token, number in tokens.items()
+    ]
     text = json.dumps({"version": "1.0", "added_tokens": added, "model": {"vocab": {}}}, indent=2)
     (base / "tokenizer.json").write_text(text)
     stated = {"tokenizer_class": "TokenizersBackend", "chat_template": tiny.CHATML} | settings
@@ -382,3 +385,21 @@ def test_a_config_without_an_architecture_is_told(base: Path) -> None:
         UserError, match=r"sources\.base\.path: .* has a config\.json without model_"
     ):
         check({})
+
+
+@pytest.mark.parametrize(("spelled", "told"), [(40, True), (2, False)])
+def test_tokens_of_most_prompts_beyond_the_embeddings_are_told(
+    base: Path, spelled: int, told: bool
+) -> None:
+    file = base / "config.json"
+    file.write_text(json.dumps(CONFIG | {"vocab_size": 300}))
+    write_tokens(base, {"<|im_end|>": 2, "bridge": 300}, eos_token="<|im_end|>")
+    texts = [f"Draw a {'bridge' if row < spelled else 'mill'} of {row}." for row in range(100)]
+    rows = [{"q": text, "a": "No."} for text in texts]
+    (base.parent / "faq.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    data = {"path": "models/faq.jsonl", "fields": {"prompt": "q", "response": "a"}}
+    change = {"sources.faq": data, "prompts.source": "faq", "prompts.teacher": None}
+    if not told:
+        return check(change)
+    with pytest.raises(UserError, match=r"300 ids, too few for bridge, which 40 of 100 prompts of"):
+        check(change)

@@ -21,14 +21,24 @@ _OWN_CLASS = ("qwen", "hyperclovax")
 """Beginnings of architectures whose tokenizer class the library chooses, whatever the files say."""
 
 
-def added_tokens(folder: Path) -> dict[str, int]:
-    """Id of each added token of a fast tokenizer, by its text; empty if unknown."""
+def added_tokens(folder: Path, plain: bool = False) -> dict[str, int]:
+    """Id of each added token of a fast tokenizer, by its text; empty if unknown.
+
+    Args:
+        folder: Folder of the model.
+        plain: Whether to return only tokens that are found in any text: neither special ones, which
+            are text there, nor those that must be single words.
+    """
     try:
         text = (folder / "tokenizer.json").read_text(encoding="utf-8")
         # The list comes first; the vocabulary behind it, of up to 30 MB, is not parsed.
         place = text.index("[", text.index(_ADDED))
         entries, _ = json.JSONDecoder().raw_decode(text, place)
-        return {str(entry["content"]): int(entry["id"]) for entry in entries}
+        return {
+            str(entry["content"]): int(entry["id"])
+            for entry in entries
+            if not plain or not (entry["special"] or entry["single_word"])
+        }
     except (OSError, ValueError, LookupError, TypeError):  # opening the tokenizer reports faults
         return {}
 
@@ -56,6 +66,16 @@ def tokens_beyond(folder: Path, rows: int, formatting: Mapping[str, Any]) -> lis
     if beyond and text == "chat":
         text = _rendered(folder, [_USER], formatting)
     return [token for token in beyond if token in (text or "")]
+
+
+def plain_tokens_beyond(folder: Path, rows: int) -> list[str]:
+    """Added tokens found in any text that spells them, but that a model's embeddings lack.
+
+    Args:
+        folder: Folder of the model.
+        rows: Ids that its embeddings hold.
+    """
+    return [token for token, number in added_tokens(folder, plain=True).items() if number >= rows]
 
 
 def ends_no_turn(folder: Path, config: Mapping[str, Any], formatting: Mapping[str, Any]) -> bool:

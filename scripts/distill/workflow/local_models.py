@@ -1,11 +1,12 @@
 """Checks of local models before the first job, from their JSON files and the headers of weights."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from distill.config.models import Student
+from distill.config.row_counts import known_rows, least_rows
 from distill.config.study import Study
 from distill.contracts.run import MAGPIE, Run
 from distill.core.attention_heads import heads_fault
@@ -33,7 +34,7 @@ from distill.core.model_files import (
     weights_fault,
 )
 from distill.core.quantised_models import quantisation_fault
-from distill.core.tokenizer_files import ends_no_turn, tokens_beyond
+from distill.core.tokenizer_files import ends_no_turn, plain_tokens_beyond, tokens_beyond
 from distill.plan.needed import needed_runs, needed_searches, needed_students
 from distill.plan.study import Plan
 
@@ -53,6 +54,7 @@ def check_models(plan: Plan) -> None:
         problems = [
             *_architecture_problems(models),
             *_token_problems(models),
+            *_text_problems(models),
             *_layer_problems(models),
             *_target_problems(models),
             *_context_problems(models),
@@ -284,6 +286,37 @@ def _token_problems(models: UsedModels) -> Iterator[str]:
                 f"{where} has no token that ends an answer; set eos_token in its "
                 "tokenizer_config.json, or eos_token_id in its generation_config.json"
             )
+
+
+def _text_problems(models: UsedModels) -> Iterator[str]:
+    """Report models that cannot read so many prompts of local data that a study must take one."""
+    prompts, study = models.plan.pool.settings, models.study
+    source = study.sources.get(prompts.source) if models.asks else None
+    if source is None or source.path is None:
+        return
+    for name in models.folders:
+        rows = embedding_rows(models.configs[name]) if name in models.formatting else None
+        beyond = plain_tokens_beyond(models.folders[name], rows) if rows else []
+        if not beyond:
+            continue
+        known = known_rows(study, prompts.source, prompts.max_tokens)
+        texts = _texts(study.source_spec(prompts.source)) if known else []
+        unread = sum(any(token in text for token in beyond) for text in texts)
+        if known and known.fitting - unread < least_rows(prompts):
+            yield (
+                f"sources.{name}.path: the embeddings of the model in {models.folders[name]} hold "
+                f"{rows} ids, too few for {listed(beyond)}, which {unread} of {len(texts)} prompts "
+                f"of {source.path} have; resize the model (resize_token_embeddings), or remove "
+                "these tokens from its tokenizer"
+            )
+
+
+def _texts(spec: Mapping[str, Any]) -> list[str]:
+    """The prompts of a data set in local files."""
+    from distill.core.rows.lengths import whole_prompt
+    from distill.core.rows.reading import DataSet
+
+    return [whole_prompt(row) for row in DataSet(spec).rows()]
 
 
 def _layer_problems(models: UsedModels) -> Iterator[str]:
