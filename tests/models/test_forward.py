@@ -71,6 +71,39 @@ def test_what_enters_the_output_matrix_gives_the_logits(kind: str) -> None:
         )
 
 
+MIXED: dict[str, dict[str, Any]] = {
+    "convbert": {"embedding_size": 32},
+    "fnet": {"pad_token_id": 0},
+    "bert": {},
+}
+"""Masked models that mix padding into the text before it, and one that does not."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", MIXED)
+def test_padding_changes_nothing(kind: str) -> None:
+    model = corpus_inputs.masked_model(kind, **MIXED[kind])
+    ids, mask, keep = batch()
+    alone = [
+        model(input_ids=row[: some.sum()].unsqueeze(0)).logits[0, places[: some.sum()]]
+        for row, some, places in zip(ids, mask, keep, strict=True)
+    ]
+    found = run_model(model, keep, input_ids=ids, attention_mask=mask, output_hidden_states=True)
+    torch.testing.assert_close(found.logits, torch.cat(alone), rtol=1e-4, atol=1e-4)
+    assert found.hidden_states[-1].shape[:2] == ids.shape
+    with torch.inference_mode():
+        head = head_of(model)
+        entering = head.logits(head_inputs(model, ids, mask, keep))
+    torch.testing.assert_close(entering, torch.cat(alone), rtol=1e-4, atol=1e-4)
+
+
+def test_a_head_that_is_more_than_a_matrix_is_refused() -> None:
+    small = {"embedding_size": 16, "true_hidden_size": 32, "intra_bottleneck_size": 32}
+    model = corpus_inputs.masked_model("mobilebert", **small)
+    with pytest.raises(UserError, match="the output head of mobilebert is more than a matrix"):
+        head_of(model)
+
+
 def test_a_causal_model_is_run_as_it_was() -> None:
     model = tiny.model("llama")
     ids, mask, keep = batch()
