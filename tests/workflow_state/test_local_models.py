@@ -232,6 +232,9 @@ def test_a_template_that_takes_no_system_text_is_told(base: Path) -> None:
     check({})
     with pytest.raises(UserError, match=r"takes no system text \(System role not supported\); rem"):
         check({"prompts.system": "Be brief."})
+    write_template(base, "{{ messages[-1].content }}")
+    with pytest.raises(UserError, match=r"takes no system text \(it leaves that text out\); rem"):
+        check({"prompts.system": "Be brief."})
     write_template(base, "{% generation %}{{ unknown.thing() }}{% endgeneration %}")
     check({"prompts.system": "Be brief."})  # the library may know more
 

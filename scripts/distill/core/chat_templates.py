@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_TURNS = [{"role": "user", "content": "a"}]
-_SYSTEM = [{"role": "system", "content": "a"}]
+_USER_TEXT, _SYSTEM_TEXT = "plugh", "xyzzy"
+"""Words that no template has."""
+_TURNS = [{"role": "user", "content": _USER_TEXT}]
+_SYSTEM = [{"role": "system", "content": _SYSTEM_TEXT}]
 
 
 class RefusedError(Exception):
@@ -44,9 +46,12 @@ def rendered(template: str, turns: Sequence[Mapping[str, str]], **names: Any) ->
 
 
 def refusal_of_system(template: str) -> str | None:
-    """What a chat template says to a system turn that it does not take; None if it takes one."""
+    """Why a chat template does not take a system turn: what it says, or that it leaves its text
+    out; None if it takes one."""
     try:
-        rendered(template, [*_SYSTEM, *_TURNS])
+        text = rendered(template, [*_SYSTEM, *_TURNS])
     except RefusedError as refused:
         return " ".join(str(refused).split())
-    return None
+    # One that leaves out the user's text too reads parts of texts.
+    left_out = text is not None and _SYSTEM_TEXT not in text.lower() and _USER_TEXT in text.lower()
+    return "it leaves that text out" if left_out else None
