@@ -1,5 +1,6 @@
 """Checkpoints that lack weights, or hold others, are refused before random ones are used."""
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from safetensors.torch import load_file, save_file
 import tiny
 from distill.core.errors import UserError
 from distill.data.fetch import fetch_model
-from distill.data.model_files import check_weights
+from distill.data.model_files import check_weights, reading_model
 from distill.models.weights import open_weights
 
 Tensors = dict[str, torch.Tensor]
@@ -155,3 +156,13 @@ def test_weights_under_other_names_are_told(folder: Path, tmp_path: Path) -> Non
         UserError, match=r"has neither model\.safetensors nor .*consolidated.*rename"
     ):
         fetch_model({"path": str(folder)}, tmp_path / "fetched" / "manifest.json")
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left"), MemoryError(), torch.OutOfMemoryError("0 B")]
+)
+def test_a_full_disk_or_memory_is_no_fault_of_a_model(error: Exception) -> None:
+    with pytest.raises(type(error)), reading_model("teacher"):
+        raise error
+    with pytest.raises(UserError, match=r"cannot be opened .*no file"), reading_model("teacher"):
+        raise OSError("no file")

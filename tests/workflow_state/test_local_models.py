@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 import tiny
 from distill.config.checks.study import parse_study
 from distill.core.errors import UserError
-from distill.core.model_files import context_of, depth_of, weight_shapes
+from distill.core.model_files import context_of, depth_of, embedding_rows, weight_shapes
 from distill.plan.study import Plan
 from distill.workflow.local_models import check_models
 
@@ -196,6 +196,13 @@ def test_depth_and_context_by_a_config(
     config: dict[str, Any], depth: int | None, context: int | None
 ) -> None:
     assert (depth_of(config), context_of(config)) == (depth, context)
+
+
+def test_the_text_part_says_how_many_ids_there_are() -> None:
+    assert embedding_rows({"vocab_size": 7}) == 7
+    assert embedding_rows({"vocab_size": 7, "text_config": {"vocab_size": 9}}) == 9
+    assert embedding_rows({"vocab_size": 7, "text_config": {}}) == 7
+    assert embedding_rows({}) is None
 
 
 def test_headers_give_the_shapes_of_weights(base: Path) -> None:

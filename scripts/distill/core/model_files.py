@@ -169,8 +169,13 @@ def chat_template(folder: Path) -> str | None:
 
 
 def embedding_rows(config: Config) -> int | None:
-    """Ids that a model's embeddings hold; None if its config does not say."""
-    return _number(config, ("vocab_size",))
+    """Ids that a model's embeddings hold; None if its config does not say.
+
+    The number beside the text part of a multimodal model may be an older one.
+    """
+    text = config.get("text_config")
+    keys = ("vocab_size",)
+    return (_number(text, keys) if isinstance(text, dict) else None) or _number(config, keys)
 
 
 def fills_masks(config: Config) -> bool | None:

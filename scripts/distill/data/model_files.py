@@ -19,6 +19,7 @@ from distill.core.model_files import (
     weight_indexes,
     weights_fault,
 )
+from distill.runtime.out_of_memory import is_out_of_memory
 
 
 def check_model_files(folder: str | Path, name: str) -> None:
@@ -64,6 +65,9 @@ def reading_model(name: str) -> Iterator[None]:
     except UserError:
         raise
     except unopened as error:
+        # A job reports these itself; the library's own OSError has no number.
+        if is_out_of_memory(error) or getattr(error, "errno", None) is not None:
+            raise
         reason = " ".join(str(error).split())[:300]
         raise UserError(
             f"the model {name} cannot be opened as a language model ({reason}); correct its "
