@@ -126,6 +126,7 @@ def test_a_random_student_may_have_another_architecture(tmp_path: Path, plain: A
         ({"model_type": "gpt22"}, "builds no gpt22 model"),
         ({"hidden_size": 30, "num_attention_heads": 4}, "builds no llama model|knows no"),
         ({"hidden_size": "wide"}, "builds no llama model"),
+        ({"pad_token_id": 300}, "builds no llama model: Padding_idx"),
         (
             {"model_type": "bert", "num_hidden_layers": 1},
             "a bert model that attends to later tokens",

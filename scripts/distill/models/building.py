@@ -74,7 +74,10 @@ def _random(config: Any, overrides: dict[str, Any], tokenizer: Any, seed: int) -
         plain_pass = {} if with_cache else {"use_cache": False}
         # Some mistakes raise only in a forward pass.
         model(input_ids=torch.arange(4).unsqueeze(0), **plain_pass)
-    except (ValueError, TypeError, KeyError, RuntimeError, StrictDataclassError) as error:
+    except (
+        ValueError, TypeError, LookupError, AssertionError, AttributeError, RuntimeError,
+        StrictDataclassError,
+    ) as error:  # fmt: skip
         same = config.to_dict() if kind == config.model_type else {}
         reason = heads_fault(kind, entries, same) or " ".join(str(error).split())
         raise UserError(
