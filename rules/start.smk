@@ -8,6 +8,7 @@ from distill.core.errors import UserError
 from distill.plan.limits import limits_of
 from distill.plan.runs import run_of
 from distill.runtime.job import WORKFLOW
+from distill.workflow.hardware import check_fp16
 from distill.workflow.restart import clear_resumes, is_locked, mend_files, take_lock
 from distill.workflow.snakemake_state import check_times, killed_hints
 from distill.workflow.startup import (
@@ -79,6 +80,8 @@ onstart:
                 workflow.resource_settings.nodes,
                 workflow.global_resources["device"].value,
             )
+            if workflow.local_exec:
+                check_fp16(PLAN)
         check_start(PLAN, DEPLOYMENT)
     except UserError as error:
         sys.exit(f"Error: {error}")

@@ -145,6 +145,7 @@ def test_numbers_as_text_are_numbers(value: Any) -> None:
         ("evaluate.latency_repeats", 9, "greater than or equal to 10"),
         ("train", {"batch_size": 16, "micro_batch_size": 3}, "multiple of micro_batch_size"),
         ("train", {"learning_rate": "fast"}, "train.learning_rate: .* but it is 'fast'"),
+        ("train", {"learning_rate": 100.0}, "train.learning_rate: .*less than or equal to 1"),
         ("train", {"learning_rate": float("nan")}, "train.learning_rate: .*finite"),
         ("methods.none", {"ce": 1.0}, "methods.none: the name is reserved"),
         (

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 import tiny
@@ -125,6 +126,15 @@ def test_a_random_student_may_have_another_architecture(tmp_path: Path, plain: A
         ({"model_type": "gpt22"}, "builds no gpt22 model"),
         ({"hidden_size": 30, "num_attention_heads": 4}, "builds no llama model|knows no"),
         ({"hidden_size": "wide"}, "builds no llama model"),
+        ({"pad_token_id": 300}, "builds no llama model: Padding_idx"),
+        (
+            {"model_type": "bert", "num_hidden_layers": 1},
+            "a bert model that attends to later tokens",
+        ),
+        (
+            {"num_attention_heads": 3, "hidden_size": 24},
+            r"\(3\) is not a mul.*2, the source's\); set",
+        ),
     ],
 )
 def test_a_config_that_builds_nothing_is_a_user_error(
@@ -133,3 +143,16 @@ def test_a_config_that_builds_nothing_is_a_user_error(
     source(tmp_path, "llama", plain)
     with pytest.raises(UserError, match=sentence):
         build(tmp_path, config=entries)
+
+
+def test_a_tokenizer_that_the_library_replaces_is_told(tmp_path: Path) -> None:
+    words = tiny.tokenizer()
+    words.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=False), pre_tokenizers.ByteLevel(False)]
+    )
+    source(tmp_path, "llama", words)
+    entries = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    entries |= {"num_attention_heads": 2, "num_key_value_heads": 2}
+    with pytest.raises(UserError, match=r"a qwen2 model always gets .* Qwen2Tokenizer, which spl"):
+        build(tmp_path, config=entries | {"model_type": "qwen2"})
+    assert build(tmp_path, config=entries | {"model_type": "mistral"}).config.hidden_size == 16

@@ -208,3 +208,47 @@ def test_a_template_without_a_place_for_turns_refuses_them(plain: Any, field: st
     for template in ("alpaca", "{prompt}"):
         with pytest.raises(UserError, match=r"set prompts\.template to chat, or name a column"):
             encoder(plain, template, None)(*asked(row))
+
+
+LLAVA = (
+    "{% for m in messages %}{{ m['role'] | upper }}: {% for part in m['content'] | "
+    "selectattr('type', 'equalto', 'text') %}{{ part['text'] }} {% endfor %}{% endfor %}"
+    "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+)
+
+
+def test_a_template_that_reads_parts_of_texts_gets_them() -> None:
+    words = tiny.tokenizer()
+    words.chat_template = LLAVA
+    ids = encoder(words, "chat", "Be brief.")("What is <|im_end|>?")
+    assert words.decode(ids) == "SYSTEM: Be brief. USER: What is <|im_end|>? ASSISTANT:"
+    assert words.convert_tokens_to_ids("<|im_end|>") not in ids
+    assert words.decode(magpie_prefix(words, None)) == "USER: "
+
+
+@pytest.mark.parametrize(
+    ("template", "row", "part"),
+    [
+        ("Hello.", {}, "the prompt"),
+        ("{{ messages[0].content }}", {"own": "Be brief."}, "the prompt"),
+        ("{{ messages[-1].content }}", {"own": "Be brief."}, "the system text"),
+        ("{% for m in messages[-1:] %}{{ m.content }}{% endfor %}", {"turns": True}, "earlier tu"),
+    ],
+)
+def test_a_template_that_leaves_something_out_is_a_user_error(
+    template: str, row: dict[str, Any], part: str
+) -> None:
+    words = tiny.tokenizer()
+    words.chat_template = template
+    if row.get("turns"):
+        turns = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello."}]
+        row = {"turns": json.dumps(turns)}
+    encode = encoder(words, "chat", None)
+    with pytest.raises(UserError, match=f"the chat template of the model .* leaves out {part}"):
+        encode("What?", **row)
+
+
+def test_a_template_may_change_the_case_of_a_text() -> None:
+    words = tiny.tokenizer()
+    words.chat_template = "{% for m in messages %}{{ m.content | upper }}.{% endfor %}"
+    assert words.decode(encoder(words, "chat", "Brief")("What")) == "BRIEF.WHAT."

@@ -4,12 +4,21 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 import corpus_inputs
 import tiny
+from distill.core.errors import UserError
 from distill.models.attention import GROUPED
 from distill.models.flops import FlopModel
-from distill.models.forward import fills_masks, head_inputs, is_masked, packs, run_model
+from distill.models.forward import (
+    fills_masks,
+    head_inputs,
+    is_masked,
+    model_class,
+    packs,
+    run_model,
+)
 from distill.models.head_extraction import final_hidden, head_of
 
 MASKED = {
@@ -60,6 +69,39 @@ def test_what_enters_the_output_matrix_gives_the_logits(kind: str) -> None:
         torch.testing.assert_close(
             head.logits(final_hidden(model, ids, mask)), logits, rtol=1e-4, atol=1e-5
         )
+
+
+MIXED: dict[str, dict[str, Any]] = {
+    "convbert": {"embedding_size": 32},
+    "fnet": {"pad_token_id": 0},
+    "bert": {},
+}
+"""Masked models that mix padding into the text before it, and one that does not."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", MIXED)
+def test_padding_changes_nothing(kind: str) -> None:
+    model = corpus_inputs.masked_model(kind, **MIXED[kind])
+    ids, mask, keep = batch()
+    alone = [
+        model(input_ids=row[: some.sum()].unsqueeze(0)).logits[0, places[: some.sum()]]
+        for row, some, places in zip(ids, mask, keep, strict=True)
+    ]
+    found = run_model(model, keep, input_ids=ids, attention_mask=mask, output_hidden_states=True)
+    torch.testing.assert_close(found.logits, torch.cat(alone), rtol=1e-4, atol=1e-4)
+    assert found.hidden_states[-1].shape[:2] == ids.shape
+    with torch.inference_mode():
+        head = head_of(model)
+        entering = head.logits(head_inputs(model, ids, mask, keep))
+    torch.testing.assert_close(entering, torch.cat(alone), rtol=1e-4, atol=1e-4)
+
+
+def test_a_head_that_is_more_than_a_matrix_is_refused() -> None:
+    small = {"embedding_size": 16, "true_hidden_size": 32, "intra_bottleneck_size": 32}
+    model = corpus_inputs.masked_model("mobilebert", **small)
+    with pytest.raises(UserError, match="the output head of mobilebert is more than a matrix"):
+        head_of(model)
 
 
 def test_a_causal_model_is_run_as_it_was() -> None:
@@ -199,3 +241,26 @@ def test_a_batch_without_padding_needs_no_mask() -> None:
         logits = run_model(model, keep, input_ids=ids, attention_mask=None).logits
         expected = model(input_ids=ids).logits
     assert torch.allclose(logits.view_as(expected), expected, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "kind", ["bert", "roberta", "electra", "rembert", "roformer", "gemma3_text"]
+)
+@pytest.mark.parametrize("causal", [True, False])
+def test_a_model_that_sees_what_it_predicts_is_refused(kind: str, causal: bool) -> None:
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8}
+    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "vocab_size": 20}
+    direction = {"is_decoder": causal, "use_bidirectional_attention": not causal}
+    config = AutoConfig.for_model(kind, **small, **heads, **direction, initializer_range=0.5)
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    ids = torch.arange(4, 12).unsqueeze(0)
+    with torch.inference_mode():
+        gap = model(input_ids=ids).logits[:, :4] - model(input_ids=ids[:, :4]).logits
+    assert bool(gap.abs().max() < 1e-4) == causal
+    if causal:
+        assert model_class(config) is AutoModelForCausalLM
+        return
+    with pytest.raises(UserError, match=f"a {kind} model that attends to later tokens, so it sees"):
+        model_class(config)

@@ -1,5 +1,6 @@
 """Checkpoints that lack weights, or hold others, are refused before random ones are used."""
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,8 @@ from safetensors.torch import load_file, save_file
 
 import tiny
 from distill.core.errors import UserError
-from distill.data.model_files import check_weights
+from distill.data.fetch import fetch_model
+from distill.data.model_files import check_weights, reading_model
 from distill.models.weights import open_weights
 
 Tensors = dict[str, torch.Tensor]
@@ -124,12 +126,43 @@ def test_a_classifier_is_refused(tmp_path: Path, plain: Any) -> None:
         ({"model_type": "llama99"}, "cannot be opened as a language model"),
         ({"model_type": "t5", "is_encoder_decoder": True}, "is an encoder-decoder"),
         ({"model_type": "vit"}, "cannot be opened as a language model"),
+        ({"model_type": "clip"}, "cannot be opened as a language model"),
+        ({"model_type": "bert"}, "is a bert model that attends to later tokens"),
+        (
+            {"num_attention_heads": 5},
+            r"cannot be opened .*not a multiple of .*; correct its config",
+        ),
+        ({"vocab_size": None}, "cannot be opened as a language model .*vocab_size"),
+        ({"rope_parameters": {"rope_type": "yarn"}}, "cannot be opened .*factor"),
+        ({"hidden_act": "swash"}, "cannot be opened as a language model .*swash"),
+        ({"model_type": None}, "without model_type, so its architecture is unknown; add model_ty"),
     ],
 )
 def test_other_architectures_are_one_sentence(
-    folder: Path, entries: dict[str, Any], sentence: str
+    folder: Path, entries: dict[str, Any], sentence: str, tmp_path: Path
 ) -> None:
     file = folder / "config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | entries))
+    config = json.loads(file.read_text()) | entries
+    if not config["model_type"]:
+        del config["model_type"]
+    file.write_text(json.dumps(config))
     with pytest.raises(UserError, match=sentence):
-        check_weights(folder, "teacher")
+        fetch_model({"path": str(folder)}, tmp_path / "fetched" / "manifest.json")
+
+
+def test_weights_under_other_names_are_told(folder: Path, tmp_path: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "consolidated.safetensors")
+    with pytest.raises(
+        UserError, match=r"has neither model\.safetensors nor .*consolidated.*rename"
+    ):
+        fetch_model({"path": str(folder)}, tmp_path / "fetched" / "manifest.json")
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left"), MemoryError(), torch.OutOfMemoryError("0 B")]
+)
+def test_a_full_disk_or_memory_is_no_fault_of_a_model(error: Exception) -> None:
+    with pytest.raises(type(error)), reading_model("teacher"):
+        raise error
+    with pytest.raises(UserError, match=r"cannot be opened .*no file"), reading_model("teacher"):
+        raise OSError("no file")

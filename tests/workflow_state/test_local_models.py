@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 import tiny
 from distill.config.checks.study import parse_study
 from distill.core.errors import UserError
-from distill.core.model_files import context_of, depth_of, weight_shapes
+from distill.core.model_files import context_of, depth_of, embedding_rows, weight_shapes
 from distill.plan.study import Plan
 from distill.workflow.local_models import check_models
 
@@ -198,6 +198,13 @@ def test_depth_and_context_by_a_config(
     assert (depth_of(config), context_of(config)) == (depth, context)
 
 
+def test_the_text_part_says_how_many_ids_there_are() -> None:
+    assert embedding_rows({"vocab_size": 7}) == 7
+    assert embedding_rows({"vocab_size": 7, "text_config": {"vocab_size": 9}}) == 9
+    assert embedding_rows({"vocab_size": 7, "text_config": {}}) == 7
+    assert embedding_rows({}) is None
+
+
 def test_headers_give_the_shapes_of_weights(base: Path) -> None:
     assert weight_shapes(base) == {name: list(shape) for name, shape in WEIGHTS.items()}
     (base / "model.safetensors").write_bytes(b"\xff" * 64)
@@ -231,6 +238,9 @@ def test_a_template_that_takes_no_system_text_is_told(base: Path) -> None:
     write_template(base, REFUSES)
     check({})
     with pytest.raises(UserError, match=r"takes no system text \(System role not supported\); rem"):
+        check({"prompts.system": "Be brief."})
+    write_template(base, "{{ messages[-1].content }}")
+    with pytest.raises(UserError, match=r"takes no system text \(it leaves that text out\); rem"):
         check({"prompts.system": "Be brief."})
     write_template(base, "{% generation %}{{ unknown.thing() }}{% endgeneration %}")
     check({"prompts.system": "Be brief."})  # the library may know more
@@ -274,3 +284,132 @@ def test_an_index_beside_the_whole_weights_is_left_over(base: Path) -> None:
 def test_the_path_of_a_gguf_file_is_left_to_the_job_that_converts_it(base: Path) -> None:
     (base / "m.gguf").write_bytes(b"GGUF")
     check({"sources.base.path": str(base / "m.gguf")})
+
+
+def test_an_encoder_decoder_is_told(base: Path) -> None:
+    file = base / "config.json"
+    kind = {"model_type": "t5", "is_encoder_decoder": True}
+    file.write_text(json.dumps(CONFIG | kind))
+    with pytest.raises(
+        UserError, match=r"models/base is an encoder-decoder \(t5\), .*; name a dec"
+    ):
+        check({})
+
+
+def test_a_masked_model_cannot_answer(base: Path) -> None:
+    file = base / "config.json"
+    kind = {"model_type": "bert", "architectures": ["BertForMaskedLM"]}
+    file.write_text(json.dumps(CONFIG | kind))
+    with pytest.raises(UserError, match=r"is a masked language model \(bert\), but task is instru"):
+        check({})
+    file.write_text(json.dumps(CONFIG | {"architectures": ["LlamaForCausalLM"]}))
+    check({})
+
+
+@pytest.mark.parametrize(
+    ("entries", "sentence"),
+    [
+        (
+            {"hidden_size": 50, "num_attention_heads": 4},
+            r"fresh\.config: hidden_size \(50\) is not",
+        ),
+        (
+            {"num_attention_heads": 6, "hidden_size": 96},
+            r"fresh\.config: .*\(6\) is not .*\(4, the source's\); set num_",
+        ),
+        ({"model_type": "bert"}, r"fresh\.config: this is a bert model that attends to later"),
+        ({"num_attention_heads": 8, "hidden_size": 64}, None),
+        ({"model_type": "gpt2", "n_embd": 48, "n_head": 4}, None),
+    ],
+)
+def test_heads_of_a_random_student_are_checked(
+    base: Path, entries: dict[str, Any], sentence: str | None
+) -> None:
+    file = base / "config.json"
+    heads = {"num_attention_heads": 8, "num_key_value_heads": 4, "hidden_size": 64}
+    file.write_text(json.dumps(CONFIG | heads))
+    if sentence is None:
+        return check({"students.fresh.config": entries})
+    with pytest.raises(UserError, match=sentence):
+        check({"students.fresh.config": entries})
+
+
+def write_tokens(base: Path, tokens: dict[str, int], **settings: Any) -> None:
+    """Write the files of a fast tokenizer with added tokens, as the library saves them."""
+    added = [
+        {"id": number, "content": token, "special": token.startswith("<"), "single_word": False}
+        for token, number in tokens.items()
+    ]
+    text = json.dumps({"version": "1.0", "added_tokens": added, "model": {"vocab": {}}}, indent=2)
+    (base / "tokenizer.json").write_text(text)
+    stated = {"tokenizer_class": "TokenizersBackend", "chat_template": tiny.CHATML} | settings
+    (base / "tokenizer_config.json").write_text(json.dumps(stated))
+
+
+def test_control_tokens_beyond_the_embeddings_are_told(base: Path) -> None:
+    file = base / "config.json"
+    file.write_text(json.dumps(CONFIG | {"vocab_size": 300}))
+    tokens = {"<|im_start|>": 300, "<|im_end|>": 301, "<tool>": 302}
+    write_tokens(base, tokens, eos_token="<|im_end|>")
+    sentence = r"holds 300 ids, too few for <\|im_start\|>, <\|im_end\|>, which every prompt has; r"
+    with pytest.raises(UserError, match=sentence):
+        check({})
+    check({"prompts.template": "alpaca", "prompts.source": "faq"})
+    with pytest.raises(UserError, match=r"too few for <tool>, which every"):
+        check({"prompts.template": "<tool>{prompt}", "prompts.source": "faq"})
+    file.write_text(json.dumps(CONFIG | {"vocab_size": 302}))
+    check({})
+
+
+def test_a_model_that_never_ends_an_answer_is_told(base: Path) -> None:
+    template = "{{ messages[-1]['content'] }}\n"
+    tokens = {"<|im_start|>": 1, "<|im_end|>": 2}
+    write_tokens(base, tokens, chat_template=template)
+    with pytest.raises(
+        UserError, match=r"models/base has no token that ends an answer; set eos_to"
+    ):
+        check({})
+    write_tokens(base, tokens)  # its template ends turns
+    check({})
+    write_tokens(base, tokens, chat_template=template, tokenizer_class="GPT2Tokenizer")
+    check({})  # a class with an EOS token of its own
+    write_tokens(base, tokens, chat_template=template, eos_token={"content": "<|im_end|>"})
+    check({})
+    write_tokens(base, tokens, chat_template=template)
+    (base / "generation_config.json").write_text(json.dumps({"eos_token_id": [2]}))
+    check({})
+
+
+def test_weights_that_the_library_does_not_look_for_are_told(base: Path) -> None:
+    (base / "model.safetensors").rename(base / "model.fp16.safetensors")
+    with pytest.raises(UserError, match=r"has neither model.* but model\.fp16\.safetensors, which"):
+        check({})
+    (base / "model.fp16.safetensors").rename(base / "pytorch_model.bin")
+    with pytest.raises(UserError, match=r"models/base has no \.safetensors weights; other formats"):
+        check({})
+
+
+def test_a_config_without_an_architecture_is_told(base: Path) -> None:
+    (base / "config.json").write_text('{"num_hidden_layers": 30}')
+    with pytest.raises(
+        UserError, match=r"sources\.base\.path: .* has a config\.json without model_"
+    ):
+        check({})
+
+
+@pytest.mark.parametrize(("spelled", "told"), [(40, True), (2, False)])
+def test_tokens_of_most_prompts_beyond_the_embeddings_are_told(
+    base: Path, spelled: int, told: bool
+) -> None:
+    file = base / "config.json"
+    file.write_text(json.dumps(CONFIG | {"vocab_size": 300}))
+    write_tokens(base, {"<|im_end|>": 2, "bridge": 300}, eos_token="<|im_end|>")
+    texts = [f"Draw a {'bridge' if row < spelled else 'mill'} of {row}." for row in range(100)]
+    rows = [{"q": text, "a": "No."} for text in texts]
+    (base.parent / "faq.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    data = {"path": "models/faq.jsonl", "fields": {"prompt": "q", "response": "a"}}
+    change = {"sources.faq": data, "prompts.source": "faq", "prompts.teacher": None}
+    if not told:
+        return check(change)
+    with pytest.raises(UserError, match=r"300 ids, too few for bridge, which 40 of 100 prompts of"):
+        check(change)

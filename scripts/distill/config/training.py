@@ -65,8 +65,8 @@ class Train(Section):
         None,
         description="Responses per forward pass; the rest is accumulated (default: batch_size)",
     )
-    learning_rate: Annotated[float, Field(gt=0)] = Field(
-        5e-5, description="Peak learning rate of AdamW"
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(
+        5e-5, description="Peak learning rate of AdamW, by which an update changes a weight"
     )
     width_rule: WidthRule | None = Field(
         None, description="Scale the learning rate with a student's width (default: one for all)"

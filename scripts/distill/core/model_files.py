@@ -19,10 +19,24 @@ _PADDED_POSITIONS = {
     "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod",
 }  # fmt: skip
 """Architectures that count positions from pad_token_id + 1, as fairseq did."""
+MASKED = ("ForMaskedLM", "ForPreTraining")
+"""Ends of the names of classes of masked language models."""
+_CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+_ENCODERS = {
+    "bert", "bert-generation", "big_bird", "camembert", "data2vec-text", "electra", "ernie",
+    "megatron-bert", "nezha", "qdqbert", "rembert", "roberta", "roberta-prelayernorm", "roc_bert",
+    "roformer", "xlm-roberta", "xlm-roberta-xl", "xmod",
+}  # fmt: skip
+"""Architectures whose causal class attends in both directions unless is_decoder is set."""
 _TOKENIZER_FILES = ("tokenizer*", "vocab*", "*.model", "spiece*", "*.tiktoken", "tekken.json")
 ADAPTER = "adapter_config.json"
 """File of an adapter, whose weights change another model's."""
 _PATTERNS = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+NO_MODEL_TYPE = (
+    "has a config.json without model_type, so its architecture is unknown; add model_type, such as "
+    "llama, or get the model again"
+)
+"""What is wrong with such a model, as the end of a sentence."""
 _MOST_HEADER = 100_000_000
 """Bytes of the largest header that the safetensors library accepts."""
 
@@ -152,6 +166,73 @@ def chat_template(folder: Path) -> str | None:
         if isinstance(stated, str) and stated:
             return stated
     return None
+
+
+def embedding_rows(config: Config) -> int | None:
+    """Ids that a model's embeddings hold; None if its config does not say.
+
+    The number beside the text part of a multimodal model may be an older one.
+    """
+    text = config.get("text_config")
+    keys = ("vocab_size",)
+    return (_number(text, keys) if isinstance(text, dict) else None) or _number(config, keys)
+
+
+def fills_masks(config: Config) -> bool | None:
+    """Whether a model is a masked language model rather than a causal one, by its class; None if
+    the class is of neither kind, or unknown."""
+    names = [str(name) for name in config.get("architectures") or ()]
+    if any(name.endswith(MASKED) for name in names):
+        return True
+    return False if any(name.endswith(_CAUSAL) for name in names) else None
+
+
+def sees_later_tokens(config: Config) -> bool:
+    """Whether a causal class reads a text in both directions, so that it sees what it predicts."""
+    text = config.get("text_config")
+    if isinstance(text, dict) and sees_later_tokens(text):
+        return True
+    kind = config.get("model_type")
+    return (
+        (kind in _ENCODERS and not config.get("is_decoder"))
+        or (kind == "xlm" and not config.get("causal"))
+        or kind == "cpmant"
+        or config.get("use_bidirectional_attention") in (True, "all")
+    )
+
+
+def later_tokens_fault(kind: object) -> str:
+    """What is wrong with such a model, as the end of a sentence."""
+    return (
+        f"is a {kind} model that attends to later tokens, so it sees the tokens that it is to "
+        "predict; name a causal model, or set is_decoder: true in its config if it is a decoder"
+    )
+
+
+def encoder_decoder_fault(kind: str) -> str:
+    """Why an encoder-decoder is not read, as the end of a sentence."""
+    return (
+        f"is an encoder-decoder ({kind}), which has no distribution of a next token without its "
+        "encoder's input; name a decoder or a masked model"
+    )
+
+
+def weights_fault(folder: Path) -> str | None:
+    """Why the library finds no weights in a model directory, as the end of a sentence; None if it
+    finds some."""
+    names = sorted(file.name for file in folder.glob("*.safetensors"))
+    if not names:
+        return (
+            "has no .safetensors weights; other formats can carry code and are not read; convert "
+            "it with save_pretrained first"
+        )
+    if any((folder / f"model.safetensors{end}").is_file() for end in ("", ".index.json")):
+        return None
+    return (
+        f"has neither model.safetensors nor its index, but {listed(names)}, which the library does "
+        "not look for; rename the weights if they are in the library's format, or convert them "
+        "with save_pretrained"
+    )
 
 
 def weight_indexes(folder: Path) -> list[Path]:

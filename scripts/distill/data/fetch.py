@@ -29,7 +29,7 @@ from distill.core.rows.reading import DataSet, check_count, join_lines, picker_o
 from distill.core.rows.templates import template_rows
 from distill.data.dequantisation import dequantise
 from distill.data.model_conversion import convert_gguf, extract_text_model, merge_adapter
-from distill.data.model_files import check_model_files, check_weights
+from distill.data.model_files import check_model_files, check_weights, reading_model
 
 _BATCH = 1000
 """Rows of the hub that become Python objects together."""
@@ -167,9 +167,10 @@ def fetch_model(spec: dict[str, Any], manifest: str | Path, base: str | Path | N
     if (folder / ADAPTER).is_file():
         _merge(folder, name, base)
     check_model_files(folder, name)
-    dequantise(folder, name)
-    extract_text_model(folder, name)
-    check_weights(folder, name)
+    with reading_model(name):
+        dequantise(folder, name)
+        extract_text_model(folder, name)
+        check_weights(folder, name)
     write_json(manifest, {"schema": 1, "spec": spec, "files": list_files(folder)})
 
 

@@ -6,13 +6,20 @@ before anything is opened, and also finds settings that would load code in anoth
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from distill.core.errors import UserError
-from distill.core.model_files import weight_indexes
+from distill.core.model_files import (
+    NO_MODEL_TYPE,
+    encoder_decoder_fault,
+    weight_indexes,
+    weights_fault,
+)
+from distill.runtime.out_of_memory import is_out_of_memory
 
 
 def check_model_files(folder: str | Path, name: str) -> None:
@@ -29,6 +36,8 @@ def check_model_files(folder: str | Path, name: str) -> None:
     where = Path(folder)
     _check_weights(where, name)
     settings = _read(where / "config.json")
+    if "model_type" not in settings:
+        raise UserError(f"the model {name} {NO_MODEL_TYPE}")
     for key, value in _entries(settings):
         if key.endswith(("attn_implementation", "experts_implementation")) and "/" in str(value):
             raise UserError(
@@ -38,33 +47,49 @@ def check_model_files(folder: str | Path, name: str) -> None:
     _check_code(where, name, settings)
 
 
-def check_weights(folder: str | Path, name: str) -> None:
-    """Check that the library opens a model, and that its weights are those that it needs.
+@contextmanager
+def reading_model(name: str) -> Iterator[None]:
+    """In the block, what the library says of a model that it cannot open is one sentence.
 
     Raises:
-        UserError: The architecture is no causal or masked language model of the library, or
-            weights are missing, unexpected or of other shapes.
+        UserError: It cannot open the model.
+    """
+    from huggingface_hub.errors import StrictDataclassError
+
+    unopened = (
+        ValueError, OSError, KeyError, TypeError, AttributeError, RuntimeError, ImportError,
+        StrictDataclassError,
+    )  # fmt: skip
+    try:
+        yield
+    except UserError:
+        raise
+    except unopened as error:
+        # A job reports these itself; the library's own OSError has no number.
+        if is_out_of_memory(error) or getattr(error, "errno", None) is not None:
+            raise
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"the model {name} cannot be opened as a language model ({reason}); correct its "
+            "config.json, or name a model whose architecture this version of transformers has"
+        ) from None
+
+
+def check_weights(folder: str | Path, name: str) -> None:
+    """Check that a model is no encoder-decoder, and that its weights are those that it needs.
+
+    Raises:
+        UserError: They are not.
     """
     from transformers import AutoConfig
 
     from distill.core.checksums import SAFE
     from distill.models import weights
 
-    try:
-        config = AutoConfig.from_pretrained(folder, **SAFE)
-        if getattr(config, "is_encoder_decoder", False):
-            raise UserError(
-                f"the model {name} is an encoder-decoder ({config.model_type}), which has no "
-                "distribution of a next token without its encoder's input; name a decoder or a "
-                "masked model"
-            )
-        weights.check_weights(folder, name)
-    except (ValueError, OSError, KeyError, TypeError, RuntimeError, ImportError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(
-            f"the model {name} cannot be opened as a language model ({reason}); name one whose "
-            "architecture this version of transformers has"
-        ) from None
+    config = AutoConfig.from_pretrained(folder, **SAFE)
+    if getattr(config, "is_encoder_decoder", False):
+        raise UserError(f"the model {name} {encoder_decoder_fault(config.model_type)}")
+    weights.check_weights(folder, name)
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -91,11 +116,8 @@ def _entries(settings: Any) -> Iterator[tuple[str, Any]]:
 def _check_weights(folder: Path, name: str) -> None:
     """Check that weights are safetensors files, and that an index names no other."""
     files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise UserError(
-            f"the model {name} has no .safetensors weights; other formats can carry code and are "
-            "not read; convert it with save_pretrained first"
-        )
+    if fault := weights_fault(folder):
+        raise UserError(f"the model {name} {fault}")
     for file in files:
         try:
             with safe_open(file, "np"):

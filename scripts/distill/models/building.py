@@ -10,14 +10,16 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig
 
+from distill.core.attention_heads import heads_fault
 from distill.core.checksums import SAFE, check_files, list_files, tokenizer_sha256
 from distill.core.errors import UserError
 from distill.core.files import write_json
+from distill.core.model_files import later_tokens_fault, sees_later_tokens
 from distill.core.parquet import read_metadata, read_rows
 from distill.models.cutting import check_saved, cut
 from distill.models.export import save_model
 from distill.models.flops import count_parameters
-from distill.models.forward import fills_masks, model_class
+from distill.models.forward import fills_masks, is_masked, model_class
 from distill.models.layers import lists_by_layer
 from distill.models.shared_tokens import Reader
 from distill.models.token_ids import full_width, ids_without_token
@@ -62,17 +64,22 @@ def _random(config: Any, overrides: dict[str, Any], tokenizer: Any, seed: int) -
             base["model_type"] = kind
         torch.manual_seed(seed)
         # A student is a masked model if its source is.
-        model = model_class(config).from_config(
-            AutoConfig.for_model(**{**base, **entries}), trust_remote_code=False
-        )
+        made = AutoConfig.for_model(**{**base, **entries})
+        if not is_masked(config) and sees_later_tokens(made.to_dict()):
+            raise UserError(f"the student {later_tokens_fault(kind)}")
+        model = model_class(config).from_config(made, trust_remote_code=False)
         # A cache needs a layer of attention, which a small hybrid may lack; a pass without one
         # reads values, which the meta device has not.
         with_cache = fills_masks(model) or model.device.type == "meta"
         plain_pass = {} if with_cache else {"use_cache": False}
         # Some mistakes raise only in a forward pass.
         model(input_ids=torch.arange(4).unsqueeze(0), **plain_pass)
-    except (ValueError, TypeError, KeyError, RuntimeError, StrictDataclassError) as error:
-        reason = " ".join(str(error).split())
+    except (
+        ValueError, TypeError, LookupError, AssertionError, AttributeError, RuntimeError,
+        StrictDataclassError,
+    ) as error:  # fmt: skip
+        same = config.to_dict() if kind == config.model_type else {}
+        reason = heads_fault(kind, entries, same) or " ".join(str(error).split())
         raise UserError(
             f"the student's config {overrides} builds no {kind} model: {reason}"
         ) from None
@@ -97,6 +104,24 @@ def _vocabulary(
     turns, excluded = find_turns(tokens.tokenizer), ids_without_token(tokens.tokenizer, full)
     always = {*tokens.tokenizer.all_special_ids, *(turns.stops if turns else ())}
     return most_frequent(counts, always, size, full, excluded)
+
+
+def _check_tokenizer(tokenizer: Any, folder: Path, kind: str) -> None:
+    """Check that a saved tokenizer, opened beside a model, gives the ids of the one that was saved.
+
+    For some architectures (Qwen2) the library opens a class of its own, which splits any text as
+    that architecture's models do.
+
+    Raises:
+        UserError: It does not.
+    """
+    opened = open_tokenizer(folder)
+    if tokenizer_sha256(opened) != tokenizer_sha256(tokenizer):
+        raise UserError(
+            f"a {kind} model always gets the library's {type(opened).__name__}, which splits text "
+            "otherwise than the tokenizer of the student's source; set another model_type in the "
+            "student's config, or name a source of that family"
+        )
 
 
 def build_student(
@@ -151,6 +176,7 @@ def build_student(
     if vocabulary is not None:
         write_json(folder / FILE, vocabulary.record())
     save_model(model, tokenizer, folder)
+    _check_tokenizer(tokenizer, folder, model.config.model_type)
     check_saved(model, folder, {"cut": "cut from"}.get(spec["init"], "made of"))
     record = {"schema": 1, "spec": spec, "layers": model.config.num_hidden_layers}
     write_json(manifest, record | {"files": list_files(folder)})

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from jinja2 import TemplateError
-from transformers.utils.chat_template_utils import mark_control_tokens
+from transformers.utils.chat_template_utils import mark_control_tokens, render_jinja_template
 
 from distill.core.errors import UserError
 from distill.models.tokenizers import check_held, special_ids
@@ -26,6 +26,8 @@ DATE = "2024-07-26"
 """Date of chat templates that ask for today's, if the study names none: reruns come later."""
 MARK = "\u2603prompt\u2603"
 """Stands for a turn's text where only the template around it matters."""
+_PROBE = "xyzzy"
+"""A word that no template has."""
 _CLOCK = "strftime_now"
 
 
@@ -59,9 +61,63 @@ def _dated(template: str, day: str) -> str:
     return f"{macro}{{% endmacro %}}\n{template}"
 
 
+@cache
+def _takes_parts(template: str) -> bool:
+    """Whether a chat template reads a turn's text only out of a list of its parts.
+
+    Templates of models of several modalities (LLaVA, SmolVLM) leave plain text out.
+    """
+    names = dict.fromkeys(("bos_token", "eos_token", "pad_token", "unk_token"), "")
+    kept = []
+    for content in (_PROBE, [{"type": "text", "text": _PROBE}]):
+        chat = [{"role": "user", "content": content}]
+        try:
+            texts, _ = render_jinja_template(conversations=[chat], chat_template=template, **names)
+            kept.append(_PROBE in texts[0])
+        except (TemplateError, TypeError, ValueError):  # rendering a row reports them
+            kept.append(False)
+    return kept == [False, True]
+
+
+def _check_kept(
+    tokenizer: Any,
+    what: str,
+    system: str | None,
+    date: str | None,
+    settings: Mapping[str, Any] | None,
+) -> None:
+    """Check that a chat template leaves nothing out; what it rejects is reported for its row.
+
+    Args:
+        tokenizer: The model's.
+        what: The part of a chat to try: `prompt`, `system` or `turns`.
+        system: The system text beside it.
+        date: As of `render`.
+        settings: As of `render`.
+
+    Raises:
+        UserError: It leaves that part out.
+    """
+    earlier = [{"role": "user", "content": _PROBE}, {"role": "assistant", "content": "b"}]
+    chat, part, remedy = {
+        "prompt": (messages_of(_PROBE, None, system), "the prompt", ""),
+        "system": (messages_of("a", None, _PROBE), "the system text", ", or remove that text"),
+        "turns": (messages_of("a", None, system, earlier), "earlier turns", ""),
+    }[what]
+    try:
+        text = render(tokenizer, chat, date, settings, add_generation_prompt=True, tokenize=False)
+    except UserError:
+        return
+    if _PROBE not in text.lower():
+        raise UserError(
+            f"the chat template of the model {tokenizer.name_or_path} leaves out {part}; set "
+            f"prompts.template to alpaca or to a text with {{prompt}}{remedy}"
+        )
+
+
 def render(
     tokenizer: Any,
-    messages: list[dict[str, str]],
+    messages: list[dict[str, Any]],
     date: str | None = None,
     settings: Mapping[str, Any] | None = None,
     **more: Any,
@@ -80,6 +136,10 @@ def render(
     """
     try:
         template = _dated(tokenizer.get_chat_template(), date or DATE)
+        if _takes_parts(template):
+            messages = [
+                turn | {"content": [{"type": "text", "text": turn["content"]}]} for turn in messages
+            ]
         return tokenizer.apply_chat_template(
             messages, chat_template=template, **(settings or {}), **more
         )
@@ -216,28 +276,19 @@ def encoder(
         settings: As of `render`.
 
     Raises:
-        UserError: The template is `chat` and the tokenizer has none.
+        UserError: The template is `chat` and the tokenizer has none, or one that leaves a part of a
+            chat out.
     """
     controls = control_tokens(tokenizer)
+    unchecked = {"prompt", "system", "turns"} if template == "chat" else set[str]()
     if template == "chat":
         _require_chat(tokenizer)
     before, behind = added_around(tokenizer)
 
     def chat(messages: list[dict[str, str]], spelled: bool) -> list[int]:
-        if spelled:
-            text = render(
-                tokenizer, messages, date, settings, add_generation_prompt=True, tokenize=False
-            )
-            return _encode_marked(tokenizer, text)
-        ids: list[int] = render(
-            tokenizer,
-            messages,
-            date,
-            settings,
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=False,
-        )
+        form: dict[str, Any] = {"tokenize": False} if spelled else {"return_dict": False}
+        text = render(tokenizer, messages, date, settings, add_generation_prompt=True, **form)
+        ids: list[int] = _encode_marked(tokenizer, text) if spelled else text
         return ids
 
     def plain(prompt: str, context: str | None, spelled: bool) -> list[int]:
@@ -254,6 +305,10 @@ def encoder(
         prompt: str, context: str | None = None, own: str | None = None, turns: str | None = None
     ) -> list[int]:
         earlier = json.loads(turns) if turns else []
+        has = {"prompt": True, "system": own or system, "turns": earlier}
+        for what in [what for what in sorted(unchecked) if has[what]]:
+            unchecked.remove(what)
+            _check_kept(tokenizer, what, own or system, date, settings)
         spelled = any(
             controls.search(text)
             for text in (prompt, context or "", own or "", *(turn["content"] for turn in earlier))

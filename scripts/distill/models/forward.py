@@ -21,23 +21,28 @@ from transformers import (
 )
 
 from distill.core.errors import UserError
+from distill.core.model_files import MASKED, later_tokens_fault, sees_later_tokens
 from distill.models.attention import GROUPED, close_logits
 from distill.models.positions import depends_on_length, windows
 from distill.models.stand_in import evaluating, stand_in
-
-_MASKED = ("ForMaskedLM", "ForPreTraining")
 
 
 def is_masked(config: Any) -> bool:
     """Whether a config describes a masked language model, by its architecture's name."""
     names = getattr(config, "architectures", None) or []
-    return any(name.endswith(_MASKED) for name in names)
+    return any(name.endswith(MASKED) for name in names)
 
 
 def model_class(config: Any) -> Any:
-    """The library's class that opens a model: for masked, causal, or else multimodal models."""
+    """The library's class that opens a model: for masked, causal, or else multimodal models.
+
+    Raises:
+        UserError: A model that is not masked attends to later tokens.
+    """
     if is_masked(config):
         return AutoModelForMaskedLM
+    if sees_later_tokens(config.to_dict()):
+        raise UserError(f"the model {config.name_or_path} {later_tokens_fault(config.model_type)}")
     causal = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
     multimodal = type(config) in MODEL_FOR_MULTIMODAL_LM_MAPPING
     return AutoModelForMultimodalLM if multimodal and not causal else AutoModelForCausalLM
@@ -51,7 +56,7 @@ def bare(model: Any) -> Any:
 
 def fills_masks(model: Any) -> bool:
     """Whether a model, wrapped or not, is a masked language model."""
-    return type(bare(model)).__name__.endswith(_MASKED)
+    return type(bare(model)).__name__.endswith(MASKED)
 
 
 @contextmanager
@@ -133,16 +138,41 @@ def _packing_pays(model: Any, inputs: dict[str, Any]) -> bool:
 
 
 def _equal_lengths(model: Any, ids: torch.Tensor, mask: torch.Tensor | None) -> list[torch.Tensor]:
-    """Row numbers to be run apart, because a row's positions depend on its batch's length.
+    """Row numbers to be run apart, because padding or its batch's length changes a row's logits.
 
     One group of all rows for other models.
     """
     everything = [torch.arange(len(ids), device=ids.device)]
     config = getattr(bare(model), "config", None)
-    if mask is None or config is None or not depends_on_length(config, ids.shape[1]):
+    if mask is None or config is None:
+        return everything
+    if not depends_on_length(config, ids.shape[1]) and not _padding_counts(model, mask):
         return everything
     lengths = mask.sum(1)
     return [(lengths == length).nonzero().squeeze(1) for length in lengths.unique()]
+
+
+_padded: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+
+
+def _padding_counts(model: Any, mask: torch.Tensor) -> bool:
+    """Whether padding changes the logits of a masked model before it, from one trial.
+
+    Convolutions (ConvBERT) and Fourier transforms (FNet) mix padding into the text. A causal model
+    cannot see padding behind its text.
+    """
+    if not fills_masks(model) or bool(mask.all()):
+        return False
+    base = bare(model)
+    if base not in _padded:
+        trial = stand_in(base)
+        ids = torch.tensor([[3, 4, 5, 6, 7, 3], [5, 3, 7, 4, 0, 0]], device=base.device)
+        some = torch.tensor([[1] * 6, [1, 1, 1, 1, 0, 0]], device=base.device)
+        with evaluating(trial):
+            padded = trial(input_ids=ids, attention_mask=some).logits[1, :4]
+            alone = trial(input_ids=ids[1:, :4], attention_mask=some[1:, :4]).logits[0]
+        _padded[base] = not close_logits(padded, alone)
+    return _padded[base]
 
 
 def _run_apart(
@@ -203,10 +233,10 @@ def run_model(model: Any, keep: torch.Tensor, **inputs: Any) -> Any:
         keep: bool [batch, length], the positions whose logits are needed.
         inputs: input_ids, attention_mask and other arguments of the model.
     """
+    groups = _equal_lengths(model, inputs["input_ids"], inputs.get("attention_mask"))
+    if len(groups) > 1:
+        return _run_apart(model, keep, groups, inputs)
     if not fills_masks(model):
-        groups = _equal_lengths(model, inputs["input_ids"], inputs.get("attention_mask"))
-        if len(groups) > 1:
-            return _run_apart(model, keep, groups, inputs)
         if _packing_pays(model, inputs):
             return _run_packed(model, keep, inputs["input_ids"], inputs["attention_mask"])
         if _selects_positions(model):
@@ -242,8 +272,20 @@ def head_inputs(
     return _entering_head(model, keep, input_ids=ids, attention_mask=mask)
 
 
+def no_matrix(config: Any) -> UserError:
+    """The error for a model whose logits are more than a matrix times its last states."""
+    return UserError(
+        f"the output head of {config.model_type} is more than a matrix, so soft targets cannot be "
+        "had from its hidden states; use another teacher architecture"
+    )
+
+
 def _entering_head(model: Any, keep: torch.Tensor, **inputs: Any) -> torch.Tensor:
-    """What the output head's matrix gets in a forward pass, [kept positions, width]."""
+    """What the output head's matrix gets in a forward pass, [kept positions, width].
+
+    Raises:
+        UserError: No matrix of the head gets anything.
+    """
     head_states: list[torch.Tensor] = []
     hook = model.get_output_embeddings().register_forward_pre_hook(
         lambda _module, inputs: head_states.append(inputs[0])
@@ -255,6 +297,8 @@ def _entering_head(model: Any, keep: torch.Tensor, **inputs: Any) -> torch.Tenso
             model(**inputs, use_cache=False)
     finally:
         hook.remove()
+    if not head_states:  # MobileBERT multiplies with its matrix and another one
+        raise no_matrix(bare(model).config)
     states = head_states[0]
     if not fills_masks(model):
         states = states.view(*keep.shape, -1)[keep]

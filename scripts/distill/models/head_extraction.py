@@ -5,8 +5,7 @@ from typing import Any
 
 import torch
 
-from distill.core.errors import UserError
-from distill.models.forward import head_inputs
+from distill.models.forward import head_inputs, no_matrix
 from distill.models.heads import OutputHead, save_head
 from distill.models.opening import load_teacher
 from distill.models.token_ids import ids_without_token
@@ -21,8 +20,9 @@ def head_of(model: Any) -> OutputHead:
         UserError: The head is more than a matrix with optional bias, scale and soft cap: its
             logits differ from the model's own.
     """
-    module = model.get_output_embeddings()
-    config = model.config
+    module, config = model.get_output_embeddings(), model.config
+    if module is None:
+        raise no_matrix(config)
     scale = getattr(config, "logit_scale", None) or 1.0
     if getattr(config, "logits_scaling", None):
         scale = 1.0 / config.logits_scaling
@@ -33,10 +33,7 @@ def head_of(model: Any) -> OutputHead:
         logits = model(input_ids=ids).logits[0]
         ours = head.logits(final_hidden(model, ids, None)[0])
     if not torch.allclose(logits.float(), ours.float(), atol=1e-2, rtol=1e-2):
-        raise UserError(
-            f"the output head of {config.model_type} is more than a matrix, so soft targets "
-            "cannot be had from its hidden states; use another teacher architecture"
-        )
+        raise no_matrix(config)
     return head
 
 

@@ -1,30 +1,40 @@
 """Checks of local models before the first job, from their JSON files and the headers of weights."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from distill.config.models import Student
+from distill.config.row_counts import known_rows, least_rows
 from distill.config.study import Study
 from distill.contracts.run import MAGPIE, Run
+from distill.core.attention_heads import heads_fault
 from distill.core.chat_templates import refusal_of_system
 from distill.core.display import listed
 from distill.core.errors import UserError
 from distill.core.model_files import (
     ADAPTER,
+    NO_MODEL_TYPE,
     base_model,
     chat_template,
     context_of,
     depth_of,
+    embedding_rows,
+    encoder_decoder_fault,
+    fills_masks,
     gguf_file,
     has_chat_template,
     has_tokenizer,
+    later_tokens_fault,
     missing_weights,
     read_object,
+    sees_later_tokens,
     weight_shapes,
+    weights_fault,
 )
 from distill.core.quantised_models import quantisation_fault
+from distill.core.tokenizer_files import ends_no_turn, plain_tokens_beyond, tokens_beyond
 from distill.plan.needed import needed_runs, needed_searches, needed_students
 from distill.plan.study import Plan
 
@@ -42,6 +52,9 @@ def check_models(plan: Plan) -> None:
     problems = [*_file_problems(models)]
     if not problems:
         problems = [
+            *_architecture_problems(models),
+            *_token_problems(models),
+            *_text_problems(models),
             *_layer_problems(models),
             *_target_problems(models),
             *_context_problems(models),
@@ -106,6 +119,17 @@ class UsedModels:
             and not (folder / ADAPTER).is_file()
             and not gguf_file(folder)
         }
+
+    @cached_property
+    def unnamed(self) -> list[str]:
+        """Used local sources whose config.json names no architecture."""
+        configs = {name: folder / "config.json" for name, folder in self._places.items()}
+        return [
+            name
+            for name, file in configs.items()
+            if file.is_file() and name not in {*self.folders, *self.adapters}
+            if not gguf_file(file.parent)
+        ]
 
     @cached_property
     def _places(self) -> dict[str, Path]:
@@ -175,6 +199,8 @@ def _file_problems(models: UsedModels) -> Iterator[str]:
                 f"sources.{name}.path: {folder} is an adapter, and its base model is not a local "
                 f"folder; add the base model to sources and name that source as sources.{name}.base"
             )
+    for name in models.unnamed:
+        yield f"sources.{name}.path: the model in {study.sources[name].path} {NO_MODEL_TYPE}"
     for name, folder in models.folders.items():
         if found := missing_weights(folder):
             index, missing = found
@@ -182,6 +208,8 @@ def _file_problems(models: UsedModels) -> Iterator[str]:
                 f"sources.{name}.path: {index} of {folder} names {listed(missing)}, which "
                 f"{'is' if len(missing) == 1 else 'are'} missing; copy the model's missing files"
             )
+        elif fault := weights_fault(folder):
+            yield f"sources.{name}.path: the model in {folder} {fault}"
         if fault := quantisation_fault(folder):
             yield f"sources.{name}.path: the model in {folder} {fault}"
         if not has_tokenizer(folder):
@@ -206,6 +234,89 @@ def _file_problems(models: UsedModels) -> Iterator[str]:
             f"{' and of '.join(without)} has none; set prompts.template to alpaca or to a text "
             f"with {{prompt}}{magpie}"
         )
+
+
+def _architecture_problems(models: UsedModels) -> Iterator[str]:
+    """Report models of a kind that the study cannot use, and heads that no student can have."""
+    masked = models.study.mask is not None
+    used = {*models.teachers.values(), *(student.source for student in models.students.values())}
+    for name, config in models.configs.items():
+        where, kind = f"sources.{name}.path: the model in {models.folders[name]}", "model_type"
+        fills = fills_masks(config)
+        if config.get("is_encoder_decoder"):
+            yield f"{where} {encoder_decoder_fault(config[kind])}"
+        elif name in used and fills is not None and fills != masked:
+            is_kind, other = ("masked", "causal") if fills else ("causal", "masked")
+            yield (
+                f"{where} is a {is_kind} language model ({config[kind]}), but task is "
+                f"{models.study.task}; name a {other} model, or set another task"
+            )
+        elif not masked and name in used and not fills and sees_later_tokens(config):
+            yield f"{where} {later_tokens_fault(config[kind])}"
+    for name, student in models.students.items():
+        source = models.configs.get(student.source, {})
+        student_kind = student.config.get("model_type", source.get("model_type"))
+        base = source if source.get("model_type") == student_kind else {}
+        entries = {**base, "model_type": student_kind, **student.config}
+        if not masked and student.config and sees_later_tokens(entries):
+            yield f"students.{name}.config: this {later_tokens_fault(student_kind)}"
+        elif student.config and (fault := heads_fault(student_kind, student.config, base)):
+            yield f"students.{name}.config: {fault}"
+
+
+def _token_problems(models: UsedModels) -> Iterator[str]:
+    """Report models that cannot read a prompt's control tokens, or that never end an answer."""
+    teachers = {source: name for name, source in models.teachers.items()}
+    for name in models.folders if models.asks else ():
+        if name not in models.formatting:
+            continue
+        folder, config = models.folders[name], models.configs[name]
+        formatting = models.plan.pool.formatting
+        if name in teachers:
+            formatting = models.plan.teachers.formatting(teachers[name])
+        where, rows = f"sources.{name}.path: the model in {folder}", embedding_rows(config)
+        if rows and (beyond := tokens_beyond(folder, rows, formatting)):
+            yield (
+                f"{where} holds {rows} ids, too few for {listed(beyond)}, which every prompt has; "
+                "resize the model (resize_token_embeddings), or set prompts.template to alpaca or "
+                "to a text with {prompt}"
+            )
+        elif ends_no_turn(folder, config, formatting):
+            yield (
+                f"{where} has no token that ends an answer; set eos_token in its "
+                "tokenizer_config.json, or eos_token_id in its generation_config.json"
+            )
+
+
+def _text_problems(models: UsedModels) -> Iterator[str]:
+    """Report models that cannot read so many prompts of local data that a study must take one."""
+    prompts, study = models.plan.pool.settings, models.study
+    source = study.sources.get(prompts.source) if models.asks else None
+    if source is None or source.path is None:
+        return
+    for name in models.folders:
+        rows = embedding_rows(models.configs[name]) if name in models.formatting else None
+        beyond = plain_tokens_beyond(models.folders[name], rows) if rows else []
+        if not beyond:
+            continue
+        known = known_rows(study, prompts.source, prompts.max_tokens)
+        texts = _texts(study.source_spec(prompts.source)) if known else []
+        unread = sum(any(token in text for token in beyond) for text in texts)
+        if known and known.fitting - unread < least_rows(prompts):
+            yield (
+                f"sources.{name}.path: the embeddings of the model in {models.folders[name]} hold "
+                f"{rows} ids, too few for {listed(beyond)}, which {unread} of {len(texts)} prompts "
+                f"of {source.path} have; resize the model (resize_token_embeddings), or remove "
+                "these tokens from its tokenizer"
+            )
+
+
+def _texts(spec: Mapping[str, Any]) -> list[str]:
+    """The prompts of a data set in local files."""
+    from distill.core.rows.lengths import whole_prompt
+    from distill.core.rows.reading import DataSet
+
+    return [whole_prompt(row) for row in DataSet(spec).rows()]
 
 
 def _layer_problems(models: UsedModels) -> Iterator[str]:
