@@ -62,7 +62,7 @@ def test_local_files_are_read_as_they_are(tmp_path: Path, name: str, data: bytes
     rows = fetch(tmp_path / name, rows=2)
     assert rows == [
         {"prompt": row["question"], "context": row["notes"], "response": row["answer"],
-         "text": None, "system": None, "turns": None}
+         "text": None, "system": None, "turns": None, "checks": None}
         for row in ROWS
     ]  # fmt: skip
 
