@@ -36,6 +36,7 @@ PROJECT = Path(__file__).parents[2]
 TEMPLATES = PROJECT / "report/answers"
 KEYS = [question.KEY for question in (*OF_SAMPLES, *OF_ALL)]
 NEVER = {
+    "learned": ["cannot_tell"],
     "summary": ["cannot_tell"], "largest_size": ["cannot_tell"], "more_responses": ["answered"],
 }  # fmt: skip
 """Statuses that a question does not have; not_applicable is had by the two below alone."""
@@ -54,6 +55,8 @@ def studies() -> Iterator[Measured]:
     everything = make_runs(caches=("hidden", "top64"))
     yield Measured(everything, references, {"prices": PRICES, "cost": {"samples": 7e-4}})
     yield Measured(make_runs().assign(task="causal-lm"), references, {"corpus_methods": ["sft"]})
+    for unigram in (0.1, float(make_runs()["loss"].median())):
+        yield Measured(make_runs().assign(unigram_loss=unigram))
     for cost in (1e-7, 1.0):
         yield Measured(make_runs(), {}, {"cost": {"samples": cost}})
     yield Measured(make_runs()[["student", "method", "samples", "draw", "loss"]])

@@ -108,8 +108,8 @@ def test_numbers_as_text_are_numbers(value: Any) -> None:
             r"gpus needs device_map: auto \(a teacher split over several GPUs\) or trained",
         ),
         ("students.small.init", "cute", "should be 'cut', 'pretrained' or 'random'"),
-        ("sources.base.hub", "o/n", "exactly one of wheel, hub and path"),
-        ("sources.base", {}, "exactly one of wheel, hub and path"),
+        ("sources.base.hub", "o/n", "exactly one of wheel, hub, path and templates"),
+        ("sources.base", {}, "exactly one of wheel, hub, path and templates"),
         ("sources.base", {"hub": "o/n"}, "a hub repository needs a revision"),
         (
             "sources.base",

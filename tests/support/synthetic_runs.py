@@ -104,6 +104,7 @@ def _row(
         "tokens_unique": 85 * samples,
         "unseen_token_share": 1.0 if samples == 0 else 0.25 * (75 / samples) ** 0.5,
         "loss": loss,
+        "unigram_loss": None if samples == 0 else 7.2,
         "loss_stderr": 0.021,
         "loss_teacher": LOSS_TEACHER,
         "reference_loss": loss + 1.1,
