@@ -25,6 +25,7 @@ def _small(project: Path) -> None:
     config["prompts"] |= {"test": 32, "part_size": 32, "pool": 64, "draw_pool": 64}
     config["teachers"]["smollm2"] |= {"max_tokens": 48}
     config["evaluate"] |= {"instruction_tokens": 8, "qualitative": 2, "latency_tokens": 16}
+    config["evaluate"]["generated_instructions"] = 0
     config["evaluate"]["reference"] |= {"passages": 12, "max_tokens": 64}
     (default,) = config["caches"]
     config["caches"]["exact"] = {"scheme": "final_hidden"}
