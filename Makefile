@@ -22,7 +22,7 @@ test-fast: $(VENV)/test.done ## all tests but slow and workflow tests; about a m
 test-long: $(VENV)/test.done ## the default study on the embedded teacher, twice, and test-cluster
 	pytest -q -m long
 
-test-cluster: $(VENV)/test.done ## failures on a SLURM of one node; as root, with Debian's packages
+test-cluster: $(VENV)/test.done ## a study and failures on a SLURM of one node; as root, with Debian's packages
 	pytest -q -m long tests/cluster --durations=0
 
 test-kill: $(VENV)/test.done ## kill a study two dozen times; prints the time that this costs
