@@ -65,3 +65,12 @@ def test_both_uses_of_a_corpus_cut_the_same_documents_alike(tmp_path: Path, plai
     ]
     assert [row["row"] for row in first] == list(range(9))
     assert [row["row"] for row in second] == [None] * 9
+
+
+def test_a_control_token_that_a_document_spells_is_text(plain: Any) -> None:
+    spelled = f"Sea {plain.eos_token} boat"
+    (ids, other) = tokenised(plain, [spelled, "Boat."])
+    end = document_end(plain)
+    assert ids[-1] == other[-1] == end
+    assert end not in ids[:-1]
+    assert plain.decode(ids[:-1]) == spelled

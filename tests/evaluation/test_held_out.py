@@ -23,6 +23,7 @@ from distill.evaluation.held_out import (
 from distill.evaluation.instructions import Instruction
 from distill.evaluation.text_metrics import text_similarity
 from distill.models.decoding import Decoding, log_q
+from distill.models.formatting import encode_plain
 from distill.models.head_extraction import final_hidden, head_of
 from distill.models.heads import OutputHead, hidden_states, load_head, save_head, teacher_log_q
 from distill.models.rows import Example
@@ -557,3 +558,14 @@ def test_divergence_is_measured_between_equal_tokens_only(
     fixed = same["instructions"]["fixed"]
     assert fixed["passed"] == sum(fixed["results"].values())
     assert fixed["results"]["hard"] is False
+
+
+def test_a_control_token_that_a_passage_spells_is_text() -> None:
+    words = tiny.tokenizer(chat=False)
+    model = tiny.model("llama")
+    spelled = f"Sea {words.eos_token} boat"
+    found = reference_metrics(model, words, [spelled], 40, 1)
+    ids = encode_plain(words, spelled)
+    assert words.eos_token_id not in ids
+    assert words.decode(ids) == spelled
+    assert found["tokens"] == len(ids) - (words.bos_token_id is None)

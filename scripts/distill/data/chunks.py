@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from distill.contracts.costs import FREE
+from distill.models.formatting import control_tokens, encode_plain
 
 _AT_ONCE = 1000
 """Documents tokenised in one call."""
@@ -21,12 +22,14 @@ def document_end(tokenizer: Any) -> int:
 
 
 def tokenised(tokenizer: Any, documents: Sequence[str]) -> Iterator[list[int]]:
-    """Tokens of each document, its end included."""
-    end = document_end(tokenizer)
+    """Tokens of each document, its end included; control tokens that it spells are text."""
+    end, controls = document_end(tokenizer), control_tokens(tokenizer)
     for first in range(0, len(documents), _AT_ONCE):
         batch = list(documents[first : first + _AT_ONCE])
-        for ids in tokenizer(batch, add_special_tokens=False, verbose=False).input_ids:
-            yield [*ids, end]
+        tokens = tokenizer(batch, add_special_tokens=False, verbose=False).input_ids
+        for text, ids in zip(batch, tokens, strict=True):
+            spelled = controls.search(text)
+            yield [*(encode_plain(tokenizer, text, controls) if spelled else ids), end]
 
 
 def chunks(documents: Iterable[Sequence[int]], tokens: int) -> Iterator[list[int]]:

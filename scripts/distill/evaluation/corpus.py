@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from distill.evaluation.held_out import NO_REFERENCE, reference_metrics, score_examples
+from distill.models.formatting import control_tokens, encode_plain
 from distill.models.masking import Special, mask_chunk, true_ids
 from distill.models.rows import Example
 from distill.stats.tokens import token_mean
@@ -64,8 +65,9 @@ def masked_reference(
         batch_size: Passages per forward pass.
     """
     special, examples = Special.of(tokenizer, "the study"), []
+    controls = control_tokens(tokenizer)
     for number, passage in enumerate(passages):
-        ids = tokenizer(passage, add_special_tokens=False, verbose=False).input_ids[:max_tokens]
+        ids = encode_plain(tokenizer, passage, controls)[:max_tokens]
         if ids:
             examples.append(mask_chunk(f"reference-{number}", ids, special, mask))
     scored = score_examples(model, examples, tokenizer.pad_token_id, batch_size)

@@ -17,6 +17,7 @@ from distill.core.errors import UserError
 from distill.models.decoding import Decoding, log_q
 from distill.models.drawing import likeliest
 from distill.models.encoding import collate, encode_rows
+from distill.models.formatting import control_tokens, encode_plain
 from distill.models.forward import chunk_rows, run_model
 from distill.models.heads import OutputHead, hidden_states
 from distill.models.rows import Example, read_ids
@@ -322,9 +323,9 @@ def reference_metrics(
     Returns:
         loss and loss_stderr (nats per token), bits_per_byte, passages and tokens.
     """
-    examples, covered = [], 0
+    examples, covered, controls = [], 0, control_tokens(tokenizer)
     for passage in passages:
-        ids = tokenizer(passage, add_special_tokens=False).input_ids[:max_tokens]
+        ids = encode_plain(tokenizer, passage, controls)[:max_tokens]
         start = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else ids[:1]
         body = ids if tokenizer.bos_token_id is not None else ids[1:]
         if body:
