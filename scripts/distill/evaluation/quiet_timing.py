@@ -10,9 +10,9 @@ SPREAD = 0.1
 """A quiet repeat takes at most this much longer, relatively, than the second fastest."""
 LEAST_BUSY = 0.9
 """Least share of a quiet repeat during which the calling thread ran, on a CPU."""
-MOST_FACTOR = 5
+MOST_FACTOR = 3
 """Most repeats, as a multiple of those asked for."""
-MOST_SECONDS = 120.0
+MOST_SECONDS = 60.0
 """Repeats begin no later than this after the first, once those asked for are done."""
 
 
