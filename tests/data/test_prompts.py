@@ -206,3 +206,14 @@ def test_prompts_that_differ_in_earlier_turns_are_not_near_duplicates() -> None:
         for words in ("Write a poem about the sea.", "How do I bake bread without an oven?")
     ]
     assert drop_near_duplicates(chats, [], 0.7) == chats
+
+
+def test_at_a_similarity_of_one_only_equal_texts_are_dropped() -> None:
+    texts = [
+        "The fox runs near the lake.",
+        "The fox runs near the farm.",
+        "the FOX runs near the lake",
+    ]
+    rows = [{"prompt": text, "context": None} for text in [*texts, texts[1]]]
+    kept = drop_near_duplicates(rows, [{"prompt": texts[1], "context": None}], 1.0)
+    assert [row["prompt"] for row in kept] == [texts[0]]

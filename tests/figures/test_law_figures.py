@@ -83,7 +83,7 @@ def test_curves_are_the_laws_with_both_intervals(laws: list[FittedLaw]) -> None:
         wanted = rows[(rows["student"] == "w128") & (rows["method"] == line)]
         assert runs["x"].tolist() == wanted["tokens"].tolist()
         assert runs["y"].tolist() == wanted[law.target].tolist()
-        # The most expensive rung was held out, and it alone.
+        # The most expensive step was held out, and it alone.
         held = runs["mark"] == "judged"
         assert held.tolist() == (wanted["tokens"] == 180 * SAMPLES[-1]).tolist()
         assert held.sum() == 1
@@ -164,7 +164,7 @@ def test_rollouts_end_with_the_holdout(laws: list[FittedLaw]) -> None:
     assert len(table) == sum(len(s["predicted"]) for one in chosen for s in one["rollouts"])
     for record in chosen:
         *_, last = record["rollouts"]
-        assert last["step"] == record["holdout"]["rung"]
+        assert last["step"] == record["holdout"]["step"]
         steps = [step["step"] for step in record["rollouts"]]
         assert steps == sorted(set(steps))
         for run in last["predicted"]:

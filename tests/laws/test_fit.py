@@ -217,7 +217,7 @@ def planted(losses: dict[float, float]) -> Any:
 
 
 def test_choice_looks_at_the_second_rung_and_judgement_at_the_last() -> None:
-    """The top rung is planted far off: it must not touch the choice, only the judgement."""
+    """The top step is planted far off: it must not touch the choice, only the judgement."""
     tokens = 1e5 * 2.0 ** np.arange(9)
     rectified = 1.0 + 8.0 / (60.0 + tokens**0.45) * 20
     table = dict(zip(tokens.tolist(), rectified.tolist(), strict=True))
@@ -227,7 +227,7 @@ def test_choice_looks_at_the_second_rung_and_judgement_at_the_last() -> None:
     for points in (honest, spoilt):
         winner, choice, _ = choose(laws, points, OWN)
         assert laws[winner].name == "rectified"
-        assert choice["rung"] == 7
+        assert choice["step"] == 7
         assert choice["errors"]["rectified"] < choice["errors"]["data_power"]
         errors.append(choice["errors"])
     assert errors[0] == errors[1]

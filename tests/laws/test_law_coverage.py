@@ -59,7 +59,7 @@ def test_a_misspecified_truth_is_reported() -> None:
 def _say(what: str, found: dict[str, Any]) -> None:
     shown = {name: round(value, 3) for name, value in found["coefficients"].items()}
     print(
-        f"\n{what}: mean curve {found['curve']:.3f}, new run {found['run']:.3f}, held-out rung "
+        f"\n{what}: mean curve {found['curve']:.3f}, new run {found['run']:.3f}, held-out step "
         f"{found['held']:.3f}, interval score {found['score']:.4f}, coefficients {shown}"
     )
 

@@ -71,7 +71,7 @@ def test_the_largest_step_is_the_holdout() -> None:
     held = evaluate_holdout(law, [law], given, SETTINGS)
     assert held is not None
     records = record_rollouts(roll_out(law, [law], given, SETTINGS), held)
-    assert records[-1]["step"] == held["rung"]
+    assert records[-1]["step"] == held["step"]
     assert records[-1]["mean_relative_error"] == held["mean_relative_error"]
     frame = pd.DataFrame(records)
     assert frame["step"].is_monotonic_increasing

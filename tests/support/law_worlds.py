@@ -113,7 +113,7 @@ def fit(
                 first = name == (best or names[0])
                 fitted = fit_points(law, points, settings)
                 held = evaluate_holdout(law, [law], points, settings) if first else None
-                choice = {"by": "rung", "chosen": name, "errors": {name: 0.01}}
+                choice = {"by": "step", "chosen": name, "errors": {name: 0.01}}
                 standing = Standing(choice, first, held)
                 record = record_law(fitted, Group(points, target, selected), standing, settings)
                 laws.append(FittedLaw(record))

@@ -38,12 +38,12 @@ def drop_near_duplicates(
     decided by the exact Jaccard similarity of their shingles.
     """
     if threshold >= 1:  # equal sets of shingles; with few distinct words, all texts are candidates
-        seen = {shingles(whole_prompt(row)) for row in earlier}
-        return [
-            row
-            for row in rows
-            if (grams := shingles(whole_prompt(row))) not in seen and not seen.add(grams)  # type: ignore[func-returns-value]
-        ]
+        seen, distinct = {shingles(whole_prompt(row)) for row in earlier}, []
+        for row in rows:
+            if (grams := shingles(whole_prompt(row))) not in seen:
+                seen.add(grams)
+                distinct.append(row)
+        return distinct
     index = MinHashLSH(threshold=0.6 * threshold, num_perm=PERMUTATIONS)
     known: list[frozenset[str]] = []
 

@@ -206,22 +206,22 @@ def choose(
         fitter: Fits a law.
 
     Returns:
-        The winner's place in `laws`; how it was chosen: by, axis, rung (size step), errors (mean
+        The winner's place in `laws`; how it was chosen: by, axis, step (of size), errors (mean
         relative error per law), simple (name and error of the best simple forecast, null without
-        a rung); and the fits to all points.
+        a step); and the fits to all points.
     """
     everything = [fitter(law, points, settings) for law in laws]
     axis, ranks = size_steps(points, widest(laws))
     record: dict[str, Any] = {
         "by": "aicc",
         "axis": axis,
-        "rung": None,
+        "step": None,
         "errors": {},
         "simple": None,
     }
     if ranks.max() >= 2:
-        rung = int(ranks.max()) - 1
-        below, there = points.where(ranks < rung), points.where(ranks == rung)
+        step = int(ranks.max()) - 1
+        below, there = points.where(ranks < step), points.where(ranks == step)
         errors, noise = np.full(len(laws), np.inf), np.zeros(len(laws))
         for place, law in enumerate(laws):
             if too_rich(law, below) is None:
@@ -229,10 +229,10 @@ def choose(
                 errors[place] = mean_error(fitted.log_prediction(there)[0], there)
                 noise[place] = fitted.uncertainty.run_sd / np.sqrt(len(there))
         if np.isfinite(errors).any():
-            record["by"], record["rung"] = "rung", rung
+            record["by"], record["step"] = "step", step
             for law, error in zip(laws, errors, strict=True):
                 record["errors"][law.name] = float(error) if np.isfinite(error) else None
-            name, simple = best_forecast(points, axis, ranks, rung)
+            name, simple = best_forecast(points, axis, ranks, step)
             record["simple"] = {"name": name, "error": float(simple.mean())}
             return _named(_simplest(laws, errors, noise), laws, record), record, everything
     scores = [aicc(one.fit) if one.law.smooth else None for one in everything]

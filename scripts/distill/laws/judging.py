@@ -106,7 +106,7 @@ def evaluate_holdout(
     gaps = np.isfinite(there.gap) & (there.gap > 0)
     return {
         "axis": axis,
-        "rung": top,
+        "step": top,
         "runs": len(there),
         "compute_factor": float(there.compute.max() / below.compute.max()),
         "mean_relative_error": float(errors.mean()),

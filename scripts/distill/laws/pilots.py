@@ -23,7 +23,7 @@ def pilot_ladder(
     determine the law are left out.
 
     Returns:
-        Per prefix: rungs (size steps), runs, compute (FLOPs), compute_share (of the largest
+        Per prefix: steps (of size), runs, compute (FLOPs), compute_share (of the largest
         step's), error,
         worst_error, over_gap (error over the gap to the teacher, null where unknown) and
         simple (name and error of the best simple forecast).
@@ -45,7 +45,7 @@ def pilot_ladder(
         name, simple = best_forecast(points.where(seen), axis, steps, last + 1)
         ladder.append(
             {
-                "rungs": last + 1,
+                "steps": last + 1,
                 "runs": len(pilot),
                 "compute": float(pilot.compute.sum()),
                 "compute_share": float(pilot.compute.sum()) / compute,

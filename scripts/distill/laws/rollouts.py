@@ -110,7 +110,7 @@ def record_rollouts(
     records = []
     for place, one in enumerate(rollouts):
         next_step = one.origin.steps == one.last + 1
-        if holdout and holdout["rung"] == one.last + 1:
+        if holdout and holdout["step"] == one.last + 1:
             continue
         rate, df, _ = rate_of([_known(other, one.last) for other in rollouts[:place]])
         quantile = student_t.ppf(0.5 + LEVEL / 2, df)
@@ -160,7 +160,7 @@ def _of_holdout(holdout: Mapping[str, Any]) -> dict[str, Any]:
     runs = [{name: run[name] for name in names} for run in holdout["predicted"]]
     predicted = _thinned(sorted(runs, key=lambda run: run["compute"] or 0.0))
     numbers = {name: holdout[name] for name in same}
-    return {"step": holdout["rung"], **numbers, "predicted": predicted}
+    return {"step": holdout["step"], **numbers, "predicted": predicted}
 
 
 def _thinned(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
